@@ -1,0 +1,23 @@
+//! Virtual time: one thread, a nanosecond clock, and an order of events that never varies.
+//!
+//! # Ordering contract
+//!
+//! - Timers fire by `(time, sequence)`. The sequence is drawn when the timer is armed, so equal times are first-in
+//!   first-out.
+//! - Tasks that are ready run first-in first-out, and all of them run before the clock moves or the next timer fires.
+//! - A task woken twice before it runs, runs once.
+//!
+//! # What costs nothing
+//!
+//! Time in which nothing happens is skipped. A cancelled timer leaves nothing behind, and neither does an ended task.
+//!
+//! A world that makes no progress (a task that wakes itself, a loop of zero delays) ends in a [`Stall`] which names the
+//! task, not in a hang.
+
+pub mod events;
+pub mod executor;
+pub mod random;
+
+pub use events::{Datum, Event, EventId, EventLog};
+pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle};
+pub use random::{Stream, Streams};
