@@ -1,0 +1,1 @@
+//! The simulated services behind the gateway.

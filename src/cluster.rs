@@ -1,0 +1,1 @@
+//! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.

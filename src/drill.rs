@@ -1,0 +1,1 @@
+//! Builds the world from a scenario, runs it and owns the timeline.

@@ -1,0 +1,1 @@
+//! Simulated TCP: listen, connect, streams, paths and what severs them.

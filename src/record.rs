@@ -1,0 +1,1 @@
+//! What a run says: outcomes, causes, histograms, series, results. Data only.

@@ -1,0 +1,1 @@
+//! Bytes from a result: text, JSON, CSV, HTML, JUnit. No I/O.

@@ -1,0 +1,1 @@
+//! The scenario file: read, checked, with all problems at once.
