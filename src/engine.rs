@@ -14,10 +14,14 @@
 //! A world that makes no progress (a task that wakes itself, a loop of zero delays) ends in a [`Stall`] which names the
 //! task, not in a hang.
 
+pub mod delay;
 pub mod events;
 pub mod executor;
 pub mod random;
+pub mod signal;
 
+pub use delay::Delay;
 pub use events::{Datum, Event, EventId, EventLog};
-pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle};
+pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle, TimerKey};
 pub use random::{Stream, Streams};
+pub use signal::Signal;

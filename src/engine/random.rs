@@ -112,8 +112,13 @@ impl Stream {
 
     /// Exponential with this mean: the gap between Poisson arrivals.
     pub fn exponential(&mut self, mean: Duration) -> Duration {
-        let unit = self.unit();
-        scaled(mean, -libm::log(unit))
+        let factor = self.exponential_unit();
+        scaled(mean, factor)
+    }
+
+    /// Exponential with mean 1.
+    pub fn exponential_unit(&mut self) -> f64 {
+        -libm::log(self.unit())
     }
 
     /// Uniform from `min` to `max`, both included.

@@ -1,0 +1,432 @@
+//! The load balancer on the simulated network: what its controller tells it, its probes, and each connection's way.
+//!
+//! The controller reacts to every change of an endpoint on its own: the change takes effect after a latency drawn for that pod,
+//! so a slow registration holds up no removal. (The real controller handles the changes of one Service one batch at a time;
+//! the batches are small and the difference is inside the spread of the measured 2 to 10 s.) An endpoint that terminates is removed
+//! at once, even if it still serves.
+//!
+//! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
+//! specification, idle timeouts, source-address stickiness.
+//!
+//! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
+//! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
+use super::node::{EndpointView, NodePath, TrafficPolicy, choose_path};
+use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
+use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
+
+/// A node as a target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeTarget {
+    /// The node's name.
+    pub name: Rc<str>,
+    /// The node's address.
+    pub ip: Ipv4Addr,
+}
+
+/// What the balancer's targets are.
+#[derive(Clone, Debug)]
+pub enum BackendMode {
+    /// The pods themselves, by their own network interfaces (ENI).
+    Pods,
+    /// Nodes, which pass connections on.
+    Nodes {
+        /// Which endpoints a node may use, and which nodes are targets: all, or those with an endpoint.
+        policy: TrafficPolicy,
+        /// The eligible nodes.
+        nodes: Vec<NodeTarget>,
+        /// What a hop to another node adds in each direction.
+        hop_latency: Duration,
+    },
+}
+
+/// What a health check does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// Opens a connection to the first target port and resets it.
+    Tcp,
+    /// Asks for a path; 200 to 399 passes.
+    Http {
+        /// The port of the target.
+        port: u16,
+        /// The path.
+        path: String,
+    },
+}
+
+/// One load balancer in front of one Service.
+#[derive(Clone, Debug)]
+pub struct LoadBalancerConfig {
+    /// The Service, as `namespace/name`.
+    pub service: String,
+    /// Its rules.
+    pub balancer: BalancerConfig,
+    /// What its targets are.
+    pub mode: BackendMode,
+    /// What its health check does.
+    pub probe: Probe,
+    /// From an endpoint's readiness, as the controller sees it, to its registration.
+    pub register_latency: Delay,
+    /// From an endpoint's removal, as the controller sees it, to the last new connection.
+    pub deregister_latency: Delay,
+    /// Front port to target port.
+    pub ports: BTreeMap<u16, u16>,
+    /// The weight of every target.
+    pub weight: u32,
+}
+
+/// A running load balancer. Clones share it.
+#[derive(Clone)]
+pub struct LoadBalancer {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    sim: Sim,
+    net: Net,
+    host: Host,
+    streams: Streams,
+    log: Rc<RefCell<EventLog>>,
+    config: LoadBalancerConfig,
+    state: RefCell<State>,
+}
+
+struct State {
+    balancer: Balancer,
+    /// What the controller wants registered, by address, with the name told in events and the cause.
+    wanted: BTreeMap<Ipv4Addr, (Rc<str>, Option<EventId>)>,
+    /// What is registered, or on its way to be (absent id).
+    registered: BTreeMap<Ipv4Addr, Option<TargetId>>,
+    names: BTreeMap<TargetId, Rc<str>>,
+    connections: BTreeMap<ConnectionId, TargetId>,
+    by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
+    node_views: BTreeMap<Rc<str>, Vec<EndpointView>>,
+    node_stream: crate::engine::Stream,
+    /// The last event that took a target away: the reason if none is left.
+    last_removal: Option<EventId>,
+}
+
+impl LoadBalancer {
+    /// A balancer without targets; the caller makes it the [`Forward`] of its address. It probes from `host`.
+    #[must_use]
+    pub fn new(
+        sim: &Sim,
+        net: &Net,
+        host: Host,
+        streams: Streams,
+        log: Rc<RefCell<EventLog>>,
+        config: LoadBalancerConfig,
+    ) -> Self {
+        let state = State {
+            balancer: Balancer::new(config.balancer.clone()),
+            wanted: BTreeMap::new(),
+            registered: BTreeMap::new(),
+            names: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            by_target: BTreeMap::new(),
+            node_views: BTreeMap::new(),
+            node_stream: streams.stream("node-path", &config.service),
+            last_removal: None,
+        };
+        let inner =
+            Inner { sim: sim.clone(), net: net.clone(), host, streams, log, config, state: RefCell::new(state) };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// The controller sees the Service's endpoints.
+    pub fn handle_endpoints(&self, endpoints: &[EndpointView]) {
+        let wanted = self.inner.wanted(endpoints);
+        let (to_register, to_deregister) = {
+            let mut state = self.inner.state.borrow_mut();
+            let gone: Vec<Ipv4Addr> = state.registered.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
+            let new: Vec<Ipv4Addr> = wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect();
+            let mut causes = BTreeMap::new();
+            for endpoint in endpoints {
+                causes.insert(endpoint.ip, endpoint.because);
+            }
+            let removals: Vec<(Ipv4Addr, Rc<str>, Option<EventId>)> = gone
+                .into_iter()
+                .map(|ip| {
+                    let (name, known) =
+                        state.wanted.get(&ip).cloned().unwrap_or_else(|| (Rc::from(ip.to_string()), None));
+                    (ip, name, causes.get(&ip).copied().flatten().or(known))
+                })
+                .collect();
+            for ip in &new {
+                state.registered.insert(*ip, None);
+            }
+            // A removal that waits for its latency is not asked for again.
+            let removals: Vec<_> = removals.into_iter().filter(|(ip, ..)| state.wanted.contains_key(ip)).collect();
+            state.wanted = wanted;
+            (new, removals)
+        };
+        for ip in to_register {
+            self.register_later(ip);
+        }
+        for (ip, name, because) in to_deregister {
+            self.deregister_later(ip, name, because);
+        }
+    }
+
+    /// A node sees the Service's endpoints.
+    pub fn handle_node_endpoints(&self, node: &str, endpoints: Vec<EndpointView>) {
+        self.inner.state.borrow_mut().node_views.insert(Rc::from(node), endpoints);
+    }
+
+    /// Targets that get new connections.
+    #[must_use]
+    pub fn healthy_count(&self) -> usize {
+        self.inner.state.borrow().balancer.healthy_count()
+    }
+
+    /// Registered targets, healthy or not.
+    #[must_use]
+    pub fn target_count(&self) -> usize {
+        self.inner.state.borrow().balancer.target_count()
+    }
+
+    /// Connections that run through it.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.inner.state.borrow().connections.len()
+    }
+
+    fn register_later(&self, ip: Ipv4Addr) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-register", async move {
+            let inner = &this.inner;
+            let name = inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |(name, _)| Rc::clone(name));
+            let latency = inner.config.register_latency.draw(&mut inner.streams.stream("lb-register", &name));
+            inner.sim.sleep(latency).await;
+            let registered = {
+                let mut state = inner.state.borrow_mut();
+                match state.wanted.get(&ip).cloned() {
+                    None => {
+                        state.registered.remove(&ip);
+                        None
+                    }
+                    Some((name, because)) => {
+                        let event = inner.tell(because, "target_registered", &name, ip);
+                        let address = SocketAddrV4::new(ip, inner.probe_port());
+                        let id = state.balancer.register(address, inner.config.weight, Some(event));
+                        state.registered.insert(ip, Some(id));
+                        state.names.insert(id, Rc::clone(&name));
+                        if state.balancer.is_healthy(id) {
+                            inner.tell(Some(event), "target_healthy", &name, ip);
+                        }
+                        Some((id, event))
+                    }
+                }
+            };
+            if let Some((id, event)) = registered {
+                this.probe(id, ip, event).await;
+            }
+        });
+    }
+
+    /// Probes a target for as long as it is registered.
+    async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId) {
+        let inner = &self.inner;
+        let Some(check) = inner.config.balancer.health_check else { return };
+        let mut next = inner.sim.now();
+        loop {
+            let is_ok = {
+                let mut probing = pin!(inner.probe_once(ip));
+                let mut limit = pin!(inner.sim.sleep(check.timeout));
+                std::future::poll_fn(|cx| match probing.as_mut().poll(cx) {
+                    Poll::Ready(is_ok) => Poll::Ready(is_ok),
+                    Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
+                })
+                .await
+            };
+            let change = {
+                let mut state = inner.state.borrow_mut();
+                let Some(name) = state.names.get(&id).cloned() else { return };
+                let change = state.balancer.handle_probe(id, is_ok, Some(because));
+                if let Some(change) = change {
+                    let kind = match change {
+                        HealthChange::Healthy => "target_healthy",
+                        HealthChange::Unhealthy => "target_unhealthy",
+                    };
+                    because = inner.tell(Some(because), kind, &name, ip);
+                }
+                change
+            };
+            if change == Some(HealthChange::Unhealthy) {
+                self.cut_later(id, ip, inner.config.balancer.on_unhealthy, because);
+            }
+            next = next.after(check.interval).max(inner.sim.now());
+            inner.sim.sleep_until(next).await;
+        }
+    }
+
+    fn deregister_later(&self, ip: Ipv4Addr, name: Rc<str>, because: Option<EventId>) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-deregister", async move {
+            let inner = &this.inner;
+            let latency = inner.config.deregister_latency.draw(&mut inner.streams.stream("lb-deregister", &name));
+            inner.sim.sleep(latency).await;
+            let removed = {
+                let mut state = inner.state.borrow_mut();
+                if state.wanted.contains_key(&ip) {
+                    // It came back while the controller was at it.
+                    return;
+                }
+                let Some(Some(id)) = state.registered.remove(&ip) else { return };
+                state.balancer.deregister(id);
+                state.names.remove(&id);
+                let event = inner.tell(because, "target_deregistered", &name, ip);
+                state.last_removal = Some(event);
+                (id, event)
+            };
+            this.cut_later(removed.0, ip, inner.config.balancer.on_deregister, removed.1);
+        });
+    }
+
+    /// Cuts a target's connections when their time is over.
+    fn cut_later(&self, id: TargetId, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
+        let OnRemoval::CutAfter(delay) = rule else { return };
+        let this = self.clone();
+        self.inner.sim.spawn("lb-cut", async move {
+            let inner = &this.inner;
+            inner.sim.sleep(delay).await;
+            let connections: Vec<ConnectionId> = {
+                let state = inner.state.borrow();
+                if state.balancer.is_healthy(id) {
+                    return;
+                }
+                state.by_target.get(&id).map(|open| open.iter().copied().collect()).unwrap_or_default()
+            };
+            let name = ip.to_string();
+            let event = inner.tell(Some(because), "target_drained", &name, ip);
+            for connection in connections {
+                inner.net.sever(connection, Sever::Reset, Some(event));
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// What the controller wants as targets, by its rules.
+    fn wanted(&self, endpoints: &[EndpointView]) -> BTreeMap<Ipv4Addr, (Rc<str>, Option<EventId>)> {
+        let ready = || endpoints.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
+        match &self.config.mode {
+            BackendMode::Pods => ready().map(|pod| (pod.ip, (Rc::clone(&pod.pod), pod.because))).collect(),
+            BackendMode::Nodes { policy, nodes, .. } => {
+                let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
+                let is_eligible = |node: &&NodeTarget| {
+                    *policy == TrafficPolicy::Cluster || ready().any(|endpoint| endpoint.node == node.name)
+                };
+                let eligible = nodes.iter().filter(is_eligible);
+                eligible.map(|node| (node.ip, (Rc::clone(&node.name), because))).collect()
+            }
+        }
+    }
+
+    fn probe_port(&self) -> u16 {
+        match &self.config.probe {
+            Probe::Http { port, .. } => *port,
+            Probe::Tcp => self.config.ports.values().next().copied().unwrap_or(0),
+        }
+    }
+
+    /// One probe of the target at `ip`; a node passes it on as it would any connection.
+    async fn probe_once(&self, ip: Ipv4Addr) -> bool {
+        let Some(ip) = self.behind(ip) else { return false };
+        let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
+        match &self.config.probe {
+            Probe::Tcp => {
+                stream.abort();
+                true
+            }
+            Probe::Http { path, .. } => {
+                let request = format!("GET {path} HTTP/1.1\r\nhost: {ip}\r\nconnection: close\r\n\r\n");
+                if stream.write_all(request.as_bytes()).await.is_err() {
+                    return false;
+                }
+                let mut answer = Vec::new();
+                // "HTTP/1.1 200": the status is complete after twelve bytes.
+                while answer.len() < 12 {
+                    if !matches!(stream.read(&mut answer).await, Ok(1..)) {
+                        return false;
+                    }
+                }
+                matches!(&answer[9..12], [b'2' | b'3', _, _])
+            }
+        }
+    }
+
+    /// The pod behind a target: itself, or the one its node chooses.
+    fn behind(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
+        let BackendMode::Nodes { policy, nodes, .. } = &self.config.mode else { return Some(ip) };
+        let node = nodes.iter().find(|node| node.ip == ip)?;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let view = state.node_views.get(&node.name)?;
+        match choose_path(&node.name, view, *policy, &mut state.node_stream) {
+            NodePath::To { ip, .. } => Some(ip),
+            NodePath::Refuse | NodePath::Drop => None,
+        }
+    }
+
+    fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
+        let object = format!("Service/{}", self.config.service);
+        let data = vec![("target", name.into()), ("address", ip.to_string().into())];
+        self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)
+    }
+}
+
+impl Forward for LoadBalancer {
+    fn syn(&self, syn: &Syn) -> Verdict {
+        let inner = &self.inner;
+        let mut state = inner.state.borrow_mut();
+        let state = &mut *state;
+        let Some(port) = inner.config.ports.get(&syn.to.port()).copied() else {
+            return Verdict::Refuse { why: None };
+        };
+        let Some((id, address)) = state.balancer.choose() else {
+            return Verdict::Refuse { why: state.last_removal };
+        };
+        let (ip, extra_latency, snat) = match &inner.config.mode {
+            BackendMode::Pods => (*address.ip(), Duration::ZERO, None),
+            BackendMode::Nodes { policy, nodes, hop_latency } => {
+                let node = nodes.iter().find(|node| node.ip == *address.ip());
+                let node = node.expect("every target of this mode is a node");
+                let view = state.node_views.get(&node.name).map_or(&[][..], Vec::as_slice);
+                match choose_path(&node.name, view, *policy, &mut state.node_stream) {
+                    NodePath::To { ip, is_remote } => {
+                        let hop = if is_remote { *hop_latency } else { Duration::ZERO };
+                        (ip, hop, (*policy == TrafficPolicy::Cluster).then_some(node.ip))
+                    }
+                    NodePath::Refuse => return Verdict::Refuse { why: state.balancer.why(id) },
+                    NodePath::Drop => return Verdict::Drop { why: state.balancer.why(id) },
+                }
+            }
+        };
+        state.connections.insert(syn.id, id);
+        state.by_target.entry(id).or_default().insert(syn.id);
+        Verdict::To { target: SocketAddrV4::new(ip, port), extra_latency, snat }
+    }
+
+    fn ended(&self, id: ConnectionId) {
+        let mut state = self.inner.state.borrow_mut();
+        if let Some(target) = state.connections.remove(&id)
+            && let Some(open) = state.by_target.get_mut(&target)
+        {
+            open.remove(&id);
+            if open.is_empty() {
+                state.by_target.remove(&target);
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! A population of clients: connection slots, a queue for them, and what each request saw.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddrV4;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::answer::{Answer, AnswerParser};
+use super::arrivals::Arrivals;
+use crate::engine::{EventId, Sim, Stream};
+use crate::net::{ConnectErrorKind, ConnectionId, Host, TcpStream};
+pub use crate::record::Outcome;
+use crate::units::SimTime;
+
+/// Which free connection the next request takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reuse {
+    /// The one used most recently, as most connection pools do.
+    MostRecent,
+    /// The one that has been free for longest: spreads requests evenly over all connections.
+    LeastRecent,
+    /// None: every request opens a connection of its own and says `Connection: close`.
+    Never,
+}
+
+/// How one population of clients behaves.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Connections open at once at most; more requests wait. Without meaning for [`Reuse::Never`], which has no limit.
+    pub connections: usize,
+    /// Which connection a request takes.
+    pub reuse: Reuse,
+    /// The client closes a connection that has been idle for so long; never if absent.
+    pub keep_alive: Option<Duration>,
+    /// From the intended time of a request to the moment the client gives up.
+    pub timeout: Duration,
+    /// How often a request is sent again, on a new connection, if it failed before any answer came.
+    pub retries: u32,
+    /// A close by the server is noticed while the connection is idle. Otherwise only by the request that meets it.
+    pub detect_idle_close: bool,
+    /// The client leaves a connection whose answer said `Connection: close`.
+    pub honor_connection_close: bool,
+    /// All connections are opened, with one request each that is not counted, before the load starts.
+    pub prewarm: bool,
+}
+
+/// One kind of request in the mix.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its share of the mix, relative to the others.
+    pub weight: u32,
+    /// Where it is sent: the address of the load balancer.
+    pub to: SocketAddrV4,
+    /// The request line and all header lines but `x-request-id` and `connection`, each with its line end.
+    pub head: Rc<str>,
+    /// Bytes of body; `head` states the same number as `content-length` if it is not 0.
+    pub body_bytes: usize,
+}
+
+/// What a client could see of the connection that failed or served a request.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The connection, unless none was ever dialled.
+    pub connection: Option<ConnectionId>,
+    /// The host that the balancer had chosen for it.
+    pub target: Option<SocketAddrV4>,
+    /// The hop or host that ended it, if it told why.
+    pub why: Option<EventId>,
+    /// The connection had served a request before.
+    pub was_reused: bool,
+    /// The client had been told `Connection: close` on it and went on.
+    pub close_was_ignored: bool,
+    /// When the last try began: the moment the request found a connection or dialled.
+    pub tried_at: SimTime,
+}
+
+/// A request that has ended, with exactly one outcome.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The load it belongs to.
+    pub load_index: usize,
+    /// Its number in its load, from 0, in the order of due times.
+    pub sequence: u64,
+    /// Its kind.
+    pub mix_index: usize,
+    /// When it was due.
+    pub intended_at: SimTime,
+    /// When its outcome was known.
+    pub ended_at: SimTime,
+    /// What the client saw.
+    pub outcome: Outcome,
+    /// The status, if an answer came.
+    pub status: Option<u16>,
+    /// Tries after the first.
+    pub retries: u32,
+    /// The connection of the last try.
+    pub sight: Sight,
+}
+
+/// Where the clients report to.
+pub trait Sink {
+    /// A request is due.
+    fn sent(&self, load_index: usize, intended_at: SimTime);
+    /// A request has ended.
+    fn finished(&self, finished: Finished);
+    /// A connection was dialled with success.
+    fn opened(&self, at: SimTime);
+}
+
+/// One population of clients on one host of the simulated network. Clones share it.
+#[derive(Clone)]
+pub struct Client {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    sim: Sim,
+    host: Host,
+    config: ClientConfig,
+    load_index: usize,
+    name: String,
+    mix: Vec<Request>,
+    sink: Rc<dyn Sink>,
+    pool: RefCell<Pool>,
+}
+
+struct Pool {
+    /// Free slots; the one that became free last is at the back, so idle connections stand in the order of their age.
+    free: VecDeque<Option<Connection>>,
+    /// Requests without a slot, in the order in which they were due.
+    waiting: VecDeque<Due>,
+}
+
+#[derive(Clone, Copy)]
+struct Due {
+    sequence: u64,
+    mix_index: usize,
+    at: SimTime,
+}
+
+struct Connection {
+    stream: TcpStream,
+    to: SocketAddrV4,
+    idle_since: SimTime,
+    close_was_ignored: bool,
+    buffer: Vec<u8>,
+}
+
+/// Why a try came to nothing, and whether another may help.
+struct Failure {
+    outcome: Outcome,
+    may_retry: bool,
+}
+
+impl Failure {
+    fn early(outcome: Outcome) -> Self {
+        Self { outcome, may_retry: true }
+    }
+}
+
+impl Client {
+    /// Clients with nothing to do yet. `name` is unique among the loads of a run.
+    ///
+    /// # Panics
+    ///
+    /// If the mix is empty or has no weight, or if connections are to be reused and there are none.
+    #[must_use]
+    pub fn new(
+        sim: &Sim,
+        host: Host,
+        (load_index, name): (usize, &str),
+        config: ClientConfig,
+        mix: Vec<Request>,
+        sink: Rc<dyn Sink>,
+    ) -> Self {
+        assert!(mix.iter().any(|request| request.weight > 0), "a load needs a request with a weight");
+        assert!(config.reuse == Reuse::Never || config.connections > 0, "clients need a connection");
+        let slots = if config.reuse == Reuse::Never { 0 } else { config.connections };
+        let pool = RefCell::new(Pool { free: (0..slots).map(|_| None).collect(), waiting: VecDeque::new() });
+        let inner = Inner { sim: sim.clone(), host, config, load_index, name: name.to_owned(), mix, sink, pool };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// Opens all connections in order, one request each, as the configuration asks.
+    pub async fn prewarm(&self) {
+        let inner = &self.inner;
+        if !inner.config.prewarm || inner.config.reuse == Reuse::Never {
+            return;
+        }
+        for number in 0..inner.config.connections {
+            let Some(mut slot) = inner.pool.borrow_mut().free.pop_front() else { return };
+            let id = format!("{}-warm{number}", inner.name);
+            let mut sight = Sight::default();
+            // A failure leaves the slot empty: its first request dials.
+            let _ = inner.attempt(&mut slot, &inner.mix[0], &id, &mut sight).await;
+            inner.pool.borrow_mut().free.push_back(slot);
+        }
+    }
+
+    /// Sends the requests of `arrivals`, counted from now; ends when the last is due. Those in flight go on.
+    pub async fn run(&self, arrivals: Arrivals, mut mix_stream: Stream) {
+        let inner = &self.inner;
+        if let Some(keep_alive) = inner.config.keep_alive {
+            let sweeper = Rc::clone(inner);
+            inner.sim.spawn("client-keep-alive", async move { sweeper.close_idle(keep_alive).await });
+        }
+        let start = inner.sim.now();
+        let weight_total: u64 = inner.mix.iter().map(|request| u64::from(request.weight)).sum();
+        for (sequence, offset) in (0..).zip(arrivals) {
+            let at = start.after(offset);
+            inner.sim.sleep_until(at).await;
+            let mut drawn = if inner.mix.len() == 1 { 0 } else { mix_stream.below(weight_total) };
+            let mix_index = inner.mix.iter().position(|request| {
+                let is_drawn = drawn < u64::from(request.weight);
+                drawn = drawn.saturating_sub(u64::from(request.weight));
+                is_drawn
+            });
+            let mix_index = mix_index.unwrap_or(0);
+            inner.sink.sent(inner.load_index, at);
+            inner.start(Due { sequence, mix_index, at });
+        }
+    }
+
+    /// Connections held open while no request uses them.
+    #[must_use]
+    pub fn idle_connections(&self) -> usize {
+        self.inner.pool.borrow().free.iter().flatten().count()
+    }
+}
+
+impl Inner {
+    /// Gives the request a slot, or lets it wait for one.
+    fn start(self: &Rc<Self>, due: Due) {
+        let slot = {
+            let mut pool = self.pool.borrow_mut();
+            match self.config.reuse {
+                Reuse::Never => Some(None),
+                Reuse::MostRecent => pool.free.pop_back(),
+                Reuse::LeastRecent => pool.free.pop_front(),
+            }
+            .or_else(|| {
+                pool.waiting.push_back(due);
+                None
+            })
+        };
+        if let Some(slot) = slot {
+            let this = Rc::clone(self);
+            self.sim.spawn("request", async move { this.serve(slot, due).await });
+        }
+    }
+
+    /// Carries out a request, and then those that wait for the same slot.
+    async fn serve(self: Rc<Self>, mut slot: Option<Connection>, mut due: Due) {
+        loop {
+            self.carry_out(&mut slot, due).await;
+            if self.config.reuse == Reuse::Never {
+                return;
+            }
+            let mut pool = self.pool.borrow_mut();
+            match pool.waiting.pop_front() {
+                Some(next) => due = next,
+                None => {
+                    pool.free.push_back(slot);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&self, slot: &mut Option<Connection>, due: Due) {
+        let request = &self.mix[due.mix_index];
+        let id = format!("{}-r{}", self.name, due.sequence);
+        let deadline = due.at.after(self.config.timeout);
+        let mut retries = 0;
+        let mut sight;
+        let result = loop {
+            sight = Sight { tried_at: self.sim.now(), ..Sight::default() };
+            let tried = {
+                let mut attempt = pin!(self.attempt(slot, request, &id, &mut sight));
+                let mut limit = pin!(self.sim.sleep_until(deadline));
+                std::future::poll_fn(|cx| match attempt.as_mut().poll(cx) {
+                    Poll::Ready(result) => Poll::Ready(Some(result)),
+                    Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+                })
+                .await
+            };
+            match tried {
+                None => {
+                    // Dropping the connection is how a client gives up; without one it was still dialling.
+                    let outcome =
+                        if sight.connection.is_some() { Outcome::RequestTimeout } else { Outcome::ConnectTimeout };
+                    break Err(Failure { outcome, may_retry: false });
+                }
+                Some(Err(failure)) if failure.may_retry && retries < self.config.retries => retries += 1,
+                Some(result) => break result,
+            }
+        };
+        let (outcome, status) = match result {
+            Ok(answer) if answer.status < 500 => (Outcome::Ok, Some(answer.status)),
+            Ok(answer) if answer.is_from_backend => (Outcome::BackendError, Some(answer.status)),
+            Ok(answer) => (Outcome::GatewayError, Some(answer.status)),
+            Err(failure) => (failure.outcome, None),
+        };
+        self.sink.finished(Finished {
+            load_index: self.load_index,
+            sequence: due.sequence,
+            mix_index: due.mix_index,
+            intended_at: due.at,
+            ended_at: self.sim.now(),
+            outcome,
+            status,
+            retries,
+            sight,
+        });
+    }
+
+    /// One try on the slot's connection, or on a new one. Leaves the connection in the slot if it can be used again.
+    async fn attempt(
+        &self,
+        slot: &mut Option<Connection>,
+        request: &Request,
+        id: &str,
+        sight: &mut Sight,
+    ) -> Result<Answer, Failure> {
+        let kept = slot.take().filter(|kept| kept.to == request.to);
+        let kept = kept.filter(|kept| !(self.config.detect_idle_close && kept.is_seen_closed()));
+        let was_reused = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.dial(request.to, sight).await?,
+        };
+        sight.connection = Some(connection.stream.id());
+        sight.target = Some(connection.stream.target());
+        sight.was_reused = was_reused;
+        sight.close_was_ignored = connection.close_was_ignored;
+        let result = self.exchange(&mut connection, request, id).await;
+        match &result {
+            Err(_) => sight.why = connection.stream.ended_by().and_then(|ending| ending.why),
+            Ok(answer) => {
+                let is_over = answer.says_close && self.config.honor_connection_close;
+                connection.close_was_ignored |= answer.says_close;
+                if !is_over && self.config.reuse != Reuse::Never {
+                    connection.idle_since = self.sim.now();
+                    *slot = Some(connection);
+                }
+            }
+        }
+        result
+    }
+
+    async fn dial(&self, to: SocketAddrV4, sight: &mut Sight) -> Result<Connection, Failure> {
+        match self.host.connect(to).await {
+            Ok(stream) => {
+                self.sink.opened(self.sim.now());
+                let idle_since = self.sim.now();
+                Ok(Connection { stream, to, idle_since, close_was_ignored: false, buffer: Vec::new() })
+            }
+            Err(error) => {
+                sight.connection = Some(error.id);
+                sight.target = error.target;
+                sight.why = error.why;
+                Err(Failure::early(match error.kind {
+                    ConnectErrorKind::Refused => Outcome::Refused,
+                    ConnectErrorKind::TimedOut => Outcome::ConnectTimeout,
+                    ConnectErrorKind::Reset => Outcome::Reset,
+                }))
+            }
+        }
+    }
+
+    async fn exchange(&self, connection: &mut Connection, request: &Request, id: &str) -> Result<Answer, Failure> {
+        let close = if self.config.reuse == Reuse::Never { "connection: close\r\n" } else { "" };
+        let mut bytes = Vec::with_capacity(request.head.len() + id.len() + 40 + request.body_bytes);
+        for part in [&request.head, "x-request-id: ", id, "\r\n", close, "\r\n"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes.resize(bytes.len() + request.body_bytes, b'x');
+        if connection.stream.write_all(&bytes).await.is_err() {
+            return Err(Failure::early(Outcome::Reset));
+        }
+        let mut parser = AnswerParser::default();
+        loop {
+            match parser.push(&mut connection.buffer) {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                // A server of ours never sends such bytes; a cut connection cannot make them either.
+                Err(_) => return Err(Failure { outcome: Outcome::Truncated, may_retry: false }),
+            }
+            let has_begun = parser.has_head() || !connection.buffer.is_empty();
+            let failed = |outcome| {
+                if has_begun {
+                    Failure { outcome: Outcome::Truncated, may_retry: false }
+                } else {
+                    Failure::early(outcome)
+                }
+            };
+            match connection.stream.read(&mut connection.buffer).await {
+                Ok(0) => return parser.end().ok_or_else(|| failed(Outcome::Closed)),
+                Ok(_) => {}
+                Err(_) => return Err(failed(Outcome::Reset)),
+            }
+        }
+    }
+
+    /// Closes connections that have been idle for `keep_alive`, each at its time.
+    async fn close_idle(self: Rc<Self>, keep_alive: Duration) {
+        loop {
+            let now = self.sim.now();
+            let next = {
+                let mut pool = self.pool.borrow_mut();
+                let mut next = None;
+                for slot in &mut pool.free {
+                    let Some(connection) = slot else { continue };
+                    let at = connection.idle_since.after(keep_alive);
+                    if at > now {
+                        next = Some(at);
+                        break;
+                    }
+                    *slot = None;
+                }
+                // What is not idle yet cannot be due earlier than this.
+                next.unwrap_or_else(|| now.after(keep_alive))
+            };
+            self.sim.sleep_until(next).await;
+        }
+    }
+}
+
+impl Connection {
+    /// Whether a client that watches its idle connections knows that this one is over.
+    fn is_seen_closed(&self) -> bool {
+        self.stream.poll_peer_closed(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+}
