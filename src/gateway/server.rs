@@ -1,0 +1,375 @@
+//! The gateway process: workers, listeners, connections, and what a drain does to them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+
+use super::access::{AccessRecord, Observer};
+use super::balance::Policy;
+use super::drain::DrainConfig;
+use super::host::{Host, Work};
+use super::proxy::{Audience, ResponseBody, handle};
+use super::routes::Routes;
+use super::upstream::Cluster;
+use crate::engine::Signal;
+use crate::units::SimTime;
+
+/// What a gateway starts with.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Where it listens: the port it binds, and the port by which its routes know it.
+    pub listeners: Vec<(u16, u16)>,
+    /// Its clusters and their policies.
+    pub clusters: BTreeMap<Rc<str>, Policy>,
+    /// How long a connect to an upstream may take. Istio's default is 10 s.
+    pub connect_timeout: Duration,
+    /// How it drains.
+    pub drain: DrainConfig,
+}
+
+/// A gateway process. Clones share it.
+pub struct Gateway<H> {
+    shared: Rc<Shared<H>>,
+}
+
+impl<H> Clone for Gateway<H> {
+    fn clone(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared) }
+    }
+}
+
+/// What all workers of a process share.
+pub(super) struct Shared<H> {
+    pub(super) workers: Vec<H>,
+    pub(super) routes: RefCell<Rc<Routes>>,
+    pub(super) clusters: RefCell<BTreeMap<Rc<str>, Rc<Cluster>>>,
+    connect_timeout: Duration,
+    drain: DrainConfig,
+    drain_began_at: Cell<Option<SimTime>>,
+    listeners_close: Signal,
+    connection_count: Cell<usize>,
+    observer: Rc<dyn Observer>,
+}
+
+impl<H: Host> Gateway<H> {
+    /// Starts a process with these workers. It accepts at once.
+    ///
+    /// # Errors
+    ///
+    /// If a port cannot be bound.
+    pub fn start(
+        workers: Vec<H>,
+        config: GatewayConfig,
+        routes: Rc<Routes>,
+        observer: Rc<dyn Observer>,
+    ) -> io::Result<Self> {
+        let count = workers.len();
+        let cluster = |policy| Rc::new(Cluster::new(policy, config.connect_timeout, count));
+        let clusters = config.clusters.iter().map(|(name, policy)| (Rc::clone(name), cluster(*policy)));
+        let shared = Rc::new(Shared {
+            routes: RefCell::new(routes),
+            clusters: RefCell::new(clusters.collect()),
+            connect_timeout: config.connect_timeout,
+            drain: config.drain,
+            drain_began_at: Cell::new(None),
+            listeners_close: Signal::default(),
+            connection_count: Cell::new(0),
+            observer,
+            workers,
+        });
+        for (index, worker) in shared.workers.iter().enumerate() {
+            for (bound, known_as) in &config.listeners {
+                let listener = worker.listen(*bound)?;
+                let (shared, known_as) = (Rc::clone(&shared), *known_as);
+                worker.spawn("gateway-accept", async move { accept(shared, index, listener, known_as).await });
+            }
+        }
+        Ok(Self { shared })
+    }
+
+    /// Replaces all routes; requests under way keep theirs.
+    pub fn set_routes(&self, routes: Rc<Routes>) {
+        *self.shared.routes.borrow_mut() = routes;
+    }
+
+    /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
+    pub fn set_endpoints(&self, cluster: &Rc<str>, endpoints: &[SocketAddr]) {
+        let shared = &self.shared;
+        let mut clusters = shared.clusters.borrow_mut();
+        let found = clusters.entry(Rc::clone(cluster)).or_insert_with(|| {
+            let workers = shared.workers.len();
+            Rc::new(Cluster::new(Policy::LeastRequest, shared.connect_timeout, workers))
+        });
+        found.set_endpoints(endpoints);
+    }
+
+    /// Begins to drain, as `POST /drain_listeners?graceful` does. A second call does nothing.
+    pub fn drain(&self) {
+        let shared = &self.shared;
+        let worker = &shared.workers[0];
+        if shared.drain_began_at.get().is_some() {
+            return;
+        }
+        shared.drain_began_at.set(Some(worker.now()));
+        let closes = shared.listeners_close.clone();
+        let over = worker.sleep_until(worker.now().after(shared.drain.drain_time));
+        worker.spawn("gateway-drain", async move {
+            over.await;
+            closes.raise();
+        });
+    }
+
+    /// Ends when the listeners have closed because the drain time was over.
+    pub fn listeners_closed(&self) -> impl Future<Output = ()> + 'static {
+        self.shared.listeners_close.raised()
+    }
+
+    /// Open downstream connections.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.shared.connection_count.get()
+    }
+
+    /// The first worker, for tasks of the process as a whole.
+    pub(super) fn worker(&self) -> &H {
+        &self.shared.workers[0]
+    }
+}
+
+impl<H: Host> Shared<H> {
+    /// Whether a response sent now tells its client to leave.
+    pub(super) fn says_close(&self, worker: usize) -> bool {
+        let host = &self.workers[worker];
+        let began_at = self.drain_began_at.get();
+        began_at.is_some_and(|began_at| self.drain.says_close(began_at, host.now(), || host.random()))
+    }
+}
+
+impl<H: Host> Audience for Shared<H> {
+    fn now(&self) -> SimTime {
+        self.workers[0].now()
+    }
+
+    fn tell(&self, record: &AccessRecord) {
+        self.observer.finished(record);
+    }
+}
+
+async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, listener: H::Listener, port: u16) {
+    let host = shared.workers[worker].clone();
+    let mut closing = pin!(shared.listeners_close.raised());
+    loop {
+        let accepted = {
+            let mut next = pin!(host.accept(&listener));
+            poll_fn(|cx| match closing.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => next.as_mut().poll(cx).map(Some),
+            })
+            .await
+        };
+        match accepted {
+            None => return,
+            // The client is gone again, or the process is out of descriptors: the next one may do better.
+            Some(Err(_)) => {}
+            Some(Ok((stream, client))) => {
+                let shared = Rc::clone(&shared);
+                host.spawn("gateway-connection", async move {
+                    let open = OpenConnection::new(Rc::clone(&shared));
+                    shared.workers[worker].charge(Work::Connection).await;
+                    serve(shared, worker, stream, client, port).await;
+                    drop(open);
+                });
+            }
+        }
+    }
+}
+
+/// Counts a downstream connection for as long as it lives.
+struct OpenConnection<H> {
+    shared: Rc<Shared<H>>,
+}
+
+impl<H> OpenConnection<H> {
+    fn new(shared: Rc<Shared<H>>) -> Self {
+        shared.connection_count.set(shared.connection_count.get() + 1);
+        Self { shared }
+    }
+}
+
+impl<H> Drop for OpenConnection<H> {
+    fn drop(&mut self) {
+        self.shared.connection_count.set(self.shared.connection_count.get() - 1);
+    }
+}
+
+/// What the requests of one downstream connection share.
+pub(super) struct ConnectionState {
+    pub(super) port: u16,
+    pub(super) client_ip: HeaderValue,
+    pub(super) client_said_close: Cell<bool>,
+    open_count: Cell<usize>,
+    /// When the first answer said close because of a drain.
+    told_at: Cell<Option<SimTime>>,
+    last_answer_told: Cell<bool>,
+}
+
+impl ConnectionState {
+    pub(super) fn open(self: &Rc<Self>) -> OpenRequest {
+        self.open_count.set(self.open_count.get() + 1);
+        self.last_answer_told.set(false);
+        OpenRequest(Rc::clone(self))
+    }
+
+    /// The answer now being made says close, because of a drain.
+    pub(super) fn tell_to_leave(&self, now: SimTime) {
+        self.told_at.set(self.told_at.get().or(Some(now)));
+        self.last_answer_told.set(true);
+    }
+
+    pub(super) fn was_told_to_leave_by_last_answer(&self) -> bool {
+        self.last_answer_told.get()
+    }
+}
+
+/// Marks a request as open, from its head to the end of its answer.
+pub(super) struct OpenRequest(Rc<ConnectionState>);
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.open_count.set(self.0.open_count.get() - 1);
+    }
+}
+
+/// Serves a downstream connection to its end.
+///
+/// hyper ends a connection after an answer that says close. Envoy does not: a client that stays is served until the drain
+/// timeout, so the bytes are taken back from hyper and served anew.
+async fn serve<H: Host>(shared: Rc<Shared<H>>, worker: usize, stream: H::Stream, client: SocketAddr, port: u16) {
+    let client_ip = HeaderValue::from_str(&client.ip().to_string()).expect("an address makes a header");
+    let state = Rc::new(ConnectionState {
+        port,
+        client_ip,
+        client_said_close: Cell::new(false),
+        open_count: Cell::new(0),
+        told_at: Cell::new(None),
+        last_answer_told: Cell::new(false),
+    });
+    let mut server = http1::Builder::new();
+    server.auto_date_header(false).header_read_timeout(None);
+    let mut stream = Rewound { head: Bytes::new(), rest: stream };
+    loop {
+        let requests = Requests { shared: Rc::clone(&shared), worker, state: Rc::clone(&state) };
+        let mut connection = server.serve_connection(stream, requests);
+        let deadline = state.told_at.get().map(|told_at| told_at.after(shared.drain.drain_timeout));
+        let end = {
+            let host = &shared.workers[worker];
+            let mut limit = pin!(deadline.map(|deadline| host.sleep_until(deadline)));
+            poll_fn(|cx| {
+                if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+                    return Poll::Ready(Some(result));
+                }
+                let is_over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
+                // A request under way is still answered; hyper ends the connection after it.
+                if is_over && state.open_count.get() == 0 { Poll::Ready(None) } else { Poll::Pending }
+            })
+            .await
+        };
+        let parts = connection.into_parts();
+        let host = &shared.workers[worker];
+        let is_time_up = |told_at: SimTime| host.now() >= told_at.after(shared.drain.drain_timeout);
+        match end {
+            Some(Err(_)) => return,
+            Some(Ok(())) if state.client_said_close.get() || !state.last_answer_told.get() => return,
+            Some(Ok(())) if !state.told_at.get().is_some_and(is_time_up) => {
+                state.last_answer_told.set(false);
+                let head =
+                    if parts.io.head.is_empty() { parts.read_buf } else { joined(&parts.read_buf, &parts.io.head) };
+                stream = Rewound { head, rest: parts.io.rest };
+            }
+            // The drain timeout is over: what still comes is swallowed, then the connection closes.
+            Some(Ok(())) | None => {
+                host.sleep_until(host.now().after(shared.drain.delayed_close)).await;
+                drop(parts);
+                return;
+            }
+        }
+    }
+}
+
+fn joined(first: &Bytes, second: &Bytes) -> Bytes {
+    [first.as_ref(), second.as_ref()].concat().into()
+}
+
+/// The requests of one connection, as hyper hands them over.
+struct Requests<H> {
+    shared: Rc<Shared<H>>,
+    worker: usize,
+    state: Rc<ConnectionState>,
+}
+
+impl<H: Host> Service<Request<Incoming>> for Requests<H> {
+    type Response = Response<ResponseBody>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(handle(Rc::clone(&self.shared), self.worker, Rc::clone(&self.state), request))
+    }
+}
+
+/// A stream with bytes that were read from it before.
+struct Rewound<S> {
+    head: Bytes,
+    rest: S,
+}
+
+impl<S: Read + Unpin> Read for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.head.is_empty() {
+            return Pin::new(&mut self.rest).poll_read(cx, buf);
+        }
+        let length = self.head.len().min(buf.remaining());
+        buf.put_slice(&self.head[..length]);
+        self.head.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Write + Unpin> Write for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.rest).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.rest).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.rest).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.rest.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.rest).poll_write_vectored(cx, parts)
+    }
+}
