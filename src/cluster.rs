@@ -1,7 +1,73 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
+//!
+//! - Rules without I/O: [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
+//! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
+//!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints.
+//!
+//! What a container does is the business of a [`Runtime`], which lies outside.
+//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: autoscaling, node failure, disruption budgets,
+//! preemption, taints and affinity beyond preferred anti-affinity.
 
+pub mod control;
 pub mod deployment;
 pub mod endpoints;
+pub mod feed;
 pub mod int_or_percent;
 pub mod kubelet;
+pub mod node_agent;
+pub mod objects;
 pub mod replica_set;
+pub mod scheduler;
+
+pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
+pub use feed::{EndpointView, EndpointWatch};
+pub use objects::{
+    AntiAffinity, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, Topology,
+};
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::engine::EventId;
+
+/// A future of this single-threaded world.
+pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// A pod whose containers are to start.
+#[derive(Clone, Debug)]
+pub struct StartingPod {
+    /// The Deployment it belongs to, as `namespace/name`.
+    pub owner: Rc<str>,
+    /// The pod's name.
+    pub name: Rc<str>,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its node.
+    pub node: Rc<str>,
+    /// What it is made from.
+    pub template: Rc<PodTemplate>,
+    /// The event of the start.
+    pub because: EventId,
+}
+
+/// What containers do: processes, their ports, and their answers to probes.
+pub trait Runtime {
+    /// Starts a pod's process.
+    fn start(&self, pod: &StartingPod) -> Rc<dyn Process>;
+    /// Probes a pod over the network; whether it passed. The caller limits the time.
+    fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool>;
+    /// The pod's network is gone, and its address with it.
+    fn released(&self, ip: Ipv4Addr);
+}
+
+/// A running process.
+pub trait Process {
+    /// SIGTERM.
+    fn terminate(&self, because: EventId);
+    /// SIGKILL.
+    fn kill(&self, because: EventId);
+    /// Ends when the process has.
+    fn exited(&self) -> LocalFuture<()>;
+}

@@ -14,4 +14,4 @@ pub mod node;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Scheduler, TargetId};
 pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
-pub use node::{EndpointView, NodePath};
+pub use node::{NodePath, TrafficPolicy};

@@ -195,7 +195,8 @@ pub fn scale_in_proportion(
     let mut sizes: Vec<i32> = all.iter().map(|set| set.replicas).collect();
     let mut active: Vec<usize> = (0..all.len()).filter(|index| all[*index].replicas > 0).collect();
     if active.len() <= 1 {
-        let newest = (0..all.len()).max_by_key(|index| (all[*index].created, *index));
+        // With none active it is the new one, even if an undo made an older set the new one; without a new one, the newest.
+        let newest = (0..all.len()).max_by_key(|index| (*index >= old.len(), all[*index].created));
         if let Some(only) = active.first().copied().or(newest) {
             sizes[only] = desired;
         }
@@ -426,4 +427,22 @@ pub fn recheck_after(
     let due_at = progress.updated_at.after(deadline);
     let left = if due_at > now { due_at.since(now) } else { Duration::ZERO };
     Some(if left < Duration::from_secs(1) { Duration::ZERO } else { left })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_no_active_set_the_new_one_grows_even_if_it_is_older() {
+        let set = |created| ReplicaSetView { created, ..ReplicaSetView::default() };
+        let strategy = Strategy::RollingUpdate {
+            max_surge: IntOrPercent::Percent(25),
+            max_unavailable: IntOrPercent::Percent(25),
+        };
+        let (new, old) = scale_in_proportion(strategy, 5, 0, Some(&set(1)), &[set(2)]);
+        assert_eq!((new, old), (Some(5), vec![0]));
+        let (new, old) = scale_in_proportion(strategy, 5, 0, None, &[set(2), set(1)]);
+        assert_eq!((new, old), (None, vec![5, 0]));
+    }
 }

@@ -21,7 +21,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
-use super::node::{EndpointView, NodePath, TrafficPolicy, choose_path};
+use super::node::{NodePath, TrafficPolicy, choose_path};
+use crate::cluster::EndpointView;
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 

@@ -9,28 +9,9 @@
 //! pkg/proxy/healthcheck/service_health.go.
 
 use std::net::Ipv4Addr;
-use std::rc::Rc;
 
-use crate::engine::{EventId, Stream};
-
-/// An endpoint of a Service as one consumer sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EndpointView {
-    /// The pod's address.
-    pub ip: Ipv4Addr,
-    /// The pod's name.
-    pub pod: Rc<str>,
-    /// The node it runs on.
-    pub node: Rc<str>,
-    /// It gets new connections.
-    pub ready: bool,
-    /// Its readiness probe passes, whether or not it terminates.
-    pub serving: bool,
-    /// It is being deleted.
-    pub terminating: bool,
-    /// The event that brought it into this state.
-    pub because: Option<EventId>,
-}
+use crate::cluster::EndpointView;
+use crate::engine::Stream;
 
 /// Where a node sends a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +66,7 @@ pub fn passes_health_check(node: &str, endpoints: &[EndpointView]) -> bool {
 mod tests {
     use super::*;
     use crate::engine::Streams;
+    use std::rc::Rc;
 
     fn endpoint(last: u8, node: &str, state: &str) -> EndpointView {
         EndpointView {

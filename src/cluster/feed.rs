@@ -1,0 +1,93 @@
+//! What consumers see of a Service's endpoints, and when.
+//!
+//! Every change of an endpoint reaches every consumer after a delay of its own: from the pod's state over the `EndpointSlice` and
+//! the watch to whoever acts on it. A consumer sees changes in the order in which they happened.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::engine::{EventId, Sim};
+use crate::units::SimTime;
+
+/// An endpoint of a Service as one consumer sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointView {
+    /// The pod's address.
+    pub ip: Ipv4Addr,
+    /// The pod's name.
+    pub pod: Rc<str>,
+    /// The node it runs on.
+    pub node: Rc<str>,
+    /// It gets new connections.
+    pub ready: bool,
+    /// Its readiness probe passes, whether or not it terminates.
+    pub serving: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// The event that brought it into this state.
+    pub because: Option<EventId>,
+}
+
+/// A consumer's view of one Service.
+pub struct EndpointWatch {
+    sim: Sim,
+    queue: Rc<RefCell<Queue>>,
+}
+
+/// All endpoints of a Service at one time.
+pub(super) type Snapshot = Rc<[EndpointView]>;
+
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<(SimTime, Snapshot)>,
+    last_at: SimTime,
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    /// A snapshot that arrives `at`, or behind the one before it.
+    pub(super) fn push(&mut self, at: SimTime, snapshot: Snapshot) {
+        self.last_at = self.last_at.max(at);
+        self.waiting.push_back((self.last_at, snapshot));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl EndpointWatch {
+    pub(super) fn new(sim: &Sim, queue: Rc<RefCell<Queue>>) -> Self {
+        Self { sim: sim.clone(), queue }
+    }
+
+    /// The next state of all endpoints. The first comes with the consumer's first delay.
+    pub async fn next(&mut self) -> Rc<[EndpointView]> {
+        loop {
+            let front = self.queue.borrow().waiting.front().map(|(at, _)| *at);
+            match front {
+                Some(at) => {
+                    self.sim.sleep_until(at).await;
+                    if let Some((_, snapshot)) = self.queue.borrow_mut().waiting.pop_front() {
+                        return snapshot;
+                    }
+                }
+                None => {
+                    poll_fn(|cx| {
+                        let mut queue = self.queue.borrow_mut();
+                        if queue.waiting.is_empty() {
+                            queue.waker = Some(cx.waker().clone());
+                            Poll::Pending
+                        } else {
+                            Poll::Ready(())
+                        }
+                    })
+                    .await;
+                }
+            }
+        }
+    }
+}

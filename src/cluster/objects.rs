@@ -1,0 +1,141 @@
+//! The objects that the simulated control plane keeps, reduced to what is simulated.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::deployment::Strategy;
+use super::kubelet::probe::ProbeSpec;
+
+/// A Deployment.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// Pods wanted.
+    pub replicas: i32,
+    /// How a new revision replaces an old one.
+    pub strategy: Strategy,
+    /// A pod is available when it has been ready for longer than this, in seconds.
+    pub min_ready_seconds: u32,
+    /// A rollout without progress for so long is reported, in seconds; none: never.
+    pub progress_deadline_seconds: Option<u32>,
+    /// Empty old sets that are kept.
+    pub revision_history_limit: i32,
+    /// What its pods are made from. Equal templates are one revision.
+    pub template: PodTemplate,
+}
+
+/// What a pod is made from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodTemplate {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations; a restart writes one.
+    pub annotations: BTreeMap<String, String>,
+    /// The image; it is pulled once per node.
+    pub image: String,
+    /// What its containers ask for, all together.
+    pub requests: Resources,
+    /// From the request to delete a pod to SIGKILL, in seconds.
+    pub grace_seconds: u32,
+    /// How long the preStop hook runs; none: no hook.
+    pub pre_stop: Option<Duration>,
+    /// Its probes.
+    pub probes: Probes,
+    /// Pods with these labels are kept apart, if possible.
+    pub anti_affinity: Vec<AntiAffinity>,
+    /// Anything else that makes it another revision, such as environment variables, as text.
+    pub other: String,
+}
+
+/// Processor and memory.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_millicores: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+/// The probes of a pod's main container.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Probes {
+    /// Whether it may get traffic.
+    pub readiness: Option<Probe>,
+    /// Whether it must be restarted.
+    pub liveness: Option<Probe>,
+    /// Whether it has started.
+    pub startup: Option<Probe>,
+}
+
+/// A probe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// What it asks.
+    pub action: ProbeAction,
+    /// When, and how often.
+    pub spec: ProbeSpec,
+}
+
+/// What a probe asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProbeAction {
+    /// A path over HTTP; 200 to 399 passes.
+    Http {
+        /// The pod's port.
+        port: u16,
+        /// The path.
+        path: String,
+    },
+    /// A connection.
+    Tcp {
+        /// The pod's port.
+        port: u16,
+    },
+}
+
+/// A preferred anti-affinity term: its topology counts against a node whose domain holds a pod with these labels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AntiAffinity {
+    /// 1 to 100.
+    pub weight: i64,
+    /// The domain.
+    pub topology: Topology,
+    /// The labels of the pods to keep away from.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A domain of nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Topology {
+    /// Each node for itself: `kubernetes.io/hostname`.
+    Hostname,
+    /// `topology.kubernetes.io/zone`.
+    Zone,
+}
+
+/// A Service, as far as its endpoints go.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// The labels of its pods.
+    pub selector: BTreeMap<String, String>,
+    /// Pods that are not ready count as ready.
+    pub publish_not_ready: bool,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: Rc<str>,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its zone.
+    pub zone: Rc<str>,
+    /// What pods can ask for.
+    pub allocatable: Resources,
+}
