@@ -1,0 +1,278 @@
+//! Why a request was lost: a code that never changes, a name, one line of meaning, and what to set instead.
+//!
+//! 41xx: the way to the gateway and its shutdown · 42xx: the gateway's own answers · 43xx: timing between client and server.
+
+use std::fmt;
+
+/// Why a request was lost.
+///
+/// There is no "unknown": a drop without a cause is an error of the simulator and fails the run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum CauseCode {
+    /// The balancer sent a new connection to a pod that no longer listens.
+    LbStaleTarget,
+    /// A kept connection was used again after its pod had exited.
+    ExitIdleConnection,
+    /// The process ended while the request was open.
+    ExitInFlight,
+    /// The balancer cut the connection when it removed the target.
+    LbCutConnection,
+    /// The balancer had no target to send to.
+    LbNoTarget,
+    /// The node has no local pod, and the Service allows no other.
+    LocalPolicyBlackhole,
+    /// The client ignored `Connection: close`, and the draining gateway swallowed the request.
+    DrainCloseIgnored,
+    /// The listener closed before the process ended.
+    ListenerDrained,
+    /// The pod was killed at the end of its grace period.
+    GraceExceeded,
+    /// The backend refused the gateway's connection.
+    UpstreamRefused,
+    /// The backend closed the connection before its answer.
+    UpstreamClosed,
+    /// No healthy backend was left.
+    NoHealthyUpstream,
+    /// The backend's answer came later than the route allows.
+    UpstreamTimeout,
+    /// No route matched.
+    NoRoute,
+    /// The route names a service nobody declared.
+    ClusterNotFound,
+    /// A limit on connections or requests to the backend was reached.
+    UpstreamOverflow,
+    /// The answer came later than the client waits.
+    ClientTimeout,
+    /// The host connected to no longer exists.
+    ConnectTimeout,
+    /// The server closed the kept connection at the moment it was used again.
+    KeepaliveRace,
+    /// The connection had been idle for too long.
+    IdleTimeout,
+}
+
+/// The static part of a cause.
+struct Entry {
+    code: &'static str,
+    name: &'static str,
+    meaning: &'static str,
+    fix: &'static str,
+}
+
+impl CauseCode {
+    /// All causes, by code.
+    pub const ALL: [Self; 20] = [
+        Self::LbStaleTarget,
+        Self::ExitIdleConnection,
+        Self::ExitInFlight,
+        Self::LbCutConnection,
+        Self::LbNoTarget,
+        Self::LocalPolicyBlackhole,
+        Self::DrainCloseIgnored,
+        Self::ListenerDrained,
+        Self::GraceExceeded,
+        Self::UpstreamRefused,
+        Self::UpstreamClosed,
+        Self::NoHealthyUpstream,
+        Self::UpstreamTimeout,
+        Self::NoRoute,
+        Self::ClusterNotFound,
+        Self::UpstreamOverflow,
+        Self::ClientTimeout,
+        Self::ConnectTimeout,
+        Self::KeepaliveRace,
+        Self::IdleTimeout,
+    ];
+
+    /// The code, such as `GD4101`.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        self.entry().code
+    }
+
+    /// The name, such as `lb-stale-target`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// What happened, in one line without a full stop.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        self.entry().meaning
+    }
+
+    /// What to set instead, in one line without a full stop.
+    #[must_use]
+    pub fn fix(self) -> &'static str {
+        self.entry().fix
+    }
+
+    /// The cause of that code or name.
+    #[must_use]
+    pub fn find(code_or_name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|cause| cause.code().eq_ignore_ascii_case(code_or_name) || cause.name() == code_or_name)
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a flat table, one entry per cause")]
+    const fn entry(self) -> Entry {
+        match self {
+            Self::LbStaleTarget => entry(
+                "GD4101",
+                "lb-stale-target",
+                "the load balancer sent a new connection to a pod that no longer listens",
+                "keep the pod serving longer than the balancer needs to remove it: preStop sleep or a longer drain",
+            ),
+            Self::ExitIdleConnection => entry(
+                "GD4102",
+                "exit-idle-connection",
+                "a client reused a kept connection whose pod had already exited",
+                "keep the pod serving until idle clients have come back, or let clients watch idle connections and retry",
+            ),
+            Self::ExitInFlight => entry(
+                "GD4103",
+                "exit-in-flight",
+                "the process ended while the request was still open",
+                "make the drain longer than the longest request: terminationDrainDuration, and a grace period above it",
+            ),
+            Self::LbCutConnection => entry(
+                "GD4104",
+                "lb-cut-connection",
+                "the load balancer cut the connection when it removed the target",
+                "turn connection draining on and give it as long as connections live",
+            ),
+            Self::LbNoTarget => entry(
+                "GD4105",
+                "lb-no-target",
+                "the load balancer had no healthy target to send to",
+                "keep enough pods ready: maxUnavailable 0, more replicas, faster health checks",
+            ),
+            Self::LocalPolicyBlackhole => entry(
+                "GD4106",
+                "local-policy-blackhole",
+                "the node has no pod of its own and externalTrafficPolicy is Local",
+                "use externalTrafficPolicy: Cluster or pod backends, or keep a pod on every node",
+            ),
+            Self::DrainCloseIgnored => entry(
+                "GD4107",
+                "drain-close-ignored",
+                "the client ignored `Connection: close` and the draining gateway swallowed its request",
+                "make the client honour `Connection: close`",
+            ),
+            Self::ListenerDrained => entry(
+                "GD4108",
+                "listener-drained",
+                "the draining gateway closed its listener before the process ended",
+                "make the drain time (drain-time-s, 45 s by default) longer than the pod keeps running",
+            ),
+            Self::GraceExceeded => entry(
+                "GD4109",
+                "grace-exceeded",
+                "the pod was killed at the end of its grace period",
+                "raise terminationGracePeriodSeconds above preStop plus drain",
+            ),
+            Self::UpstreamRefused => entry(
+                "GD4201",
+                "upstream-refused",
+                "the backend refused the gateway's connection",
+                "let backends serve on after SIGTERM (preStop sleep) until the gateway has dropped their endpoints",
+            ),
+            Self::UpstreamClosed => entry(
+                "GD4202",
+                "upstream-closed",
+                "the backend closed the connection before it had answered",
+                "let backends finish open requests before they exit, or retry on reset",
+            ),
+            Self::NoHealthyUpstream => entry(
+                "GD4203",
+                "no-healthy-upstream",
+                "the service had no healthy endpoint left",
+                "keep backends ready: maxUnavailable 0, more replicas, a gentler outlier ejection",
+            ),
+            Self::UpstreamTimeout => entry(
+                "GD4204",
+                "upstream-timeout",
+                "the backend answered later than the route's timeout",
+                "raise the route's timeout above the backend's slowest answers, or make them faster",
+            ),
+            Self::NoRoute => entry(
+                "GD4205",
+                "no-route",
+                "no route of the gateway matched the request",
+                "check hosts and paths of the VirtualService against the request",
+            ),
+            Self::ClusterNotFound => entry(
+                "GD4206",
+                "cluster-not-found",
+                "the route names a service the gateway does not know",
+                "declare the Service, or correct the destination's host and port",
+            ),
+            Self::UpstreamOverflow => entry(
+                "GD4207",
+                "upstream-overflow",
+                "a limit on connections or pending requests to the backend was reached",
+                "raise the DestinationRule's connectionPool limits, or add backends",
+            ),
+            Self::ClientTimeout => entry(
+                "GD4301",
+                "client-timeout",
+                "the answer came later than the client waits",
+                "find what was slow (the latency chart, gateway CPU, backends), or let the client wait longer",
+            ),
+            Self::ConnectTimeout => entry(
+                "GD4302",
+                "connect-timeout",
+                "the client tried to connect to a host that no longer exists",
+                "keep the pod until the balancer has removed it: preStop sleep or a longer drain",
+            ),
+            Self::KeepaliveRace => entry(
+                "GD4303",
+                "keepalive-race",
+                "the server closed a kept connection just as it was used again",
+                "give the side that reuses connections the shorter idle timeout, or retry on reset",
+            ),
+            Self::IdleTimeout => entry(
+                "GD4304",
+                "idle-timeout",
+                "a hop had forgotten the connection after it was idle too long",
+                "make the client's keep-alive shorter than every idle timeout on the path",
+            ),
+        }
+    }
+}
+
+const fn entry(code: &'static str, name: &'static str, meaning: &'static str, fix: &'static str) -> Entry {
+    Entry { code, name, meaning, fix }
+}
+
+/// Code and name, as in `GD4101 lb-stale-target`.
+impl fmt::Display for CauseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code(), self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_found_by_code_and_by_name() {
+        for cause in CauseCode::ALL {
+            assert_eq!(CauseCode::find(cause.code()), Some(cause));
+            assert_eq!(CauseCode::find(cause.name()), Some(cause));
+        }
+        assert_eq!(CauseCode::find("gd4302"), Some(CauseCode::ConnectTimeout));
+        assert_eq!(CauseCode::find("unknown"), None);
+    }
+
+    #[test]
+    fn codes_are_in_order_and_lines_are_fragments() {
+        assert!(CauseCode::ALL.windows(2).all(|pair| pair[0].code() < pair[1].code()));
+        for cause in CauseCode::ALL {
+            assert!(!cause.meaning().ends_with('.') && !cause.fix().ends_with('.'), "{cause}");
+        }
+    }
+}
