@@ -12,6 +12,7 @@ pub mod junit;
 pub mod md;
 pub mod text;
 
+mod lane;
 mod units;
 
 #[cfg(test)]

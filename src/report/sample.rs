@@ -3,6 +3,7 @@
 //! No world is run. Arrivals are evenly spaced, and every lost request is one that the story below makes plausible, so
 //! that pages and snapshots look like those of a real drill.
 
+use super::units::float;
 use crate::engine::{Datum, EventLog};
 use crate::record::recorder::Facts;
 use crate::record::results::{Fidelity, FidelityStatus, GatewayFacts, Level, Rollout, ScenarioId, Slo};
@@ -81,7 +82,10 @@ impl Story {
             number += 1;
         }
         self.read_gauges(&mut recorder, &lives);
-        let run = recorder.finish(self.facts(&log, rollout_end_ms)).unwrap();
+        let run = {
+            let facts = self.facts(&log, rollout_end_ms, &recorder);
+            recorder.finish(facts).unwrap()
+        };
         (run, log)
     }
 
@@ -100,7 +104,7 @@ impl Story {
         let gone_ms = life.terminating_ms.map_or(u64::MAX, |at| at + self.drain_ms);
         let busy = if (ROLLOUT_MS..ROLLOUT_MS + 60_000).contains(&due_ms) { 3 } else { 1 };
         let tail = noise % 1_000;
-        let latency_us = 9_000 + (noise >> 20) % 6_000 + busy * (tail / 990 * 140_000 + (noise >> 33) % 4_000);
+        let latency_us = 9_000 + (noise >> 20) % 6_000 + busy * (tail / 992 * 60_000 + (noise >> 33) % 4_000);
         let mut done = Done {
             request: RequestId { client: u32::try_from(noise % 200).unwrap(), number },
             load,
@@ -216,8 +220,10 @@ impl Story {
         }
     }
 
-    fn facts(&self, log: &EventLog, rollout_end_ms: u64) -> Facts {
-        let loses = self.drain_ms < self.lag_ms;
+    fn facts(&self, log: &EventLog, rollout_end_ms: u64, recorder: &Recorder) -> Facts {
+        let rolling = recorder.figures(Some("rollout"), None);
+        let p99_us = float(rolling.latencies.quantile_us(0.99).unwrap());
+        let lost = rolling.dropped_ratio().unwrap();
         Facts {
             engine_version: "0.1.0".into(),
             scenario: ScenarioId { name: self.name.into(), variant: None, input_hash: "5f2c9a10d7e3b846".into() },
@@ -244,20 +250,20 @@ impl Story {
                     expr: "dropped_ratio{phase=\"rollout\"} <= 0.01%".into(),
                     level: Level::Error,
                     limit: 0.0001,
-                    value: Some(if loses { 0.0412 } else { 0.0 }),
+                    value: Some(lost),
                     unit: "ratio".into(),
-                    ok: !loses,
-                    margin_ratio: Some(if loses { -411.0 } else { 1.0 }),
+                    ok: lost <= 0.0001,
+                    margin_ratio: Some(1.0 - lost / 0.0001),
                 },
                 Slo {
                     name: "latency_p99{phase=\"rollout\"} <= 250ms".into(),
                     expr: "latency_p99{phase=\"rollout\"} <= 250ms".into(),
                     level: Level::Error,
                     limit: 250_000.0,
-                    value: Some(33_500.0),
+                    value: Some(p99_us),
                     unit: "us".into(),
                     ok: true,
-                    margin_ratio: Some(0.866),
+                    margin_ratio: Some(1.0 - p99_us / 250_000.0),
                 },
                 Slo {
                     name: "rollout_duration <= 45s".into(),
