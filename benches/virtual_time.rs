@@ -1,0 +1,255 @@
+//! How fast the virtual world is, beside another simulator in the same run.
+//!
+//! - `proxied`: 100 keep-alive clients, 2 gateway pods, 4 backends, 20 routes; requests per second of one core.
+//! - `turmoil`: the same topology and the same hyper endpoints on turmoil, without routes, balancing or a processor model.
+//! - `engine`: timers of the bare engine.
+//! - `quiet_hour`: a cluster of 200 nodes without traffic for an hour of virtual time.
+//!
+//! The ratio to turmoil is printed at the end. Machines are noisy: compare figures of one run only.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput};
+use gatedrill::backend::{Backend, BackendConfig, BodyShape};
+use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
+use gatedrill::engine::{Delay, Sim, Streams, TaskGroup};
+use gatedrill::gateway::routes::{Destination, PathMatch, Route, Routes, VirtualHost};
+use gatedrill::gateway::{DrainConfig, Gateway, GatewayConfig, Policy, RetryPolicy};
+use gatedrill::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Reuse, Sink};
+use gatedrill::net::{LinkConfig, Net};
+use gatedrill::units::SimTime;
+
+mod turmoil_world;
+
+const CLIENTS: u8 = 100;
+const REQUESTS_PER_CLIENT: u32 = 100;
+const REQUESTS: u64 = CLIENTS as u64 * REQUESTS_PER_CLIENT as u64;
+
+struct Ignore;
+
+impl Sink for Ignore {
+    fn sent(&self, _: usize, _: SimTime) {}
+    fn finished(&self, finished: Finished) {
+        assert_eq!(finished.status, Some(200));
+    }
+    fn opened(&self, _: usize, _: SimTime) {}
+}
+
+fn link() -> LinkConfig {
+    LinkConfig { latency: Duration::from_micros(100), ..LinkConfig::default() }
+}
+
+fn routes(cluster: &Rc<str>) -> Routes {
+    let mut routes = Routes::default();
+    for number in 0..20 {
+        let route = Route {
+            name: Rc::from("route"),
+            path: PathMatch::Prefix(format!("/service-{number}/")),
+            method: None,
+            headers: Vec::new(),
+            destinations: vec![Destination { cluster: Rc::clone(cluster), weight: 1 }],
+            timeout: None,
+            retry: RetryPolicy::ISTIO,
+        };
+        routes.add(80, VirtualHost { name: format!("host-{number}.example.com"), routes: vec![Rc::new(route)] });
+    }
+    routes
+}
+
+/// Clients, gateways and backends until every client has had its answers.
+fn proxied() -> u64 {
+    let (sim, streams) = (Sim::new(), Streams::new(1));
+    let net = Net::new(&sim, streams);
+    let cluster: Rc<str> = Rc::from("web");
+    let mut backends = Vec::new();
+    for number in 1..=4 {
+        let ip = Ipv4Addr::new(10, 2, 0, number);
+        let config = BackendConfig {
+            service_time: Delay::Constant(Duration::from_millis(1)),
+            concurrency: 1000,
+            error_ppm: 0,
+            keep_alive: None,
+            body: BodyShape::Whole,
+            body_bytes: 100,
+        };
+        Backend::start(&sim, streams, &net.attach(ip, link()), 80, config).expect("a fresh host");
+        backends.push(SocketAddr::V4(SocketAddrV4::new(ip, 80)));
+    }
+    let routes = Rc::new(routes(&cluster));
+    for number in 1..=2 {
+        let host = net.attach(Ipv4Addr::new(10, 1, 0, number), link());
+        let tasks = TaskGroup::new(&sim);
+        let costs = CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) };
+        let cpu = Rc::new(Cpu::new(costs, 2, Some(2000)));
+        let worker = |index: usize| {
+            let random = streams.stream("worker", &format!("{number}/{index}"));
+            PodHost::new(&sim, host.clone(), tasks.clone(), random, Rc::clone(&cpu), index)
+        };
+        let config = GatewayConfig {
+            listeners: vec![(80, 80)],
+            clusters: BTreeMap::from([(Rc::clone(&cluster), Policy::LeastRequest)]),
+            connect_timeout: Duration::from_secs(10),
+            drain: DrainConfig::ISTIO,
+        };
+        let gateway = Gateway::start(vec![worker(0), worker(1)], config, Rc::clone(&routes), Rc::new(()));
+        gateway.expect("fresh ports").set_endpoints(&cluster, &backends);
+    }
+    for client in 0..CLIENTS {
+        let host = net.attach(Ipv4Addr::new(10, 3, 0, client), link());
+        let config = ClientConfig {
+            connections: 1,
+            reuse: Reuse::MostRecent,
+            keep_alive: Some(Duration::from_secs(60)),
+            timeout: Duration::from_secs(5),
+            retries: 0,
+            detect_idle_close: true,
+            honor_connection_close: true,
+            prewarm: false,
+        };
+        let to = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1 + client % 2), 80);
+        let number = client % 20;
+        let head = format!("GET /service-{number}/item HTTP/1.1\r\nhost: host-{number}.example.com\r\n");
+        let mix = vec![Request { weight: 1, to, head: Rc::from(head), body_bytes: 0 }];
+        let client = Client::new(&sim, host, (0, &format!("client-{client}")), config, mix, Rc::new(Ignore));
+        let rate = f64::from(REQUESTS_PER_CLIENT);
+        let segment = RateSegment { duration: Duration::from_secs(1), from_per_s: rate, to_per_s: rate };
+        let arrivals = Arrivals::new(vec![segment], Pacing::Constant, streams.stream("arrivals", ""));
+        let mix_stream = streams.stream("mix", "");
+        sim.spawn("load", async move { client.run(arrivals, mix_stream).await });
+    }
+    sim.run_until(SimTime::ZERO.after(Duration::from_secs(3))).expect("the world moves");
+    sim.polls_total()
+}
+
+fn engine() {
+    let sim = Sim::new();
+    for task in 0..100_u64 {
+        let clock = sim.clone();
+        sim.spawn("ticker", async move {
+            for _ in 0..100 {
+                clock.sleep(Duration::from_nanos(1000 + task)).await;
+            }
+        });
+    }
+    sim.run_until(SimTime::MAX).expect("the world moves");
+}
+
+mod quiet {
+    use super::{BTreeMap, Delay, Duration, Ipv4Addr, Rc, Sim, SimTime, Streams};
+    use gatedrill::cluster::deployment::Strategy;
+    use gatedrill::cluster::kubelet::probe::ProbeSpec;
+    use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
+    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Process, Runtime, StartingPod};
+    use gatedrill::engine::{EventId, Signal};
+
+    struct Still;
+    struct Running(Signal);
+
+    impl Runtime for Still {
+        fn start(&self, _: &StartingPod) -> Rc<dyn Process> {
+            Rc::new(Running(Signal::default()))
+        }
+        fn probe(&self, _: Ipv4Addr, _: &ProbeAction) -> LocalFuture<bool> {
+            Box::pin(std::future::ready(true))
+        }
+        fn released(&self, _: Ipv4Addr) {}
+    }
+
+    impl Process for Running {
+        fn terminate(&self, _: EventId) {
+            self.0.raise();
+        }
+        fn kill(&self, _: EventId) {
+            self.0.raise();
+        }
+        fn exited(&self) -> LocalFuture<()> {
+            Box::pin(self.0.raised())
+        }
+    }
+
+    /// 200 nodes, one pod on each, probed as the injected gateway is.
+    pub(crate) fn hour() {
+        let sim = Sim::new();
+        let node = |index: u8| Node {
+            name: Rc::from(format!("node-{index}")),
+            ip: Ipv4Addr::new(192, 168, 0, index),
+            zone: Rc::from("a"),
+            allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+        };
+        let config = ClusterConfig {
+            nodes: (0..200).map(node).collect(),
+            hop: Delay::Constant(Duration::from_millis(10)),
+            schedule: Delay::ZERO,
+            pod_start: Delay::ZERO,
+            image_pull: Delay::ZERO,
+            endpoint_propagation: Delay::ZERO,
+            sandbox_removal: Delay::ZERO,
+            stands_at_zero: true,
+        };
+        let spec = ProbeSpec { period_seconds: 15, failure_threshold: 4, ..ProbeSpec::default() };
+        let readiness = Some(Probe { action: ProbeAction::Tcp { port: 80 }, spec });
+        let template = PodTemplate {
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            image: "proxy".to_owned(),
+            requests: Resources { cpu_millicores: 3000, memory_bytes: 0 },
+            grace_seconds: 30,
+            pre_stop: None,
+            probes: Probes { readiness, ..Probes::default() },
+            anti_affinity: Vec::new(),
+            other: String::new(),
+        };
+        let deployment = Deployment {
+            key: Rc::from("ns/edge"),
+            replicas: 200,
+            strategy: Strategy::Recreate,
+            min_ready_seconds: 0,
+            progress_deadline_seconds: None,
+            revision_history_limit: 10,
+            template,
+        };
+        let cluster = Cluster::new(&sim, Streams::new(1), Rc::default(), config, Rc::new(Still));
+        cluster.apply_deployment(deployment, None);
+        sim.run_until(SimTime::ZERO.after(Duration::from_secs(3600))).expect("the world moves");
+        assert_eq!(cluster.counts("ns/edge").ready, 200);
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args().sample_size(10);
+    let mut group = criterion.benchmark_group("virtual_time");
+    group.throughput(Throughput::Elements(REQUESTS));
+    group.bench_function("proxied", |bencher| bencher.iter(proxied));
+    group.bench_function("turmoil", |bencher| bencher.iter(|| turmoil_world::run(CLIENTS, REQUESTS_PER_CLIENT)));
+    group.throughput(Throughput::Elements(100 * 100));
+    group.bench_function("engine", |bencher| bencher.iter(engine));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("quiet_hour", |bencher| bencher.iter(quiet::hour));
+    group.finish();
+    criterion.final_summary();
+    report_ratio();
+}
+
+/// Both worlds in turns, so that the machine's noise meets both alike.
+#[expect(clippy::print_stdout, clippy::disallowed_types, reason = "a benchmark measures and prints")]
+fn report_ratio() {
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        proxied();
+        ours += start.elapsed();
+        let start = std::time::Instant::now();
+        turmoil_world::run(CLIENTS, REQUESTS_PER_CLIENT);
+        theirs += start.elapsed();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a count of requests fits a double")]
+    let per_second = |spent: Duration| 5.0 * REQUESTS as f64 / spent.as_secs_f64();
+    let (ours, theirs) = (per_second(ours), per_second(theirs));
+    println!("proxied requests per core-second: gatedrill {ours:.0}, turmoil {theirs:.0}, ratio {:.2}", ours / theirs);
+}
