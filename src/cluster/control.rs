@@ -44,6 +44,8 @@ pub struct ClusterConfig {
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.
     pub sandbox_removal: Delay,
+    /// What is applied at time zero is there at once, its pods ready: the world as the run finds it.
+    pub stands_at_zero: bool,
 }
 
 /// The simulated control plane. Clones share it.
@@ -355,13 +357,27 @@ impl Cluster {
         self.inner.state.borrow().rollouts.clone()
     }
 
+    /// Whether what happens now is the making of the world that the run finds.
+    pub(super) fn stands(&self) -> bool {
+        self.inner.config.stands_at_zero && self.inner.sim.now() == SimTime::ZERO
+    }
+
+    /// The life of the pod that has, or had, this address.
+    #[must_use]
+    pub fn pod_at(&self, ip: Ipv4Addr) -> Option<PodRecord> {
+        let state = self.inner.state.borrow();
+        let living = state.pods.values().map(|pod| &pod.record);
+        living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
+    }
+
     fn enqueue(&self, work: Work) {
         let hop = {
             let mut state = self.inner.state.borrow_mut();
             if !state.queued.insert(work.clone()) {
                 return;
             }
-            self.inner.config.hop.draw(&mut state.hops)
+            let hop = self.inner.config.hop.draw(&mut state.hops);
+            if self.stands() { Duration::ZERO } else { hop }
         };
         self.enqueue_after(work, hop);
     }
@@ -821,8 +837,9 @@ impl Cluster {
             service.change += 1;
             for (consumer, queue) in &service.consumers {
                 let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
-                let delay =
+                let drawn =
                     self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
+                let delay = if self.stands() { Duration::ZERO } else { drawn };
                 queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot));
             }
         }

@@ -28,7 +28,7 @@ use super::kubelet::probe::{
 };
 use super::objects::Probe;
 use super::{Process, StartingPod};
-use crate::engine::{EventId, Sim, TaskGroup};
+use crate::engine::{Datum, Delay, EventId, Sim, TaskGroup};
 use crate::units::SimTime;
 
 /// The scheduler tries a pod again after these seconds, the last one from then on.
@@ -90,12 +90,7 @@ impl Agent {
     }
 
     /// Tells an event of this pod, caused by its last one, or by `because`.
-    fn tell(
-        &self,
-        because: Option<EventId>,
-        kind: &'static str,
-        data: Vec<(&'static str, crate::engine::Datum)>,
-    ) -> EventId {
+    fn tell(&self, because: Option<EventId>, kind: &'static str, data: Vec<(&'static str, Datum)>) -> EventId {
         let because = because.or_else(|| Some(self.cluster.inner.state.borrow().pods[&self.id].last_event));
         let event = self.cluster.tell(because, kind, self.object(), data);
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
@@ -108,7 +103,10 @@ impl Agent {
     async fn start(&self) -> Running {
         let inner = &self.cluster.inner;
         let name = self.name();
-        let draw = |delay: &crate::engine::Delay, purpose: &str| delay.draw(&mut inner.streams.stream(purpose, &name));
+        let draw = |delay: &Delay, purpose: &str| {
+            let drawn = delay.draw(&mut inner.streams.stream(purpose, &name));
+            if self.cluster.stands() { Duration::ZERO } else { drawn }
+        };
         self.sim().sleep(draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
         let bound_at = self.sim().now();
@@ -278,6 +276,17 @@ impl Agent {
         self.cluster.pod_changed(self.id);
     }
 
+    /// Ticks are counted from the pod's admission. A pod that the run finds was admitted at some time before.
+    fn ticks_from(&self, kind: ProbeKind, probe: &Probe, running: &Running) -> SimTime {
+        if !self.cluster.stands() {
+            return running.bound_at;
+        }
+        let purpose = format!("probe-phase-{kind:?}");
+        let mut stream = self.cluster.inner.streams.stream(&purpose, &running.pod.name);
+        let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
+        SimTime::ZERO.after(stream.uniform(Duration::ZERO, period))
+    }
+
     fn start_probes(self: &Rc<Self>, running: &Running, container: &Rc<Container>, tasks: &TaskGroup) {
         let probes = running.pod.template.probes.clone();
         let kinds = [
@@ -293,7 +302,7 @@ impl Agent {
                 container: Rc::clone(container),
                 process: Rc::clone(&running.process),
                 ip: running.pod.ip,
-                ticks_from: running.bound_at,
+                ticks_from: self.ticks_from(kind, &probe, running),
             };
             tasks.spawn("probe", prober.run(kind, probe));
         }
@@ -378,7 +387,7 @@ struct Prober {
     container: Rc<Container>,
     process: Rc<dyn Process>,
     ip: Ipv4Addr,
-    /// Ticks are counted from the pod's admission, not from the container's start.
+    /// The ticks are whole periods after this.
     ticks_from: SimTime,
 }
 
@@ -405,7 +414,7 @@ impl Prober {
                 Tick::Probe => {
                     let limit = sim.sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
                     let asked = self.agent.cluster.inner.runtime.probe(self.ip, &probe.action);
-                    let passed = until(limit, asked).await.unwrap_or(false);
+                    let passed = self.agent.cluster.stands() || until(limit, asked).await.unwrap_or(false);
                     worker.record(if passed { Outcome::Success } else { Outcome::Failure });
                 }
             }

@@ -149,6 +149,7 @@ fn world_with(
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         sandbox_removal: Delay::Constant(seconds(2)),
+        stands_at_zero: false,
     };
     let kept: Rc<dyn Runtime> = Rc::<Fake>::clone(&runtime);
     let cluster = Cluster::new(&sim, Streams::new(seed), Rc::clone(&log), config, kept);
@@ -348,6 +349,22 @@ fn a_quiet_hour_costs_little_and_a_cluster_of_empty_nodes_nothing() {
     let world = world(1, 200, Duration::ZERO, seconds(1));
     world.run_to(3600);
     assert_eq!(world.sim.polls_total(), 0);
+}
+
+#[test]
+fn a_world_that_stands_at_zero_is_ready_at_zero() {
+    let mut world = world(1, 3, seconds(9), seconds(1));
+    let runtime: Rc<dyn Runtime> = Rc::<Fake>::clone(&world.runtime);
+    let mut config = world.cluster.inner.config.clone();
+    config.stands_at_zero = true;
+    world.cluster = Cluster::new(&world.sim, Streams::new(1), Rc::clone(&world.log), config, runtime);
+    world.cluster.apply_deployment(deployment(5, 1, 0), None);
+    world.sim.run_until(SimTime::ZERO).unwrap();
+    assert!(world.cluster.is_settled(EDGE));
+    world.run_to(20);
+    world.cluster.restart(EDGE, None);
+    world.run_to(25);
+    assert!(!world.cluster.is_settled(EDGE), "what comes later takes its time");
 }
 
 #[test]
