@@ -131,6 +131,7 @@ pub(super) struct Pod {
     /// Which pod of its Deployment it is, as `namespace/name/ordinal`: the name of its random streams. Its draws are the same in a run
     /// whose other Deployments differ.
     pub(super) identity: Rc<str>,
+    deletion_cost: i32,
     uid: String,
     /// Raised when the pod is deleted, with the grace in seconds.
     pub(super) deletion: Signal,
@@ -332,6 +333,16 @@ impl Cluster {
         service.consumers.push((Rc::from(consumer), Rc::clone(&queue)));
         queue.borrow_mut().push(self.inner.sim.now(), Rc::clone(&service.snapshot));
         Some(EndpointWatch::new(&self.inner.sim, queue))
+    }
+
+    /// Gives the living pods of a Deployment, in the order of their creation, the annotation
+    /// `controller.kubernetes.io/pod-deletion-cost`: the cheaper goes first.
+    pub fn set_deletion_costs(&self, owner: &str, costs: &[i32]) {
+        let mut state = self.inner.state.borrow_mut();
+        let pods = state.pods.values_mut().filter(|pod| &*pod.owner == owner && pod.is_active());
+        for (pod, cost) in pods.zip(costs) {
+            pod.deletion_cost = *cost;
+        }
     }
 
     /// The pods of a Deployment by state.
@@ -737,7 +748,7 @@ impl Cluster {
                 is_assigned: pod.node_index.is_some(),
                 phase: pod.phase,
                 is_ready: pod.is_ready,
-                deletion_cost: 0,
+                deletion_cost: pod.deletion_cost,
                 rank: rank(pod.node_index),
                 ready_since: pod.ready_since,
                 restarts: pod.restarts,
@@ -794,6 +805,7 @@ impl Cluster {
                 ready_since: None,
                 restarts: 0,
                 identity,
+                deletion_cost: 0,
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
                 deleted_because: None,

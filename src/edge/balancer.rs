@@ -148,6 +148,13 @@ impl Balancer {
         }
     }
 
+    /// Makes a target healthy without a probe: it was before the run began.
+    pub fn set_healthy(&mut self, id: TargetId) {
+        if let Some(target) = self.targets.get_mut(&id) {
+            target.health = Health::Healthy { failed: 0 };
+        }
+    }
+
     /// The result of a probe; the change it makes, if any.
     pub fn handle_probe(&mut self, id: TargetId, is_ok: bool, why: Option<EventId>) -> Option<HealthChange> {
         let check = self.config.health_check?;

@@ -25,6 +25,7 @@ use super::node::{NodePath, TrafficPolicy, choose_path};
 use crate::cluster::EndpointView;
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
+use crate::units::SimTime;
 
 /// A node as a target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,6 +85,8 @@ pub struct LoadBalancerConfig {
     pub ports: BTreeMap<u16, u16>,
     /// The weight of every target.
     pub weight: u32,
+    /// Targets that the controller sees at time zero are registered and healthy at once: the world as the run finds it.
+    pub stands_at_zero: bool,
 }
 
 /// A running load balancer. Clones share it.
@@ -207,8 +210,9 @@ impl LoadBalancer {
         self.inner.sim.spawn("lb-register", async move {
             let inner = &this.inner;
             let name = inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |(name, _)| Rc::clone(name));
+            let stands = inner.config.stands_at_zero && inner.sim.now() == SimTime::ZERO;
             let latency = inner.config.register_latency.draw(&mut inner.streams.stream("lb-register", &name));
-            inner.sim.sleep(latency).await;
+            inner.sim.sleep(if stands { Duration::ZERO } else { latency }).await;
             let registered = {
                 let mut state = inner.state.borrow_mut();
                 match state.wanted.get(&ip).cloned() {
@@ -222,6 +226,9 @@ impl LoadBalancer {
                         let id = state.balancer.register(address, inner.config.weight, Some(event));
                         state.registered.insert(ip, Some(id));
                         state.names.insert(id, Rc::clone(&name));
+                        if stands {
+                            state.balancer.set_healthy(id);
+                        }
                         if state.balancer.is_healthy(id) {
                             inner.tell(Some(event), "target_healthy", &name, ip);
                         }
@@ -230,16 +237,22 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
-                this.probe(id, ip, event).await;
+                this.probe(id, ip, event, stands).await;
             }
         });
     }
 
     /// Probes a target for as long as it is registered.
-    async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId) {
+    async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId, stands: bool) {
         let inner = &self.inner;
         let Some(check) = inner.config.balancer.health_check else { return };
         let mut next = inner.sim.now();
+        if stands {
+            // Its probes began at some time before the run.
+            let mut phase = inner.streams.stream("lb-probe-phase", &ip.to_string());
+            next = next.after(phase.uniform(Duration::ZERO, check.interval));
+            inner.sim.sleep_until(next).await;
+        }
         loop {
             let is_ok = {
                 let mut probing = pin!(inner.probe_once(ip));
@@ -264,7 +277,8 @@ impl LoadBalancer {
                 change
             };
             if change == Some(HealthChange::Unhealthy) {
-                self.cut_later(id, ip, inner.config.balancer.on_unhealthy, because);
+                let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
+                self.cut_later(id, name, ip, inner.config.balancer.on_unhealthy, because);
             }
             next = next.after(check.interval).max(inner.sim.now());
             inner.sim.sleep_until(next).await;
@@ -290,12 +304,12 @@ impl LoadBalancer {
                 state.last_removal = Some(event);
                 (id, event)
             };
-            this.cut_later(removed.0, ip, inner.config.balancer.on_deregister, removed.1);
+            this.cut_later(removed.0, name, ip, inner.config.balancer.on_deregister, removed.1);
         });
     }
 
     /// Cuts a target's connections when their time is over.
-    fn cut_later(&self, id: TargetId, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
+    fn cut_later(&self, id: TargetId, name: Rc<str>, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
         let OnRemoval::CutAfter(delay) = rule else { return };
         let this = self.clone();
         self.inner.sim.spawn("lb-cut", async move {
@@ -308,7 +322,6 @@ impl LoadBalancer {
                 }
                 state.by_target.get(&id).map(|open| open.iter().copied().collect()).unwrap_or_default()
             };
-            let name = ip.to_string();
             let event = inner.tell(Some(because), "target_drained", &name, ip);
             for connection in connections {
                 inner.net.sever(connection, Sever::Reset, Some(event));
@@ -381,8 +394,13 @@ impl Inner {
     }
 
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
-        let object = format!("Service/{}", self.config.service);
-        let data = vec![("target", name.into()), ("address", ip.to_string().into())];
+        let address = format!("{ip}:{}", self.probe_port());
+        let object = format!("Target/{}/{address}", self.config.service);
+        let namespace = self.config.service.split('/').next().unwrap_or_default();
+        let data = match self.config.mode {
+            BackendMode::Pods => vec![("pod", format!("{namespace}/{name}").into()), ("address", address.into())],
+            BackendMode::Nodes { .. } => vec![("node", name.into()), ("address", address.into())],
+        };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)
     }
 }

@@ -108,7 +108,7 @@ pub trait Sink {
     /// A request has ended.
     fn finished(&self, finished: Finished);
     /// A connection was dialled with success.
-    fn opened(&self, at: SimTime);
+    fn opened(&self, load_index: usize, at: SimTime);
 }
 
 /// One population of clients on one host of the simulated network. Clones share it.
@@ -355,7 +355,7 @@ impl Inner {
     async fn dial(&self, to: SocketAddrV4, sight: &mut Sight) -> Result<Connection, Failure> {
         match self.host.connect(to).await {
             Ok(stream) => {
-                self.sink.opened(self.sim.now());
+                self.sink.opened(self.load_index, self.sim.now());
                 let idle_since = self.sim.now();
                 Ok(Connection { stream, to, idle_since, close_was_ignored: false, buffer: Vec::new() })
             }

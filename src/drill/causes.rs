@@ -1,0 +1,104 @@
+//! Why a request was lost: from what the client saw, what the gateway noted, and what had happened to the pod.
+//!
+//! Every loss gets exactly one cause; there is no "unknown". The order of the questions matters: what a hop says of itself
+//! outweighs what follows from the pod's life, and the pod's life outweighs the client's view.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::PodRecord;
+use crate::engine::{EventId, EventLog};
+use crate::gateway::Flags;
+use crate::load::Finished;
+use crate::record::{CauseCode, Lost, Outcome, Source};
+use crate::units::SimTime;
+
+/// The setting of the user's files behind each cause.
+pub type Sources = BTreeMap<CauseCode, Source>;
+
+/// What is known of a lost request beside what its client saw.
+pub(super) struct Evidence<'a> {
+    /// The life of the pod that the balancer had chosen.
+    pub(super) pod: Option<&'a PodRecord>,
+    /// When that pod's listeners closed because its drain time was over.
+    pub(super) listeners_closed: Option<(SimTime, EventId)>,
+    /// What the gateway noted of the request.
+    pub(super) flags: Option<Flags>,
+    /// The event log.
+    pub(super) log: &'a EventLog,
+    /// The event with which its pod's endpoints were last told, for losses without an event of their own.
+    pub(super) last_resort: Option<EventId>,
+}
+
+/// The cause of a lost request.
+pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &Sources) -> Lost {
+    let (code, event) = code_and_event(finished, evidence);
+    let event = event.or(evidence.last_resort);
+    Lost { code, event, source: sources.get(&code).cloned() }
+}
+
+fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
+    let sight = &finished.sight;
+    let exit = evidence.pod.and_then(|pod| Some((pod.exited_at?, pod.exit_event)));
+    let severed_by_balancer = sight.why.filter(|why| is_kind(evidence.log, *why, "target_drained"));
+    match finished.outcome {
+        Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
+        Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),
+        Outcome::TlsFailed => (CauseCode::ClientTimeout, sight.why),
+        Outcome::Refused => match (sight.target, exit, evidence.listeners_closed) {
+            (None, _, _) => (CauseCode::LbNoTarget, sight.why),
+            (Some(_), None, Some((_, event))) => (CauseCode::ListenerDrained, Some(event)),
+            (Some(_), exit, _) => (CauseCode::LbStaleTarget, exit.and_then(|(_, event)| event)),
+        },
+        Outcome::ConnectTimeout => match (sight.target, exit) {
+            (None, _) => (CauseCode::LocalPolicyBlackhole, sight.why),
+            (Some(_), Some((_, event))) => (CauseCode::ConnectTimeout, event),
+            (Some(_), None) => (CauseCode::ClientTimeout, None),
+        },
+        Outcome::Reset | Outcome::Closed | Outcome::Truncated => {
+            if let Some(event) = severed_by_balancer {
+                return (CauseCode::LbCutConnection, Some(event));
+            }
+            match exit {
+                Some((exited_at, event)) if finished.ended_at >= exited_at => {
+                    (at_exit(finished, evidence.pod, exited_at), event)
+                }
+                _ if sight.close_was_ignored => {
+                    (CauseCode::DrainCloseIgnored, evidence.pod.and_then(|pod| pod.sigterm_event))
+                }
+                _ => (CauseCode::KeepaliveRace, None),
+            }
+        }
+        Outcome::RequestTimeout => (CauseCode::ClientTimeout, None),
+    }
+}
+
+/// A connection that ended because its process did.
+fn at_exit(finished: &Finished, pod: Option<&PodRecord>, exited_at: SimTime) -> CauseCode {
+    let sight = &finished.sight;
+    if sight.tried_at < exited_at {
+        let was_killed = pod.is_some_and(|pod| pod.exit_reason == Some("grace period over"));
+        if was_killed { CauseCode::GraceExceeded } else { CauseCode::ExitInFlight }
+    } else if sight.was_reused {
+        CauseCode::ExitIdleConnection
+    } else {
+        CauseCode::LbStaleTarget
+    }
+}
+
+fn gateway_error(flags: Flags) -> CauseCode {
+    let table = [
+        (Flags::UH, CauseCode::NoHealthyUpstream),
+        (Flags::NC, CauseCode::ClusterNotFound),
+        (Flags::UF, CauseCode::UpstreamRefused),
+        (Flags::UC, CauseCode::UpstreamClosed),
+        (Flags::UPE, CauseCode::UpstreamClosed),
+        (Flags::UT, CauseCode::UpstreamTimeout),
+        (Flags::NR, CauseCode::NoRoute),
+    ];
+    let found = table.into_iter().find(|(flag, _)| flags.has(*flag));
+    found.map_or(CauseCode::UpstreamClosed, |(_, code)| code)
+}
+
+fn is_kind(log: &EventLog, id: EventId, kind: &str) -> bool {
+    log.causes(id).next().is_some_and(|event| event.kind == kind)
+}

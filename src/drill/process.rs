@@ -1,0 +1,221 @@
+//! What containers do: a gateway with its agent, a backend, or a process that only exists until it is told to end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::pod_host::{Cpu, CpuCosts, PodHost};
+use crate::backend::{Backend, BackendConfig};
+use crate::cluster::{LocalFuture, Process};
+use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
+use crate::gateway::agent::{self, AgentConfig, Step};
+use crate::gateway::{Gateway, GatewayConfig, Observer, Routes};
+use crate::net;
+use crate::units::SimTime;
+
+/// How the gateway's processes are.
+#[derive(Clone, Debug)]
+pub struct GatewaySpec {
+    /// Listeners, clusters, drain.
+    pub config: GatewayConfig,
+    /// Readiness and the way to the end.
+    pub agent: AgentConfig,
+    /// Worker threads.
+    pub workers: usize,
+    /// What work costs.
+    pub costs: CpuCosts,
+    /// The CPU limit in thousandths of a core; none: no limit.
+    pub cpu_limit_millicores: Option<u64>,
+    /// From an endpoint's change to the gateway's use of it.
+    pub config_propagation: Delay,
+    /// From the agent's decision to end to the end of the process.
+    pub exit_delay: Delay,
+}
+
+/// The endpoints of the gateway's clusters as all gateway pods are told them.
+pub(super) type Endpoints = Rc<RefCell<BTreeMap<Rc<str>, Vec<SocketAddr>>>>;
+
+/// What every process needs of its world.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) sim: Sim,
+    pub(super) streams: Streams,
+    pub(super) log: Rc<RefCell<EventLog>>,
+}
+
+/// A gateway pod's process.
+pub(super) struct GatewayProcess {
+    pub(super) gateway: Gateway<PodHost>,
+    pub(super) cpu: Rc<Cpu>,
+    pub(super) limit_millicores: Option<u64>,
+    /// When its listeners closed before its end.
+    pub(super) listeners_closed: Rc<Cell<Option<(SimTime, EventId)>>>,
+    tasks: TaskGroup,
+    sigterm: Signal,
+    sigterm_event: Rc<Cell<Option<EventId>>>,
+    ended: Signal,
+}
+
+impl GatewayProcess {
+    /// Starts a gateway on `host`, in the pod `object` (`Pod/namespace/name`).
+    pub(super) fn start(
+        surroundings: &Surroundings,
+        host: &net::Host,
+        object: &str,
+        spec: &GatewaySpec,
+        routes: Rc<Routes>,
+        endpoints: &Endpoints,
+        observer: Rc<dyn Observer>,
+    ) -> Self {
+        let Surroundings { sim, streams, log } = surroundings;
+        let tasks = TaskGroup::new(sim);
+        let cpu = Rc::new(Cpu::new(spec.costs, spec.workers, spec.cpu_limit_millicores));
+        let worker = |index: usize| {
+            let random = streams.stream("gateway-worker", &format!("{object}/{index}"));
+            PodHost::new(sim, host.clone(), tasks.clone(), random, Rc::clone(&cpu), index)
+        };
+        let workers: Vec<PodHost> = (0..spec.workers).map(worker).collect();
+        let gateway = Gateway::start(workers, spec.config.clone(), routes, observer);
+        let gateway = gateway.expect("a pod that starts has a network and no other process on its ports");
+        for (cluster, addresses) in &*endpoints.borrow() {
+            gateway.set_endpoints(cluster, addresses);
+        }
+        let process = Self {
+            gateway: gateway.clone(),
+            cpu,
+            limit_millicores: spec.cpu_limit_millicores,
+            listeners_closed: Rc::default(),
+            tasks: tasks.clone(),
+            sigterm: Signal::default(),
+            sigterm_event: Rc::default(),
+            ended: Signal::default(),
+        };
+        process.watch_listeners(surroundings, object);
+        let exit_delay = spec.exit_delay.draw(&mut streams.stream("exit-delay", object));
+        let (agent_config, raised, ended) = (spec.agent, process.sigterm.raised(), process.ended.clone());
+        let (clock, log, object) = (sim.clone(), Rc::clone(log), object.to_owned());
+        let cause = Rc::clone(&process.sigterm_event);
+        sim.spawn("agent", async move {
+            let told = clock.clone();
+            let watch = move |step| {
+                let Step::DrainStarted = step;
+                log.borrow_mut().record(told.now(), cause.get(), "drain_started", object.clone(), Vec::new());
+            };
+            let exits = agent::run(gateway, agent_config, raised, watch).await;
+            exits.expect("the status port of a new pod is free");
+            clock.sleep(exit_delay).await;
+            tasks.abort();
+            ended.raise();
+        });
+        process
+    }
+
+    fn watch_listeners(&self, surroundings: &Surroundings, object: &str) {
+        let closed = self.gateway.listeners_closed();
+        let (clock, log) = (surroundings.sim.clone(), Rc::clone(&surroundings.log));
+        let (object, noted, cause) =
+            (object.to_owned(), Rc::clone(&self.listeners_closed), Rc::clone(&self.sigterm_event));
+        self.tasks.spawn("gateway-watch", async move {
+            closed.await;
+            let event = log.borrow_mut().record(clock.now(), cause.get(), "listener_closed", object, Vec::new());
+            noted.set(Some((clock.now(), event)));
+        });
+    }
+}
+
+impl Process for GatewayProcess {
+    fn terminate(&self, because: EventId) {
+        self.sigterm_event.set(Some(because));
+        self.sigterm.raise();
+    }
+
+    fn kill(&self, _: EventId) {
+        self.tasks.abort();
+        self.ended.raise();
+    }
+
+    fn exited(&self) -> LocalFuture<()> {
+        Box::pin(self.ended.raised())
+    }
+}
+
+/// A backend pod's process.
+pub(super) struct BackendProcess {
+    backend: Backend,
+    shutdown_delay: Duration,
+}
+
+impl BackendProcess {
+    pub(super) fn start(
+        surroundings: &Surroundings,
+        host: &net::Host,
+        port: u16,
+        config: BackendConfig,
+        shutdown_delay: Duration,
+    ) -> Self {
+        let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
+        Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay }
+    }
+}
+
+impl Process for BackendProcess {
+    fn terminate(&self, _: EventId) {
+        self.backend.shut_down(self.shutdown_delay);
+    }
+
+    fn kill(&self, _: EventId) {
+        self.backend.kill();
+    }
+
+    fn exited(&self) -> LocalFuture<()> {
+        Box::pin(self.backend.ended())
+    }
+}
+
+/// A process of a Deployment that plays no part: it ends when it is told to.
+#[derive(Default)]
+pub(super) struct IdleProcess {
+    ended: Signal,
+}
+
+impl Process for IdleProcess {
+    fn terminate(&self, _: EventId) {
+        self.ended.raise();
+    }
+
+    fn kill(&self, _: EventId) {
+        self.ended.raise();
+    }
+
+    fn exited(&self) -> LocalFuture<()> {
+        Box::pin(self.ended.raised())
+    }
+}
+
+/// Asks a pod over the network, as the kubelet does; whether the probe passed.
+pub(super) async fn probe(host: net::Host, ip: Ipv4Addr, action: crate::cluster::ProbeAction) -> bool {
+    use crate::cluster::ProbeAction;
+    let (port, path) = match action {
+        ProbeAction::Tcp { port } => (port, None),
+        ProbeAction::Http { port, path } => (port, Some(path)),
+    };
+    let Ok(mut stream) = host.connect(SocketAddrV4::new(ip, port)).await else { return false };
+    let Some(path) = path else { return true };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {ip}\r\nuser-agent: kube-probe\r\nconnection: close\r\n\r\n");
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return false;
+    }
+    let (mut parser, mut bytes) = (crate::load::AnswerParser::default(), Vec::new());
+    loop {
+        match parser.push(&mut bytes) {
+            Ok(Some(answer)) => return crate::cluster::kubelet::probe::http_status_passes(answer.status),
+            Ok(None) => {}
+            Err(_) => return false,
+        }
+        if !matches!(stream.read(&mut bytes).await, Ok(1..)) {
+            return false;
+        }
+    }
+}

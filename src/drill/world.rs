@@ -1,0 +1,749 @@
+//! The settings of a world, its wiring, and the run.
+//!
+//! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
+//! measured time. Actions and phases are counted from its start.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use super::causes::{Evidence, Sources, cause_of};
+pub use super::process::GatewaySpec;
+use super::process::{BackendProcess, Endpoints, GatewayProcess, IdleProcess, Surroundings, probe};
+use crate::backend::{Backend, BackendConfig};
+use crate::cluster::{
+    Cluster, ClusterConfig, Deployment, LocalFuture, ProbeAction, Process, Runtime, Service, StartingPod,
+};
+use crate::edge::{BackendMode, LoadBalancer, LoadBalancerConfig};
+use crate::engine::{EventLog, Sim, Stall, Streams};
+use crate::gateway::{AccessRecord, Flags, Observer, Routes};
+use crate::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Sink};
+use crate::net::{Forward, Host, LinkConfig, Net};
+use crate::record::results::{GatewayFacts, Rollout, ScenarioId, Slo};
+use crate::record::{BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
+use crate::units::SimTime;
+
+/// The load balancer's address.
+const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Where its probes come from. Source: Alibaba Cloud CLB documents, health check address range 100.64.0.0/10.
+const PROBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+/// Where the kubelets' probes come from.
+const KUBELET: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 254);
+
+/// Everything a run needs.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// What it is called.
+    pub scenario: ScenarioId,
+    /// The seed of all draws.
+    pub seed: u64,
+    /// Time before the measured one, in which the loads already run.
+    pub warmup: Duration,
+    /// The measured time.
+    pub duration: Duration,
+    /// The cluster.
+    pub cluster: ClusterConfig,
+    /// All Deployments, the gateway's among them.
+    pub deployments: Vec<Deployment>,
+    /// All Services.
+    pub services: Vec<Service>,
+    /// The gateway's Deployment, as `namespace/name`.
+    pub target: Rc<str>,
+    /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
+    pub deletion_costs: Vec<i32>,
+    /// The gateway's processes, by the `other` of their pod template; the empty text for all that are not named.
+    pub gateways: BTreeMap<String, GatewaySpec>,
+    /// The gateway's routes.
+    pub routes: Routes,
+    /// The way in.
+    pub front: FrontSpec,
+    /// The services behind.
+    pub backends: Vec<BackendSpec>,
+    /// Who asks.
+    pub loads: Vec<LoadSpec>,
+    /// What happens, in the order of time.
+    pub actions: Vec<Action>,
+    /// The setting behind each cause of loss.
+    pub sources: Sources,
+    /// How faithfully each manifest field is simulated.
+    pub fidelity: Vec<crate::record::results::Fidelity>,
+}
+
+/// The way in: the load balancer and the links.
+#[derive(Clone, Debug)]
+pub struct FrontSpec {
+    /// The balancer.
+    pub balancer: LoadBalancerConfig,
+    /// One way between two hosts of the cloud.
+    pub cloud_latency: Duration,
+}
+
+/// The replicas of a service behind the gateway.
+#[derive(Clone, Debug)]
+pub struct BackendSpec {
+    /// The gateway's cluster that leads there.
+    pub cluster: Rc<str>,
+    /// The Service, as `namespace/name`.
+    pub service: Rc<str>,
+    /// The port its replicas listen on.
+    pub port: u16,
+    /// Its Deployment; none: a fixed number of replicas that never change.
+    pub deployment: Option<Rc<str>>,
+    /// Replicas without a Deployment.
+    pub replicas: usize,
+    /// How they behave.
+    pub config: BackendConfig,
+    /// How long one serves on after SIGTERM.
+    pub shutdown_delay: Duration,
+}
+
+/// One population of clients.
+#[derive(Clone, Debug)]
+pub struct LoadSpec {
+    /// Its name.
+    pub name: String,
+    /// Its rate over the measured time; the first value holds in the warm-up.
+    pub segments: Vec<RateSegment>,
+    /// Its gaps.
+    pub pacing: Pacing,
+    /// Whether it already runs in the warm-up.
+    pub runs_in_warmup: bool,
+    /// How the clients behave.
+    pub client: ClientConfig,
+    /// Round trip between a client and the balancer.
+    pub rtt: Duration,
+    /// What they ask for.
+    pub mix: Vec<MixEntry>,
+}
+
+/// One kind of request.
+#[derive(Clone, Debug)]
+pub struct MixEntry {
+    /// Its share.
+    pub weight: u32,
+    /// Method.
+    pub method: String,
+    /// As the user wrote it.
+    pub url: String,
+    /// `Host`.
+    pub host: String,
+    /// The balancer's port.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+    /// More headers.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of body.
+    pub body_bytes: usize,
+}
+
+/// Something that happens, and the phase it begins.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// From the start of the measured time.
+    pub at: Duration,
+    /// The name of the phase that begins.
+    pub phase: Option<String>,
+    /// What happens; nothing: only a phase begins.
+    pub verb: Option<Verb>,
+    /// How the timeline tells it.
+    pub text: String,
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    /// All pods of a Deployment start anew.
+    Restart(Rc<str>),
+    /// A Deployment gets another size.
+    Scale(Rc<str>, i32),
+    /// A Deployment is applied.
+    Apply(Box<Deployment>),
+    /// The routes change.
+    Routes(Routes),
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Virtual time so far, warm-up included.
+    pub now: SimTime,
+    /// Where it ends.
+    pub end: SimTime,
+    /// Requests lost so far.
+    pub dropped: u64,
+}
+
+/// Whether the run goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Continue {
+    /// On to the next second.
+    Yes,
+    /// It was interrupted: what there is, is told as incomplete.
+    No,
+}
+
+/// A run that has no results.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The world makes no progress.
+    #[error(transparent)]
+    Stall(#[from] Stall),
+    /// The counts do not add up.
+    #[error(transparent)]
+    Books(#[from] BooksBroken),
+}
+
+/// What a run gives.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The results and their rows.
+    pub run: Run,
+    /// The event log.
+    pub log: EventLog,
+    /// Task polls: the engine's measure of work.
+    pub polls: u64,
+}
+
+struct World {
+    around: Surroundings,
+    net: Net,
+    config: WorldConfig,
+    cluster: RefCell<Option<Cluster>>,
+    hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
+    gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
+    kubelet: Host,
+    routes: RefCell<Rc<Routes>>,
+    endpoints: Endpoints,
+    flags: RefCell<BTreeMap<String, Flags>>,
+    recorder: RefCell<Option<Recorder>>,
+    connections: Cell<u64>,
+    targets_healthy: Cell<u64>,
+    cpu_seen: Cell<Duration>,
+    cpu_ratios: RefCell<Vec<f64>>,
+}
+
+/// Runs a world to its end.
+///
+/// `slo` judges the recorder before it is closed; `progress` is called once per virtual second.
+///
+/// # Errors
+///
+/// If the simulator itself is at fault: a world that does not move, or books that do not balance.
+///
+/// # Panics
+///
+/// If an invariant of the simulator is broken.
+pub fn run(
+    config: WorldConfig,
+    slo: impl FnOnce(&Recorder, &[crate::cluster::Rollout]) -> Vec<Slo>,
+    mut progress: impl FnMut(Progress) -> Continue,
+) -> Result<Outcome, RunError> {
+    let world = World::build(config);
+    let start = SimTime::ZERO.after(world.config.warmup);
+    let end = start.after(world.config.duration);
+    let sim = world.around.sim.clone();
+    sim.run_until(SimTime::ZERO)?;
+    world.cluster().set_deletion_costs(&world.config.target, &world.config.deletion_costs);
+    let drains = world.start_loads(start);
+    world.schedule_actions(start);
+    let mut complete = true;
+    let mut next = SimTime::ZERO;
+    while next < end {
+        next = next.after(Duration::from_secs(1)).min(end);
+        sim.run_until(next)?;
+        world.read_gauges(next);
+        let dropped = world.recorder().dropped();
+        if progress(Progress { now: next, end, dropped }) == Continue::No {
+            complete = false;
+            break;
+        }
+    }
+    if complete {
+        // Every request has ended when its client gives up at the latest.
+        sim.run_until(end.after(drains))?;
+    }
+    world.finish(complete, slo)
+}
+
+impl World {
+    fn build(config: WorldConfig) -> Rc<Self> {
+        let sim = Sim::new();
+        let streams = Streams::new(config.seed);
+        let log = Rc::new(RefCell::new(EventLog::default()));
+        let net = Net::new(&sim, streams);
+        let cloud = LinkConfig { latency: config.front.cloud_latency / 2, ..LinkConfig::default() };
+        let kubelet = net.attach(KUBELET, cloud);
+        let around = Surroundings { sim: sim.clone(), streams, log: Rc::clone(&log) };
+        let routes = RefCell::new(Rc::new(config.routes.clone()));
+        let world = Rc::new(Self {
+            around,
+            net: net.clone(),
+            cluster: RefCell::new(None),
+            hosts: RefCell::default(),
+            gateways: RefCell::default(),
+            kubelet,
+            routes,
+            endpoints: Endpoints::default(),
+            flags: RefCell::default(),
+            recorder: RefCell::new(Some(recorder(&config))),
+            connections: Cell::new(0),
+            targets_healthy: Cell::new(0),
+            cpu_seen: Cell::new(Duration::ZERO),
+            cpu_ratios: RefCell::default(),
+            config,
+        });
+        world.start_fixed_backends();
+        let runtime = Rc::new(Containers(Rc::downgrade(&world)));
+        let cluster = Cluster::new(&sim, streams, log, world.config.cluster.clone(), runtime);
+        *world.cluster.borrow_mut() = Some(cluster.clone());
+        for service in &world.config.services {
+            cluster.apply_service(service.clone());
+        }
+        for deployment in &world.config.deployments {
+            cluster.apply_deployment(deployment.clone(), None);
+        }
+        world.watch_backends(&cluster);
+        world.start_balancer(&cluster);
+        world
+    }
+
+    fn cluster(&self) -> Cluster {
+        self.cluster.borrow().clone().expect("the cluster is built with the world")
+    }
+
+    fn recorder(&self) -> std::cell::RefMut<'_, Recorder> {
+        std::cell::RefMut::map(self.recorder.borrow_mut(), |recorder| {
+            recorder.as_mut().expect("the recorder is open until the run is over")
+        })
+    }
+
+    fn cloud_link(&self) -> LinkConfig {
+        LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
+    }
+
+    /// Replicas of services without a Deployment: 10.200.service.replica.
+    fn start_fixed_backends(&self) {
+        for (index, spec) in self.config.backends.iter().enumerate() {
+            if spec.deployment.is_some() {
+                continue;
+            }
+            let mut addresses = Vec::new();
+            for replica in 0..spec.replicas {
+                let offset = u32::try_from(index * 4096 + replica + 1).expect("fewer than 2^20 replicas");
+                let ip = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + offset);
+                let host = self.net.attach(ip, self.cloud_link());
+                let started =
+                    Backend::start(&self.around.sim, self.around.streams, &host, spec.port, spec.config.clone());
+                started.expect("a host that was just attached is there");
+                addresses.push(SocketAddr::V4(SocketAddrV4::new(ip, spec.port)));
+            }
+            self.endpoints.borrow_mut().insert(Rc::clone(&spec.cluster), addresses);
+        }
+    }
+
+    /// Tells all gateways of the endpoints of services that have a Deployment.
+    fn watch_backends(self: &Rc<Self>, cluster: &Cluster) {
+        for spec in self.config.backends.iter().filter(|spec| spec.deployment.is_some()) {
+            let Some(mut watch) = cluster.watch_endpoints(&spec.service, "istiod") else { continue };
+            let (world, spec) = (Rc::clone(self), spec.clone());
+            self.around.sim.spawn("istiod", async move {
+                let mut changes = world.around.streams.stream("config-propagation", &spec.service);
+                loop {
+                    let seen = watch.next().await;
+                    let delay = world.gateway_spec("").config_propagation.draw(&mut changes);
+                    let now = world.around.sim.now();
+                    world.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
+                    let ready = seen.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
+                    let addresses: Vec<SocketAddr> =
+                        ready.map(|endpoint| SocketAddr::V4(SocketAddrV4::new(endpoint.ip, spec.port))).collect();
+                    for process in world.gateways.borrow().values() {
+                        process.gateway.set_endpoints(&spec.cluster, &addresses);
+                    }
+                    world.endpoints.borrow_mut().insert(Rc::clone(&spec.cluster), addresses);
+                }
+            });
+        }
+    }
+
+    fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
+        let sim = &self.around.sim;
+        let config = self.config.front.balancer.clone();
+        let prober = self.net.attach(PROBER, self.cloud_link());
+        let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
+        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
+        let front: Rc<dyn Forward> = Rc::new(balancer.clone());
+        // The client's link holds the way to the balancer.
+        self.net.forward(VIP, LinkConfig::default(), front);
+        if let BackendMode::Nodes { nodes, .. } = &config.mode {
+            for node in nodes {
+                let Some(mut watch) = cluster.watch_endpoints(&config.service, &format!("kube-proxy/{}", node.name))
+                else {
+                    continue;
+                };
+                let (balancer, name) = (balancer.clone(), Rc::clone(&node.name));
+                sim.spawn("kube-proxy", async move {
+                    loop {
+                        let seen = watch.next().await;
+                        balancer.handle_node_endpoints(&name, seen.to_vec());
+                    }
+                });
+            }
+        }
+        let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
+        let mut watch = watch.expect("the balancer's Service is among the world's");
+        let seen_by = balancer.clone();
+        sim.spawn("cloud-controller-manager", async move {
+            loop {
+                let seen = watch.next().await;
+                seen_by.handle_endpoints(&seen);
+            }
+        });
+        let world = Rc::downgrade(self);
+        sim.spawn("gauge-targets", async move {
+            loop {
+                let Some(world) = world.upgrade() else { return };
+                let clock = world.around.sim.clone();
+                let healthy = u64::try_from(balancer.healthy_count()).unwrap_or(u64::MAX);
+                world.connections.set(u64::try_from(balancer.connection_count()).unwrap_or(u64::MAX));
+                world.targets_healthy.set(healthy);
+                drop(world);
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+
+    fn gateway_spec(&self, other: &str) -> &GatewaySpec {
+        let found = self.config.gateways.get(other).or_else(|| self.config.gateways.get(""));
+        found.or_else(|| self.config.gateways.values().next()).expect("a world has a gateway")
+    }
+
+    /// Starts all clients; returns how long the last request may take after the end.
+    fn start_loads(self: &Rc<Self>, start: SimTime) -> Duration {
+        let sim = &self.around.sim;
+        for (index, spec) in self.config.loads.iter().enumerate() {
+            let ip =
+                Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(198, 51, 100, 0)) + u32::try_from(index).unwrap_or(0) + 1);
+            let host = self.net.attach(ip, LinkConfig { latency: spec.rtt / 2, ..LinkConfig::default() });
+            let mix = spec.mix.iter().map(request).collect();
+            let sink: Rc<dyn Sink> = Rc::new(Ledger(Rc::downgrade(self)));
+            let client = Client::new(sim, host, (index, &spec.name), spec.client.clone(), mix, sink);
+            let streams = self.around.streams;
+            let mut segments = spec.segments.clone();
+            let mut begins_at = start;
+            if spec.runs_in_warmup && !self.config.warmup.is_zero() {
+                let rate = segments.first().map_or(0.0, |first| first.from_per_s);
+                let warmup = RateSegment { duration: self.config.warmup, from_per_s: rate, to_per_s: rate };
+                segments.insert(0, warmup);
+                begins_at = SimTime::ZERO;
+            }
+            let arrivals = Arrivals::new(segments, spec.pacing, streams.stream("arrivals", &spec.name));
+            let mix_stream = streams.stream("mix", &spec.name);
+            let clock = sim.clone();
+            sim.spawn("load", async move {
+                client.prewarm().await;
+                clock.sleep_until(begins_at).await;
+                client.run(arrivals, mix_stream).await;
+            });
+        }
+        let longest = self.config.loads.iter().map(|load| load.client.timeout).max();
+        longest.unwrap_or_default() + Duration::from_secs(1)
+    }
+
+    fn schedule_actions(self: &Rc<Self>, start: SimTime) {
+        for action in &self.config.actions {
+            let (world, action) = (Rc::clone(self), action.clone());
+            let clock = self.around.sim.clone();
+            self.around.sim.spawn("timeline", async move {
+                clock.sleep_until(start.after(action.at)).await;
+                world.act(&action);
+            });
+        }
+    }
+
+    fn act(&self, action: &Action) {
+        let now = self.around.sim.now();
+        if let Some(phase) = &action.phase {
+            self.recorder().phase(phase, now);
+        }
+        let Some(verb) = &action.verb else { return };
+        let object = match verb {
+            Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
+            Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
+            Verb::Routes(_) => format!("Deployment/{}", self.config.target),
+        };
+        let data = vec![("action", action.text.as_str().into())];
+        let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
+        let cluster = self.cluster();
+        match verb {
+            Verb::Restart(key) => cluster.restart(key, Some(event)),
+            Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
+            Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Routes(routes) => {
+                let routes = Rc::new(routes.clone());
+                *self.routes.borrow_mut() = Rc::clone(&routes);
+                for process in self.gateways.borrow().values() {
+                    process.gateway.set_routes(Rc::clone(&routes));
+                }
+            }
+        }
+    }
+
+    fn read_gauges(&self, now: SimTime) {
+        let counts = self.cluster().counts(&self.config.target);
+        let small = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
+        let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);
+        for process in self.gateways.borrow().values() {
+            spent += process.cpu.total();
+            limit_millicores += process.limit_millicores.unwrap_or(0);
+        }
+        let used = spent.saturating_sub(self.cpu_seen.replace(spent));
+        #[expect(clippy::cast_precision_loss, reason = "thousandths of a core fit a double")]
+        let limit_cores = limit_millicores as f64 / 1000.0;
+        let cpu_ratio = (limit_millicores > 0).then(|| used.as_secs_f64() / limit_cores);
+        // The gauge belongs to the second that ends now.
+        let within = SimTime::from_nanos(now.as_nanos().saturating_sub(1));
+        if within >= SimTime::ZERO.after(self.config.warmup) {
+            self.cpu_ratios.borrow_mut().extend(cpu_ratio);
+        }
+        let gauge = Gauge {
+            pods: small(counts.active + counts.terminating),
+            pods_ready: small(counts.ready),
+            pods_available: small(counts.available),
+            pods_terminating: small(counts.terminating),
+            lb_targets_healthy: Some(u32::try_from(self.targets_healthy.get()).unwrap_or(u32::MAX)),
+            hpa_desired: None,
+            cpu_ratio,
+            connections: Some(self.connections.get()),
+        };
+        self.recorder().gauge(within, gauge);
+    }
+
+    fn finish(
+        self: Rc<Self>,
+        complete: bool,
+        slo: impl FnOnce(&Recorder, &[crate::cluster::Rollout]) -> Vec<Slo>,
+    ) -> Result<Outcome, RunError> {
+        let cluster = self.cluster();
+        let rollouts = cluster.rollouts();
+        let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
+        let slo = slo(&recorder, &rollouts);
+        let log = std::mem::take(&mut *self.around.log.borrow_mut());
+        let target_pods: BTreeMap<String, ()> = cluster
+            .pod_records()
+            .into_iter()
+            .filter(|record| record.owner == self.config.target)
+            .map(|record| (format!("{}/{}", record.namespace, record.name), ()))
+            .collect();
+        let pods = lanes::pods(log.events(), |name| target_pods.contains_key(name));
+        let facts = Facts {
+            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: self.config.scenario.clone(),
+            seed: self.config.seed,
+            fingerprint: log.fingerprint().to_string(),
+            complete,
+            rollouts: rollouts.iter().map(rollout_row).collect(),
+            targets: lanes::targets(log.events()),
+            pods,
+            autoscaler: Vec::new(),
+            gateway: self.gateway_facts(),
+            slo,
+            fidelity: self.config.fidelity.clone(),
+        };
+        let run = recorder.finish(facts)?;
+        Ok(Outcome { run, log, polls: self.around.sim.polls_total() })
+    }
+
+    fn gateway_facts(&self) -> GatewayFacts {
+        let ratios = self.cpu_ratios.borrow();
+        #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 seconds")]
+        let mean = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
+        GatewayFacts {
+            cpu_ratio_mean: mean,
+            cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
+            ..GatewayFacts::default()
+        }
+    }
+
+    /// The one outcome of a request, with its cause if it was lost.
+    fn account(&self, finished: &Finished) {
+        let load = &self.config.loads[finished.load_index];
+        let entry = &load.mix[finished.mix_index];
+        let ip = finished.sight.target.map(|target| *target.ip());
+        let record = ip.and_then(|ip| self.cluster().pod_at(ip));
+        let pod = record.as_ref().map(|record| format!("{}/{}", record.namespace, record.name));
+        let id = format!("{}-r{}", load.name, finished.sequence);
+        let flags = if finished.outcome.is_dropped() { self.flags.borrow_mut().remove(&id) } else { None };
+        let flag_text = flags.map(|flags| flags.to_string());
+        let cause = finished.outcome.is_dropped().then(|| {
+            let log = self.around.log.borrow();
+            let listeners_closed =
+                ip.and_then(|ip| self.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
+            let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
+            let evidence = Evidence { pod: record.as_ref(), listeners_closed, flags, log: &log, last_resort };
+            cause_of(finished, &evidence, &self.config.sources)
+        });
+        if let Some(lost) = &cause {
+            let data = vec![
+                ("request", id.as_str().into()),
+                ("outcome", finished.outcome.name().into()),
+                ("cause", lost.code.code().into()),
+            ];
+            let object = format!("Load/{}", load.name);
+            self.around.log.borrow_mut().record(self.around.sim.now(), lost.event, "request_lost", object, data);
+        }
+        let mut recorder = self.recorder.borrow_mut();
+        let Some(recorder) = recorder.as_mut() else { return };
+        if finished.outcome == crate::record::Outcome::Reset {
+            recorder.connection_reset(finished.load_index, finished.intended_at);
+        }
+        recorder.done(&Done {
+            request: RequestId { client: u32::try_from(finished.load_index).unwrap_or(0), number: finished.sequence },
+            load: finished.load_index,
+            intended_at: finished.intended_at,
+            ended_at: finished.ended_at,
+            outcome: finished.outcome,
+            status: finished.status,
+            flag: flag_text.as_deref(),
+            cause,
+            pod: pod.as_deref(),
+            method: &entry.method,
+            url: &entry.url,
+            connection: finished.sight.connection.map(crate::net::ConnectionId::number),
+            retries: finished.retries,
+        });
+    }
+}
+
+fn recorder(config: &WorldConfig) -> Recorder {
+    let start = SimTime::ZERO.after(config.warmup);
+    Recorder::new(RecorderConfig {
+        start,
+        end: start.after(config.duration),
+        loads: config.loads.iter().map(|load| load.name.clone()).collect(),
+        first_phase: "before".to_owned(),
+        dropped_rows_max: 100_000,
+        served_rows: 1000,
+    })
+}
+
+fn rollout_row(rollout: &crate::cluster::Rollout) -> Rollout {
+    let ms = |at: SimTime| at.as_nanos() / 1_000_000;
+    let end_ms = rollout.ended_at.map(ms);
+    Rollout {
+        object: rollout.object.to_string(),
+        revision: u64::try_from(rollout.revision).unwrap_or(0),
+        start_ms: ms(rollout.started_at),
+        end_ms,
+        duration_ms: end_ms.map(|end_ms| end_ms - ms(rollout.started_at)),
+        complete: end_ms.is_some(),
+        pods_max: u32::try_from(rollout.pods_max).unwrap_or(u32::MAX),
+        ready_min: u32::try_from(rollout.ready_min).unwrap_or(u32::MAX),
+    }
+}
+
+fn request(entry: &MixEntry) -> Request {
+    let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", entry.method, entry.path, entry.host);
+    for (name, value) in &entry.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if entry.body_bytes > 0 {
+        head.push_str(&format!("content-length: {}\r\n", entry.body_bytes));
+    }
+    let to = SocketAddrV4::new(VIP, entry.port);
+    Request { weight: entry.weight, to, head: Rc::from(head), body_bytes: entry.body_bytes }
+}
+
+/// The clients' ledger.
+struct Ledger(Weak<World>);
+
+impl Sink for Ledger {
+    fn sent(&self, load_index: usize, intended_at: SimTime) {
+        if let Some(world) = self.0.upgrade()
+            && let Some(recorder) = world.recorder.borrow_mut().as_mut()
+        {
+            recorder.sent(load_index, intended_at);
+        }
+    }
+
+    fn finished(&self, finished: Finished) {
+        if let Some(world) = self.0.upgrade() {
+            world.account(&finished);
+        }
+    }
+
+    fn opened(&self, load_index: usize, at: SimTime) {
+        if let Some(world) = self.0.upgrade()
+            && let Some(recorder) = world.recorder.borrow_mut().as_mut()
+        {
+            recorder.connection_opened(load_index, at);
+        }
+    }
+}
+
+/// The gateways' access log: keeps the flags of answers that the gateway made itself, until the client tells its outcome.
+struct FlagKeeper(Weak<World>);
+
+impl Observer for FlagKeeper {
+    fn finished(&self, record: &AccessRecord) {
+        let is_error = record.status.is_some_and(|status| status.as_u16() >= 500);
+        if !is_error || record.flags == Flags::NONE {
+            return;
+        }
+        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok());
+        if let (Some(world), Some(id)) = (self.0.upgrade(), id) {
+            world.flags.borrow_mut().insert(id.to_owned(), record.flags);
+        }
+    }
+}
+
+/// What the cluster's containers do in this world.
+struct Containers(Weak<World>);
+
+impl Runtime for Containers {
+    fn start(&self, pod: &StartingPod) -> Rc<dyn Process> {
+        let world = self.0.upgrade().expect("the world outlives its cluster");
+        let host = {
+            let mut hosts = world.hosts.borrow_mut();
+            let attach = || world.net.attach(pod.ip, world.cloud_link());
+            hosts.entry(pod.ip).or_insert_with(attach).clone()
+        };
+        let namespace = pod.owner.split('/').next().unwrap_or_default();
+        let object = format!("Pod/{namespace}/{}", pod.name);
+        if pod.owner == world.config.target {
+            let spec = world.gateway_spec(&pod.template.other);
+            let observer: Rc<dyn Observer> = Rc::new(FlagKeeper(Weak::clone(&self.0)));
+            let routes = Rc::clone(&world.routes.borrow());
+            let process =
+                Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, &world.endpoints, observer));
+            world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
+            return process;
+        }
+        let backend = world.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
+        match backend {
+            Some(spec) => Rc::new(BackendProcess::start(
+                &world.around,
+                &host,
+                spec.port,
+                spec.config.clone(),
+                spec.shutdown_delay,
+            )),
+            None => Rc::new(IdleProcess::default()),
+        }
+    }
+
+    fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
+        let world = self.0.upgrade().expect("the world outlives its cluster");
+        Box::pin(probe(world.kubelet.clone(), ip, action.clone()))
+    }
+
+    fn released(&self, ip: Ipv4Addr) {
+        if let Some(world) = self.0.upgrade()
+            && let Some(host) = world.hosts.borrow_mut().remove(&ip)
+        {
+            host.vanish();
+        }
+    }
+}

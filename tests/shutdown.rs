@@ -1,0 +1,393 @@
+//! Recorded shutdowns of real Envoys behind a real layer-4 balancer, replayed as drills from their inputs.
+//!
+//! Goal: what clients lost then, they lose here, within the tolerance that the data's README states. Every file of the folder is
+//! replayed; none is named in code.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use gatedrill::backend::{BackendConfig, BodyShape};
+use gatedrill::cluster::ClusterConfig;
+use gatedrill::cluster::deployment::Strategy;
+use gatedrill::cluster::int_or_percent::IntOrPercent;
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::drill::pod_host::CpuCosts;
+use gatedrill::drill::{
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig, run,
+};
+use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
+use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
+use gatedrill::engine::Delay;
+use gatedrill::gateway::routes::{Destination, PathMatch, Route, Routes, VirtualHost};
+use gatedrill::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, Policy, RetryPolicy, ShutdownMode};
+use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
+use gatedrill::record::results::ScenarioId;
+use gatedrill::record::{Outcome, RequestRow};
+use serde_json::Value;
+
+const EDGE: &str = "recorded/edge";
+/// Connections are opened in it, one after the other, as in the recordings before their clock starts.
+fn warmup(inputs: &Value) -> Duration {
+    let connections = u32::try_from(inputs["client"]["connections"].as_u64().unwrap_or(0)).expect("few connections");
+    let each = millis(&inputs["service_ms"]) + Duration::from_millis(2);
+    Duration::from_secs((each * connections).as_secs() + 1)
+}
+
+/// The order in which the recordings delete pods: the last ones when scaled in, the oldest first when rolled.
+fn deletion_costs(inputs: &Value) -> Vec<i32> {
+    let pods = i32::try_from(count(&inputs["pods"]["n"])).expect("few pods");
+    let is_rolled = inputs["action"]["type"] == "rolling";
+    (0..pods).map(|index| if is_rolled { index } else { -index }).collect()
+}
+
+fn seconds(value: &Value) -> Duration {
+    Duration::from_secs_f64(value.as_f64().expect("a number of seconds"))
+}
+
+fn millis(value: &Value) -> Duration {
+    Duration::from_secs_f64(value.as_f64().expect("a number of milliseconds") / 1000.0)
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().expect("a count")
+}
+
+/// The whole seconds under a key.
+fn whole(value: &Value) -> u32 {
+    u32::try_from(seconds(value).as_secs()).expect("few seconds")
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("app".to_owned(), "edge".to_owned())])
+}
+
+fn deployment(inputs: &Value) -> Deployment {
+    let prestop = seconds(&inputs["shutdown"]["prestop_s"]);
+    let template = PodTemplate {
+        labels: labels(),
+        annotations: BTreeMap::new(),
+        image: "envoy".to_owned(),
+        requests: Resources::default(),
+        grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
+        pre_stop: (!prestop.is_zero()).then_some(prestop),
+        probes: Probes::default(),
+        anti_affinity: Vec::new(),
+        other: String::new(),
+    };
+    let strategy = Strategy::RollingUpdate { max_surge: IntOrPercent::Int(1), max_unavailable: IntOrPercent::Int(0) };
+    Deployment {
+        key: Rc::from(EDGE),
+        replicas: i32::try_from(count(&inputs["pods"]["n"])).expect("few pods"),
+        strategy,
+        min_ready_seconds: 0,
+        progress_deadline_seconds: None,
+        revision_history_limit: 10,
+        template,
+    }
+}
+
+fn cluster(inputs: &Value) -> ClusterConfig {
+    ClusterConfig {
+        nodes: vec![Node {
+            name: Rc::from("node"),
+            ip: Ipv4Addr::new(192, 168, 0, 1),
+            zone: Rc::from("a"),
+            allocatable: Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
+        }],
+        hop: Delay::ZERO,
+        schedule: Delay::ZERO,
+        pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),
+        image_pull: Delay::ZERO,
+        endpoint_propagation: Delay::ZERO,
+        sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
+        stands_at_zero: true,
+    }
+}
+
+fn gateway(inputs: &Value, cluster: &Rc<str>) -> GatewaySpec {
+    let (shutdown, envoy) = (&inputs["shutdown"], &inputs["envoy"]);
+    let shutdown_mode = match shutdown["mode"].as_str() {
+        Some("envoy_sigterm") => ShutdownMode::ExitAtOnce,
+        Some("pilot_agent") => ShutdownMode::Drain { duration: seconds(&shutdown["termination_drain_duration_s"]) },
+        Some("pilot_agent_exit_on_zero") => {
+            ShutdownMode::ExitOnZero { minimum: seconds(&shutdown["minimum_drain_duration_s"]) }
+        }
+        other => panic!("{other:?} is no mode"),
+    };
+    let strategy = if envoy["drain_strategy"] == "gradual" { DrainStrategy::Gradual } else { DrainStrategy::Immediate };
+    GatewaySpec {
+        config: GatewayConfig {
+            listeners: vec![(80, 80)],
+            clusters: BTreeMap::from([(Rc::clone(cluster), Policy::LeastRequest)]),
+            connect_timeout: Duration::from_secs(10),
+            drain: DrainConfig { drain_time: seconds(&envoy["drain_time_s"]), strategy, ..DrainConfig::ISTIO },
+        },
+        agent: AgentConfig { shutdown: shutdown_mode, status_port: 15021 },
+        workers: usize::try_from(count(&inputs["pods"]["concurrency"])).expect("few workers"),
+        costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
+        cpu_limit_millicores: None,
+        config_propagation: Delay::ZERO,
+        exit_delay: Delay::ZERO,
+    }
+}
+
+fn balancer(inputs: &Value) -> LoadBalancerConfig {
+    let lb = &inputs["lb"];
+    assert!(lb["health_check"].is_null(), "health checks are not replayed yet");
+    let is_cut = lb["existing_connections"] == "cut";
+    let on_deregister = if is_cut { OnRemoval::CutAfter(seconds(&lb["drain_timeout_s"])) } else { OnRemoval::Keep };
+    let lag = |key: &str| if lb[key].is_null() { Duration::from_secs(3600) } else { seconds(&lb[key]) };
+    LoadBalancerConfig {
+        service: "recorded/edge".to_owned(),
+        balancer: BalancerConfig {
+            scheduler: Scheduler::RoundRobin,
+            health_check: None,
+            on_deregister,
+            on_unhealthy: OnRemoval::Keep,
+            fail_open: false,
+        },
+        mode: BackendMode::Pods,
+        probe: Probe::Tcp,
+        register_latency: Delay::Constant(lag("register_lag_s")),
+        deregister_latency: Delay::Constant(lag("deregister_lag_s")),
+        ports: BTreeMap::from([(80, 80)]),
+        weight: 1,
+        stands_at_zero: true,
+    }
+}
+
+fn segments(inputs: &Value) -> Vec<RateSegment> {
+    let rate = inputs["rate_per_s"].as_f64().expect("a rate");
+    let (mut segments, mut at) = (Vec::new(), Duration::ZERO);
+    let mut push = |until: Duration, rate: f64| {
+        let duration = until.saturating_sub(at);
+        at = until;
+        if !duration.is_zero() {
+            segments.push(RateSegment { duration, from_per_s: rate, to_per_s: rate });
+        }
+    };
+    for silence in inputs["silence_s"].as_array().expect("a list") {
+        push(seconds(&silence[0]), rate);
+        push(seconds(&silence[1]), 0.0);
+    }
+    push(seconds(&inputs["duration_s"]), rate);
+    segments
+}
+
+fn load(inputs: &Value) -> LoadSpec {
+    let client = &inputs["client"];
+    assert_eq!(inputs["arrivals"], "uniform");
+    let reuse = match client["reuse"].as_str() {
+        Some("lru") => Reuse::LeastRecent,
+        Some("mru") => Reuse::MostRecent,
+        _ => Reuse::Never,
+    };
+    let config = ClientConfig {
+        connections: usize::try_from(client["connections"].as_u64().unwrap_or(0)).expect("few connections"),
+        reuse,
+        keep_alive: None,
+        timeout: seconds(&client["timeout_s"]),
+        retries: 0,
+        detect_idle_close: client["detect_idle_close"] == true,
+        honor_connection_close: client["honor_connection_close"] == true,
+        prewarm: client["prewarm"] == true,
+    };
+    let entry = MixEntry {
+        weight: 1,
+        method: "GET".to_owned(),
+        url: "http://recorded/".to_owned(),
+        host: "recorded".to_owned(),
+        port: 80,
+        path: "/".to_owned(),
+        headers: Vec::new(),
+        body_bytes: 0,
+    };
+    LoadSpec {
+        name: "client".to_owned(),
+        segments: segments(inputs),
+        pacing: Pacing::Constant,
+        runs_in_warmup: false,
+        client: config,
+        rtt: Duration::from_micros(100),
+        mix: vec![entry],
+    }
+}
+
+fn actions(inputs: &Value) -> Vec<Action> {
+    let action = &inputs["action"];
+    let verb = match action["type"].as_str() {
+        Some("none") => return Vec::new(),
+        Some("scale_in") => {
+            let left = count(&inputs["pods"]["n"]) - count(&action["k"]);
+            Verb::Scale(Rc::from(EDGE), i32::try_from(left).expect("few pods"))
+        }
+        Some("rolling") => Verb::Restart(Rc::from(EDGE)),
+        other => panic!("{other:?} is no action"),
+    };
+    let (at, text) = (seconds(&inputs["t0_s"]), action["type"].to_string());
+    vec![Action { at, phase: Some("action".to_owned()), verb: Some(verb), text }]
+}
+
+fn world(inputs: &Value) -> WorldConfig {
+    let cluster_name: Rc<str> = Rc::from("upstream");
+    let route = Route {
+        name: Rc::from("all"),
+        path: PathMatch::Prefix("/".to_owned()),
+        method: None,
+        headers: Vec::new(),
+        destinations: vec![Destination { cluster: Rc::clone(&cluster_name), weight: 1 }],
+        timeout: None,
+        retry: RetryPolicy::ISTIO,
+    };
+    let mut routes = Routes::default();
+    routes.add(80, VirtualHost { name: "*".to_owned(), routes: vec![Rc::new(route)] });
+    let upstream = &inputs["upstream"];
+    let keep_alive = seconds(&upstream["keepalive_idle_s"]);
+    WorldConfig {
+        scenario: ScenarioId::default(),
+        seed: count(&inputs["seed"]),
+        warmup: warmup(inputs),
+        duration: seconds(&inputs["duration_s"]),
+        cluster: cluster(inputs),
+        deployments: vec![deployment(inputs)],
+        services: vec![Service { key: Rc::from("recorded/edge"), selector: labels(), publish_not_ready: false }],
+        target: Rc::from(EDGE),
+        deletion_costs: deletion_costs(inputs),
+        gateways: BTreeMap::from([(String::new(), gateway(inputs, &cluster_name))]),
+        routes,
+        front: FrontSpec { balancer: balancer(inputs), cloud_latency: Duration::from_micros(50) },
+        backends: vec![BackendSpec {
+            cluster: cluster_name,
+            service: Rc::from("recorded/upstream"),
+            port: 80,
+            deployment: None,
+            replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),
+            config: BackendConfig {
+                service_time: Delay::Constant(millis(&inputs["service_ms"])),
+                concurrency: 100_000,
+                error_ppm: 0,
+                keep_alive: (!keep_alive.is_zero()).then_some(keep_alive),
+                body: if inputs["stream_body"] == true { BodyShape::HalfFirst } else { BodyShape::Whole },
+                body_bytes: 100,
+            },
+            shutdown_delay: Duration::ZERO,
+        }],
+        loads: vec![load(inputs)],
+        actions: actions(inputs),
+        sources: BTreeMap::new(),
+        fidelity: Vec::new(),
+    }
+}
+
+/// What was measured over the three runs of a case.
+struct Measured {
+    sent: u64,
+    lost_min: u64,
+    lost_max: u64,
+    /// Earliest and latest of the first losses, and of the last losses, by due time.
+    first_s: Option<(f64, f64)>,
+    last_s: Option<(f64, f64)>,
+}
+
+/// The least and the greatest of what `pick` finds in the due times of each run's losses.
+fn range(case: &Value, pick: fn(f64, f64) -> f64) -> Option<(f64, f64)> {
+    let runs = case["runs"].as_array().expect("runs");
+    let times = runs.iter().filter_map(|run| {
+        let losses = run["losses"].as_array()?;
+        losses.iter().filter_map(|loss| loss["t_intended"].as_f64()).reduce(pick)
+    });
+    times.fold(None, |range: Option<(f64, f64)>, at| {
+        Some(range.map_or((at, at), |(low, high)| (low.min(at), high.max(at))))
+    })
+}
+
+fn measured(case: &Value) -> Measured {
+    Measured {
+        sent: count(&case["spread"]["sent"]["max"]),
+        lost_min: count(&case["spread"]["lost"]["min"]),
+        lost_max: count(&case["spread"]["lost"]["max"]),
+        first_s: range(case, f64::min),
+        last_s: range(case, f64::max),
+    }
+}
+
+/// How far the number lost may be from what was measured. Source: the README of the data.
+fn tolerance(case: &Value, lost: u64) -> u64 {
+    let (least, percent) = match case["inputs"]["client"]["reuse"].as_str() {
+        _ if lost == 0 => return 0,
+        Some("lru" | "mru") => (4, 5),
+        _ => (2, 1),
+    };
+    least.max(lost * percent / 100)
+}
+
+/// The differences between what was measured and what is predicted, beyond the tolerance.
+fn differences(case: &Value, seen: &Measured, sent: u64, losses: &[&RequestRow]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let lost = losses.len() as u64;
+    if sent != seen.sent {
+        differences.push(format!("{sent} sent instead of {}", seen.sent));
+    }
+    let low = seen.lost_min.saturating_sub(tolerance(case, seen.lost_min));
+    let high = seen.lost_max + tolerance(case, seen.lost_max);
+    if !(low..=high).contains(&lost) {
+        differences.push(format!("{lost} lost instead of {low} to {high}"));
+    }
+    let due = || losses.iter().map(|row| row.t_intended_s - warmup(&case["inputs"]).as_secs_f64());
+    let ends = [("first", seen.first_s, due().reduce(f64::min)), ("last", seen.last_s, due().reduce(f64::max))];
+    for (what, seen, got) in ends {
+        let (Some((low, high)), Some(got)) = (seen, got) else { continue };
+        if got < low - 0.05 || got > high + 0.05 {
+            differences.push(format!("{what} lost at {got:.3} s instead of {low:.3} to {high:.3} s"));
+        }
+    }
+    differences
+}
+
+fn cases() -> Vec<(String, Value)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/envoy-shutdown");
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = fs::read_to_string(&path).expect("a readable file");
+            let case: Value = serde_json::from_str(&text).expect("a case in JSON");
+            cases.push((case["name"].as_str().expect("a name").to_owned(), case));
+        }
+    }
+    cases.sort_by(|a, b| a.0.cmp(&b.0));
+    cases
+}
+
+#[test]
+fn shutdown_recordings_agree() {
+    let cases = cases();
+    assert!(!cases.is_empty());
+    let mut table = String::from("case                       sent   lost then   lost here\n");
+    let mut failures = Vec::new();
+    for (name, case) in &cases {
+        let seen = measured(case);
+        let outcome = run(world(&case["inputs"]), |_, _| Vec::new(), |_| Continue::Yes).expect("the replay runs");
+        let served = [Outcome::Ok.name(), Outcome::BackendError.name()];
+        let rows = outcome.run.requests.iter();
+        let losses: Vec<&RequestRow> = rows.filter(|row| !served.contains(&row.outcome.as_str())).collect();
+        let totals = &outcome.run.results.totals;
+        assert_eq!(totals.dropped, losses.len() as u64);
+        let (low, high) = (seen.lost_min, seen.lost_max);
+        let then = if low == high { low.to_string() } else { format!("{low} to {high}") };
+        let causes = outcome.run.results.causes.iter().map(|cause| format!("{} {}", cause.count, cause.name));
+        let causes = causes.collect::<Vec<_>>().join(", ");
+        writeln!(table, "{name:24} {:6} {then:>11} {:>11}   {causes}", totals.sent, totals.dropped).expect("a string");
+        let found = differences(case, &seen, totals.sent, &losses);
+        if !found.is_empty() {
+            failures.push(format!("{name}: {}", found.join("; ")));
+        }
+    }
+    assert!(failures.is_empty(), "{table}\n{}", failures.join("\n"));
+    println!("{table}");
+}
