@@ -136,7 +136,7 @@ fn vectors_deploy_old_replica_sets() {
     each("deploy_cleanup_unhealthy.json", |case, _| {
         let old = [set(int(case, "oldReplicas"), int(case, "availableOld"))];
         let mut sizes = [old[0].replicas];
-        let count = clean_up_unhealthy(&old, &mut sizes, int(case, "maxCleanupCount"));
+        let count = clean_up_unhealthy(&old, &mut sizes, int(case, "maxCleanupCount")).expect("a report that fits");
         compare(case, &[("cleanupCount", count.into()), ("oldReplicas", sizes[0].into())]);
     });
     each("deploy_scale_down_old.json", |case, _| {

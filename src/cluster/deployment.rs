@@ -140,8 +140,11 @@ pub fn reconcile_old(strategy: Strategy, desired: i32, new: &ReplicaSetView, old
     if removable <= 0 || sizes.iter().all(|size| *size == 0) {
         return sizes;
     }
-    clean_up_unhealthy(old, &mut sizes, removable);
-    let available = new.available + sum(old, |set| set.available);
+    if clean_up_unhealthy(old, &mut sizes, removable).is_none() {
+        return sizes;
+    }
+    // What a set of size 0 still reports is on its way out.
+    let available = new.available + sum(old, |set| if set.replicas > 0 { set.available } else { 0 });
     scale_down_available(old, &mut sizes, available, min_available);
     sizes
 }
@@ -153,18 +156,27 @@ fn oldest_first(sets: &[ReplicaSetView]) -> Vec<usize> {
 }
 
 /// Takes pods that are not available out of `sizes`, at most `removable`; returns how many.
-pub fn clean_up_unhealthy(old: &[ReplicaSetView], sizes: &mut [i32], removable: i32) -> i32 {
+///
+/// None if a set reports more available pods than it was asked to have: its report is older than its size, so the counts cannot be
+/// trusted, and the step ends with what it has removed so far.
+pub fn clean_up_unhealthy(old: &[ReplicaSetView], sizes: &mut [i32], removable: i32) -> Option<i32> {
     let mut removed = 0;
     for index in oldest_first(old) {
-        let unhealthy = sizes[index] - old[index].available;
-        if sizes[index] == 0 || unhealthy <= 0 {
+        if removed >= removable {
+            break;
+        }
+        if sizes[index] == 0 {
             continue;
+        }
+        let unhealthy = sizes[index] - old[index].available;
+        if unhealthy < 0 {
+            return None;
         }
         let count = unhealthy.min(removable - removed);
         sizes[index] -= count;
         removed += count;
     }
-    removed
+    Some(removed)
 }
 
 /// Takes pods out of `sizes` while more than `min_available` of the `available` ones remain; returns how many.
@@ -444,5 +456,16 @@ mod tests {
         assert_eq!((new, old), (Some(5), vec![0]));
         let (new, old) = scale_in_proportion(strategy, 5, 0, None, &[set(2), set(1)]);
         assert_eq!((new, old), (None, vec![5, 0]));
+    }
+
+    #[test]
+    fn a_report_older_than_the_size_ends_the_scale_down() {
+        let strategy =
+            Strategy::RollingUpdate { max_surge: IntOrPercent::Int(3), max_unavailable: IntOrPercent::Int(2) };
+        let set = |replicas, available| ReplicaSetView { replicas, available, ..ReplicaSetView::default() };
+        assert_eq!(reconcile_old(strategy, 10, &set(5, 3), &[set(8, 10)]), [8]);
+        assert_eq!(reconcile_old(strategy, 10, &set(5, 3), &[set(8, 8)]), [5]);
+        // Nor do the pods count that a set of size 0 still reports.
+        assert_eq!(reconcile_old(strategy, 10, &set(7, 3), &[set(0, 4), set(6, 6)]), [0, 5]);
     }
 }

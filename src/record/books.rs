@@ -9,7 +9,7 @@ const LISTED_MAX: usize = 20;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("the books do not balance (an error of gatedrill, not of your manifests):\n  {}", .entries.join("\n  "))]
 pub struct BooksBroken {
-    /// What is wrong, the first [`LISTED_MAX`] of it.
+    /// What is wrong, the first twenty entries.
     pub entries: Vec<String>,
 }
 

@@ -1,0 +1,300 @@
+//! The summary in the terminal: what happened, what it cost, why, and what to type next. 80 columns suffice.
+
+mod paint;
+mod rollout;
+
+use super::units;
+use crate::record::results::{Cause, FidelityStatus, LatencyUs, Level, Results, Rollout, Slo, Totals, Verdict};
+use crate::record::{CauseCode, Run};
+
+pub use paint::Paint;
+
+/// Columns that every terminal has.
+const WIDTH: usize = 80;
+
+/// How to write.
+#[derive(Clone, Copy, Debug)]
+pub struct TextOptions<'a> {
+    /// Whether to colour.
+    pub paint: Paint,
+    /// The run folder, if one is written.
+    pub folder: Option<&'a str>,
+    /// The command to type next.
+    pub next: Option<&'a str>,
+}
+
+/// The summary of one run. The last line is the verdict.
+#[must_use]
+pub fn summary(run: &Run, options: &TextOptions<'_>) -> String {
+    let (results, paint) = (&run.results, options.paint);
+    let mut lines = vec![heading(results, paint), String::new()];
+    lines.extend(wrap(&super::sentence(results), 0, 0));
+    if !results.complete {
+        lines.push(paint.warn("Interrupted: only requests that had ended are counted."));
+    }
+    section(&mut lines, paint, "Rollout", rollout_lines(run, paint));
+    section(&mut lines, paint, "Phases", phase_lines(results, paint));
+    section(
+        &mut lines,
+        paint,
+        "Lost, by cause",
+        results.causes.iter().flat_map(|cause| cause_lines(cause, paint)).collect(),
+    );
+    section(&mut lines, paint, "SLOs", results.slo.iter().map(|slo| slo_line(slo, paint)).collect());
+    lines.push(String::new());
+    lines.extend(fidelity_line(results));
+    if let Some(folder) = options.folder {
+        lines.push(format!("Report: {folder}/report.html"));
+    }
+    lines.push(verdict(results, options));
+    lines.join("\n") + "\n"
+}
+
+/// Several runs, a line each; under it the verdict over all.
+#[must_use]
+pub fn overview(runs: &[&Results], options: &TextOptions<'_>) -> String {
+    let paint = options.paint;
+    let head =
+        format!("{:<24} {:>6} {:>10} {:>8} {:>9} {:>8}  verdict", "scenario", "seed", "sent", "lost", "ratio", "p99");
+    let mut lines = vec![paint.dim(&head)];
+    for results in runs {
+        let totals = &results.totals;
+        let verdict = match results.verdict {
+            Verdict::Pass => paint.good("pass"),
+            Verdict::Fail => paint.bad("FAIL"),
+        };
+        lines.push(format!(
+            "{:<24} {:>6} {:>10} {:>8} {:>9} {:>8}  {verdict}",
+            clip(&super::title(results), 24),
+            results.seed,
+            units::count(totals.sent),
+            units::count(totals.dropped),
+            totals.dropped_ratio.map_or("–".to_owned(), units::percent),
+            results.latency_us.p99.map_or("–".to_owned(), units::micros),
+        ));
+    }
+    let failed = runs.iter().filter(|results| results.verdict == Verdict::Fail).count();
+    let word = if failed == 0 { paint.good("PASS") } else { paint.bad("FAIL") };
+    let what =
+        if failed == 0 { format!("all {} runs", runs.len()) } else { format!("{failed} of {} runs", runs.len()) };
+    lines.push(String::new());
+    lines.push(with_next(&format!("{word} {what}"), options));
+    lines.join("\n") + "\n"
+}
+
+/// The verdict and the next command: the last line of a summary, and all that `--quiet` prints.
+#[must_use]
+pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
+    let errors: Vec<_> = results.slo.iter().filter(|slo| slo.level == Level::Error).collect();
+    let missed = errors.iter().filter(|slo| !slo.ok).count();
+    let what = match (errors.len(), missed) {
+        (0, _) => format!("no SLO; {} lost", units::count(results.totals.dropped)),
+        (1, 0) => "the SLO is met".to_owned(),
+        (all, 0) => format!("all {all} SLOs met"),
+        (all, missed) => format!("{missed} of {all} SLOs missed"),
+    };
+    let word = match results.verdict {
+        Verdict::Pass => options.paint.good("PASS"),
+        Verdict::Fail => options.paint.bad("FAIL"),
+    };
+    with_next(&format!("{word} {what}"), options)
+}
+
+fn with_next(text: &str, options: &TextOptions<'_>) -> String {
+    options.next.map_or(text.to_owned(), |next| format!("{text} · next: {next}"))
+}
+
+fn heading(results: &Results, paint: Paint) -> String {
+    let span = units::span(results.measured.end_ms - results.measured.start_ms);
+    let rest = format!(" · seed {} · {span} of virtual time · gatedrill {}", results.seed, results.engine_version);
+    let title = clip(&super::title(results), WIDTH.saturating_sub(rest.chars().count()).max(20));
+    paint.bold(&title) + &paint.dim(&rest)
+}
+
+fn section(lines: &mut Vec<String>, paint: Paint, title: &str, body: Vec<String>) {
+    if !body.is_empty() {
+        lines.extend([String::new(), paint.bold(title)]);
+        lines.extend(body);
+    }
+}
+
+fn rollout_lines(run: &Run, paint: Paint) -> Vec<String> {
+    let mut lines: Vec<_> = run.results.rollouts.iter().flat_map(rollout_lines_of).collect();
+    lines.extend(rollout::lines(run, paint));
+    lines
+}
+
+fn rollout_lines_of(rollout: &Rollout) -> Vec<String> {
+    let took = match (rollout.complete, rollout.duration_ms) {
+        (true, Some(duration_ms)) => format!("took {}", units::span(duration_ms)),
+        _ => "was not completed".to_owned(),
+    };
+    let text = format!(
+        "{} to revision {} at {}: {took}; pods ≤ {}, ready ≥ {}",
+        rollout.object,
+        rollout.revision,
+        units::clock(rollout.start_ms),
+        rollout.pods_max,
+        rollout.ready_min
+    );
+    wrap(&text, 2, 4)
+}
+
+fn phase_lines(results: &Results, paint: Paint) -> Vec<String> {
+    let head = format!(
+        "  {:<16} {:>7} {:>10} {:>7} {:>9} {:>7} {:>7} {:>7}",
+        "phase", "from", "sent", "lost", "ratio", "p50", "p99", "max"
+    );
+    let mut lines = vec![paint.dim(&head)];
+    for phase in &results.phases {
+        lines.push(figures_line(&phase.name, &units::clock(phase.start_ms), &phase.totals, &phase.latency_us, paint));
+    }
+    if results.phases.len() > 1 {
+        lines.push(figures_line("total", "", &results.totals, &results.latency_us, paint));
+    }
+    if results.loads.len() > 1 {
+        for load in &results.loads {
+            lines.push(figures_line(&format!("load {}", load.name), "", &load.totals, &load.latency_us, paint));
+        }
+    }
+    lines
+}
+
+fn figures_line(name: &str, from: &str, totals: &Totals, latency: &LatencyUs, paint: Paint) -> String {
+    let lost = format!("{:>7}", units::count(totals.dropped));
+    let time = |value: Option<u64>| value.map_or("–".to_owned(), units::micros);
+    format!(
+        "  {:<16} {from:>7} {:>10} {} {:>9} {:>7} {:>7} {:>7}",
+        clip(name, 16),
+        units::count(totals.sent),
+        if totals.dropped > 0 { paint.bad(&lost) } else { lost },
+        totals.dropped_ratio.map_or("–".to_owned(), units::percent),
+        time(latency.p50),
+        time(latency.p99),
+        time(latency.max),
+    )
+}
+
+fn cause_lines(cause: &Cause, paint: Paint) -> Vec<String> {
+    let flag = cause.envoy_flag.as_ref().map(|flag| format!(" ({flag})")).unwrap_or_default();
+    let head = format!(
+        "  {} {} {}",
+        paint.bad(&format!("{:>7}", units::count(cause.count))),
+        paint.bold(&format!("{} {}", cause.code, cause.name)),
+        paint.dim(&format!("· clients saw: {}{flag}", cause.client_sees)),
+    );
+    let mut lines = vec![head];
+    if let Some(code) = CauseCode::find(&cause.code) {
+        lines.extend(wrap(code.meaning(), 10, 10));
+    }
+    if let Some(source) = &cause.source {
+        lines.extend(wrap(&format!("set by {}", super::place(source)), 10, 12));
+    }
+    if let Some(code) = CauseCode::find(&cause.code) {
+        lines.extend(wrap(&format!("→ {}", code.fix()), 10, 12));
+    }
+    lines
+}
+
+fn slo_line(slo: &Slo, paint: Paint) -> String {
+    let value = slo.value.map_or("nothing measured".to_owned(), |value| units::in_unit(value, &slo.unit));
+    let mark = match (slo.ok, slo.level) {
+        (true, _) => paint.good("✓ met   "),
+        (false, Level::Error) => paint.bad("✗ missed"),
+        (false, Level::Warn) => paint.warn("! warn  "),
+    };
+    format!("  {mark} {:<42} {value:>9}  limit {}", clip(&slo.name, 42), units::in_unit(slo.limit, &slo.unit))
+}
+
+fn fidelity_line(results: &Results) -> Option<String> {
+    let count = |status| results.fidelity.iter().filter(|row| row.status == status).count();
+    let (ignored, approximated) = (count(FidelityStatus::Ignored), count(FidelityStatus::Approximated));
+    (ignored + approximated > 0).then(|| {
+        format!("Fields of the manifests not simulated: {ignored}, approximated: {approximated} (see the report).")
+    })
+}
+
+/// Breaks text at spaces into lines of at most 80 columns.
+fn wrap(text: &str, first_indent: usize, indent: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(first_indent);
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
+/// At most `width` characters, the last an ellipsis if some had to go.
+fn clip(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{FIXED, LOSING, Story};
+
+    const PLAIN: TextOptions<'_> = TextOptions {
+        paint: Paint::Plain,
+        folder: Some("reports/rolling-upgrade-42"),
+        next: Some("gatedrill explain reports/rolling-upgrade-42 GD4101"),
+    };
+
+    #[test]
+    fn a_drill_that_loses_is_told_with_its_causes() {
+        insta::assert_snapshot!(summary(&LOSING.tell().0, &PLAIN));
+    }
+
+    #[test]
+    fn a_drill_that_loses_nothing_is_short() {
+        insta::assert_snapshot!(summary(&FIXED.tell().0, &PLAIN));
+    }
+
+    #[test]
+    fn several_seeds_are_a_table() {
+        let runs: Vec<_> = [LOSING, Story { seed: 43, ..LOSING }, FIXED].map(|story| story.tell().0.results).into();
+        insta::assert_snapshot!(overview(&runs.iter().collect::<Vec<_>>(), &PLAIN));
+    }
+
+    #[test]
+    fn eighty_columns_suffice() {
+        let mut run = Story { pods: 40, ..LOSING }.tell().0;
+        run.results.complete = false;
+        run.results.scenario.variant = Some("a-variant-with-a-rather-long-name".into());
+        let options = TextOptions { next: Some("gatedrill explain reports/x-42 GD4101"), ..PLAIN };
+        let text = summary(&run, &options) + &overview(&[&run.results], &options);
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        }
+    }
+
+    #[test]
+    fn colour_adds_nothing_but_colour() {
+        let (run, _) = LOSING.tell();
+        let coloured = summary(&run, &TextOptions { paint: Paint::Ansi, ..PLAIN });
+        let mut plain = String::new();
+        let mut is_escape = false;
+        for character in coloured.chars() {
+            match character {
+                '\x1b' => is_escape = true,
+                'm' if is_escape => is_escape = false,
+                _ if !is_escape => plain.push(character),
+                _ => {}
+            }
+        }
+        assert_eq!(plain, summary(&run, &PLAIN));
+    }
+}
