@@ -15,7 +15,9 @@ pub mod feed;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod node_agent;
+mod notice;
 pub mod objects;
+mod prober;
 pub mod replica_set;
 pub mod scheduler;
 
@@ -71,3 +73,6 @@ pub trait Process {
     /// Ends when the process has.
     fn exited(&self) -> LocalFuture<()>;
 }
+
+#[cfg(test)]
+mod tests;

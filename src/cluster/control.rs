@@ -15,11 +15,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::deployment::{
-    DeploymentStatus, PodPhase, Progress, ReplicaSetView, Strategy, excess_history, next_new_size, next_progress,
-    old_pods_run, reconcile_new, reconcile_old, scale_in_proportion,
+    DeploymentStatus, PodPhase, Progress, ProgressReason, ReplicaSetView, Strategy, excess_history, next_new_size,
+    next_progress, old_pods_run, recheck_after, reconcile_new, reconcile_old, scale_in_proportion,
 };
 use super::endpoints::{EndpointPod, TerminatingPods, selects};
 use super::feed::{EndpointView, EndpointWatch, Queue, Snapshot};
+use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::replica_set::{AgeScale, Candidate, choose_to_delete};
 use super::scheduler::{PlacedPod, choose_node};
@@ -60,6 +61,8 @@ pub(super) struct Inner {
     pub(super) log: Rc<RefCell<EventLog>>,
     pub(super) config: ClusterConfig,
     pub(super) runtime: Rc<dyn Runtime>,
+    /// A pod has left the cluster: there may be room for one that waits.
+    pub(super) room: Rc<Notice>,
     pub(super) state: RefCell<State>,
 }
 
@@ -70,12 +73,11 @@ pub(super) struct State {
     records: Vec<PodRecord>,
     services: BTreeMap<Rc<str>, ServiceState>,
     queued: BTreeSet<Work>,
-    pub(super) images: BTreeSet<(Rc<str>, String)>,
+    /// When each image was, or will be, on a node.
+    pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
     rollouts: Vec<Rollout>,
     set_next: u64,
     pod_next: u64,
-    scheduler: Stream,
-    hops: Stream,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -93,7 +95,14 @@ struct DeploymentState {
     because: Option<EventId>,
     /// The index of the rollout under way.
     rollout: Option<usize>,
+    /// The newest revision.
     revision: i64,
+    /// A look at the progress deadline is due at some time.
+    has_recheck: bool,
+    /// Pods made so far, of all revisions.
+    pods_made: u64,
+    /// How long its controllers take to react.
+    hops: Stream,
 }
 
 struct ReplicaSet {
@@ -119,6 +128,9 @@ pub(super) struct Pod {
     pub(super) is_ready: bool,
     pub(super) ready_since: Option<SimTime>,
     pub(super) restarts: u32,
+    /// Which pod of its Deployment it is, as `namespace/name/ordinal`: the name of its random streams. Its draws are the same in a run
+    /// whose other Deployments differ.
+    pub(super) identity: Rc<str>,
     deletion_cost: i32,
     uid: String,
     /// Raised when the pod is deleted, with the grace in seconds.
@@ -231,14 +243,13 @@ impl Cluster {
             records: Vec::new(),
             services: BTreeMap::new(),
             queued: BTreeSet::new(),
-            images: BTreeSet::new(),
+            images: BTreeMap::new(),
             rollouts: Vec::new(),
             set_next: 0,
             pod_next: 0,
-            scheduler: streams.stream("scheduler", ""),
-            hops: streams.stream("controller-hop", ""),
         };
-        let inner = Inner { sim: sim.clone(), streams, log, config, runtime, state: RefCell::new(state) };
+        let inner =
+            Inner { sim: sim.clone(), streams, log, config, runtime, room: Rc::default(), state: RefCell::new(state) };
         Self { inner: Rc::new(inner) }
     }
 
@@ -263,6 +274,9 @@ impl Cluster {
                         because,
                         rollout: None,
                         revision: 0,
+                        has_recheck: false,
+                        pods_made: 0,
+                        hops: self.inner.streams.stream("controller-hop", &key),
                     };
                     state.deployments.insert(Rc::clone(&key), fresh);
                 }
@@ -294,12 +308,20 @@ impl Cluster {
         }
     }
 
-    /// Creates a Service.
+    /// Creates a Service, or replaces it; who watches it goes on doing so.
     pub fn apply_service(&self, spec: Service) {
-        let key = Rc::clone(&spec.key);
-        let fresh = ServiceState { spec, consumers: Vec::new(), snapshot: Rc::from([]), change: 0 };
-        self.inner.state.borrow_mut().services.insert(key, fresh);
-        self.publish_endpoints();
+        {
+            let mut state = self.inner.state.borrow_mut();
+            match state.services.get_mut(&spec.key) {
+                Some(known) => known.spec = spec,
+                None => {
+                    let key = Rc::clone(&spec.key);
+                    let fresh = ServiceState { spec, consumers: Vec::new(), snapshot: Rc::from([]), change: 0 };
+                    state.services.insert(key, fresh);
+                }
+            }
+        }
+        self.publish_endpoints(None);
     }
 
     /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
@@ -381,27 +403,42 @@ impl Cluster {
         living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
     }
 
+    /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
     fn enqueue(&self, work: Work) {
         let hop = {
             let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let owner = match &work {
+                Work::Deployment(key) => key,
+                Work::Set(id) => match state.sets.get(id) {
+                    Some(set) => &set.owner,
+                    None => return,
+                },
+            };
+            let Some(known) = state.deployments.get_mut(owner) else { return };
             if !state.queued.insert(work.clone()) {
                 return;
             }
-            let hop = self.inner.config.hop.draw(&mut state.hops);
+            let hop = self.inner.config.hop.draw(&mut known.hops);
             if self.stands() { Duration::ZERO } else { hop }
         };
-        self.enqueue_after(work, hop);
-    }
-
-    fn enqueue_after(&self, work: Work, delay: Duration) {
         let this = self.clone();
         self.inner.sim.spawn("controller", async move {
-            this.inner.sim.sleep(delay).await;
+            this.inner.sim.sleep(hop).await;
             this.inner.state.borrow_mut().queued.remove(&work);
             match work {
                 Work::Deployment(key) => this.sync_deployment(&key),
                 Work::Set(id) => this.sync_set(id),
             }
+        });
+    }
+
+    /// Asks for a sync after a delay, as if something had changed then.
+    fn enqueue_after(&self, work: Work, delay: Duration) {
+        let this = self.clone();
+        self.inner.sim.spawn("controller", async move {
+            this.inner.sim.sleep(delay).await;
+            this.enqueue(work);
         });
     }
 
@@ -418,6 +455,7 @@ impl Cluster {
     /// One sync of a Deployment: at most one step.
     fn sync_deployment(&self, key: &Rc<str>) {
         let now = self.inner.sim.now();
+        self.renew_revision(key);
         let Some(view) = self.view(key) else { return };
         let View { desired, strategy, old_ids, old, new_id, new, .. } = view;
         let has_resize = old
@@ -497,55 +535,76 @@ impl Cluster {
         Some(view)
     }
 
+    /// An undo: the template is that of an older set, which is the newest revision from now on.
+    fn renew_revision(&self, key: &Rc<str>) {
+        let renewed = {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let Some(known) = state.deployments.get_mut(key) else { return };
+            let same = |set: &&mut ReplicaSet| set.owner == *key && set.template == known.template;
+            let Some(set) = state.sets.values_mut().find(same) else { return };
+            if set.revision == known.revision {
+                return;
+            }
+            known.revision += 1;
+            set.revision = known.revision;
+            (known.revision, known.because)
+        };
+        let event = self.begin_rollout(key, renewed.0, renewed.1);
+        if let Some(known) = self.inner.state.borrow_mut().deployments.get_mut(key) {
+            known.because = Some(event);
+        }
+    }
+
+    /// A revision takes the place of another. A rollout that is under way ends incomplete.
+    fn begin_rollout(&self, key: &Rc<str>, revision: i64, because: Option<EventId>) -> EventId {
+        let data = vec![("revision", revision.into())];
+        let event = self.tell(because, "rollout_started", format!("Deployment/{key}"), data);
+        let mut state = self.inner.state.borrow_mut();
+        let index = state.rollouts.len();
+        state.rollouts.push(Rollout {
+            object: Rc::clone(key),
+            revision,
+            started_at: self.inner.sim.now(),
+            ended_at: None,
+            pods_max: 0,
+            ready_min: usize::MAX,
+        });
+        if let Some(known) = state.deployments.get_mut(key) {
+            known.rollout = Some(index);
+        }
+        drop(state);
+        self.note_counts(key);
+        event
+    }
+
     /// Makes the set of a new revision, with its first size.
     fn create_set(&self, key: &Rc<str>, desired: i32, strategy: Strategy, old: &[ReplicaSetView]) {
         let total = old.iter().map(|set| set.replicas).sum();
         let size = next_new_size(strategy, desired, 0, total);
-        let (id, name, because, revision, is_rollout) = {
+        let (revision, because) = {
+            let mut state = self.inner.state.borrow_mut();
+            let known = state.deployments.get_mut(key).expect("the deployment has just been seen");
+            known.revision += 1;
+            known.progress = Some(Progress { reason: ProgressReason::Other, updated_at: self.inner.sim.now() });
+            (known.revision, known.because)
+        };
+        let cause = if old.is_empty() { because } else { Some(self.begin_rollout(key, revision, because)) };
+        let (namespace, plain) = key.split_once('/').unwrap_or(("", key));
+        let mut names = self.inner.streams.stream("set-name", &format!("{key}/{revision}"));
+        let name: Rc<str> = Rc::from(format!("{plain}-{}", suffix(&mut names, 10)));
+        let object = format!("ReplicaSet/{namespace}/{name}");
+        let event = self.tell(cause, "replicaset_created", object, vec![("revision", revision.into())]);
+        let id = {
             let mut state = self.inner.state.borrow_mut();
             let id = state.set_next;
             state.set_next += 1;
-            let mut names = self.inner.streams.stream("set-name", &format!("{key}/{id}"));
             let known = state.deployments.get_mut(key).expect("the deployment has just been seen");
-            known.revision += 1;
-            let plain = key.rsplit('/').next().unwrap_or(key);
-            (
-                id,
-                Rc::<str>::from(format!("{plain}-{}", suffix(&mut names, 10))),
-                known.because,
-                known.revision,
-                !old.is_empty(),
-            )
-        };
-        let mut cause = because;
-        if is_rollout {
-            let data = vec![("revision", revision.into())];
-            cause = Some(self.tell(because, "rollout_started", format!("Deployment/{key}"), data));
-            let mut state = self.inner.state.borrow_mut();
-            let index = state.rollouts.len();
-            state.rollouts.push(Rollout {
-                object: Rc::clone(key),
-                revision,
-                started_at: self.inner.sim.now(),
-                ended_at: None,
-                pods_max: 0,
-                ready_min: usize::MAX,
-            });
-            if let Some(known) = state.deployments.get_mut(key) {
-                known.rollout = Some(index);
-            }
-        }
-        let namespace = key.split('/').next().unwrap_or_default();
-        let object = format!("ReplicaSet/{namespace}/{name}");
-        let event = self.tell(cause, "replicaset_created", object, vec![("revision", revision.into())]);
-        {
-            let mut state = self.inner.state.borrow_mut();
-            let template = Rc::clone(&state.deployments[key].template);
-            let owner = Rc::clone(key);
+            known.because = Some(event);
             let set = ReplicaSet {
                 name,
-                owner,
-                template,
+                owner: Rc::clone(key),
+                template: Rc::clone(&known.template),
                 replicas: 0,
                 desired_annotation: None,
                 max_annotation: None,
@@ -553,11 +612,8 @@ impl Cluster {
                 because: Some(event),
             };
             state.sets.insert(id, set);
-            if let Some(known) = state.deployments.get_mut(key) {
-                known.because = Some(event);
-            }
-        }
-        self.note_counts(key);
+            id
+        };
         self.resize(id, size, false);
         // The new object is a change that the controller sees in turn.
         self.enqueue(Work::Deployment(Rc::clone(key)));
@@ -598,27 +654,42 @@ impl Cluster {
             if let Some(set) = self.inner.state.borrow_mut().sets.get_mut(&id) {
                 set.because = Some(event);
             }
-            self.enqueue(Work::Set(id));
         }
+        // New annotations alone are a change, too: the deployment looks again.
+        self.enqueue(Work::Set(id));
     }
 
     fn update_status(&self, key: &Rc<str>, now: SimTime) {
         let Some(view) = self.view(key) else { return };
         let status = DeploymentStatus::of(view.new.as_ref(), &view.old);
-        let mut state = self.inner.state.borrow_mut();
-        let state = &mut *state;
+        let mut guard = self.inner.state.borrow_mut();
+        let state = &mut *guard;
         let Some(known) = state.deployments.get_mut(key) else { return };
         let deadline = known.spec.progress_deadline_seconds;
+        let was_stuck = is_stuck(known.progress);
         known.progress = next_progress(known.progress, deadline, view.desired, &known.status, &status, now);
         known.status = status;
+        let because = known.because;
         if !status.is_complete(view.desired) {
+            let becomes_stuck = is_stuck(known.progress) && !was_stuck;
+            let wait = recheck_after(known.progress, deadline, view.desired, &status, now);
+            let recheck = wait.filter(|_| !known.has_recheck);
+            known.has_recheck |= recheck.is_some();
+            drop(guard);
+            if becomes_stuck {
+                let data = vec![("reason", "ProgressDeadlineExceeded".into())];
+                self.tell(because, "rollout_stuck", format!("Deployment/{key}"), data);
+            }
+            if let Some(wait) = recheck {
+                self.recheck_later(key, wait + Duration::from_secs(1));
+            }
             return;
         }
         let excess: Vec<u64> = excess_history(&view.old, known.spec.revision_history_limit)
             .into_iter()
             .map(|index| view.old_ids[index])
             .collect();
-        let (because, ended) = (known.because, known.rollout.take());
+        let ended = known.rollout.take();
         state.sets.retain(|id, _| !excess.contains(id));
         if let Some(index) = ended {
             let rollout = &mut state.rollouts[index];
@@ -626,6 +697,18 @@ impl Cluster {
             let data = vec![("revision", rollout.revision.into())];
             self.tell(because, "rollout_completed", format!("Deployment/{key}"), data);
         }
+    }
+
+    /// Looks at the progress deadline again, once for all who ask until then.
+    fn recheck_later(&self, key: &Rc<str>, delay: Duration) {
+        let (this, key) = (self.clone(), Rc::clone(key));
+        self.inner.sim.spawn("progress-deadline", async move {
+            this.inner.sim.sleep(delay).await;
+            if let Some(known) = this.inner.state.borrow_mut().deployments.get_mut(&key) {
+                known.has_recheck = false;
+            }
+            this.enqueue(Work::Deployment(key));
+        });
     }
 
     /// One sync of a set: makes pods or deletes some.
@@ -681,8 +764,12 @@ impl Cluster {
             let mut state = self.inner.state.borrow_mut();
             let id = state.pod_next;
             state.pod_next += 1;
+            let owner = Rc::clone(&state.sets[&set_id].owner);
+            let known = state.deployments.get_mut(&owner).expect("a set has its deployment");
+            let identity: Rc<str> = Rc::from(format!("{owner}/{}", known.pods_made));
+            known.pods_made += 1;
             let set = &state.sets[&set_id];
-            let mut names = self.inner.streams.stream("pod-name", &id.to_string());
+            let mut names = self.inner.streams.stream("pod-name", &identity);
             let name: Rc<str> = Rc::from(format!("{}-{}", set.name, suffix(&mut names, 5)));
             let namespace: Rc<str> = Rc::from(set.owner.split('/').next().unwrap_or_default());
             let object = format!("Pod/{namespace}/{name}");
@@ -717,6 +804,7 @@ impl Cluster {
                 is_ready: false,
                 ready_since: None,
                 restarts: 0,
+                identity,
                 deletion_cost: 0,
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
@@ -746,14 +834,15 @@ impl Cluster {
             pod.deletion.clone()
         };
         deletion.raise();
-        self.publish_endpoints();
+        self.publish_endpoints(None);
     }
 
     /// A pod's state has changed: its set's status, and its endpoints, with it.
     pub(super) fn pod_changed(&self, id: u64) {
-        let owner = {
+        let (owner, set) = {
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get(&id) else { return };
+            let set = pod.set;
             let (owner, event, since) = (Rc::clone(&pod.owner), pod.last_event, pod.ready_since);
             let is_ready = pod.is_ready;
             let known = state.deployments.get_mut(&owner);
@@ -764,13 +853,13 @@ impl Cluster {
             if is_ready && min_ready > 0 && since == Some(self.inner.sim.now()) {
                 // Available strictly later than that; the set looks again by itself.
                 let wait = Duration::from_secs(min_ready.into()) + Duration::from_nanos(1);
-                self.enqueue_after(Work::Deployment(Rc::clone(&owner)), wait);
+                self.enqueue_after(Work::Set(set), wait);
             }
-            owner
+            (owner, set)
         };
         self.note_counts(&owner);
-        self.publish_endpoints();
-        self.enqueue(Work::Deployment(owner));
+        self.publish_endpoints(None);
+        self.enqueue(Work::Set(set));
     }
 
     /// A pod is gone: its object, its resources, its endpoint.
@@ -781,20 +870,21 @@ impl Cluster {
         let event = self.tell(Some(pod.last_event), "pod_gone", object, Vec::new());
         {
             let mut state = self.inner.state.borrow_mut();
-            if let Some(known) = state.deployments.get_mut(&pod.owner) {
+            let known = state.deployments.get_mut(&pod.owner);
+            // No step of a rolling update waits for an end.
+            if let Some(known) = known.filter(|known| known.spec.strategy == Strategy::Recreate) {
                 known.because = Some(event);
             }
             state.records.push(pod.record);
         }
-        self.publish_endpoints();
+        self.inner.room.raise();
+        self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
-        self.enqueue(Work::Deployment(pod.owner));
     }
 
     /// A node for a pod, or none now.
     pub(super) fn place(&self, id: u64) -> Option<usize> {
         let mut state = self.inner.state.borrow_mut();
-        let state = &mut *state;
         let placed = state.pods.values().filter_map(|pod| {
             let node_index = pod.node_index?;
             let template = Rc::clone(&pod.template);
@@ -802,7 +892,8 @@ impl Cluster {
         });
         let placed: Vec<PlacedPod> = placed.collect();
         let pod = state.pods.get(&id)?;
-        let index = choose_node(&self.inner.config.nodes, &placed, &pod.template, pod.set, &mut state.scheduler)?;
+        let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
+        let index = choose_node(&self.inner.config.nodes, &placed, &pod.template, pod.set, &mut ties)?;
         let pod = state.pods.get_mut(&id)?;
         pod.node_index = Some(index);
         Some(index)
@@ -819,33 +910,53 @@ impl Cluster {
         }
     }
 
-    /// Works out all endpoints anew and tells the consumers of those that changed.
-    fn publish_endpoints(&self) {
+    /// Works out all endpoints anew and tells the consumers of those that changed; `left` is the event that took endpoints away.
+    pub(super) fn publish_endpoints(&self, left: Option<EventId>) {
         let now = self.inner.sim.now();
         let mut state = self.inner.state.borrow_mut();
         let state = &mut *state;
         for service in state.services.values_mut() {
-            let endpoints: Vec<EndpointView> = state
-                .pods
-                .values()
-                .filter(|pod| selects(&service.spec.selector, &pod.template.labels))
-                .filter_map(|pod| endpoint_of(pod, service.spec.publish_not_ready))
-                .collect();
-            if service.snapshot[..] == endpoints[..] {
+            let former: BTreeMap<Ipv4Addr, &EndpointView> =
+                service.snapshot.iter().map(|endpoint| (endpoint.ip, endpoint)).collect();
+            let mut changed = Vec::new();
+            let mut endpoints: Vec<EndpointView> = Vec::new();
+            for pod in state.pods.values() {
+                if !selects(&service.spec.selector, &pod.template.labels) {
+                    continue;
+                }
+                let Some(mut endpoint) = endpoint_of(pod, service.spec.publish_not_ready) else { continue };
+                match former.get(&endpoint.ip) {
+                    // Whatever else has happened to the pod, its endpoint is as it was.
+                    Some(known) if known.is_alike(&endpoint) => endpoint.because = known.because,
+                    _ => changed.push(endpoint.clone()),
+                }
+                endpoints.push(endpoint);
+            }
+            let stays: BTreeSet<Ipv4Addr> = endpoints.iter().map(|endpoint| endpoint.ip).collect();
+            let gone: Vec<EndpointView> =
+                service.snapshot.iter().filter(|endpoint| !stays.contains(&endpoint.ip)).cloned().collect();
+            if changed.is_empty() && gone.is_empty() {
                 continue;
             }
-            let snapshot: Snapshot = Rc::from(endpoints);
-            for endpoint in snapshot.iter().filter(|endpoint| !service.snapshot.contains(endpoint)) {
-                let data = vec![
-                    ("address", endpoint.ip.to_string().into()),
-                    ("ready", endpoint.ready.into()),
-                    ("serving", endpoint.serving.into()),
-                    ("terminating", endpoint.terminating.into()),
-                ];
-                let object = format!("Service/{}", service.spec.key);
-                self.inner.log.borrow_mut().record(now, endpoint.because, "endpoint", object, data);
+            let object = format!("Service/{}", service.spec.key);
+            let mut log = self.inner.log.borrow_mut();
+            for endpoint in &changed {
+                let states = (endpoint.ready, endpoint.serving, endpoint.terminating);
+                log.record(
+                    now,
+                    endpoint.because,
+                    "endpoint",
+                    object.as_str(),
+                    endpoint_data(endpoint.ip, states, false),
+                );
             }
-            service.snapshot = snapshot;
+            for endpoint in &gone {
+                let because = left.or(endpoint.because);
+                let states = (false, false, endpoint.terminating);
+                log.record(now, because, "endpoint", object.as_str(), endpoint_data(endpoint.ip, states, true));
+            }
+            drop(log);
+            service.snapshot = Rc::from(endpoints);
             service.change += 1;
             for (consumer, queue) in &service.consumers {
                 let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
@@ -910,6 +1021,24 @@ fn endpoint_of(pod: &Pod, publish_not_ready: bool) -> Option<EndpointView> {
         terminating: conditions.terminating,
         because: Some(pod.last_event),
     })
+}
+
+/// What is told of an endpoint that is now (ready, serving, terminating), or has left.
+fn endpoint_data(ip: Ipv4Addr, states: (bool, bool, bool), is_gone: bool) -> Vec<(&'static str, Datum)> {
+    let mut data = vec![
+        ("address", ip.to_string().into()),
+        ("ready", states.0.into()),
+        ("serving", states.1.into()),
+        ("terminating", states.2.into()),
+    ];
+    if is_gone {
+        data.push(("gone", true.into()));
+    }
+    data
+}
+
+fn is_stuck(progress: Option<Progress>) -> bool {
+    progress.is_some_and(|progress| progress.reason == ProgressReason::ProgressDeadlineExceeded)
 }
 
 /// Letters and digits as Kubernetes uses them in generated names. Source: apimachinery/pkg/util/rand.

@@ -32,6 +32,14 @@ pub struct EndpointView {
     pub because: Option<EventId>,
 }
 
+impl EndpointView {
+    /// It says the same of the same pod.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let states = |view: &Self| (view.ip, view.ready, view.serving, view.terminating);
+        states(self) == states(other) && self.pod == other.pod
+    }
+}
+
 /// A consumer's view of one Service.
 pub struct EndpointWatch {
     sim: Sim,

@@ -1,38 +1,44 @@
 //! A pod's life: a node, containers, probes, and the end. The kubelet's part of it follows the rules in [`super::kubelet`].
 //!
 //! ```text
-//! created ─schedule─→ bound ─podStart (+ imagePull)─→ running ─probes─→ ready
+//! created ─schedule─→ bound ─imagePull + podStart─→ running ─probes─→ ready
 //! deletion ─hop─→ preStop ─→ SIGTERM ─→ exit, or SIGKILL when the grace is over ─→ gone ─sandboxRemoval─→ no network
 //! ```
 //!
-//! A pod that finds no node waits for one: it tries again with the scheduler's back-off of 1, 2, 4, 8, 10 seconds. A process that
-//! ends by itself, or that fails its liveness probe, is started again under the crash back-off.
-//! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,prober},
+//! - A pod that finds no node waits until another one has left the cluster, but at least the scheduler's back-off of 1, 2, 4, 8, 10
+//!   seconds since its last attempt; after five minutes it is tried again in any case.
+//! - An image is pulled once per node; who comes while it is pulled waits for the same pull.
+//! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
+//!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
+//! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
+//!
+//! Approximated: a deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
+//! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
+//! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg},
 //! pkg/scheduler/internal/queue/scheduling_queue.go.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use super::control::Cluster;
+use super::control::{Cluster, PodRecord};
 use super::deployment::PodPhase;
-use super::kubelet::backoff::{CrashBackoff, Restart};
-use super::kubelet::grace::stop_times;
-use super::kubelet::probe::{
-    ContainerId, ContainerState, ContainerView, Outcome, PodView, ProbeKind, ProbeWorker, Tick, Verdict,
-    container_ready, container_started,
-};
-use super::objects::Probe;
+use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
+use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
+use super::kubelet::probe::ProbeKind;
+use super::notice::until;
+use super::objects::{PodTemplate, Probe};
+use super::prober::{Container, Prober};
 use super::{Process, StartingPod};
-use crate::engine::{Datum, Delay, EventId, Sim, TaskGroup};
+use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
-/// The scheduler tries a pod again after these seconds, the last one from then on.
+/// The scheduler tries a pod again after these seconds at the earliest, the last one from then on.
 const BACKOFF_SECONDS: [u64; 5] = [1, 2, 4, 8, 10];
+/// The scheduler tries a pod again after this time even if nothing has changed.
+const UNSCHEDULABLE_FLUSH: Duration = Duration::from_secs(300);
+/// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
+const RELIST_PERIOD: Duration = Duration::from_secs(1);
 
 /// Starts a pod's life.
 pub(super) fn live(cluster: &Cluster, id: u64) {
@@ -49,12 +55,13 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
     });
 }
 
-struct Agent {
+/// The node's agent for one pod.
+pub(super) struct Agent {
     cluster: Cluster,
     id: u64,
 }
 
-/// A pod whose containers run.
+/// A pod whose process runs.
 struct Running {
     pod: StartingPod,
     process: Rc<dyn Process>,
@@ -62,31 +69,49 @@ struct Running {
     bound_at: SimTime,
 }
 
-/// The output of `future`, unless `end` comes first.
-async fn until<F: Future>(end: impl Future<Output = ()>, future: F) -> Option<F::Output> {
-    let (mut end, mut future) = (pin!(end), pin!(future));
-    poll_fn(|cx| {
-        if end.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        future.as_mut().poll(cx).map(Some)
-    })
-    .await
+/// What ended a run of a container, or is about to.
+enum Ending {
+    Deletion,
+    Unwell,
+    Exit,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy)]
+struct Exit {
+    code: i64,
+    reason: &'static str,
 }
 
 impl Agent {
-    fn sim(&self) -> &Sim {
+    pub(super) fn sim(&self) -> &Sim {
         &self.cluster.inner.sim
     }
 
-    fn name(&self) -> Rc<str> {
-        Rc::clone(&self.cluster.inner.state.borrow().pods[&self.id].record.name)
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Whether the pod's deletion has been asked for.
+    pub(super) fn is_deleting(&self) -> bool {
+        let state = self.cluster.inner.state.borrow();
+        state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
     }
 
     fn object(&self) -> String {
         let state = self.cluster.inner.state.borrow();
         let record = &state.pods[&self.id].record;
         format!("Pod/{}/{}", record.namespace, record.name)
+    }
+
+    /// This pod's own random stream for a purpose.
+    fn stream(&self, purpose: &str) -> Stream {
+        let identity = Rc::clone(&self.cluster.inner.state.borrow().pods[&self.id].identity);
+        self.cluster.inner.streams.stream(purpose, &identity)
+    }
+
+    fn draw(&self, delay: &Delay, purpose: &str) -> Duration {
+        if self.cluster.stands() { Duration::ZERO } else { delay.draw(&mut self.stream(purpose)) }
     }
 
     /// Tells an event of this pod, caused by its last one, or by `because`.
@@ -99,29 +124,27 @@ impl Agent {
         event
     }
 
+    fn note(&self, write: impl FnOnce(&mut PodRecord, SimTime)) {
+        let now = self.sim().now();
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+            write(&mut pod.record, now);
+        }
+    }
+
     /// Brings the pod to a node and starts its process.
     async fn start(&self) -> Running {
         let inner = &self.cluster.inner;
-        let name = self.name();
-        let draw = |delay: &Delay, purpose: &str| {
-            let drawn = delay.draw(&mut inner.streams.stream(purpose, &name));
-            if self.cluster.stands() { Duration::ZERO } else { drawn }
-        };
-        self.sim().sleep(draw(&inner.config.schedule, "schedule")).await;
+        self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
         let bound_at = self.sim().now();
-        let node = &inner.config.nodes[node_index];
-        if let Some(pod) = inner.state.borrow_mut().pods.get_mut(&self.id) {
-            pod.record.node = Some(Rc::clone(&node.name));
-            pod.record.scheduled_at = Some(bound_at);
-        }
-        self.tell(None, "pod_scheduled", vec![("node", (&*node.name).into())]);
-        let image = inner.state.borrow().pods[&self.id].template.image.clone();
-        let is_new_image = inner.state.borrow_mut().images.insert((Rc::clone(&node.name), image));
-        if is_new_image {
-            self.sim().sleep(draw(&inner.config.image_pull, "image-pull")).await;
-        }
-        self.sim().sleep(draw(&inner.config.pod_start, "pod-start")).await;
+        let node = Rc::clone(&inner.config.nodes[node_index].name);
+        self.note(|record, now| {
+            record.node = Some(Rc::clone(&node));
+            record.scheduled_at = Some(now);
+        });
+        self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
+        self.sim().sleep_until(self.image_pulled_at(&node)).await;
+        self.sim().sleep(self.draw(&inner.config.pod_start, "pod-start")).await;
         let ip = pod_ip(self.id);
         let event = self.tell(None, "container_started", Vec::new());
         let pod = {
@@ -133,19 +156,23 @@ impl Agent {
             pod.record.started_at = Some(self.sim().now());
             StartingPod {
                 owner: Rc::clone(&pod.owner),
-                name,
+                name: Rc::clone(&pod.record.name),
                 ip,
-                node: Rc::clone(&node.name),
+                node,
                 template: Rc::clone(&pod.template),
                 because: event,
             }
         };
         let process = inner.runtime.start(&pod);
+        // Its endpoint appears now, not ready yet.
+        self.cluster.publish_endpoints(None);
         Running { pod, process, started_at: self.sim().now(), bound_at }
     }
 
     async fn find_node(&self) -> usize {
+        let room = Rc::clone(&self.cluster.inner.room);
         for attempt in 0.. {
+            let seen = room.version();
             if let Some(index) = self.cluster.place(self.id) {
                 return index;
             }
@@ -153,112 +180,174 @@ impl Agent {
                 self.tell(None, "pod_unschedulable", vec![("reason", "no node has room for its requests".into())]);
             }
             let seconds = BACKOFF_SECONDS[attempt.min(BACKOFF_SECONDS.len() - 1)];
-            self.sim().sleep(Duration::from_secs(seconds)).await;
+            let backoff = self.sim().sleep(Duration::from_secs(seconds));
+            let _ = until(self.sim().sleep(UNSCHEDULABLE_FLUSH), room.changed_since(seen)).await;
+            backoff.await;
         }
         unreachable!("the attempts do not end")
+    }
+
+    /// When this pod's image is on its node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
+    fn image_pulled_at(&self, node: &Rc<str>) -> SimTime {
+        let inner = &self.cluster.inner;
+        let image = inner.state.borrow().pods[&self.id].template.image.clone();
+        let known = inner.state.borrow().images.get(&(Rc::clone(node), image.clone())).copied();
+        known.unwrap_or_else(|| {
+            let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}"));
+            let pull = inner.config.image_pull.draw(&mut stream);
+            let pulled_at = self.sim().now().after(if self.cluster.stands() { Duration::ZERO } else { pull });
+            inner.state.borrow_mut().images.insert((Rc::clone(node), image), pulled_at);
+            pulled_at
+        })
     }
 
     /// Keeps the pod running until it is deleted, and then ends it.
     async fn run(self: Rc<Self>, mut running: Running) {
         let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
-        let container = Rc::new(Container::new(running.started_at));
+        let container = Rc::new(Container::new(Rc::clone(&running.process), running.started_at));
         let probes = TaskGroup::new(self.sim());
         self.start_probes(&running, &container, &probes);
+        let template = Rc::clone(&running.pod.template);
         let mut backoff = CrashBackoff::default();
+        let mut syncs = self.stream("pod-sync");
         loop {
-            let ended = {
-                let process = running.process.exited();
-                until(deletion.raised(), process).await
+            let unwell = container.unwell();
+            let exited = container.process().exited();
+            let ending = match until(deletion.raised(), until(unwell.raised(), exited)).await {
+                None => Ending::Deletion,
+                Some(None) => Ending::Unwell,
+                Some(Some(())) => Ending::Exit,
             };
-            if ended.is_none() {
+            match ending {
+                Ending::Deletion => break,
+                Ending::Unwell => {
+                    let grace = self.grace_of_probes(&template, container.unwell_reason());
+                    self.end_process(&container, &template, grace, None).await;
+                }
+                Ending::Exit => self.has_exited(&container, Exit { code: 1, reason: "ended by itself" }),
+            }
+            let exited_at = self.sim().now();
+            let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
+            if until(deletion.raised(), self.sim().sleep(relist)).await.is_none() {
                 break;
             }
-            // It has ended by itself, or was killed by its liveness probe.
-            let exited_at = self.sim().now();
-            container.state.set(ContainerState::Terminated);
-            self.tell(None, "container_exited", vec![("code", 1.into())]);
             self.set_ready(false);
-            while let Restart::At(at) = backoff.try_restart(exited_at, self.sim().now()) {
-                if until(deletion.raised(), self.sim().sleep_until(at)).await.is_none() {
-                    break;
-                }
-            }
-            if deletion.is_raised() {
+            if until(deletion.raised(), self.backed_off(&mut backoff, exited_at, &mut syncs)).await.is_none() {
                 break;
             }
             running.pod.because = self.tell(None, "container_started", Vec::new());
-            running.process = self.cluster.inner.runtime.start(&running.pod);
-            container.restart(self.sim().now());
+            self.note(|record, _| record.exited_at = None);
             if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                 pod.restarts += 1;
             }
+            container.restart(self.cluster.inner.runtime.start(&running.pod), self.sim().now());
+            self.set_ready(container.is_ready());
         }
-        self.stop(&running).await;
-        container.state.set(ContainerState::Terminated);
+        self.stop(&container, &template).await;
         probes.abort();
         self.release_later(&running.pod);
         self.cluster.pod_gone(self.id);
     }
 
-    /// Ends the process of a deleted pod: hook, SIGTERM, and SIGKILL when the grace is over.
-    async fn stop(&self, running: &Running) {
-        let inner = &self.cluster.inner;
-        let hop = inner.config.hop.draw(&mut inner.streams.stream("kubelet-hop", &running.pod.name));
+    /// Ends when a container that ended at `exited_at` may start again.
+    async fn backed_off(&self, backoff: &mut CrashBackoff, exited_at: SimTime, syncs: &mut Stream) {
+        loop {
+            backoff.forget_expired(self.sim().now());
+            if backoff.try_restart(exited_at, self.sim().now()) == Restart::Now {
+                return;
+            }
+            let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
+            self.sim().sleep(SYNC_RETRY + syncs.uniform(Duration::ZERO, spread)).await;
+        }
+    }
+
+    fn grace_of_probes(&self, template: &PodTemplate, reason: KillReason) -> u32 {
+        let own = |probe: &Option<Probe>| probe.as_ref().and_then(|probe| probe.spec.termination_grace_seconds);
+        let settings = GraceSettings {
+            deletion_seconds: None,
+            pod_seconds: Some(template.grace_seconds),
+            startup_probe_seconds: own(&template.probes.startup),
+            liveness_probe_seconds: own(&template.probes.liveness),
+        };
+        settings.for_kill(reason)
+    }
+
+    /// Ends the process of a deleted pod.
+    async fn stop(&self, container: &Container, template: &PodTemplate) {
+        let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
         self.sim().sleep(hop).await;
-        let begins_at = self.sim().now();
-        let template = &running.pod.template;
-        let times = stop_times(template.grace_seconds, template.pre_stop);
-        let deleted = inner.state.borrow().pods[&self.id].deleted_because;
-        if template.pre_stop.is_some() {
-            self.tell(deleted, "prestop_started", Vec::new());
-            self.sim().sleep_until(begins_at.after(times.sigterm)).await;
-            self.tell(None, "prestop_finished", Vec::new());
+        if container.is_running() {
+            let deleted = self.cluster.inner.state.borrow().pods[&self.id].deleted_because;
+            self.end_process(container, template, template.grace_seconds.max(1), deleted).await;
         }
-        let because = if template.pre_stop.is_some() { None } else { deleted };
-        let sigterm = self.tell(because, "sigterm", Vec::new());
-        self.note(|record, now| {
-            record.sigterm_at = Some(now);
-            record.sigterm_event = Some(sigterm);
-        });
-        running.process.terminate(sigterm);
-        let kill_at = begins_at.after(times.sigkill);
-        let in_time = until(self.sim().sleep_until(kill_at), running.process.exited()).await.is_some();
-        let (code, reason) = if in_time { (0, "completed") } else { (137, "grace period over") };
-        if !in_time {
-            let sigkill = self.tell(Some(sigterm), "sigkill", vec![("reason", reason.into())]);
-            running.process.kill(sigkill);
-        }
-        let exited = self.tell(None, "container_exited", vec![("code", code.into())]);
-        self.note(|record, now| {
-            record.exited_at = Some(now);
-            record.exit_reason = Some(reason);
-            record.exit_event = Some(exited);
-        });
-        if let Some(pod) = inner.state.borrow_mut().pods.get_mut(&self.id) {
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Succeeded;
             pod.is_ready = false;
         }
     }
 
+    /// Ends a process: hook, SIGTERM, and SIGKILL when the grace is over. `deleted` is the event of the pod's deletion; without it,
+    /// a probe has failed.
+    async fn end_process(
+        &self,
+        container: &Container,
+        template: &PodTemplate,
+        grace_seconds: u32,
+        deleted: Option<EventId>,
+    ) {
+        let begins_at = self.sim().now();
+        let times = stop_times(grace_seconds, template.pre_stop);
+        let process = container.process();
+        let mut because = deleted;
+        if template.pre_stop.is_some() {
+            self.tell(because, "prestop_started", Vec::new());
+            let hook = self.sim().sleep_until(begins_at.after(times.sigterm));
+            if until(process.exited(), hook).await.is_none() {
+                self.has_exited(container, Exit { code: 1, reason: "ended by itself" });
+                return;
+            }
+            because = Some(self.tell(None, "prestop_finished", Vec::new()));
+        }
+        let why = if deleted.is_some() { Vec::new() } else { vec![("reason", "probe failed".into())] };
+        let sigterm = self.tell(because, "sigterm", why);
+        self.note(|record, now| {
+            record.sigterm_at = Some(now);
+            record.sigterm_event = Some(sigterm);
+        });
+        process.terminate(sigterm);
+        let kill = self.sim().sleep_until(begins_at.after(times.sigkill));
+        let mut exit = Exit { code: 0, reason: "completed" };
+        if until(kill, process.exited()).await.is_none() {
+            exit = Exit { code: 137, reason: "grace period over" };
+            let sigkill = self.tell(Some(sigterm), "sigkill", vec![("reason", exit.reason.into())]);
+            process.kill(sigkill);
+        }
+        self.has_exited(container, exit);
+    }
+
+    /// The process has ended.
+    fn has_exited(&self, container: &Container, exit: Exit) {
+        container.has_ended();
+        let event = self.tell(None, "container_exited", vec![("code", exit.code.into())]);
+        self.note(|record, now| {
+            record.exited_at = Some(now);
+            record.exit_reason = Some(exit.reason);
+            record.exit_event = Some(event);
+        });
+    }
+
     /// The pod's network outlives its containers a little.
     fn release_later(&self, pod: &StartingPod) {
-        let inner = &self.cluster.inner;
-        let delay = inner.config.sandbox_removal.draw(&mut inner.streams.stream("sandbox-removal", &pod.name));
+        let delay = self.draw(&self.cluster.inner.config.sandbox_removal, "sandbox-removal");
         let (cluster, ip) = (self.cluster.clone(), pod.ip);
-        inner.sim.spawn("sandbox-removal", async move {
+        self.sim().spawn("sandbox-removal", async move {
             cluster.inner.sim.sleep(delay).await;
             cluster.inner.runtime.released(ip);
         });
     }
 
-    fn note(&self, write: impl FnOnce(&mut super::PodRecord, SimTime)) {
-        let now = self.sim().now();
-        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
-            write(&mut pod.record, now);
-        }
-    }
-
-    fn set_ready(&self, is_ready: bool) {
+    /// Writes the pod's readiness, if it is another.
+    pub(super) fn set_ready(&self, is_ready: bool) {
         {
             let now = self.sim().now();
             let mut state = self.cluster.inner.state.borrow_mut();
@@ -281,10 +370,8 @@ impl Agent {
         if !self.cluster.stands() {
             return running.bound_at;
         }
-        let purpose = format!("probe-phase-{kind:?}");
-        let mut stream = self.cluster.inner.streams.stream(&purpose, &running.pod.name);
         let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
-        SimTime::ZERO.after(stream.uniform(Duration::ZERO, period))
+        SimTime::ZERO.after(self.stream(&format!("probe-phase-{kind:?}")).uniform(Duration::ZERO, period))
     }
 
     fn start_probes(self: &Rc<Self>, running: &Running, container: &Rc<Container>, tasks: &TaskGroup) {
@@ -300,7 +387,6 @@ impl Agent {
             let prober = Prober {
                 agent: Rc::clone(self),
                 container: Rc::clone(container),
-                process: Rc::clone(&running.process),
                 ip: running.pod.ip,
                 ticks_from: self.ticks_from(kind, &probe, running),
             };
@@ -309,139 +395,6 @@ impl Agent {
         // Without a readiness probe a pod is ready as soon as it has started.
         self.set_ready(container.is_ready());
     }
-}
-
-/// The state of a pod's container that its probes share.
-struct Container {
-    id: Cell<u64>,
-    state: Cell<ContainerState>,
-    startup: Cell<Option<Verdict>>,
-    readiness: Cell<Option<Verdict>>,
-    changes: RefCell<Vec<std::task::Waker>>,
-}
-
-impl Container {
-    fn new(since: SimTime) -> Self {
-        Self {
-            id: Cell::new(0),
-            state: Cell::new(ContainerState::Running { since }),
-            startup: Cell::new(None),
-            readiness: Cell::new(None),
-            changes: RefCell::default(),
-        }
-    }
-
-    fn restart(&self, since: SimTime) {
-        self.id.set(self.id.get() + 1);
-        self.state.set(ContainerState::Running { since });
-        for waker in self.changes.take() {
-            waker.wake();
-        }
-    }
-
-    fn has_started(&self) -> bool {
-        container_started(self.state.get(), self.startup.get())
-    }
-
-    fn is_ready(&self) -> bool {
-        container_ready(self.has_started(), self.readiness.get())
-    }
-
-    fn set_verdict(&self, kind: ProbeKind, verdict: Verdict) {
-        match kind {
-            ProbeKind::Startup => {
-                let former = self.startup.replace(Some(verdict));
-                if former != Some(verdict) {
-                    for waker in self.changes.take() {
-                        waker.wake();
-                    }
-                }
-            }
-            ProbeKind::Readiness => self.readiness.set(Some(verdict)),
-            ProbeKind::Liveness => {}
-        }
-    }
-
-    fn view(&self, deleting: bool) -> PodView {
-        let (id, state) = (ContainerId(self.id.get()), self.state.get());
-        let container = Some(ContainerView { id, state, started: self.has_started() });
-        PodView { finished: false, deleting, restarts: true, container }
-    }
-
-    /// Ends when the container has started or restarted.
-    async fn changed(&self) {
-        let mut is_second = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut is_second, true) {
-                return Poll::Ready(());
-            }
-            self.changes.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-struct Prober {
-    agent: Rc<Agent>,
-    container: Rc<Container>,
-    process: Rc<dyn Process>,
-    ip: Ipv4Addr,
-    /// The ticks are whole periods after this.
-    ticks_from: SimTime,
-}
-
-impl Prober {
-    async fn run(self, kind: ProbeKind, probe: Probe) {
-        let sim = self.agent.sim().clone();
-        let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
-        let mut worker = ProbeWorker::new(kind, probe.spec);
-        // The kubelet probes the readiness of a container that has just started at once, and then at the ticks.
-        let mut waits = kind != ProbeKind::Readiness;
-        loop {
-            if std::mem::replace(&mut waits, true) {
-                let tick = sim.sleep_until(next_tick(self.ticks_from, period, sim.now()));
-                if kind == ProbeKind::Readiness && worker.verdict() != Verdict::Success {
-                    let _ = until(self.container.changed(), tick).await;
-                } else {
-                    tick.await;
-                }
-            }
-            let deleting = self.agent.is_deleting();
-            match worker.begin_tick(&self.container.view(deleting), sim.now()) {
-                Tick::Stop => return,
-                Tick::Idle => {}
-                Tick::Probe => {
-                    let limit = sim.sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
-                    let asked = self.agent.cluster.inner.runtime.probe(self.ip, &probe.action);
-                    let passed = self.agent.cluster.stands() || until(limit, asked).await.unwrap_or(false);
-                    worker.record(if passed { Outcome::Success } else { Outcome::Failure });
-                }
-            }
-            self.container.set_verdict(kind, worker.verdict());
-            if kind == ProbeKind::Readiness || kind == ProbeKind::Startup {
-                self.agent.set_ready(self.container.is_ready());
-            }
-            if kind != ProbeKind::Readiness && worker.verdict() == Verdict::Failure && !self.agent.is_deleting() {
-                let event = self.agent.tell(None, "sigkill", vec![("reason", "liveness probe failed".into())]);
-                self.process.kill(event);
-            }
-        }
-    }
-}
-
-impl Agent {
-    fn is_deleting(&self) -> bool {
-        let state = self.cluster.inner.state.borrow();
-        state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
-    }
-}
-
-/// The first tick later than `now`.
-fn next_tick(from: SimTime, period: Duration, now: SimTime) -> SimTime {
-    let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    let elapsed = now.as_nanos().saturating_sub(from.as_nanos());
-    SimTime::from_nanos(from.as_nanos().saturating_add((elapsed / period_ns + 1).saturating_mul(period_ns)))
 }
 
 /// Every pod has an address of its own, never used again in a run: 10.64.0.1 and on.

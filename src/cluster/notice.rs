@@ -1,0 +1,56 @@
+//! Something that changes again and again, and the tasks that wait for its next change.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Poll, Waker};
+
+/// A counter of changes. Who has seen one can wait for the next, and misses none in between.
+#[derive(Default)]
+pub(super) struct Notice {
+    version: Cell<u64>,
+    /// Whoever waits, in the order of their first poll; woken in that order.
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Notice {
+    /// The number of changes so far.
+    pub(super) fn version(&self) -> u64 {
+        self.version.get()
+    }
+
+    /// Something has changed.
+    pub(super) fn raise(&self) {
+        self.version.set(self.version.get() + 1);
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends when there is a change later than the one numbered `seen`.
+    pub(super) async fn changed_since(&self, seen: u64) {
+        poll_fn(|cx| {
+            if self.version.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// The output of `future`, unless `end` comes first, or at the same time.
+pub(super) async fn until<F: Future>(end: impl Future<Output = ()>, future: F) -> Option<F::Output> {
+    let (mut end, mut future) = (pin!(end), pin!(future));
+    poll_fn(|cx| {
+        if end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}

@@ -1,0 +1,208 @@
+//! The probes of a running pod: tasks that tick, ask, and carry the answers to the rules in [`super::kubelet::probe`].
+//!
+//! Readiness is also asked as soon as a container has started or restarted, without waiting for a tick; the next ones come at the
+//! ticks. What a probe learns of a container that has been replaced meanwhile is thrown away.
+//! Source: Kubernetes v1.28.7 pkg/kubelet/prober/{worker,prober_manager}.go.
+
+use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Process;
+use super::kubelet::grace::KillReason;
+use super::kubelet::probe::{
+    ContainerId, ContainerState, ContainerView, Outcome, PodView, ProbeKind, ProbeWorker, Tick, Verdict,
+    container_ready, container_started,
+};
+use super::node_agent::Agent;
+use super::notice::{Notice, until};
+use super::objects::Probe;
+use crate::engine::Signal;
+use crate::units::SimTime;
+
+/// A pod's container, as its probes and its node agent share it.
+pub(super) struct Container {
+    id: Cell<u64>,
+    state: Cell<ContainerState>,
+    process: RefCell<Rc<dyn Process>>,
+    startup: Cell<Option<Verdict>>,
+    readiness: Cell<Option<Verdict>>,
+    /// It has started, or restarted: its readiness is worth asking at once.
+    changes: Notice,
+    /// Raised when this run of it is to be ended for a probe's verdict.
+    unwell: RefCell<Signal>,
+    unwell_reason: Cell<KillReason>,
+}
+
+impl Container {
+    pub(super) fn new(process: Rc<dyn Process>, since: SimTime) -> Self {
+        Self {
+            id: Cell::new(0),
+            state: Cell::new(ContainerState::Running { since }),
+            process: RefCell::new(process),
+            startup: Cell::new(None),
+            readiness: Cell::new(None),
+            changes: Notice::default(),
+            unwell: RefCell::default(),
+            unwell_reason: Cell::new(KillReason::Other),
+        }
+    }
+
+    /// The process of this run.
+    pub(super) fn process(&self) -> Rc<dyn Process> {
+        Rc::clone(&self.process.borrow())
+    }
+
+    /// Another process takes the place of the one that has ended. Nothing is known of it yet.
+    pub(super) fn restart(&self, process: Rc<dyn Process>, since: SimTime) {
+        self.id.set(self.id.get() + 1);
+        self.state.set(ContainerState::Running { since });
+        self.process.replace(process);
+        self.unwell.replace(Signal::default());
+        let initial = |verdict: Option<Verdict>, kind: ProbeKind| verdict.map(|_| kind.initial_verdict());
+        self.startup.set(initial(self.startup.get(), ProbeKind::Startup));
+        self.readiness.set(initial(self.readiness.get(), ProbeKind::Readiness));
+        self.changes.raise();
+    }
+
+    /// Its process has ended.
+    pub(super) fn has_ended(&self) {
+        self.state.set(ContainerState::Terminated);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state.get(), ContainerState::Running { .. })
+    }
+
+    fn has_started(&self) -> bool {
+        container_started(self.state.get(), self.startup.get())
+    }
+
+    /// Whether it counts as ready: without a readiness probe as soon as it has started.
+    pub(super) fn is_ready(&self) -> bool {
+        container_ready(self.has_started(), self.readiness.get())
+    }
+
+    /// Raised when a probe's verdict asks for the end of this run.
+    pub(super) fn unwell(&self) -> Signal {
+        self.unwell.borrow().clone()
+    }
+
+    /// Which probe asked for it.
+    pub(super) fn unwell_reason(&self) -> KillReason {
+        self.unwell_reason.get()
+    }
+
+    /// Takes note of a verdict on this run.
+    pub(super) fn set_verdict(&self, kind: ProbeKind, verdict: Verdict) {
+        match kind {
+            ProbeKind::Startup => {
+                let former = self.startup.replace(Some(verdict));
+                if former != Some(verdict) && verdict == Verdict::Success {
+                    self.changes.raise();
+                }
+            }
+            ProbeKind::Readiness => self.readiness.set(Some(verdict)),
+            ProbeKind::Liveness => {}
+        }
+    }
+
+    fn fail(&self, kind: ProbeKind) {
+        let reason = if kind == ProbeKind::Startup { KillReason::StartupProbe } else { KillReason::LivenessProbe };
+        self.unwell_reason.set(reason);
+        self.unwell().raise();
+    }
+
+    fn view(&self, deleting: bool) -> PodView {
+        let (id, state) = (ContainerId(self.id.get()), self.state.get());
+        let container = Some(ContainerView { id, state, started: self.has_started() });
+        PodView { finished: false, deleting, restarts: true, container }
+    }
+}
+
+/// One probe of one pod.
+pub(super) struct Prober {
+    pub(super) agent: Rc<Agent>,
+    pub(super) container: Rc<Container>,
+    pub(super) ip: Ipv4Addr,
+    /// The ticks are whole periods after this, and no earlier.
+    pub(super) ticks_from: SimTime,
+}
+
+impl Prober {
+    /// Probes until the pod has no use for it any more.
+    pub(super) async fn run(self, kind: ProbeKind, probe: Probe) {
+        let sim = self.agent.sim().clone();
+        let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
+        let mut worker = ProbeWorker::new(kind, probe.spec);
+        let mut waits = kind != ProbeKind::Readiness;
+        let mut seen = self.container.changes.version();
+        loop {
+            if std::mem::replace(&mut waits, true) {
+                let tick = sim.sleep_until(next_tick(self.ticks_from, period, sim.now()));
+                if kind == ProbeKind::Readiness {
+                    let _ = until(self.container.changes.changed_since(seen), tick).await;
+                } else {
+                    tick.await;
+                }
+            }
+            seen = self.container.changes.version();
+            let run = self.container.id.get();
+            let mut has_probed = false;
+            match worker.begin_tick(&self.container.view(self.agent.is_deleting()), sim.now()) {
+                Tick::Stop => return,
+                Tick::Idle => {}
+                Tick::Probe => {
+                    let passed = self.ask(&probe).await;
+                    if self.container.id.get() != run {
+                        continue;
+                    }
+                    worker.record(if passed { Outcome::Success } else { Outcome::Failure });
+                    has_probed = true;
+                }
+            }
+            self.container.set_verdict(kind, worker.verdict());
+            if kind != ProbeKind::Liveness {
+                self.agent.set_ready(self.container.is_ready());
+            }
+            let is_unwell = has_probed && kind != ProbeKind::Readiness && worker.verdict() == Verdict::Failure;
+            if is_unwell && !self.agent.is_deleting() {
+                self.container.fail(kind);
+            }
+        }
+    }
+
+    async fn ask(&self, probe: &Probe) -> bool {
+        let cluster = self.agent.cluster();
+        if cluster.stands() {
+            return true;
+        }
+        let limit = self.agent.sim().sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
+        until(limit, cluster.inner.runtime.probe(self.ip, &probe.action)).await.unwrap_or(false)
+    }
+}
+
+/// The first tick later than `now`.
+fn next_tick(from: SimTime, period: Duration, now: SimTime) -> SimTime {
+    if now < from {
+        return from;
+    }
+    let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+    let ticks = now.since(from).as_nanos() / period.as_nanos() + 1;
+    let offset = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_mul(period_ns);
+    SimTime::from_nanos(from.as_nanos().saturating_add(offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_whole_periods_after_the_first() {
+        let at = |ms: u64| SimTime::ZERO.after(Duration::from_millis(ms));
+        for (now_ms, next_ms) in [(0, 300), (299, 300), (300, 1300), (1299, 1300), (1300, 2300)] {
+            assert_eq!(next_tick(at(300), Duration::from_secs(1), at(now_ms)), at(next_ms), "at {now_ms} ms");
+        }
+    }
+}
