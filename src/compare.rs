@@ -90,7 +90,7 @@ pub struct Comparison {
     /// What is to be said about head as a whole: `worse` if there are regressions, else `better` if there are
     /// improvements, `identical` if every figure is, else `not_proven`.
     pub verdict: Verdict,
-    /// The main thing, in a sentence or two.
+    /// What became of lost requests, in a sentence.
     pub sentence: String,
     /// What fails a pipeline that asks for it.
     pub regressions: Vec<Finding>,
@@ -181,7 +181,7 @@ pub fn compare(base: Side<'_>, head: Side<'_>) -> Result<Comparison, CompareErro
         rows,
         slo,
     };
-    comparison.sentence = sentence::sentence(&comparison);
+    comparison.sentence = sentence::lost(&comparison);
     Ok(comparison)
 }
 

@@ -73,7 +73,11 @@ pub(super) fn part(row: &Row) -> String {
         (_, Some(ratio)) => ratio,
     };
     if ratio >= 9.0 {
-        return if ratio < 9_998.0 { format!("×{}", units::count(units::whole(ratio + 1.0))) } else { "≥×9,999".to_owned() };
+        return if ratio < 9_998.0 {
+            format!("×{}", units::count(units::whole(ratio + 1.0)))
+        } else {
+            "≥×9,999".to_owned()
+        };
     }
     let sign = if ratio > 0.0 { "+" } else { "−" };
     let percent = ratio.abs() * 100.0;

@@ -122,7 +122,11 @@ pub(super) struct Signs {
 
 impl Signs {
     /// Of `(base, head)` pairs; a pair without any figure is no pair.
-    pub(super) fn of(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>, better: Better, precision: Precision) -> Self {
+    pub(super) fn of(
+        pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>,
+        better: Better,
+        precision: Precision,
+    ) -> Self {
         let mut signs = Self::default();
         for pair in pairs {
             let (base, head) = match pair {
@@ -244,8 +248,7 @@ mod tests {
     #[test]
     fn from_five_seeds_on_the_sign_test_decides() {
         let lost = |better: usize, worse: usize, tied: usize, expected| {
-            let pairs =
-                [vec![(2.0, 1.0); better], vec![(1.0, 2.0); worse], vec![(3.0, 3.0); tied]].concat();
+            let pairs = [vec![(2.0, 1.0); better], vec![(1.0, 2.0); worse], vec![(3.0, 3.0); tied]].concat();
             check(Better::Lower, Precision::Exact, &pairs, Some(expected));
         };
         lost(5, 0, 0, Verdict::Better);
@@ -299,7 +302,8 @@ mod tests {
 
     #[test]
     fn the_sign_test_is_exact() {
-        let cases = [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2.0 / 32.0), (7, 1, 18.0 / 256.0), (8, 1, 20.0 / 512.0), (3, 3, 1.0)];
+        let cases =
+            [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2.0 / 32.0), (7, 1, 18.0 / 256.0), (8, 1, 20.0 / 512.0), (3, 3, 1.0)];
         for (better, worse, expected) in cases {
             assert!((sign_test_p(better, worse) - expected).abs() < 1e-15, "{better} to {worse}");
             assert!((sign_test_p(worse, better) - expected).abs() < 1e-15, "{worse} to {better}");

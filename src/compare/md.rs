@@ -19,9 +19,10 @@ pub fn md(comparison: &Comparison) -> String {
     let mut lines = vec![
         format!("## {mark} {base} → {head}: {}", comparison.verdict.word()),
         String::new(),
-        cell(&comparison.sentence),
+        prose(&comparison.sentence),
         String::new(),
     ];
+    lines.extend(super::sentence::others(comparison).iter().flat_map(|sentence| [prose(sentence), String::new()]));
     let is_folded = |row: &&Row| matches!(row.group, Group::Causes | Group::Phases);
     lines.extend(table(comparison.rows.iter().filter(|row| !is_folded(row))));
     if !comparison.slo.is_empty() {
@@ -41,6 +42,13 @@ pub fn md(comparison: &Comparison) -> String {
     );
     lines.extend([String::new(), foot]);
     lines.join("\n") + "\n"
+}
+
+/// A sentence with names in backticks: those are code, in which nothing may be escaped.
+fn prose(sentence: &str) -> String {
+    let parts = sentence.split('`').enumerate();
+    let escaped = parts.map(|(index, part)| if index % 2 == 0 { cell(part) } else { part.replace(['\n', '\r'], " ") });
+    escaped.collect::<Vec<_>>().join("`")
 }
 
 fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
@@ -78,5 +86,15 @@ fn slo_side(slo: &SloRow, side: Option<&SloSide>) -> String {
         (0, _) => format!("✅ met {value}"),
         (_, true) => format!("❌ missed {missed}/{} {value}", side.seeds),
         (_, false) => format!("⚠️ missed {missed}/{} {value}", side.seeds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_in_a_sentence_is_not_escaped() {
+        assert_eq!(prose("a<b: `p99 <= 5ms` is |"), "a&lt;b: `p99 <= 5ms` is \\|");
     }
 }

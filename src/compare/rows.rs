@@ -211,9 +211,8 @@ fn cause_rows(pairs: &Pairs<'_>) -> Vec<Row> {
     causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let row_of = |((code, name), _): ((&str, &str), u64)| {
         // One code may stand in several rows, one for each setting behind it.
-        let count = |run: &Results| {
-            some(run.causes.iter().filter(|cause| cause.code == code).map(|cause| cause.count).sum())
-        };
+        let count =
+            |run: &Results| some(run.causes.iter().filter(|cause| cause.code == code).map(|cause| cause.count).sum());
         row(pairs, BY_CAUSE, Some(format!("{code} {name}")), None, count)
     };
     causes.into_iter().filter_map(row_of).collect()
@@ -233,9 +232,8 @@ fn phase_rows(pairs: &Pairs<'_>) -> Vec<Row> {
         let of = |run: &Results, read: fn(&Phase) -> Option<f64>| {
             named_phases(run).find(|(found, _)| *found == name).and_then(|(_, phase)| read(phase))
         };
-        let dropped = row(pairs, DROPPED_IN_PHASE, None, Some(name.clone()), |run| {
-            of(run, |phase| some(phase.totals.dropped))
-        });
+        let dropped =
+            row(pairs, DROPPED_IN_PHASE, None, Some(name.clone()), |run| of(run, |phase| some(phase.totals.dropped)));
         let p99 = row(pairs, P99_IN_PHASE, None, Some(name.clone()), |run| {
             of(run, |Phase { latency_us: LatencyUs { p99, .. }, .. }| p99.map(float))
         });

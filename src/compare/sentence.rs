@@ -1,22 +1,11 @@
-//! The main thing, in a sentence or two: lost requests first, then whatever else crossed a gate.
+//! The main thing in words: lost requests first, then whatever else crossed a gate.
 
 use super::figures;
 use super::pairing::seeds_in_words;
 use super::{Comparison, Finding, FindingKind, Verdict};
 
-/// What became of lost requests; then regressions and improvements beside them.
-pub(super) fn sentence(comparison: &Comparison) -> String {
-    let mut text = lost(comparison);
-    for (what, findings) in [("Worse", &comparison.regressions), ("Better", &comparison.improvements)] {
-        let told: Vec<_> = findings.iter().filter_map(|finding| tell(comparison, finding)).collect();
-        if !told.is_empty() {
-            text.push_str(&format!(" {what}: {}.", told.join("; ")));
-        }
-    }
-    text
-}
-
-fn lost(comparison: &Comparison) -> String {
+/// What became of lost requests.
+pub(super) fn lost(comparison: &Comparison) -> String {
     let row = comparison.row("dropped_count").expect("every run counts its lost requests");
     let head = &comparison.head.label;
     let seeds = row.pairs.len();
@@ -42,20 +31,47 @@ fn lost(comparison: &Comparison) -> String {
     }
 }
 
+/// The other gates that were crossed: a sentence for what is worse, one for what is better, as far as there is any.
+pub(super) fn others(comparison: &Comparison) -> Vec<String> {
+    let sentence_of = |towards: Verdict| {
+        let (start, findings) = match towards {
+            Verdict::Worse => ("Worse", &comparison.regressions),
+            _ => ("Better", &comparison.improvements),
+        };
+        let told: Vec<_> = findings.iter().filter_map(|finding| tell(comparison, finding, towards)).collect();
+        (!told.is_empty()).then(|| format!("{start}: {}.", told.join("; ")))
+    };
+    [Verdict::Worse, Verdict::Better].into_iter().filter_map(sentence_of).collect()
+}
+
+/// Whether a finding says more than another one: the lost ratio does not if the count has the same verdict.
+pub(super) fn is_news(comparison: &Comparison, finding: &Finding) -> bool {
+    let verdict_of = |name: &str| comparison.row(name).map(|row| row.verdict);
+    finding.kind == FindingKind::Slo
+        || finding.name != "dropped_ratio"
+        || verdict_of("dropped_count") != verdict_of("dropped_ratio")
+}
+
 /// A finding in words; none if the first sentence has told it.
-fn tell(comparison: &Comparison, finding: &Finding) -> Option<String> {
+fn tell(comparison: &Comparison, finding: &Finding, towards: Verdict) -> Option<String> {
+    if !is_news(comparison, finding) {
+        return None;
+    }
     match finding.kind {
-        FindingKind::Slo => Some(format!("SLO `{}` ({})", finding.name, seeds_in_words(&finding.seeds))),
+        FindingKind::Slo => {
+            let became = if towards == Verdict::Worse { "no longer met" } else { "now met" };
+            let seeds = if finding.seeds.len() == comparison.seeds.len() {
+                String::new()
+            } else {
+                format!(" with {}", seeds_in_words(&finding.seeds))
+            };
+            Some(format!("SLO `{}` is {became}{seeds}", finding.name))
+        }
+        FindingKind::Row if finding.name == "dropped_count" => None,
         FindingKind::Row => {
             let row = comparison.row(&finding.name)?;
-            let is_told = match finding.name.as_str() {
-                "dropped_count" => true,
-                // The ratio says more only if the count does not already say the same.
-                "dropped_ratio" => comparison.row("dropped_count").is_some_and(|count| count.verdict == row.verdict),
-                _ => false,
-            };
             let (base, head) = (figures::value(row.base, row.unit), figures::value(row.head, row.unit));
-            (!is_told).then(|| format!("{} {base} → {head}", figures::full_label(row)))
+            Some(format!("{} {base} → {head}", figures::full_label(row)))
         }
     }
 }
