@@ -92,3 +92,57 @@ pub(super) fn part(row: &Row) -> String {
         format!("{sign}{percent:.0}%")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Better;
+
+    #[test]
+    fn changes_have_a_sign_and_ratios_change_by_points() {
+        assert_eq!(change(Some(-1_234.0), "count"), "−1,234");
+        assert_eq!(change(Some(0.5), "count"), "+0.5");
+        assert_eq!(change(Some(12_300.0), "us"), "+12.3ms");
+        assert_eq!(change(Some(-0.006_85), "ratio"), "−0.685pp");
+        assert_eq!(change(Some(0.0), "ms"), "0");
+        assert_eq!(change(None, "ms"), "–");
+    }
+
+    #[track_caller]
+    fn check(base: f64, head: f64, expected: &str) {
+        let change = head - base;
+        let row = Row {
+            name: "dropped_count",
+            group: Group::Requests,
+            cause: None,
+            phase: None,
+            unit: "count",
+            better: Better::Lower,
+            base: Some(base),
+            head: Some(head),
+            change: Some(change),
+            change_ratio: (base > 0.0).then(|| change / base),
+            pairs: Vec::new(),
+            seeds_better: 0,
+            seeds_worse: 0,
+            verdict: None,
+        };
+        assert_eq!(part(&row), expected);
+        assert!(expected.chars().count() <= 7);
+    }
+
+    #[test]
+    fn parts_are_short_and_round_nothing_away() {
+        check(3.0, 3.0, "");
+        check(0.0, 3.0, "–");
+        check(100.0, 0.0, "−100%");
+        check(10_000.0, 1.0, "−99.9%");
+        check(1_000.0, 1_012.0, "+1.2%");
+        check(1_000.0, 1_250.0, "+25%");
+        check(100_000.0, 100_001.0, "+<0.1%");
+        check(1.0, 9.9, "+890%");
+        check(1.0, 12.0, "×12");
+        check(1.0, 9_998.0, "×9,998");
+        check(1.0, 1_000_000.0, "≥×9,999");
+    }
+}

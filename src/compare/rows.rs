@@ -2,7 +2,8 @@
 //!
 //! Names are those of SLO metrics where there is one. Figures are over the whole measured time, then lost requests by
 //! cause, then by phase. Latency is that of answered requests only: a side that loses its slowest requests looks faster,
-//! so read lost requests first.
+//! and one that loses many needs less CPU, so read lost requests first. A rollout's duration is the longest of the run's
+//! rollouts, its pods the most and its ready pods the fewest in any of them.
 //!
 //! What is absent is none and never 0: a side without a rollout has no duration. A cause is an exception that is none:
 //! a run without a row for it has lost no request for that reason, which is a count of 0.
