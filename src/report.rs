@@ -13,7 +13,7 @@ pub mod md;
 pub mod text;
 
 mod lane;
-mod units;
+pub(crate) mod units;
 
 #[cfg(test)]
 pub(crate) mod sample;
