@@ -133,6 +133,25 @@ impl Problems {
         Self { list, files }
     }
 
+    /// The problems of several inputs, each with its own files.
+    #[must_use]
+    pub fn joined(many: Vec<Self>) -> Self {
+        let mut all = Self { list: Vec::new(), files: Files::default() };
+        for Self { list, files } in many {
+            let offset = u32::try_from(all.files.files.len()).expect("files are few");
+            all.files.files.extend(files.files);
+            let moved = |problem: Problem| {
+                let mut place = problem.place;
+                if place.is_written() {
+                    place.file += offset;
+                }
+                Problem { place, ..problem }
+            };
+            all.list.extend(list.into_iter().map(moved));
+        }
+        all
+    }
+
     /// All problems with the lines they stand in, for a terminal.
     #[must_use]
     pub fn render(&self, coloured: bool) -> String {

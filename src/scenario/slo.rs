@@ -12,7 +12,7 @@ use crate::manifest::read::did_you_mean;
 use crate::record::results::Slo;
 use crate::record::{CauseCode, Recorder};
 
-use super::settings::SloSettings;
+use super::settings::{Over, SloSettings};
 
 /// A metric, where it is taken, and the limit.
 #[derive(Clone, PartialEq, Debug)]
@@ -285,6 +285,30 @@ pub fn evaluate(slos: &[SloSettings], recorder: &Recorder, rollouts: &[Rollout])
         }
     };
     slos.iter().map(judge).collect()
+}
+
+/// Whether an SLO holds over the runs of several seeds, each judged by its row.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "seeds are few")]
+pub fn holds_over(slo: &SloSettings, rows: &[&Slo]) -> bool {
+    if rows.len() < 2 || slo.over == Over::Worst {
+        return rows.iter().all(|row| row.ok);
+    }
+    // A seed without a value misses the SLO, as it does alone.
+    let Some(mut values) = rows.iter().map(|row| row.value).collect::<Option<Vec<f64>>>() else { return false };
+    values.sort_by(f64::total_cmp);
+    let value = match slo.over {
+        Over::Mean => values.iter().sum::<f64>() / values.len() as f64,
+        Over::Worst | Over::P95 => {
+            // The nearest rank: of 20 values the 19th. For limits from below it is the 5th percentile that counts.
+            let rank = (values.len() * 95).div_ceil(100);
+            match slo.condition.comparison {
+                Comparison::AtLeast | Comparison::Above => values[values.len() - rank],
+                Comparison::AtMost | Comparison::Below | Comparison::Equal => values[rank - 1],
+            }
+        }
+    };
+    slo.condition.holds(value)
 }
 
 #[cfg(test)]
