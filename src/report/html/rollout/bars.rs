@@ -124,7 +124,7 @@ impl Scene<'_> {
         }
         if picture.hidden_count > 0 {
             notes.push(format!(
-                "{} of {} pods are shown, those that changed first. The {} others are not shown; with them {} requests were lost.",
+                "{} of {} pods are shown, those in which something happened first. The {} others are not; with them {} requests were lost.",
                 units::count(picture.lanes.len() as u64),
                 units::count((picture.lanes.len() + picture.hidden_count) as u64),
                 units::count(picture.hidden_count as u64),
