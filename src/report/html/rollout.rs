@@ -16,7 +16,7 @@ use crate::record::Run;
 /// Width of the drawing and of what stands left and right of its lanes, in pixels.
 const WIDTH: i32 = 1_000;
 const LEFT: i32 = 172;
-const RIGHT: i32 = 62;
+const RIGHT: i32 = 80;
 /// Most lanes for pods, and as many for nodes.
 const LANES_MAX: usize = 32;
 /// With more lanes than this they are thin and have no text.

@@ -262,7 +262,7 @@ fn a_long_run_with_many_phases_stays_small() {
     results.pods[7].readiness = vec![ReadinessChange { t_ms: 14_000_000, ready: false }];
     let page = page(&run, &HtmlOptions::default());
     check(&page);
-    assert!(page.contains("is the worst of 58 seconds") && page.contains("hours:minutes:seconds"));
+    assert!(page.contains("is the worst of its 58 seconds") && page.contains("hours:minutes:seconds"));
     assert!(page.len() < 200_000, "{} bytes", page.len());
 }
 
