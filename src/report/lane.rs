@@ -71,18 +71,21 @@ pub(crate) struct Picture<'a> {
     pub hidden_node_count: usize,
 }
 
-/// What happened to the pods of a run, with `lanes_max` of them at most: those that changed first. The new and the old
-/// pods of a rollout's first steps tell more than many lanes in which the same happens later.
+/// What happened to the pods of a run, with `lanes_max` of them at most: those in which something happened first. The new
+/// and the old pods of a rollout's first steps tell more than many lanes in which the same happens later.
 pub(crate) fn picture(run: &Run, lanes_max: usize) -> Picture<'_> {
     let results = &run.results;
     let (from_ms, to_ms) = window(results);
     let mut lanes: Vec<_> =
         results.pods.iter().map(|pod| lane(pod, run)).filter(|lane| is_seen(lane, from_ms, to_ms)).collect();
-    let hidden_count = lanes.len().saturating_sub(lanes_max);
-    let mut hidden_lost = 0;
-    if hidden_count > 0 {
-        lanes.sort_by_key(|lane| first_change_ms(lane, from_ms));
-        hidden_lost = lanes.drain(lanes_max..).map(|lane| lane.pod.dropped).sum();
+    let (mut hidden_count, mut hidden_lost) = (0, 0);
+    if lanes.len() > lanes_max {
+        lanes.sort_by_key(|lane| first_change_ms(lane, from_ms, to_ms));
+        // Beside those in which something happened, the others would only make the picture long.
+        let eventful = lanes.partition_point(|lane| first_change_ms(lane, from_ms, to_ms) < u64::MAX);
+        let hidden = lanes.split_off(if eventful == 0 { lanes_max } else { eventful.min(lanes_max) });
+        hidden_count = hidden.len();
+        hidden_lost = hidden.iter().map(|lane| lane.pod.dropped).sum();
         lanes.sort_by_key(|lane| (lane.pod.created_ms, lane.pod.terminating_ms.unwrap_or(u64::MAX)));
     }
     let is_node = |target: &&Target| target.pod.is_none();
@@ -140,12 +143,11 @@ fn lane<'a>(pod: &'a Pod, run: &'a Run) -> Lane<'a> {
     }
 }
 
-/// When something happened to a pod for the first time after `from_ms`; never comes last.
-fn first_change_ms(lane: &Lane<'_>, from_ms: u64) -> u64 {
-    let pod = lane.pod;
-    let times = [Some(pod.created_ms), pod.terminating_ms].into_iter().flatten();
-    let times = times.chain(pod.readiness.iter().map(|change| change.t_ms)).chain(pod.exited_ms);
-    times.filter(|&t_ms| t_ms > from_ms).min().unwrap_or(u64::MAX)
+/// When something happened to a pod or to its requests for the first time within the span; the far future if never.
+fn first_change_ms(lane: &Lane<'_>, from_ms: u64, to_ms: u64) -> u64 {
+    let states = lane.life.iter().map(|stretch| stretch.from_ms).chain(lane.view.iter().map(|stretch| stretch.from_ms));
+    let times = states.chain(lane.lost_at_s.keys().map(|t_s| t_s * 1_000)).chain(lane.ended_ms());
+    times.filter(|&t_ms| from_ms < t_ms && t_ms < to_ms).min().unwrap_or(u64::MAX)
 }
 
 fn is_seen(lane: &Lane<'_>, from_ms: u64, to_ms: u64) -> bool {

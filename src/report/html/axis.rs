@@ -48,15 +48,10 @@ impl Clock {
     }
 }
 
-/// Counts to mark from 0 up to `most` or a little more, about four.
+/// Counts to mark from 0 up to `most` or a little more: four at most, and 0.
 pub(super) fn count_marks(most: u64) -> Vec<u64> {
-    let mut step = 1_u64;
-    while most.div_ceil(step) > 4 {
-        let is_five = step.to_string().starts_with('5');
-        let is_two = step.to_string().starts_with('2');
-        step = if is_two { step / 2 * 5 } else { step * 2 };
-        debug_assert!(!is_five || step.to_string().starts_with('1'), "steps are 1, 2, 5, 10, …");
-    }
+    let mut steps = (0..19).flat_map(|exponent| [1, 2, 5].map(|factor| factor * 10_u64.pow(exponent)));
+    let step = steps.find(|step| most.div_ceil(*step) <= 4).unwrap_or(u64::MAX / 4);
     (0..=most.div_ceil(step).max(1)).map(|index| index * step).collect()
 }
 
@@ -65,9 +60,8 @@ pub(super) fn count_marks(most: u64) -> Vec<u64> {
 pub(super) fn log_marks(least: u64, most: u64) -> Vec<u64> {
     let (least, most) = (least.max(1), most.max(2));
     let take = |factors: &[u64]| {
-        let decades = (0..19).map(|exponent| 10_u64.pow(exponent));
-        let all: Vec<u64> =
-            decades.flat_map(|decade| factors.iter().map(move |factor| decade.saturating_mul(*factor))).collect();
+        let decades = (0..18).map(|exponent| 10_u64.pow(exponent));
+        let all: Vec<u64> = decades.flat_map(|decade| factors.iter().map(move |factor| decade * factor)).collect();
         let first = all.iter().rposition(|&value| value <= least).unwrap_or(0);
         let last = all.iter().position(|&value| value >= most).unwrap_or(all.len() - 1).max(first + 1);
         all[first..=last].to_vec()

@@ -180,7 +180,7 @@ fn draw_curves(area: &Area<'_>, curves: &[Curve]) -> Drawn {
         let width = if curve.name == "all" && curves.len() > 1 { 1 } else { 2 };
         chart.draw_series(LineSeries::new(points.iter().copied(), curve.color.stroke_width(width)))?;
         // A mark at every nine tells curves apart without colour.
-        for mark in &nines {
+        for mark in nines.iter().skip(1) {
             if let Some(point) = points.iter().find(|(x, _)| x >= mark) {
                 draw_marker(area, chart.backend_coord(point), index, curve.color)?;
             }
@@ -281,9 +281,18 @@ fn axes<'a, 'b>(
         .set_all_tick_mark_size(4)
         .label_style(svg::style(palette::MUTED, HPos::Left))
         .x_label_formatter(tell_x)
-        .y_label_formatter(&|y| units::micros(units::whole(libm::pow(10.0, *y))))
+        .y_label_formatter(&|y| round_micros(units::whole(libm::pow(10.0, *y))))
         .draw()?;
     Ok(chart)
+}
+
+/// A round span in its unit, as in `500µs`, `20ms`, `5s`.
+fn round_micros(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros}µs"),
+        1_000..1_000_000 => format!("{}ms", micros / 1_000),
+        _ => format!("{}s", micros / 1_000_000),
+    }
 }
 
 /// What the horizontal axis shows, beneath it.

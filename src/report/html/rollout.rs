@@ -16,7 +16,7 @@ use crate::record::Run;
 /// Width of the drawing and of what stands left and right of its lanes, in pixels.
 const WIDTH: i32 = 1_000;
 const LEFT: i32 = 172;
-const RIGHT: i32 = 62;
+const RIGHT: i32 = 80;
 /// Most lanes for pods, and as many for nodes.
 const LANES_MAX: usize = 32;
 /// With more lanes than this they are thin and have no text.
@@ -45,12 +45,14 @@ struct Scene<'a> {
     picture: &'a Picture<'a>,
     actions: Vec<&'a actions::Action<'a>>,
     clock: Clock,
-    legend: Vec<(&'static str, Vec<Key>)>,
+    legend: Vec<LegendLine>,
     is_roomy: bool,
 }
 
 /// An entry of the legend.
 type Key = (RGBColor, Fill, &'static str);
+/// Whose states, and what they look like.
+type LegendLine = (&'static str, Vec<Key>);
 
 impl<'a> Scene<'a> {
     fn new(run: &'a Run, picture: &'a Picture<'a>, actions: &'a [actions::Action<'a>], clock: Clock) -> Self {
@@ -106,8 +108,8 @@ impl<'a> Scene<'a> {
     }
 
     fn draw(&self, area: &Area<'_>) -> Drawn {
-        for (row, (who, keys)) in (0..).zip(&self.legend) {
-            draw_legend(area, ROW * row + ROW / 2, who, keys)?;
+        for (row, line) in (0..).zip(&self.legend) {
+            draw_legend(area, ROW * row + ROW / 2, line)?;
         }
         self.draw_time(area)?;
         for (index, lane) in self.picture.lanes.iter().enumerate() {
@@ -235,21 +237,24 @@ fn target_key(state: TargetState, is_gone: bool) -> Key {
     }
 }
 
-/// What the bars mean, as far as they appear: a line for pods and one for the balancer.
-fn legend(picture: &Picture<'_>) -> Vec<(&'static str, Vec<Key>)> {
+/// What the bars mean, as far as they appear: lines for pods, then lines for the balancer, each as wide as the lanes.
+fn legend(picture: &Picture<'_>) -> Vec<LegendLine> {
     let lives = || picture.lanes.iter().flat_map(|lane| &lane.life).map(|stretch| stretch.state);
     let views = || {
         let of_pods = picture.lanes.iter().flat_map(|lane| &lane.view);
         of_pods.chain(picture.nodes.iter().flat_map(|node| &node.view)).map(|stretch| stretch.state)
     };
     let pod_states = [PodState::Starting, PodState::Ready, PodState::Unready, PodState::Draining];
-    let seen = pod_states.into_iter().filter(|state| lives().any(|other| other == *state));
-    let mut pods: Vec<_> = seen.map(pod_key).collect();
+    let mut pods: Vec<_> =
+        pod_states.into_iter().filter(|state| lives().any(|other| other == *state)).map(pod_key).collect();
+    if picture.lanes.iter().any(|lane| !lane.lost_at_s.is_empty()) {
+        pods.push((palette::LOST, Fill::Thin, "requests lost in that second"));
+    }
     let words = |state| match state {
         TargetState::Registered => "registered, no traffic yet",
-        TargetState::Sending => "healthy: gets new connections",
+        TargetState::Sending => "healthy: new connections",
         TargetState::Unhealthy => "unhealthy",
-        TargetState::Removed => "deregistered, draining: keeps open connections",
+        TargetState::Removed => "deregistered: kept connections only",
     };
     let target_states = [TargetState::Registered, TargetState::Sending, TargetState::Unhealthy, TargetState::Removed];
     let seen = target_states.into_iter().filter(|state| views().any(|other| other == *state));
@@ -261,24 +266,37 @@ fn legend(picture: &Picture<'_>) -> Vec<(&'static str, Vec<Key>)> {
         .collect();
     if picture.lanes.iter().any(|lane| lane.stale().next().is_some()) {
         let (color, fill, _) = target_key(TargetState::Sending, true);
-        targets.push((color, fill, "still sent to, but gone"));
+        targets.push((color, fill, "pod gone, but still sent to"));
     }
-    if picture.lanes.iter().any(|lane| !lane.lost_at_s.is_empty()) {
-        pods.push((palette::LOST, Fill::Solid, "red line under a lane: requests lost in that second"));
-    }
-    [("pod", pods), ("load balancer", targets)].into_iter().filter(|(_, keys)| !keys.is_empty()).collect()
+    [("pod", pods), ("load balancer", targets)].into_iter().flat_map(|(who, keys)| wrap(who, keys)).collect()
 }
 
-fn draw_legend(area: &Area<'_>, middle: i32, who: &str, keys: &[Key]) -> Drawn {
+fn wrap(who: &'static str, keys: Vec<Key>) -> Vec<LegendLine> {
+    let mut lines: Vec<LegendLine> = Vec::new();
+    let mut left = WIDTH;
+    for key in keys {
+        let width = key_width(key.2);
+        if left + width > WIDTH {
+            lines.push((if lines.is_empty() { who } else { "" }, Vec::new()));
+            left = LEFT;
+        }
+        lines.last_mut().expect("the first key opens a line").1.push(key);
+        left += width;
+    }
+    lines
+}
+
+fn key_width(words: &str) -> i32 {
+    27 + svg::text_width(words) + 8
+}
+
+fn draw_legend(area: &Area<'_>, middle: i32, (who, keys): &LegendLine) -> Drawn {
     svg::write(area, (LEFT - 8, middle), who, palette::MUTED, HPos::Right)?;
     let mut left = LEFT;
     for &(color, fill, words) in keys {
-        let is_tick = words.starts_with("red line");
-        let half = if is_tick { 2 } else { 5 };
-        let swatch = Bar { left, right: left + 22, top: middle - half, bottom: middle + half };
-        swatch.draw(area, color, fill, None)?;
+        Bar { left, right: left + 22, top: middle - 5, bottom: middle + 5 }.draw(area, color, fill, None)?;
         svg::write(area, (left + 27, middle), words, palette::INK, HPos::Left)?;
-        left += 27 + svg::text_width(words) + 14;
+        left += key_width(words);
     }
     Ok(())
 }

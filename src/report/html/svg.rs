@@ -63,6 +63,8 @@ pub(super) enum Fill {
     Hollow,
     /// The lower half.
     Half,
+    /// A line in the middle.
+    Thin,
     /// A zigzag on a pale ground.
     Zigzag,
     /// A zigzag cut out of a solid bar.
@@ -83,7 +85,9 @@ impl Bar {
     pub(super) fn draw(self, area: &Area<'_>, color: RGBColor, fill: Fill, label: Option<&str>) -> Drawn {
         let corners = [(self.left, self.top), (self.right, self.bottom)];
         let label = label.filter(|label| {
-            fill != Fill::Half && self.bottom - self.top >= TEXT && text_width(label) + 8 <= self.right - self.left
+            !matches!(fill, Fill::Half | Fill::Thin)
+                && self.bottom - self.top >= TEXT
+                && text_width(label) + 8 <= self.right - self.left
         });
         let free_left = self.left + label.map_or(0, |label| text_width(label) + 8);
         match fill {
@@ -93,6 +97,10 @@ impl Bar {
                 area.draw(&Rectangle::new(corners, color.mix(0.25).filled()))?;
                 let middle = self.top.midpoint(self.bottom);
                 area.draw(&Rectangle::new([(self.left, middle), corners[1]], color.filled()))?;
+            }
+            Fill::Thin => {
+                let middle = self.top.midpoint(self.bottom);
+                area.draw(&Rectangle::new([(self.left, middle - 1), (self.right, middle + 2)], color.filled()))?;
             }
             Fill::Zigzag => {
                 area.draw(&Rectangle::new(corners, color.mix(0.25).filled()))?;
@@ -118,7 +126,7 @@ impl Bar {
             .enumerate()
             .map(|(index, x)| (x, if index.is_multiple_of(2) { self.bottom - 1 } else { self.top + 1 }))
             .collect();
-        if self.right - from < step { Ok(()) } else { area.draw(&PathElement::new(points, color)) }
+        if self.right - from < 3 * step { Ok(()) } else { area.draw(&PathElement::new(points, color)) }
     }
 }
 

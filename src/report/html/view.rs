@@ -75,9 +75,9 @@ fn about_clock(results: &Results) -> String {
     let measured = results.measured;
     let span = units::span(measured.end_ms - measured.start_ms);
     match measured.start_ms {
-        0 => format!("Times are minutes:seconds from the start of the run, of which {span} were measured."),
+        0 => format!("Times count from the start of the run; {span} were measured."),
         warmup_ms => format!(
-            "Times are minutes:seconds from the start of the {span} measured. The warm-up of {} before it is not counted; \
+            "Times count from the start of the {span} measured. The warm-up of {} before it is not counted; \
              the terminal and the other files of the run count from its start, so there the same instant is {} later.",
             units::span(warmup_ms),
             units::span(warmup_ms)

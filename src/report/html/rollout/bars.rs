@@ -113,6 +113,9 @@ impl Scene<'_> {
     pub(super) fn notes(&self) -> Vec<String> {
         let picture = self.picture;
         let mut notes = Vec::new();
+        if !picture.lanes.is_empty() {
+            notes.push("Upper bar of a lane: the pod. Lower bar: what the load balancer does with it.".to_owned());
+        }
         let measured = self.run.results.measured;
         if (picture.from_ms, picture.to_ms) != (measured.start_ms, measured.end_ms) {
             notes.push(format!(
@@ -124,18 +127,18 @@ impl Scene<'_> {
         }
         if picture.hidden_count > 0 {
             notes.push(format!(
-                "{} of {} pods are shown, those that changed first. The {} others are not shown; with them {} requests were lost.",
+                "{} of {} pods are shown, those in which something happened first. The {} others are not; {} requests were lost with them.",
                 units::count(picture.lanes.len() as u64),
                 units::count((picture.lanes.len() + picture.hidden_count) as u64),
                 units::count(picture.hidden_count as u64),
-                units::count(picture.hidden_lost)
+                if picture.hidden_lost == 0 { "no".to_owned() } else { units::count(picture.hidden_lost) }
             ));
         }
         if picture.hidden_node_count > 0 {
             notes.push(format!("{} further nodes are not shown.", units::count(picture.hidden_node_count as u64)));
         }
         if self.bar_s() > 1 {
-            notes.push(format!("Each bar of lost requests is the worst of {} seconds.", self.bar_s()));
+            notes.push(format!("Each bar of lost requests is the worst of its {} seconds.", self.bar_s()));
         }
         if picture.lanes.is_empty() {
             notes.push("No gateway pod was seen in this time.".to_owned());
