@@ -34,6 +34,8 @@ pub(crate) fn place(source: &Source) -> String {
     let Source { file, line, path, value } = source;
     let setting = match value {
         Some(value) => format!("{path}: {value}"),
+        // The place to which it would be added.
+        None if line.is_some() => format!("{path} (not set)"),
         None => path.clone(),
     };
     match (file, line) {

@@ -144,7 +144,7 @@ fn variants_of(args: &RunArgs, file: &str, wanted: &Wanted<'_>) -> Result<Vec<Op
 
 /// The command that gives this run again.
 pub(super) fn command_of(job: &Job, out_dir: &Path) -> String {
-    let mut command = format!("gatedrill run {} --seed {}", quoted(&job.bundle.name), job.seed);
+    let mut command = format!("gatedrill run {} --seed {}", typed(&job.bundle.name), job.seed);
     if let Some(variant) = &job.variant {
         command.push_str(&format!(" --variant {}", quoted(variant)));
     }
@@ -155,6 +155,16 @@ pub(super) fn command_of(job: &Job, out_dir: &Path) -> String {
         command.push_str(&format!(" --out-dir {}", quoted(&out_dir.to_string_lossy())));
     }
     command
+}
+
+/// A scenario as one would type it: its folder, where that holds only this one.
+pub(super) fn typed(file: &str) -> String {
+    let folder = Path::new(file).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.map(|folder| folder.to_string_lossy().into_owned());
+    match folder {
+        Some(folder) if super::find::scenarios(&folder).is_ok_and(|found| found == [file]) => quoted(&folder),
+        _ => quoted(file),
+    }
 }
 
 /// As a shell would need it.
@@ -223,7 +233,7 @@ fn text(made: &[(&Job, &Done)], folders: &[String], args: &RunArgs, color: Color
 
 /// What to type next: a lossy run is looked at, or compared with its variants; a good one is tried with more seeds.
 fn next_command(job: &Job, results: &Results, folder: &str) -> String {
-    let name = quoted(&job.bundle.name);
+    let name = typed(&job.bundle.name);
     match results.verdict {
         Verdict::Pass => format!("gatedrill run {name} --seeds 5"),
         Verdict::Fail if job.has_variants && job.variant.is_none() => format!("gatedrill run {name} --variant '*'"),

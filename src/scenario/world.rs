@@ -396,7 +396,7 @@ fn changes(
     if told(&current.routing.routes) != told(&next.routing.routes) {
         verbs.push(Verb::Routes(next.routing.routes.clone()));
     }
-    let mut refuse = |what: &str| {
+    let refuse = |what: &str| {
         let problem =
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
@@ -437,7 +437,8 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     };
     let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
     let origin = &resolved.origin;
-    let too_early = [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight];
+    let too_early =
+        [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight, CauseCode::ConnectTimeout];
     let drain = drain_setting(manifest, settings, &Sink::default());
     match &drain {
         Some(drain) if drain.at.is_written() => add(&too_early, drain.at, &drain.path, Some(drain.value.clone())),
@@ -502,7 +503,7 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         add(&[CauseCode::NoRoute, CauseCode::ClusterNotFound, CauseCode::UpstreamTimeout], place, "spec.http", None);
     }
     let timeout = settings.loads.iter().map(|load| load.timeout).min().unwrap_or(defaults::TIMEOUT);
-    let clients = [CauseCode::ClientTimeout, CauseCode::ConnectTimeout];
+    let clients = [CauseCode::ClientTimeout];
     add(&clients, Place::NOWHERE, "spec.load.clients.timeout", Some(quantity::duration_text(timeout)));
     add(
         &[CauseCode::DrainCloseIgnored],
