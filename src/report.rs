@@ -45,13 +45,9 @@ pub(crate) fn place(source: &Source) -> String {
     }
 }
 
-/// What happened, in one or two sentences; times are on the clock of the run.
+/// What happened, in one or two sentences.
 pub(crate) fn sentence(results: &Results) -> String {
-    sentence_on(results, &units::clock)
-}
-
-/// The same, on a clock that tells the milliseconds of the run.
-pub(crate) fn sentence_on(results: &Results, clock: &dyn Fn(u64) -> String) -> String {
+    let clock = units::Clock::of(results);
     let totals = &results.totals;
     let Some(ratio) = totals.dropped_ratio else { return "No request was sent.".to_owned() };
     let sent = units::count(totals.sent);
@@ -63,7 +59,7 @@ pub(crate) fn sentence_on(results: &Results, clock: &dyn Fn(u64) -> String) -> S
     let first = results.causes.iter().map(|cause| cause.first_ms).min();
     let last = results.causes.iter().map(|cause| cause.last_ms).max();
     let when = match (first, last) {
-        (Some(first), Some(last)) => format!(", between {} and {}", clock(first), clock(last)),
+        (Some(first), Some(last)) => format!(", between {} and {}", clock.tell(first), clock.tell(last)),
         _ => String::new(),
     };
     format!(

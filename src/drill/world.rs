@@ -221,7 +221,11 @@ struct World {
     recorder: RefCell<Option<Recorder>>,
     connections: Cell<u64>,
     targets_healthy: Cell<u64>,
+    /// The balancer has the targets its controller wants, and sends to all of them.
+    targets_settled: Cell<bool>,
     cpu_seen: Cell<Duration>,
+    /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
+    unsettled_s: Cell<Option<u64>>,
     cpu_ratios: RefCell<Vec<f64>>,
 }
 
@@ -291,7 +295,9 @@ impl World {
             recorder: RefCell::new(Some(recorder(&config))),
             connections: Cell::new(0),
             targets_healthy: Cell::new(0),
+            targets_settled: Cell::new(true),
             cpu_seen: Cell::new(Duration::ZERO),
+            unsettled_s: Cell::new(None),
             cpu_ratios: RefCell::default(),
             config,
         });
@@ -409,6 +415,7 @@ impl World {
                 let healthy = u64::try_from(balancer.healthy_count()).unwrap_or(u64::MAX);
                 world.connections.set(u64::try_from(balancer.connection_count()).unwrap_or(u64::MAX));
                 world.targets_healthy.set(healthy);
+                world.targets_settled.set(balancer.is_settled());
                 drop(world);
                 clock.sleep(Duration::from_secs(1)).await;
             }
@@ -469,6 +476,7 @@ impl World {
             self.recorder().phase(phase, now);
         }
         let Some(verb) = &action.verb else { return };
+        self.unsettled_s.set(Some(0));
         let object = match verb {
             Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
             Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
@@ -491,7 +499,25 @@ impl World {
         }
     }
 
+    /// Ends the phase of an action once nothing of the gateway is on its way any more.
+    fn watch_phase(&self, now: SimTime) {
+        let Some(seconds) = self.unsettled_s.get() else { return };
+        let cluster = self.cluster();
+        let is_quiet = cluster.is_settled(&self.config.target)
+            && cluster.counts(&self.config.target).terminating == 0
+            && self.targets_settled.get();
+        // The second of the action itself proves nothing: its controllers may not have begun.
+        if seconds > 0 && is_quiet {
+            self.unsettled_s.set(None);
+            // Requests that are due at this very instant have been counted already.
+            self.recorder().phase("after", now.after(Duration::from_nanos(1)));
+        } else {
+            self.unsettled_s.set(Some(seconds + 1));
+        }
+    }
+
     fn read_gauges(&self, now: SimTime) {
+        self.watch_phase(now);
         let counts = self.cluster().counts(&self.config.target);
         let small = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
         let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);

@@ -196,6 +196,15 @@ impl LoadBalancer {
         self.inner.state.borrow().balancer.healthy_count()
     }
 
+    /// Whether it has exactly the targets that its controller wants, and sends new connections to all of them.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let state = self.inner.state.borrow();
+        let is_known = |ip: &Ipv4Addr| state.registered.get(ip).is_some_and(Option::is_some);
+        let all_registered = state.wanted.keys().all(is_known) && state.registered.len() == state.wanted.len();
+        all_registered && state.balancer.healthy_count() == state.wanted.len()
+    }
+
     /// Registered targets, healthy or not.
     #[must_use]
     pub fn target_count(&self) -> usize {

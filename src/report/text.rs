@@ -119,12 +119,13 @@ fn section(lines: &mut Vec<String>, paint: Paint, title: &str, body: Vec<String>
 }
 
 fn rollout_lines(run: &Run, paint: Paint) -> Vec<String> {
-    let mut lines: Vec<_> = run.results.rollouts.iter().flat_map(rollout_lines_of).collect();
+    let mut lines: Vec<_> =
+        run.results.rollouts.iter().flat_map(|it| rollout_lines_of(it, units::Clock::of(&run.results))).collect();
     lines.extend(rollout::lines(run, paint));
     lines
 }
 
-fn rollout_lines_of(rollout: &Rollout) -> Vec<String> {
+fn rollout_lines_of(rollout: &Rollout, clock: units::Clock) -> Vec<String> {
     let took = match (rollout.complete, rollout.duration_ms) {
         (true, Some(duration_ms)) => format!("took {}", units::span(duration_ms)),
         _ => "was not completed".to_owned(),
@@ -133,7 +134,7 @@ fn rollout_lines_of(rollout: &Rollout) -> Vec<String> {
         "{} to revision {} at {}: {took}; pods ≤ {}, ready ≥ {}",
         rollout.object,
         rollout.revision,
-        units::clock(rollout.start_ms),
+        clock.tell(rollout.start_ms),
         rollout.pods_max,
         rollout.ready_min
     );
@@ -147,7 +148,13 @@ fn phase_lines(results: &Results, paint: Paint) -> Vec<String> {
     );
     let mut lines = vec![paint.dim(&head)];
     for phase in &results.phases {
-        lines.push(figures_line(&phase.name, &units::clock(phase.start_ms), &phase.totals, &phase.latency_us, paint));
+        lines.push(figures_line(
+            &phase.name,
+            &units::Clock::of(results).tell(phase.start_ms),
+            &phase.totals,
+            &phase.latency_us,
+            paint,
+        ));
     }
     if results.phases.len() > 1 {
         lines.push(figures_line("total", "", &results.totals, &results.latency_us, paint));

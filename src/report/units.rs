@@ -1,5 +1,7 @@
 //! Figures as people read them.
 
+use crate::record::Results;
+
 /// A count with its thousands apart, as in `1,234,567`.
 pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
@@ -100,7 +102,38 @@ fn trim_unit(text: &str) -> String {
     text.replace(".0s", "s")
 }
 
-/// An instant on the clock of the run, as in `1:07.5` or `2:00:07.5`.
+/// Times as people read them: from the start of the measured time, as a scenario's `at:` counts them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// The start of the measured time, on the clock of the run.
+    pub origin_ms: u64,
+}
+
+impl Clock {
+    /// The clock of these results.
+    pub(crate) fn of(results: &Results) -> Self {
+        Self { origin_ms: results.measured.start_ms }
+    }
+
+    /// An instant of the run, as in `1:07.5`; before the measured time it is negative.
+    pub(crate) fn tell(self, t_ms: u64) -> String {
+        self.signed(t_ms, clock)
+    }
+
+    /// The same in whole seconds, as in `1:07`.
+    pub(crate) fn tell_s(self, t_ms: u64) -> String {
+        self.signed(t_ms, |millis| clock_s(millis / 1_000))
+    }
+
+    fn signed(self, t_ms: u64, tell: impl Fn(u64) -> String) -> String {
+        match t_ms.checked_sub(self.origin_ms) {
+            Some(millis) => tell(millis),
+            None => format!("−{}", tell(self.origin_ms - t_ms)),
+        }
+    }
+}
+
+/// A span since some origin, as in `1:07.5` or `2:00:07.5`.
 pub(crate) fn clock(millis: u64) -> String {
     let tenths = millis / 100;
     let (hours, minutes, seconds) = (tenths / 36_000, tenths / 600 % 60, tenths / 10 % 60);

@@ -15,7 +15,7 @@ use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
-use crate::load::{ClientConfig, Reuse};
+use crate::load::ClientConfig;
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
 use crate::manifest::read::Note;
@@ -281,7 +281,8 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSp
             retries: load.retries,
             detect_idle_close: load.detect_idle_close,
             honor_connection_close: load.honor_connection_close,
-            prewarm: load.reuse == Reuse::LeastRecent,
+            // Connections are opened by the requests that need them; the warm-up is there for that.
+            prewarm: false,
         },
         rtt: load.rtt,
         mix: mix.collect(),

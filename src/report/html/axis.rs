@@ -1,41 +1,11 @@
 //! Axes: where their marks stand and what is written there.
 
-use super::super::units;
-use crate::record::Results;
+use super::super::units::Clock;
 
 /// Spans between marks of time that people count in, in seconds.
 const TIME_STEPS_S: [u64; 16] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800];
 
-/// Times as the page tells them: from the start of the measured time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    /// The start of the measured time, on the clock of the run.
-    pub origin_ms: u64,
-}
-
 impl Clock {
-    /// The clock of these results.
-    pub(super) fn of(results: &Results) -> Self {
-        Self { origin_ms: results.measured.start_ms }
-    }
-
-    /// An instant of the run, as in `1:07.5`; before the measured time it is negative.
-    pub(super) fn tell(self, t_ms: u64) -> String {
-        self.signed(t_ms, units::clock)
-    }
-
-    /// The same in whole seconds, as in `1:07`.
-    pub(super) fn tell_s(self, t_ms: u64) -> String {
-        self.signed(t_ms, |millis| units::clock_s(millis / 1_000))
-    }
-
-    fn signed(self, t_ms: u64, tell: impl Fn(u64) -> String) -> String {
-        match t_ms.checked_sub(self.origin_ms) {
-            Some(millis) => tell(millis),
-            None => format!("−{}", tell(self.origin_ms - t_ms)),
-        }
-    }
-
     /// Instants of the run to mark between two others: round on this clock, `marks_max` at most.
     pub(super) fn marks(self, from_ms: u64, to_ms: u64, marks_max: u64) -> Vec<u64> {
         let span_ms = to_ms.saturating_sub(from_ms);

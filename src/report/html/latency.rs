@@ -13,8 +13,9 @@ use plotters::series::LineSeries;
 use plotters::style::text_anchor::HPos;
 use plotters::style::{Color as _, RGBColor};
 
+use super::super::units::Clock;
 use super::super::units::{self, float};
-use super::axis::{self, Clock};
+use super::axis;
 use super::svg::{self, Area, Caption, Drawn};
 use super::{Picture, palette};
 use crate::record::results::{LatencyUs, Results};

@@ -8,7 +8,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::super::lane::{self, Lane, NodeLane, Picture, PodState, TargetState};
 use super::super::units;
-use super::axis::Clock;
+use super::super::units::Clock;
 use super::svg::{self, Area, Bar, Caption, Drawn, Fill};
 use super::{actions, palette};
 use crate::record::Run;

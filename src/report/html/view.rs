@@ -2,8 +2,8 @@
 
 use minijinja::{Value, context};
 
+use super::super::units::Clock;
 use super::super::units::{self, ShortNames};
-use super::axis::Clock;
 use super::{HtmlOptions, actions, latency, palette, rollout};
 use crate::record::results::{
     Cause, Fidelity, FidelityStatus, LatencyUs, Level, Load, Results, Rollout, Slo, Totals, Verdict,
@@ -23,7 +23,7 @@ pub(super) fn page(run: &Run, options: &HtmlOptions<'_>) -> Value {
         title => super::super::title(results),
         passed => results.verdict == Verdict::Pass,
         verdict => verdict(results),
-        sentence => super::super::sentence_on(results, &|t_ms| clock.tell(t_ms)),
+        sentence => super::super::sentence(results),
         complete => results.complete,
         unfinished => units::count(results.unfinished),
         facts => list(facts(results).into_iter().map(|(name, value)| context! { name, value })),
@@ -78,7 +78,7 @@ fn about_clock(results: &Results) -> String {
         0 => format!("Times count from the start of the run; {span} were measured."),
         warmup_ms => format!(
             "Times count from the start of the {span} measured. The warm-up of {} before it is not counted; \
-             the terminal and the other files of the run count from its start, so there the same instant is {} later.",
+             results.json and the tables beside it count from its start, so there the same instant is {} later.",
             units::span(warmup_ms),
             units::span(warmup_ms)
         ),

@@ -32,7 +32,7 @@ pub(super) fn lines(run: &Run, paint: Paint) -> Vec<String> {
         Peak::Most,
     ));
     lines.extend(series_line("lost per second", &picture, paint, |row| Some(row.dropped), Peak::Sum));
-    lines.push(axis(&picture, paint));
+    lines.push(axis(&picture, units::Clock::of(&run.results), paint));
     lines.push(legend(&picture, paint));
     lines
 }
@@ -114,9 +114,9 @@ fn bar_of(count: u64, most: u64) -> char {
 }
 
 /// Times at both ends and in the middle.
-fn axis(picture: &Picture<'_>, paint: Paint) -> String {
+fn axis(picture: &Picture<'_>, clock: units::Clock, paint: Paint) -> String {
     let middle_ms = picture.from_ms.midpoint(picture.to_ms);
-    let [from, middle, to] = [picture.from_ms, middle_ms, picture.to_ms].map(|t_ms| units::clock_s(t_ms / 1_000));
+    let [from, middle, to] = [picture.from_ms, middle_ms, picture.to_ms].map(|t_ms| clock.tell_s(t_ms));
     let half = width() / 2;
     let text = format!("  {:<NAMES$} {from:<half$}{middle:<rest$}{to}", "", rest = half - to.len());
     paint.dim(&text)
