@@ -136,12 +136,14 @@ impl Prober {
         let sim = self.agent.sim().clone();
         let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
         let mut worker = ProbeWorker::new(kind, probe.spec);
-        if self.agent.cluster().stands() {
+        let was_found = self.agent.cluster().stands();
+        if was_found {
             worker = worker.having_passed(ContainerId(self.container.id.get()));
             self.container.set_verdict(kind, worker.verdict());
             self.agent.set_ready(self.container.is_ready());
         }
-        let mut waits = kind != ProbeKind::Readiness;
+        // What is found running was probed before: its next probe comes with its next tick.
+        let mut waits = kind != ProbeKind::Readiness || was_found;
         let mut seen = self.container.changes.version();
         loop {
             if std::mem::replace(&mut waits, true) {

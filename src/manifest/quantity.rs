@@ -78,6 +78,9 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
         text: format!("`{text}` is not a duration"),
         help: "write a number with ns, us, ms, s, m or h, such as 30s or 1m30s".to_owned(),
     };
+    if trimmed.is_empty() {
+        return Err(not_one());
+    }
     let (mut rest, mut nanos) = (trimmed, 0_u128);
     while !rest.is_empty() {
         let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(not_one)?;
