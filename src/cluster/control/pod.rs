@@ -52,6 +52,8 @@ pub struct PodRecord {
     pub name: Rc<str>,
     /// Its namespace.
     pub namespace: Rc<str>,
+    /// Both, as `namespace/name`: every request that reaches the pod is counted under it.
+    pub key: Rc<str>,
     /// The Deployment it belongs to, as `namespace/name`.
     pub owner: Rc<str>,
     /// The revision of its template.

@@ -74,10 +74,12 @@ impl Cluster {
             let mut names = self.inner.streams.stream("pod-name", &identity);
             let name: Rc<str> = Rc::from(format!("{}-{}", set.name, suffix(&mut names, 5)));
             let namespace: Rc<str> = Rc::from(set.owner.split('/').next().unwrap_or_default());
-            let object = format!("Pod/{namespace}/{name}");
+            let key: Rc<str> = Rc::from(format!("{namespace}/{name}"));
+            let object = format!("Pod/{key}");
             let record = PodRecord {
                 name,
                 namespace,
+                key,
                 owner: Rc::clone(&set.owner),
                 revision: set.revision,
                 node: None,
