@@ -21,7 +21,7 @@ pub mod random;
 pub mod signal;
 
 pub use delay::Delay;
-pub use events::{Datum, Event, EventId, EventLog};
+pub use events::{Datum, Event, EventId, EventLog, Fingerprint};
 pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle, TimerKey};
 pub use random::{Stream, Streams};
 pub use signal::Signal;

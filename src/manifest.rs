@@ -1,1 +1,23 @@
-//! Kubernetes, Istio and ASM objects as their authors wrote them, each value with its line.
+//! Manifests as kubectl would apply them: YAML with the place of every value, and the objects we simulate, read and checked.
+//!
+//! - [`yaml`]: text into nodes that know where they stand; [`read`]: typed access that reports every problem and notes every field;
+//!   [`problem`]: what is wrong, where, and what to write instead; [`quantity`]: durations, sizes, CPU, rates.
+//! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`istio_gateway`], [`routes`]: the kinds we know.
+//!
+//! Kubernetes' own answer to unknown fields (strict decoding) is ours too: a field that the API does not have is an error, a field that it has
+//! and we do not simulate is listed as ignored.
+
+pub mod deployment;
+pub mod istio_gateway;
+pub mod object;
+pub mod problem;
+pub mod quantity;
+pub mod read;
+pub mod routes;
+pub mod service;
+pub mod yaml;
+
+pub use object::{Object, ObjectId};
+pub use problem::{Files, Place, Problem, Problems};
+pub use read::{Dialect, Field, Fields, Sink};
+pub use yaml::{Node, Value};

@@ -82,6 +82,8 @@ pub struct Syn {
     pub from: SocketAddrV4,
     /// The address dialled: the balancer's own.
     pub to: SocketAddrV4,
+    /// Where the first SYN of the same connection was sent, if this is a retransmission.
+    pub sent_to: Option<SocketAddrV4>,
 }
 
 /// What a balancer does with a SYN.

@@ -13,7 +13,7 @@ pub mod md;
 pub mod text;
 
 mod lane;
-mod units;
+pub(crate) mod units;
 
 #[cfg(test)]
 pub(crate) mod sample;
@@ -34,6 +34,8 @@ pub(crate) fn place(source: &Source) -> String {
     let Source { file, line, path, value } = source;
     let setting = match value {
         Some(value) => format!("{path}: {value}"),
+        // The place to which it would be added.
+        None if line.is_some() => format!("{path} (not set)"),
         None => path.clone(),
     };
     match (file, line) {
@@ -43,8 +45,13 @@ pub(crate) fn place(source: &Source) -> String {
     }
 }
 
-/// What happened, in one or two sentences.
+/// What happened, in one or two sentences; times are on the clock of the run.
 pub(crate) fn sentence(results: &Results) -> String {
+    sentence_on(results, &units::clock)
+}
+
+/// The same, on a clock that tells the milliseconds of the run.
+pub(crate) fn sentence_on(results: &Results, clock: &dyn Fn(u64) -> String) -> String {
     let totals = &results.totals;
     let Some(ratio) = totals.dropped_ratio else { return "No request was sent.".to_owned() };
     let sent = units::count(totals.sent);
@@ -56,7 +63,7 @@ pub(crate) fn sentence(results: &Results) -> String {
     let first = results.causes.iter().map(|cause| cause.first_ms).min();
     let last = results.causes.iter().map(|cause| cause.last_ms).max();
     let when = match (first, last) {
-        (Some(first), Some(last)) => format!(", between {} and {}", units::clock(first), units::clock(last)),
+        (Some(first), Some(last)) => format!(", between {} and {}", clock(first), clock(last)),
         _ => String::new(),
     };
     format!(

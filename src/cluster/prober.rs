@@ -136,6 +136,11 @@ impl Prober {
         let sim = self.agent.sim().clone();
         let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
         let mut worker = ProbeWorker::new(kind, probe.spec);
+        if self.agent.cluster().stands() {
+            worker = worker.having_passed(ContainerId(self.container.id.get()));
+            self.container.set_verdict(kind, worker.verdict());
+            self.agent.set_ready(self.container.is_ready());
+        }
         let mut waits = kind != ProbeKind::Readiness;
         let mut seen = self.container.changes.version();
         loop {
@@ -175,9 +180,6 @@ impl Prober {
 
     async fn ask(&self, probe: &Probe) -> bool {
         let cluster = self.agent.cluster();
-        if cluster.stands() {
-            return true;
-        }
         let limit = self.agent.sim().sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
         until(limit, cluster.inner.runtime.probe(self.ip, &probe.action)).await.unwrap_or(false)
     }

@@ -50,6 +50,7 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             (Some(_), exit, _) => (CauseCode::LbStaleTarget, exit.and_then(|(_, event)| event)),
         },
         Outcome::ConnectTimeout => match (sight.target, exit) {
+            // Nobody answered for the balancer's choice: a node without a pod of its own.
             (None, _) => (CauseCode::LocalPolicyBlackhole, sight.why),
             (Some(_), Some((_, event))) => (CauseCode::ConnectTimeout, event),
             (Some(_), None) => (CauseCode::ClientTimeout, None),

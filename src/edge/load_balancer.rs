@@ -5,6 +5,9 @@
 //! the batches are small and the difference is inside the spread of the measured 2 to 10 s.) An endpoint that terminates is removed
 //! at once, even if it still serves.
 //!
+//! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
+//! connection that is being opened; that NLB does the same is an assumption).
+//!
 //! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
 //! specification, idle timeouts, source-address stickiness.
 //!
@@ -413,7 +416,16 @@ impl Forward for LoadBalancer {
         let Some(port) = inner.config.ports.get(&syn.to.port()).copied() else {
             return Verdict::Refuse { why: None };
         };
-        let Some((id, address)) = state.balancer.choose() else {
+        let chosen = match (syn.sent_to, &inner.config.mode) {
+            // The balancer keeps the choice it made for the first SYN; once that target is removed, it drops what follows.
+            (Some(sent_to), BackendMode::Pods) => match state.registered.get(sent_to.ip()) {
+                Some(Some(id)) => Some((*id, SocketAddrV4::new(*sent_to.ip(), inner.probe_port()))),
+                _ => return Verdict::Drop { why: state.last_removal },
+            },
+            // Behind a node the pod may be another one: its choice is made anew.
+            _ => state.balancer.choose(),
+        };
+        let Some((id, address)) = chosen else {
             return Verdict::Refuse { why: state.last_removal };
         };
         let (ip, extra_latency, snat) = match &inner.config.mode {

@@ -124,6 +124,17 @@ impl EventLog {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fingerprint(u128);
 
+impl Fingerprint {
+    /// The hash of these texts, one after the other.
+    pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut hash = Hash::default();
+        for text in texts {
+            hash.write_text(text);
+        }
+        Self(hash.0)
+    }
+}
+
 /// Eight groups of four hexadecimal digits.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! A population of clients: connection slots, a queue for them, and what each request saw.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddrV4;
@@ -59,6 +59,15 @@ pub struct Request {
     pub head: Rc<str>,
     /// Bytes of body; `head` states the same number as `content-length` if it is not 0.
     pub body_bytes: usize,
+}
+
+/// Runs a closure when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// What a client could see of the connection that failed or served a request.
@@ -353,7 +362,12 @@ impl Inner {
     }
 
     async fn dial(&self, to: SocketAddrV4, sight: &mut Sight) -> Result<Connection, Failure> {
-        match self.host.connect(to).await {
+        let sent_to = Rc::new(Cell::new(None));
+        // A client that gives up drops this future: what is known by then is written down on the way out.
+        let told = OnDrop(|| sight.target = sent_to.get());
+        let dialled = self.host.connect_noting(to, Rc::clone(&sent_to)).await;
+        drop(told);
+        match dialled {
             Ok(stream) => {
                 self.sink.opened(self.load_index, self.sim.now());
                 let idle_since = self.sim.now();

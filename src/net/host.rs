@@ -162,8 +162,17 @@ impl Host {
     ///
     /// If the far side refuses or nothing answers.
     pub fn connect(&self, to: SocketAddrV4) -> impl Future<Output = Result<TcpStream, ConnectError>> + 'static {
+        self.connect_noting(to, Rc::default())
+    }
+
+    /// The same; `sent_to` tells where the SYN was sent, also to a caller that gives up before the outcome is known.
+    pub fn connect_noting(
+        &self,
+        to: SocketAddrV4,
+        sent_to: Rc<Cell<Option<SocketAddrV4>>>,
+    ) -> impl Future<Output = Result<TcpStream, ConnectError>> + 'static {
         let this = self.clone();
-        async move { this.dial(to).await }
+        async move { this.dial(to, &sent_to).await }
     }
 
     /// The host and its address are gone: what is sent to it is lost, and its connections hear nothing any more. The address can
@@ -180,7 +189,7 @@ impl Host {
         }
     }
 
-    async fn dial(&self, to: SocketAddrV4) -> Result<TcpStream, ConnectError> {
+    async fn dial(&self, to: SocketAddrV4, sent_to: &Cell<Option<SocketAddrV4>>) -> Result<TcpStream, ConnectError> {
         let sim = self.net.fabric.sim.clone();
         let id = self.net.fabric.next_connection();
         let port = self.state.port_next.get();
@@ -190,12 +199,12 @@ impl Host {
         let mut lost = ConnectError { kind: ConnectErrorKind::TimedOut, id, target: Some(to), why: None };
         for offset in std::iter::once(Duration::ZERO).chain(SYN_RETRIES) {
             sim.sleep_until(start.after(offset)).await;
-            match self.try_syn(id, local, to).await {
+            match self.try_syn(id, local, to, sent_to).await {
                 SynResult::Connected(stream) => return Ok(stream),
                 SynResult::Refused { target, why } => {
                     return Err(ConnectError { kind: ConnectErrorKind::Refused, id, target, why });
                 }
-                SynResult::Lost { target, why } => (lost.target, lost.why) = (target, why),
+                SynResult::Lost { target, why } => (lost.target, lost.why) = (target.or(sent_to.get()), why),
             }
         }
         sim.sleep_until(start.after(SYN_GIVE_UP)).await;
@@ -203,7 +212,13 @@ impl Host {
     }
 
     /// Sends one SYN, and waits for its answer if there will be one.
-    async fn try_syn(&self, id: ConnectionId, local: SocketAddrV4, to: SocketAddrV4) -> SynResult {
+    async fn try_syn(
+        &self,
+        id: ConnectionId,
+        local: SocketAddrV4,
+        to: SocketAddrV4,
+        sent_to: &Cell<Option<SocketAddrV4>>,
+    ) -> SynResult {
         let fabric = &self.net.fabric;
         let sim = &fabric.sim;
         let mut link = self.state.link;
@@ -214,9 +229,10 @@ impl Host {
             client_latency = link.latency;
             let there = self.delay(link);
             sim.sleep(there).await;
-            match found.syn(&Syn { id, from: local, to }) {
+            match found.syn(&Syn { id, from: local, to, sent_to: sent_to.get() }) {
                 Verdict::To { target: chosen, extra_latency, snat } => {
                     target = chosen;
+                    sent_to.set(Some(target));
                     link.latency += extra_latency;
                     seen_from = SocketAddrV4::new(snat.unwrap_or(*local.ip()), local.port());
                     forward = Some(found);

@@ -10,6 +10,10 @@ use crate::record::Results;
 use crate::record::results::{Level, Slo};
 
 /// The cases of these runs.
+///
+/// # Panics
+///
+/// Never: a report is text and can be written to memory.
 #[must_use]
 pub fn suites(runs: &[&Results]) -> String {
     let mut report = Report::new("gatedrill");

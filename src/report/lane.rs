@@ -65,34 +65,45 @@ pub(crate) struct Picture<'a> {
     pub seconds: Vec<&'a Second>,
     /// Lanes left out because there are too many.
     pub hidden_count: usize,
+    /// Requests lost with the pods left out.
+    pub hidden_lost: u64,
+    /// Targets that are no pod, left out likewise.
+    pub hidden_node_count: usize,
 }
 
-/// What happened to the pods of a run, with `lanes_max` of them at most: those with a change or a loss come first.
+/// What happened to the pods of a run, with `lanes_max` of them at most: those in which something happened first. The new
+/// and the old pods of a rollout's first steps tell more than many lanes in which the same happens later.
 pub(crate) fn picture(run: &Run, lanes_max: usize) -> Picture<'_> {
     let results = &run.results;
     let (from_ms, to_ms) = window(results);
     let mut lanes: Vec<_> =
         results.pods.iter().map(|pod| lane(pod, run)).filter(|lane| is_seen(lane, from_ms, to_ms)).collect();
-    let hidden_count = lanes.len().saturating_sub(lanes_max);
-    if hidden_count > 0 {
-        let is_dull = |lane: &Lane<'_>| {
-            lane.pod.dropped == 0 && lane.pod.terminating_ms.is_none() && lane.pod.created_ms <= from_ms
-        };
-        lanes.sort_by_key(is_dull);
-        lanes.truncate(lanes_max);
+    let (mut hidden_count, mut hidden_lost) = (0, 0);
+    if lanes.len() > lanes_max {
+        lanes.sort_by_key(|lane| first_change_ms(lane, from_ms, to_ms));
+        // Beside those in which something happened, the others would only make the picture long.
+        let eventful = lanes.partition_point(|lane| first_change_ms(lane, from_ms, to_ms) < u64::MAX);
+        let hidden = lanes.split_off(if eventful == 0 { lanes_max } else { eventful.min(lanes_max) });
+        hidden_count = hidden.len();
+        hidden_lost = hidden.iter().map(|lane| lane.pod.dropped).sum();
         lanes.sort_by_key(|lane| (lane.pod.created_ms, lane.pod.terminating_ms.unwrap_or(u64::MAX)));
     }
     let is_node = |target: &&Target| target.pod.is_none();
     let end_ms = results.measured.end_ms;
     let node = |target| NodeLane { target, view: view(target, end_ms) };
+    let mut nodes: Vec<_> = results.targets.iter().filter(is_node).map(node).collect();
+    let hidden_node_count = nodes.len().saturating_sub(lanes_max);
+    nodes.truncate(lanes_max);
     let is_shown = |row: &&Second| row.t_s * 1_000 < to_ms && (row.t_s + 1) * 1_000 > from_ms;
     Picture {
         from_ms,
         to_ms,
         lanes,
-        nodes: results.targets.iter().filter(is_node).map(node).take(lanes_max).collect(),
+        nodes,
         seconds: run.seconds.iter().filter(is_shown).collect(),
         hidden_count,
+        hidden_lost,
+        hidden_node_count,
     }
 }
 
@@ -130,6 +141,13 @@ fn lane<'a>(pod: &'a Pod, run: &'a Run) -> Lane<'a> {
         view: run.results.targets.iter().filter(is_its).flat_map(|target| view(target, end_ms)).collect(),
         lost_at_s,
     }
+}
+
+/// When something happened to a pod or to its requests for the first time within the span; the far future if never.
+fn first_change_ms(lane: &Lane<'_>, from_ms: u64, to_ms: u64) -> u64 {
+    let states = lane.life.iter().map(|stretch| stretch.from_ms).chain(lane.view.iter().map(|stretch| stretch.from_ms));
+    let times = states.chain(lane.lost_at_s.keys().map(|t_s| t_s * 1_000)).chain(lane.ended_ms());
+    times.filter(|&t_ms| from_ms < t_ms && t_ms < to_ms).min().unwrap_or(u64::MAX)
 }
 
 fn is_seen(lane: &Lane<'_>, from_ms: u64, to_ms: u64) -> bool {
@@ -226,11 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn too_many_pods_leave_out_the_dull_ones() {
+    fn too_many_pods_leave_out_those_that_changed_last() {
         let (run, _) = LOSING.tell();
-        let picture = picture(&run, 6);
-        assert_eq!((picture.lanes.len(), picture.hidden_count), (6, 2));
-        assert!(picture.lanes.iter().filter(|lane| lane.pod.dropped > 0).count() == 4);
+        let picture = picture(&run, 3);
+        let shown: Vec<_> = picture.lanes.iter().map(|lane| (lane.pod.created_ms, lane.pod.terminating_ms)).collect();
+        assert_eq!(shown, [(0, Some(67_500)), (60_000, None), (77_000, None)]);
+        let shown_lost: u64 = picture.lanes.iter().map(|lane| lane.pod.dropped).sum();
+        assert_eq!((picture.hidden_count, picture.hidden_lost), (5, run.results.totals.dropped - shown_lost));
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn cause_row(cause: &Cause) -> String {
 }
 
 /// Text that stays within its cell.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
 }
 

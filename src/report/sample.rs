@@ -41,6 +41,9 @@ struct Life {
     terminating_ms: Option<u64>,
 }
 
+/// When, what, to whom, and the details of an event.
+type Row = (u64, &'static str, String, Vec<(&'static str, Datum)>);
+
 impl Story {
     fn lives(&self) -> Vec<Life> {
         let name = |hash: &str, index: u64| format!("istio-system/istio-edge-{hash}-{}", suffix(index));
@@ -70,8 +73,8 @@ impl Story {
             served_rows: 50,
         });
         let rollout_end_ms = ROLLOUT_MS + (self.pods - 1) * STEP_MS + 7_500;
-        let mut number = 0;
-        for due_us in (START_MS * 1_000..END_MS * 1_000).step_by(usize::try_from(SPACING_US).unwrap()) {
+        let dues = (START_MS * 1_000..END_MS * 1_000).step_by(usize::try_from(SPACING_US).unwrap());
+        for (number, due_us) in (0..).zip(dues) {
             if due_us == ROLLOUT_MS * 1_000 {
                 recorder.phase("rollout", at_ms(ROLLOUT_MS));
             }
@@ -79,7 +82,6 @@ impl Story {
                 recorder.phase("after", at_ms(rollout_end_ms));
             }
             self.ask(&mut recorder, &log, &lives, number, due_us);
-            number += 1;
         }
         self.read_gauges(&mut recorder, &lives);
         let run = {
@@ -92,11 +94,11 @@ impl Story {
     /// One request, served or lost.
     fn ask(&self, recorder: &mut Recorder, log: &EventLog, lives: &[Life], number: u64, due_us: u64) {
         let noise = mix(number);
-        let load = usize::from(noise % 4 == 0);
+        let load = usize::from(noise.is_multiple_of(4));
         let due_ms = due_us / 1_000;
         let at = SimTime::from_nanos(due_us * 1_000);
         recorder.sent(load, at);
-        if noise % 4 == 0 {
+        if noise.is_multiple_of(4) {
             recorder.connection_opened(load, at);
         }
         let candidates: Vec<_> = lives.iter().filter(|life| self.is_target(life, due_ms)).collect();
@@ -115,8 +117,12 @@ impl Story {
             flag: None,
             cause: None,
             pod: Some(&life.pod),
-            method: if tail % 9 == 0 { "POST" } else { "GET" },
-            url: if tail % 9 == 0 { "http://web.example.com/api/order" } else { "http://web.example.com/api/cart" },
+            method: if tail.is_multiple_of(9) { "POST" } else { "GET" },
+            url: if tail.is_multiple_of(9) {
+                "http://web.example.com/api/order"
+            } else {
+                "http://web.example.com/api/cart"
+            },
             connection: Some(noise % 900),
             retries: 0,
         };
@@ -124,7 +130,7 @@ impl Story {
             let is_new = load == 1;
             (done.outcome, done.cause) = if is_new {
                 (Outcome::Refused, Some(self.lost(CauseCode::LbStaleTarget, log, &life.pod)))
-            } else if tail % 10 == 0 && due_ms < gone_ms + 1_500 {
+            } else if tail.is_multiple_of(10) && due_ms < gone_ms + 1_500 {
                 recorder.connection_reset(load, at);
                 (Outcome::Closed, Some(self.lost(CauseCode::ExitIdleConnection, log, &life.pod)))
             } else {
@@ -159,7 +165,7 @@ impl Story {
     }
 
     fn log(&self, lives: &[Life]) -> EventLog {
-        let mut rows: Vec<(u64, &'static str, String, Vec<(&'static str, Datum)>)> = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
         let deployment = "Deployment/istio-system/istio-edge".to_owned();
         rows.push((ROLLOUT_MS, "timeline", deployment.clone(), vec![("verb", "restart".into())]));
         rows.push((ROLLOUT_MS, "rollout_started", deployment, vec![("revision", 2.into())]));

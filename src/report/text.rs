@@ -10,7 +10,7 @@ use crate::record::{CauseCode, Run};
 pub use paint::Paint;
 
 /// Columns that every terminal has.
-const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 
 /// How to write.
 #[derive(Clone, Copy, Debug)]
@@ -215,7 +215,7 @@ fn fidelity_line(results: &Results) -> Option<String> {
 }
 
 /// Breaks text at spaces into lines of at most 80 columns.
-fn wrap(text: &str, first_indent: usize, indent: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, first_indent: usize, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = " ".repeat(first_indent);
     let mut is_empty = true;
@@ -235,7 +235,7 @@ fn wrap(text: &str, first_indent: usize, indent: usize) -> Vec<String> {
 }
 
 /// At most `width` characters, the last an ellipsis if some had to go.
-fn clip(text: &str, width: usize) -> String {
+pub(crate) fn clip(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -167,6 +167,20 @@ impl ShortNames {
     }
 }
 
+/// The last `width` characters of a pod's name, from a dash on if there is one: its end tells pods apart.
+pub(crate) fn tail_of(name: &str, width: usize) -> &str {
+    let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
+    if name.len() <= width {
+        return name;
+    }
+    let start = (name.len() - width..name.len()).find(|&index| name.is_char_boundary(index)).unwrap_or(0);
+    let tail = &name[start..];
+    match tail.split_once('-') {
+        Some((_, rest)) if !rest.is_empty() => rest,
+        _ => tail,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,5 +213,12 @@ mod tests {
     fn names_lose_a_namespace_only_if_all_share_it() {
         assert_eq!(ShortNames::among(["a/x", "a/y"].into_iter()).of("a/x"), "x");
         assert_eq!(ShortNames::among(["a/x", "b/y"].into_iter()).of("a/x"), "a/x");
+    }
+
+    #[test]
+    fn the_end_of_a_name_tells_pods_apart() {
+        assert_eq!(tail_of("istio-system/istio-edge-7f86c9d64-8x4m8", 20), "7f86c9d64-8x4m8");
+        assert_eq!(tail_of("a/short", 20), "short");
+        assert_eq!(tail_of("averyveryverylongname", 5), "gname");
     }
 }

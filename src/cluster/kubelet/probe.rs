@@ -177,6 +177,25 @@ impl ProbeWorker {
         }
     }
 
+    /// The same for a container that is found running: it has passed before.
+    #[must_use]
+    pub fn having_passed(mut self, container: ContainerId) -> Self {
+        self.begin_tick_for(container);
+        for _ in 0..self.spec.success_threshold.max(1) {
+            self.record(Outcome::Success);
+        }
+        self
+    }
+
+    /// A new container starts with a clean slate.
+    fn begin_tick_for(&mut self, container: ContainerId) {
+        if self.container != Some(container) {
+            self.container = Some(container);
+            self.verdict = self.kind.initial_verdict();
+            self.on_hold = false;
+        }
+    }
+
     /// What it probes for.
     #[must_use]
     pub const fn kind(&self) -> ProbeKind {
@@ -233,11 +252,7 @@ impl ProbeWorker {
         let Some(container) = pod.container else {
             return Tick::Idle;
         };
-        if self.container != Some(container.id) {
-            self.container = Some(container.id);
-            self.verdict = self.kind.initial_verdict();
-            self.on_hold = false;
-        }
+        self.begin_tick_for(container.id);
         if self.on_hold {
             return Tick::Idle;
         }

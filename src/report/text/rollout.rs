@@ -51,7 +51,7 @@ fn lane_line(lane: &Lane<'_>, picture: &Picture<'_>, paint: Paint) -> String {
     let bar: String = (0..WIDTH).map(|index| lane_column(lane, column(picture, index), paint)).collect();
     let lost = format!("{:>7}", units::count(lane.pod.dropped));
     let lost = if lane.pod.dropped > 0 { paint.bad(&lost) } else { paint.dim(&lost) };
-    format!("  {:<NAMES$} {bar} {lost}", tail_of(&lane.pod.name, NAMES))
+    format!("  {:<NAMES$} {bar} {lost}", units::tail_of(&lane.pod.name, NAMES))
 }
 
 /// The state that matters most within a column: a balancer that sends to nobody above all.
@@ -128,30 +128,9 @@ fn legend(picture: &Picture<'_>, paint: Paint) -> String {
     paint.dim(&format!("  ░ starting   █ ready   ▒ draining{stale}"))
 }
 
-/// The last `width` characters of a pod's name, from a dash on if there is one: its end tells pods apart.
-fn tail_of(name: &str, width: usize) -> &str {
-    let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
-    if name.len() <= width {
-        return name;
-    }
-    let start = (name.len() - width..name.len()).find(|&index| name.is_char_boundary(index)).unwrap_or(0);
-    let tail = &name[start..];
-    match tail.split_once('-') {
-        Some((_, rest)) if !rest.is_empty() => rest,
-        _ => tail,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_of_a_name_tells_pods_apart() {
-        assert_eq!(tail_of("istio-system/istio-edge-7f86c9d64-8x4m8", 20), "7f86c9d64-8x4m8");
-        assert_eq!(tail_of("a/short", 20), "short");
-        assert_eq!(tail_of("averyveryverylongname", 5), "gname");
-    }
 
     #[test]
     fn one_loss_is_seen_beside_many() {

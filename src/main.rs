@@ -1,0 +1,5 @@
+//! The `gatedrill` command.
+
+fn main() -> std::process::ExitCode {
+    gatedrill::cli::main()
+}

@@ -1,0 +1,558 @@
+//! Deployments and their pods.
+//!
+//! Defaults are those of the API server (apps/v1: 1 replica, 25 % and 25 %, 600 s, 10 revisions; core/v1: 30 s of grace, probes every 10 s
+//! with 1 s of patience, 3 failures). Validation follows pkg/apis/apps/validation and pkg/apis/core/validation.
+//! Not simulated: init containers, volumes, security, node selection by labels, required affinity, spread constraints, tolerations.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::object::{Object, read_metadata};
+use super::problem::Place;
+use super::read::{Field, Fields, Sink};
+use super::yaml::{Node, Value};
+use crate::cluster::deployment::Strategy;
+use crate::cluster::int_or_percent::IntOrPercent;
+use crate::cluster::kubelet::probe::ProbeSpec;
+use crate::cluster::{AntiAffinity, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources, Topology};
+use crate::record::results::FidelityStatus;
+
+/// The container in which Istio runs a gateway.
+const PROXY_CONTAINER: &str = "istio-proxy";
+/// The variables that mean something to a simulated gateway. Source: istio pilot/cmd/pilot-agent/options.
+pub const GATEWAY_ENV: [&str; 2] = ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION"];
+/// The pod annotation that carries a `ProxyConfig`.
+pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+const BYTES_PER_MILLI: u64 = 1000;
+
+/// A Deployment, with what a gateway's process needs to know of its container.
+#[derive(Clone, Debug)]
+pub struct DeploymentManifest {
+    /// What the cluster gets.
+    pub deployment: Deployment,
+    /// The main container's environment, with the place of each value.
+    pub env: BTreeMap<String, (String, Place)>,
+    /// The main container's CPU limit, in thousandths of a core.
+    pub cpu_limit_millicores: Option<u64>,
+    /// `proxy.istio.io/config`, if a pod carries it.
+    pub proxy_config: Option<(String, Place)>,
+    /// The named ports of its containers.
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// Reads a Deployment.
+pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
+    let prefix = object.prefix();
+    let fields = object.open(sink, &prefix)?;
+    let spec = fields.look("spec");
+    fields.finish();
+    let Some(spec) = spec.and_then(|spec| spec.fields()) else {
+        fields.missing("spec", "a Deployment has a spec");
+        return None;
+    };
+    let replicas = spec.get("replicas").map_or(Some(1), |field| field.whole(0, i64::from(i32::MAX)));
+    let selector = spec.look("selector").map(|field| read_selector(&field)).unwrap_or_default();
+    let strategy = spec.look("strategy").map_or(Some(DEFAULT_STRATEGY), |field| read_strategy(&field));
+    let min_ready_seconds = spec.get("minReadySeconds").map_or(Some(0), |field| field.whole(0, i64::from(i32::MAX)));
+    let deadline = spec.get("progressDeadlineSeconds").map_or(Some(600), |field| field.whole(1, i64::from(i32::MAX)));
+    let history = spec.get("revisionHistoryLimit").map_or(Some(10), |field| field.whole(0, i64::from(i32::MAX)));
+    spec.ignore(&["paused"], "pausing is not simulated");
+    let template = spec.look("template");
+    if template.is_none() {
+        spec.missing("template", "a Deployment has a pod template");
+    }
+    spec.finish();
+    let pods = read_template(&template?)?;
+    if let Some(field) = spec.look("selector")
+        && let Some((key, value)) = selector.iter().find(|(key, value)| pods.template.labels.get(*key) != Some(value))
+    {
+        field.refuse(
+            format!("`{key}: {value}` is not among the labels of its own template"),
+            "a Deployment must select its own pods: write the same labels in both",
+        );
+    }
+    let deployment = Deployment {
+        key: Rc::from(object.key()),
+        replicas: replicas?,
+        strategy: strategy?,
+        min_ready_seconds: min_ready_seconds?,
+        // The API's largest number means no deadline.
+        progress_deadline_seconds: deadline.filter(|seconds: &u32| *seconds < i32::MAX.unsigned_abs()),
+        revision_history_limit: history?,
+        template: pods.template,
+    };
+    let Pods { env, cpu_limit_millicores, proxy_config, ports, .. } = pods;
+    Some(DeploymentManifest { deployment, env, cpu_limit_millicores, proxy_config, ports })
+}
+
+const DEFAULT_STRATEGY: Strategy =
+    Strategy::RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) };
+
+/// Reads a label selector; expressions are refused, since they would change which pods are meant.
+fn read_selector(field: &Field<'_>) -> BTreeMap<String, String> {
+    let Some(fields) = field.fields() else { return BTreeMap::new() };
+    let labels = fields.look("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
+    if let Some(expressions) = fields.look("matchExpressions").filter(|field| !field.node().is_empty()) {
+        expressions.refuse("selectors by expression are not simulated", "write matchLabels");
+    }
+    fields.finish();
+    labels
+}
+
+fn read_strategy(field: &Field<'_>) -> Option<Strategy> {
+    let fields = field.fields()?;
+    let kind =
+        fields.get("type").map_or(Some(true), |kind| kind.choice(&[("RollingUpdate", true), ("Recreate", false)]));
+    let rolling = fields.look("rollingUpdate");
+    fields.finish();
+    let strategy = match (kind?, rolling) {
+        (false, rolling) => {
+            if let Some(rolling) = rolling.filter(|rolling| !rolling.node().is_empty()) {
+                rolling.refuse("`rollingUpdate` has no meaning with type Recreate", "remove it");
+            }
+            Strategy::Recreate
+        }
+        (true, None) => DEFAULT_STRATEGY,
+        (true, Some(rolling)) => {
+            let fields = rolling.fields()?;
+            let quarter = Some(IntOrPercent::Percent(25));
+            let surge = fields.get("maxSurge").map_or(quarter, |field| int_or_percent(&field));
+            let unavailable = fields.get("maxUnavailable").map_or(quarter, |field| int_or_percent(&field));
+            fields.finish();
+            rolling_update(&rolling, surge?, unavailable?)?
+        }
+    };
+    Some(strategy)
+}
+
+/// A rolling update, unless it could never move.
+pub(super) fn rolling_update(
+    field: &Field<'_>,
+    max_surge: IntOrPercent,
+    max_unavailable: IntOrPercent,
+) -> Option<Strategy> {
+    let is_zero = |value| matches!(value, IntOrPercent::Int(0) | IntOrPercent::Percent(0));
+    if is_zero(max_surge) && is_zero(max_unavailable) {
+        field.refuse(
+            "the surge and the unavailable pods are both 0, so no pod could ever be replaced",
+            "let one of them be 1 or more, or 25%: with a surge and no unavailable pod nothing is taken away early",
+        );
+        return None;
+    }
+    Some(Strategy::RollingUpdate { max_surge, max_unavailable })
+}
+
+/// A number of pods or a percentage of them. A number in quotes is refused, as the API server does.
+pub(super) fn int_or_percent(field: &Field<'_>) -> Option<IntOrPercent> {
+    let text = field.scalar()?;
+    if let Ok(percent) = IntOrPercent::parse_percent(text) {
+        if matches!(percent, IntOrPercent::Percent(number) if number < 0) {
+            field.refuse(format!("`{text}` is negative"), "write 0% or more");
+            return None;
+        }
+        return Some(percent);
+    }
+    if text.parse::<i64>().is_ok() {
+        return field.whole(0, i64::from(i32::MAX)).map(IntOrPercent::Int);
+    }
+    field.refuse(format!("`{text}` is neither a number nor a percentage"), "write 1, or 25%");
+    None
+}
+
+struct Pods {
+    template: PodTemplate,
+    env: BTreeMap<String, (String, Place)>,
+    cpu_limit_millicores: Option<u64>,
+    proxy_config: Option<(String, Place)>,
+    ports: BTreeMap<String, u16>,
+}
+
+fn read_template(field: &Field<'_>) -> Option<Pods> {
+    let fields = field.fields()?;
+    let metadata = fields.look("metadata");
+    let (mut labels, mut annotations, mut proxy_config) = (BTreeMap::new(), BTreeMap::new(), None);
+    if let Some(metadata) = metadata.and_then(|metadata| metadata.fields()) {
+        read_metadata(&metadata);
+        labels = metadata.look("labels").map(|field| field.text_map()).unwrap_or_default();
+        annotations = metadata.look("annotations").map(|field| field.text_map()).unwrap_or_default();
+        let found = metadata.look("annotations").and_then(|field| field.fields());
+        if let Some(config) = found.and_then(|annotations| annotations.look(PROXY_CONFIG)) {
+            proxy_config = config.text().map(|text| (text.to_owned(), config.place()));
+        }
+        metadata.finish();
+    }
+    let spec_field = fields.look("spec");
+    if spec_field.is_none() {
+        fields.missing("spec", "a pod template has a spec");
+    }
+    fields.finish();
+    let spec_field = spec_field?;
+    let spec = spec_field.fields()?;
+    let grace = spec.get("terminationGracePeriodSeconds");
+    let grace_seconds = grace.map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
+    let anti_affinity = spec.look("affinity").map(|field| read_affinity(&field)).unwrap_or_default();
+    ignore_pod_fields(&spec);
+    let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
+    if containers.is_empty() {
+        spec.missing("containers", "a pod has at least one container");
+    }
+    spec.finish();
+    let read: Vec<Container> = containers.iter().filter_map(read_container).collect();
+    let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
+    let requests =
+        Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
+    let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
+    let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
+    let main = read.into_iter().nth(main)?;
+    let template = PodTemplate {
+        labels,
+        annotations,
+        image: main.image,
+        requests,
+        grace_seconds: grace_seconds?,
+        pre_stop: main.pre_stop,
+        probes: main.probes,
+        anti_affinity,
+        // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
+        other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
+    };
+    let (env, cpu_limit_millicores) = (main.env, main.cpu_limit_millicores);
+    Some(Pods { template, env, cpu_limit_millicores, proxy_config, ports })
+}
+
+fn ignore_pod_fields(spec: &Fields<'_>) {
+    spec.ignore(&["initContainers"], "init containers take no time here; put it into cluster.timings.podStart");
+    spec.ignore(
+        &["nodeSelector", "tolerations", "topologySpreadConstraints", "nodeName"],
+        "any node that has room is used",
+    );
+    spec.ignore(&["hostNetwork"], "pods have addresses of their own");
+    spec.ignore(&["readinessGates", "priorityClassName", "priority", "preemptionPolicy", "overhead"], "not simulated");
+    spec.ignore(&["ephemeralContainers", "schedulerName", "runtimeClassName", "resources"], "not simulated");
+    spec.allow(&[
+        "serviceAccountName",
+        "serviceAccount",
+        "automountServiceAccountToken",
+        "restartPolicy",
+        "dnsPolicy",
+        "dnsConfig",
+        "securityContext",
+        "volumes",
+        "imagePullSecrets",
+        "hostname",
+        "subdomain",
+        "setHostnameAsFQDN",
+        "hostAliases",
+        "hostPID",
+        "hostIPC",
+        "hostUsers",
+        "shareProcessNamespace",
+        "enableServiceLinks",
+        "os",
+    ]);
+}
+
+struct Container {
+    name: String,
+    image: String,
+    requests: Resources,
+    cpu_limit_millicores: Option<u64>,
+    env: BTreeMap<String, (String, Place)>,
+    pre_stop: Option<Duration>,
+    probes: Probes,
+    ports: BTreeMap<String, u16>,
+}
+
+fn read_container(field: &Field<'_>) -> Option<Container> {
+    let fields = field.fields()?;
+    let name = fields.look("name").and_then(|name| name.text()).unwrap_or_default().to_owned();
+    let image = fields.look("image").and_then(|image| image.text()).unwrap_or_default().to_owned();
+    let (requests, cpu_limit_millicores) =
+        fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
+    let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
+    let mut ports = BTreeMap::new();
+    for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
+        let Some(inner) = port.fields() else { continue };
+        let number = inner.look("containerPort").and_then(|field| field.whole::<u16>(1, 65535));
+        if let (Some(name), Some(number)) = (inner.look("name").and_then(|field| field.text()), number) {
+            ports.insert(name.to_owned(), number);
+        }
+        inner.allow(&["protocol", "hostPort", "hostIP"]);
+        inner.finish();
+    }
+    let pre_stop = fields.look("lifecycle").and_then(|field| read_lifecycle(&field));
+    let probe = |key: &str| fields.look(key).and_then(|field| read_probe(&field, &ports));
+    let probes =
+        Probes { readiness: probe("readinessProbe"), liveness: probe("livenessProbe"), startup: probe("startupProbe") };
+    fields.ignore(&["envFrom"], "environment from other objects is not read");
+    fields.ignore(&["resizePolicy", "restartPolicy"], "not simulated");
+    fields.allow(&[
+        "command",
+        "args",
+        "workingDir",
+        "imagePullPolicy",
+        "volumeMounts",
+        "volumeDevices",
+        "securityContext",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+        "stdin",
+        "stdinOnce",
+        "tty",
+    ]);
+    fields.finish();
+    Some(Container { name, image, requests, cpu_limit_millicores, env, pre_stop, probes, ports })
+}
+
+/// Requests of CPU and memory, and the CPU limit. A request that is not written is the limit, as the API server fills in.
+pub(super) fn read_resources(field: &Field<'_>) -> (Resources, Option<u64>) {
+    let Some(fields) = field.fields() else { return Default::default() };
+    let side = |key: &str, is_limit: bool| {
+        let side = fields.look(key)?.fields()?;
+        let cpu = side.get("cpu").and_then(|field| field.millis());
+        let memory_note = "memory has a place in scheduling; running out of it is not simulated";
+        let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
+        let memory = memory.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
+        side.allow(&["ephemeral-storage", "storage"]);
+        side.finish();
+        Some((cpu, memory))
+    };
+    let (limits, requests) = (side("limits", true).unwrap_or_default(), side("requests", false).unwrap_or_default());
+    fields.ignore(&["claims"], "not simulated");
+    fields.finish();
+    for (name, request, limit) in [("cpu", requests.0, limits.0), ("memory", requests.1, limits.1)] {
+        if let (Some(request), Some(limit)) = (request, limit)
+            && request > limit
+        {
+            field.refuse(format!("the {name} request is above its limit"), "make the limit at least as large");
+        }
+    }
+    let requested = Resources {
+        cpu_millicores: requests.0.or(limits.0).unwrap_or(0),
+        memory_bytes: requests.1.or(limits.1).unwrap_or(0),
+    };
+    (requested, limits.0)
+}
+
+/// Environment variables with values; those taken from elsewhere are noted as ignored.
+pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
+    let mut env = BTreeMap::new();
+    for item in field.items() {
+        let Some(fields) = item.fields() else { continue };
+        let name = fields.look("name").and_then(|field| field.text());
+        let value = fields.look("value");
+        if let Some(name) = name {
+            let is_known = GATEWAY_ENV.contains(&name);
+            if let Some(value) = &value {
+                let text = value.text();
+                if is_known {
+                    value.note(FidelityStatus::Modelled, None);
+                } else {
+                    value.note(FidelityStatus::Ignored, Some("this variable has no meaning in the simulation"));
+                }
+                if let Some(text) = text {
+                    env.insert(name.to_owned(), (text.to_owned(), value.place()));
+                }
+            }
+        } else {
+            fields.missing("name", "an environment variable has a name");
+        }
+        fields.allow(&["valueFrom"]);
+        fields.finish();
+    }
+    env
+}
+
+/// How long the preStop hook runs.
+pub(super) fn read_lifecycle(field: &Field<'_>) -> Option<Duration> {
+    let fields = field.fields()?;
+    fields.ignore(&["postStart"], "hooks after the start are not simulated");
+    fields.allow(&["stopSignal"]);
+    let hook = fields.look("preStop");
+    fields.finish();
+    let hook = hook?;
+    let hook_fields = hook.fields()?;
+    let (exec, sleep) = (hook_fields.look("exec"), hook_fields.look("sleep"));
+    hook_fields.ignore(&["httpGet", "tcpSocket"], "hooks over the network take no time here");
+    hook_fields.finish();
+    if let Some(sleep) = sleep {
+        let seconds = sleep.fields()?.get("seconds")?.whole::<u32>(0, i64::from(u32::MAX))?;
+        return Some(Duration::from_secs(u64::from(seconds)));
+    }
+    let exec = exec?;
+    let command: Vec<String> =
+        exec.fields()?.look("command")?.items().iter().filter_map(|word| word.scalar()).map(str::to_owned).collect();
+    let slept = sleep_of(&command);
+    match slept {
+        Some(_) => exec.note(FidelityStatus::Modelled, None),
+        None => exec.note(FidelityStatus::Ignored, Some("only `sleep` is simulated; this command takes no time here")),
+    }
+    slept
+}
+
+/// The seconds that a command sleeps: `sleep 30`, alone or as the only thing a shell does.
+fn sleep_of(command: &[String]) -> Option<Duration> {
+    let words: Vec<&str> = match command {
+        [shell, flag, script] if shell.ends_with("sh") && flag == "-c" => script.split_whitespace().collect(),
+        words => words.iter().map(String::as_str).collect(),
+    };
+    match words[..] {
+        [program, time] if program == "sleep" || program.ends_with("/sleep") => {
+            let seconds: f64 = time.strip_suffix('s').unwrap_or(time).parse().ok()?;
+            Duration::try_from_secs_f64(seconds).ok()
+        }
+        _ => None,
+    }
+}
+
+fn read_probe(field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<Probe> {
+    let fields = field.fields()?;
+    let http = fields.look("httpGet");
+    let tcp = fields.look("tcpSocket");
+    let other = fields.look("exec").or_else(|| fields.look("grpc"));
+    let action = if let Some(http) = http {
+        let http = http.fields()?;
+        let port = read_port(&http.get("port")?, ports);
+        let path = http.get("path").and_then(|field| field.text()).unwrap_or("/").to_owned();
+        http.ignore(&["host", "httpHeaders"], "probes go to the pod, without headers of their own");
+        http.allow(&["scheme"]);
+        http.finish();
+        port.map(|port| ProbeAction::Http { port, path })
+    } else if let Some(tcp) = tcp {
+        let tcp = tcp.fields()?;
+        let port = read_port(&tcp.get("port")?, ports);
+        tcp.ignore(&["host"], "probes go to the pod");
+        tcp.finish();
+        port.map(|port| ProbeAction::Tcp { port })
+    } else {
+        if let Some(other) = other {
+            other.note(FidelityStatus::Ignored, Some("only HTTP and TCP probes are simulated; this one always passes"));
+        }
+        None
+    };
+    fields.allow(&["exec", "grpc", "httpGet", "tcpSocket"]);
+    let spec = read_probe_spec(&fields);
+    fields.finish();
+    Some(Probe { action: action?, spec: spec? })
+}
+
+fn read_probe_spec(fields: &Fields<'_>) -> Option<ProbeSpec> {
+    let usual = ProbeSpec::default();
+    let number = |key: &str, least: i64, usual: u32| match fields.get(key) {
+        Some(field) => field.whole::<u32>(least, i64::from(i32::MAX)),
+        None => Some(usual),
+    };
+    let grace =
+        fields.get("terminationGracePeriodSeconds").and_then(|field| field.whole::<u32>(1, i64::from(i32::MAX)));
+    Some(ProbeSpec {
+        initial_delay_seconds: number("initialDelaySeconds", 0, usual.initial_delay_seconds)?,
+        period_seconds: number("periodSeconds", 1, usual.period_seconds)?,
+        timeout_seconds: number("timeoutSeconds", 1, usual.timeout_seconds)?,
+        success_threshold: number("successThreshold", 1, usual.success_threshold)?,
+        failure_threshold: number("failureThreshold", 1, usual.failure_threshold)?,
+        termination_grace_seconds: grace,
+    })
+}
+
+fn read_port(field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<u16> {
+    let text = field.scalar()?;
+    if let Some(number) = ports.get(text) {
+        return Some(*number);
+    }
+    if text.parse::<i64>().is_err() {
+        let known: Vec<&str> = ports.keys().map(String::as_str).collect();
+        field.sink().report(field.problem(format!("no container port is called `{text}`")).did_you_mean(text, known));
+        return None;
+    }
+    field.whole(1, 65535)
+}
+
+/// Preferred anti-affinity between pods; everything else is noted as ignored.
+pub(super) fn read_affinity(field: &Field<'_>) -> Vec<AntiAffinity> {
+    let mut terms = Vec::new();
+    let Some(fields) = field.fields() else { return terms };
+    fields.ignore(&["nodeAffinity", "podAffinity"], "any node that has room is used");
+    if let Some(anti) = fields.look("podAntiAffinity").and_then(|field| field.fields()) {
+        let required = "requiredDuringSchedulingIgnoredDuringExecution";
+        anti.ignore(&[required], "required anti-affinity is not simulated; preferred anti-affinity is");
+        let preferred = anti.look("preferredDuringSchedulingIgnoredDuringExecution");
+        for item in preferred.map(|field| field.items()).unwrap_or_default() {
+            terms.extend(read_term(&item));
+        }
+        anti.finish();
+    }
+    fields.finish();
+    terms
+}
+
+fn read_term(item: &Field<'_>) -> Option<AntiAffinity> {
+    let fields = item.fields()?;
+    let weight = fields.get("weight")?.integer(1, 100);
+    let term = fields.look("podAffinityTerm");
+    fields.finish();
+    let term = term?.fields()?;
+    let labels = term.look("labelSelector").map(|field| read_labels(&field)).unwrap_or_default();
+    let topology = term.get("topologyKey")?.choice(&[
+        ("kubernetes.io/hostname", Topology::Hostname),
+        ("topology.kubernetes.io/zone", Topology::Zone),
+        ("failure-domain.beta.kubernetes.io/zone", Topology::Zone),
+    ]);
+    term.ignore(&["namespaces", "namespaceSelector", "matchLabelKeys", "mismatchLabelKeys"], "not simulated");
+    term.finish();
+    Some(AntiAffinity { weight: weight?, topology: topology?, labels })
+}
+
+/// `matchLabels`, and expressions that say the same: one key in one value.
+fn read_labels(field: &Field<'_>) -> BTreeMap<String, String> {
+    let Some(fields) = field.fields() else { return BTreeMap::new() };
+    let mut labels = fields.get("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
+    for item in fields.look("matchExpressions").map(|field| field.items()).unwrap_or_default() {
+        let Some(expression) = item.fields() else { continue };
+        let key = expression.look("key").and_then(|field| field.text());
+        let operator = expression.look("operator").and_then(|field| field.text());
+        let values = expression.look("values").map(|field| field.texts()).unwrap_or_default();
+        match (key, operator, &values[..]) {
+            (Some(key), Some("In"), [value]) => {
+                labels.insert(key.to_owned(), value.clone());
+            }
+            _ => item.note(FidelityStatus::Ignored, Some("of expressions only `In` with one value is simulated")),
+        }
+        expression.finish();
+    }
+    fields.finish();
+    labels
+}
+
+/// A node as text in which the order of keys does not matter.
+#[must_use]
+pub fn canonical(node: &Node) -> String {
+    match &node.value {
+        Value::Null => "null".to_owned(),
+        Value::Scalar { text, .. } => format!("{text:?}"),
+        Value::List(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Map(entries) => {
+            let sorted: BTreeMap<&str, String> =
+                entries.iter().map(|entry| (&*entry.key, canonical(&entry.node))).collect();
+            let parts: Vec<String> = sorted.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
+            format!("{{{}}}", parts.join(","))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_sleep_are_understood() {
+        let of = |words: &[&str]| sleep_of(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let seconds = |count| Some(Duration::from_secs(count));
+        assert_eq!(of(&["sleep", "30"]), seconds(30));
+        assert_eq!(of(&["/bin/sleep", "5s"]), seconds(5));
+        assert_eq!(of(&["/bin/sh", "-c", "sleep 15"]), seconds(15));
+        assert_eq!(of(&["sh", "-c", "sleep 15; curl localhost"]), None);
+        assert_eq!(of(&["sleep", "forever"]), None);
+        assert_eq!(of(&[]), None);
+    }
+}

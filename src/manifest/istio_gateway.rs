@@ -1,0 +1,346 @@
+//! Alibaba Cloud Service Mesh's `IstioGateway`: every field of the resource, and the Deployment and Service that its controller makes.
+//!
+//! Both are called `istio-<name>`. Defaults are the documented ones (1 replica; limits 2 CPU and 2 G, requests 200m and 256Mi; traffic policy
+//! `Cluster`) and, where the documents are silent, those of Istio's ingress chart (surge 100 %, unavailable 25 %, readiness each 2 s with 30
+//! failures). The pod's grace period is 30 s.
+//!
+//! `asm.alibabacloud.com/gateway-drain-timeout-seconds` (ASM 1.26 and later) is approximated, since what it sets in detail is not
+//! documented: N seconds make the gateway drain for N seconds, the balancer keep connections for N seconds, and the pod's grace N + 10 s (the
+//! documented range ends 10 s below the balancer's own).
+//!
+//! Sources: aliyun/alibabacloud-servicemesh-api v1 istiogateway_types.go; ASM documents "CRD fields for an ASM gateway", "Use graceful
+//! shutdown"; istio manifests/charts/gateways/istio-ingress.
+
+use crate::cluster::int_or_percent::IntOrPercent;
+use crate::record::results::FidelityStatus;
+
+use super::deployment::{
+    PROXY_CONFIG, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
+};
+use super::object::{Object, ObjectId};
+use super::problem::{Place, Problem};
+use super::read::{Field, Fields, Sink};
+use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
+use super::yaml::{Entry, Node, Value};
+
+/// Graceful shutdown since ASM 1.26.
+pub const DRAIN_ANNOTATION: &str = "asm.alibabacloud.com/gateway-drain-timeout-seconds";
+/// From the end of the drain to SIGKILL: the margin that the documented range leaves below the balancer's. An assumption.
+const GRACE_MARGIN_SECONDS: i64 = 10;
+/// Source: Kubernetes' default, which ASM's documents name too.
+const GRACE_SECONDS: i64 = 30;
+
+/// What one `IstioGateway` makes.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The Deployment.
+    pub deployment: Object,
+    /// The Service.
+    pub service: Object,
+}
+
+/// Checks an `IstioGateway` and makes its Deployment and Service.
+pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
+    let prefix = object.prefix();
+    let before = sink.problem_count();
+    let fields = object.open(sink, &prefix)?;
+    if object.id.namespace != "istio-system" {
+        let text = format!("an IstioGateway in `{}` never gets its configuration", object.id.namespace);
+        let place = object.node.find(&["metadata", "namespace"]).map_or(object.place(), |node| node.at);
+        sink.report(Problem::at(place, "metadata.namespace", text).help("write namespace: istio-system"));
+    }
+    let spec_field = fields.look("spec");
+    let drain = read_annotations(&fields);
+    fields.finish();
+    let Some(spec_field) = spec_field else {
+        fields.missing("spec", "an IstioGateway has a spec");
+        return None;
+    };
+    let spec = spec_field.fields()?;
+    if let Some(kind) = spec.get("gatewayType").and_then(|field| field.choice(&[("ingress", true), ("egress", false)]))
+        && !kind
+        && let Some(field) = spec.look("gatewayType")
+    {
+        field.refuse("egress gateways are not simulated", "drill an ingress gateway");
+    }
+    check_spec(&spec);
+    spec.finish();
+    (sink.problem_count() == before).then(|| make(object, spec_field.node(), drain))
+}
+
+/// Annotations that change behaviour; the drain timeout is returned.
+fn read_annotations(fields: &Fields<'_>) -> Option<(i64, Place)> {
+    let annotations = fields.look("metadata")?.fields()?.look("annotations")?;
+    let annotations = annotations.fields()?;
+    annotations.ignore(&["asm.alibabacloud.com/replicas-managed-by-asm"], "nothing else changes the replicas here");
+    annotations.ignore(&["asm.alibabacloud.com/enable-canary-deployment"], "canary upgrades are not simulated");
+    let note = "simulated as a drain of so many seconds in gateway and balancer, and a grace period 10 s longer";
+    let field = annotations.approximated(DRAIN_ANNOTATION, note)?;
+    let text = field.text()?;
+    let service_type = fields.look("spec").and_then(|spec| spec.node().find(&["serviceType"]).and_then(Node::text));
+    let has_balancer = !matches!(service_type, Some("ClusterIP" | "NodePort"));
+    let most = if has_balancer { 890 } else { i64::from(u32::MAX) };
+    match text.parse::<i64>() {
+        Ok(seconds) if (10..=most).contains(&seconds) => Some((seconds, field.place())),
+        Ok(seconds) => {
+            field.refuse(format!("{seconds} s is out of range"), "write 10 to 890 behind a CLB or NLB");
+            None
+        }
+        Err(_) => {
+            field.refuse(
+                format!("`{text}` is not a number of seconds"),
+                "write whole seconds in quotes, such as \"30\"",
+            );
+            None
+        }
+    }
+}
+
+fn check_spec(spec: &Fields<'_>) {
+    if let Some(field) = spec.get("replicaCount") {
+        let _ = field.whole::<i32>(0, i64::from(i32::MAX));
+    }
+    let surge_field = spec.get("rollingMaxSurge");
+    let unavailable_field = spec.get("rollingMaxUnavailable");
+    let surge = surge_field.as_ref().map_or(Some(IntOrPercent::Percent(100)), surge_of);
+    let unavailable = unavailable_field.as_ref().map_or(Some(IntOrPercent::Percent(25)), surge_of);
+    if let (Some(surge), Some(unavailable), Some(field)) = (surge, unavailable, unavailable_field.or(surge_field)) {
+        let _ = rolling_update(&field, surge, unavailable);
+    }
+    check_autoscaling(spec);
+    if let Some(field) = spec.get("serviceType") {
+        let kind = read_kind(&field);
+        if kind == Some(ServiceKind::ExternalName) {
+            field.refuse("a gateway is no external name", "write LoadBalancer");
+        }
+    }
+    if let Some(field) = spec.get("externalTrafficPolicy") {
+        let _ = read_policy(&field);
+    }
+    if let Some(field) = spec.get("loadBalancerClass") {
+        let _ = field.text();
+    }
+    if let Some(field) = spec.look("serviceAnnotations") {
+        note_annotations(&field);
+        let _ = field.text_map();
+    }
+    for key in ["serviceLabels", "podLabels", "podAnnotations"] {
+        if let Some(field) = spec.look(key) {
+            let _ = field.text_map();
+        }
+    }
+    if let Some(field) = spec.look("ports") {
+        let _ = read_ports(&field);
+    }
+    if let Some(field) = spec.look("resources") {
+        let _ = read_resources(&field);
+    }
+    if let Some(field) = spec.look("env") {
+        let _ = read_env(&field);
+    }
+    if let Some(field) = spec.look("affinity") {
+        let _ = read_affinity(&field);
+    }
+    if let Some(field) = spec.look("lifecycle") {
+        let _ = read_lifecycle(&field);
+    }
+    if let Some(probe) = spec.look("readinessProbe").and_then(|field| field.fields()) {
+        for key in ["failureThreshold", "periodSeconds", "successThreshold"] {
+            if let Some(field) = probe.get(key) {
+                let _ = field.whole::<i32>(0, i64::from(i32::MAX));
+            }
+        }
+        probe.finish();
+    }
+    note_the_rest(spec);
+}
+
+/// The console writes surge and unavailable as texts: `"1"` is a number here, unlike in a Deployment.
+fn surge_of(field: &Field<'_>) -> Option<IntOrPercent> {
+    match (&field.node().value, field.node().text().map(str::parse::<i32>)) {
+        (Value::Scalar { is_quoted: true, .. }, Some(Ok(number))) if number >= 0 => Some(IntOrPercent::Int(number)),
+        _ => int_or_percent(field),
+    }
+}
+
+fn check_autoscaling(spec: &Fields<'_>) {
+    let number = |key: &str| spec.look(key).and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX)));
+    let (least, most, replicas) = (number("minReplicas"), number("maxReplicas"), number("replicaCount").unwrap_or(1));
+    if let (Some(least), Some(most), Some(field)) = (least, most, spec.look("minReplicas"))
+        && least > most
+    {
+        field
+            .refuse(format!("minReplicas {least} is above maxReplicas {most}"), "make minReplicas at most maxReplicas");
+    }
+    let note = "autoscaling is not simulated: the replicas stay as they are";
+    let enabled = spec.look("autoscaleEnabled").and_then(|field| field.boolean());
+    if enabled == Some(true) {
+        spec.ignore(&["autoscaleEnabled", "minReplicas", "maxReplicas", "cpu", "memory"], note);
+    } else if least.is_some_and(|least| least != replicas) || most.is_some_and(|most| most != replicas) {
+        spec.ignore(&["minReplicas", "maxReplicas"], note);
+    }
+    spec.allow(&["autoscaleEnabled", "minReplicas", "maxReplicas", "cpu", "memory"]);
+}
+
+fn note_the_rest(spec: &Fields<'_>) {
+    if let Some(field) = spec.look("clusterIds")
+        && field.texts().len() > 1
+    {
+        field.note(FidelityStatus::Approximated, Some("one cluster is simulated; all replicas run in it"));
+    }
+    spec.ignore(&["overrides"], "overrides per cluster are not simulated");
+    spec.ignore(&["nodeSelector", "tolerations"], "any node that has room is used");
+    spec.ignore(&["kernel", "compression", "sds"], "not simulated");
+    spec.ignore(&["meshExpansionPorts", "applicationPorts", "requestedNetworkView"], "legacy fields, not simulated");
+    if spec.look("hostNetwork").and_then(|field| field.boolean()) == Some(true) {
+        spec.ignore(&["hostNetwork"], "pods have addresses of their own");
+    }
+    spec.allow(&[
+        "loadBalancerIP",
+        "dnsPolicy",
+        "runAsRoot",
+        "secretVolumes",
+        "configVolumes",
+        "autoCreateGatewayYaml",
+        "disableContainerPortExposed",
+    ]);
+}
+
+/// A value somebody wrote, or one that nobody did.
+fn or_default(spec: &Node, key: &str, usual: Node) -> Node {
+    spec.find(&[key]).filter(|node| !node.is_empty()).cloned().unwrap_or(usual)
+}
+
+fn text(value: &str) -> Node {
+    Node::string(Place::NOWHERE, value)
+}
+
+fn number(value: i64) -> Node {
+    Node::number(Place::NOWHERE, value)
+}
+
+fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
+    let name = format!("istio-{}", object.id.name);
+    let at = object.place();
+    let labels = || {
+        let labels = vec![("app", Node::string(at, &name)), ("istio", Node::string(at, &object.id.name))];
+        Node::map(at, labels)
+    };
+    let metadata = |annotations: Option<Node>| {
+        let mut entries = vec![
+            ("name", Node::string(at, &name)),
+            ("namespace", Node::string(at, &object.id.namespace)),
+            ("labels", labels()),
+        ];
+        entries.extend(annotations.map(|node| ("annotations", node)));
+        Node::map(at, entries)
+    };
+    let object_of = |kind: &str, version: &str, metadata: Node, spec: Node| Object {
+        id: ObjectId { kind: kind.to_owned(), namespace: object.id.namespace.clone(), name: name.clone() },
+        node: Node::map(
+            at,
+            vec![("apiVersion", text(version)), ("kind", text(kind)), ("metadata", metadata), ("spec", spec)],
+        ),
+    };
+    let pod_spec = pod_spec(spec, drain, at);
+    let pod_labels = with_entries(labels(), spec.find(&["podLabels"]));
+    let mut pod_metadata = vec![("labels", pod_labels)];
+    let drains = drain.map(|(seconds, place)| {
+        let config = Node::string(place, &format!("terminationDrainDuration: {seconds}s"));
+        Node::map(place, vec![(PROXY_CONFIG, config)])
+    });
+    let own_annotations = spec.find(&["podAnnotations"]).cloned().unwrap_or(Node::map(at, Vec::new()));
+    pod_metadata.push(("annotations", with_entries(own_annotations, drains.as_ref())));
+    let as_number = |node: Node| match node.text().map(str::parse::<i64>) {
+        Some(Ok(value)) => Node::number(node.at, value),
+        _ => node,
+    };
+    let rolling = vec![
+        ("maxSurge", as_number(or_default(spec, "rollingMaxSurge", text("100%")))),
+        ("maxUnavailable", as_number(or_default(spec, "rollingMaxUnavailable", text("25%")))),
+    ];
+    let deployment_spec = vec![
+        ("replicas", or_default(spec, "replicaCount", number(1))),
+        ("selector", Node::map(at, vec![("matchLabels", labels())])),
+        ("strategy", Node::map(at, vec![("rollingUpdate", Node::map(at, rolling))])),
+        ("template", Node::map(at, vec![("metadata", Node::map(at, pod_metadata)), ("spec", pod_spec)])),
+    ];
+    let deployment = object_of("Deployment", "apps/v1", metadata(None), Node::map(at, deployment_spec));
+
+    let annotations = service_annotations(spec, drain);
+    let mut service_spec = vec![
+        ("selector", labels()),
+        ("type", or_default(spec, "serviceType", text("LoadBalancer"))),
+        ("ports", or_default(spec, "ports", Node::list(Place::NOWHERE, Vec::new()))),
+    ];
+    let optional = ["loadBalancerClass", "externalTrafficPolicy"];
+    service_spec.extend(optional.iter().filter_map(|key| Some((*key, spec.find(&[key])?.clone()))));
+    // Where the spec begins is where an absent setting of the Service would be written.
+    let spec_at = object.node.entry("spec").map_or(at, |entry| entry.key_at);
+    let mut service_spec = Node::map(at, service_spec);
+    service_spec.at = spec_at;
+    let service = object_of("Service", "v1", metadata(Some(annotations)), service_spec);
+    Made { deployment, service }
+}
+
+fn pod_spec(spec: &Node, drain: Option<(i64, Place)>, at: Place) -> Node {
+    let probe = spec.find(&["readinessProbe"]);
+    let probe_number =
+        |key: &str, usual: i64| probe.and_then(|node| node.find(&[key])).cloned().unwrap_or(number(usual));
+    let readiness = vec![
+        ("httpGet", Node::map(at, vec![("path", text("/healthz/ready")), ("port", number(15021))])),
+        ("initialDelaySeconds", number(1)),
+        ("timeoutSeconds", number(1)),
+        ("periodSeconds", probe_number("periodSeconds", 2)),
+        ("failureThreshold", probe_number("failureThreshold", 30)),
+        ("successThreshold", probe_number("successThreshold", 1)),
+    ];
+    let usual_resources = || {
+        let pair =
+            |cpu: &str, memory: &str| Node::map(Place::NOWHERE, vec![("cpu", text(cpu)), ("memory", text(memory))]);
+        Node::map(Place::NOWHERE, vec![("limits", pair("2", "2G")), ("requests", pair("200m", "256Mi"))])
+    };
+    let env = spec.find(&["env"]).map(|node| node.items().to_vec()).unwrap_or_default();
+    let mut container = vec![
+        ("name", text("istio-proxy")),
+        ("image", text("auto")),
+        ("resources", or_default(spec, "resources", usual_resources())),
+        ("env", Node::list(at, env)),
+        ("readinessProbe", Node::map(at, readiness)),
+    ];
+    container.extend(spec.find(&["lifecycle"]).map(|node| ("lifecycle", node.clone())));
+    let grace =
+        drain.map_or(number(GRACE_SECONDS), |(seconds, place)| Node::number(place, seconds + GRACE_MARGIN_SECONDS));
+    let mut pod =
+        vec![("terminationGracePeriodSeconds", grace), ("containers", Node::list(at, vec![Node::map(at, container)]))];
+    pod.extend(
+        ["affinity", "nodeSelector", "tolerations"].iter().filter_map(|key| Some((*key, spec.find(&[key])?.clone()))),
+    );
+    Node::map(at, pod)
+}
+
+fn service_annotations(spec: &Node, drain: Option<(i64, Place)>) -> Node {
+    let spec_at = spec.find(&["serviceAnnotations"]).map_or(spec.at, |node| node.at);
+    let key_at = spec.entry("serviceAnnotations").map_or(spec_at, |entry| entry.key_at);
+    let mut annotations = with_entries(Node::map(key_at, Vec::new()), spec.find(&["serviceAnnotations"]));
+    if let Some((seconds, place)) = drain {
+        let name = super::service::ServiceManifest::annotation_name;
+        let (on, timeout) = (name("connection-drain"), name("connection-drain-timeout"));
+        let made = Node::map(
+            place,
+            vec![(&*on, Node::string(place, "on")), (&*timeout, Node::string(place, &seconds.to_string()))],
+        );
+        annotations = with_entries(annotations, Some(&made));
+    }
+    annotations
+}
+
+/// A map with the entries of another; its own values give way.
+fn with_entries(map: Node, more: Option<&Node>) -> Node {
+    let mut entries: Vec<Entry> = map.entries().to_vec();
+    for entry in more.map(Node::entries).unwrap_or_default() {
+        entries.retain(|known| known.key != entry.key);
+        entries.push(entry.clone());
+    }
+    Node { at: map.at, value: Value::Map(entries) }
+}

@@ -1,0 +1,206 @@
+//! Documents sorted into objects: kinds, names, and what every object's metadata may hold.
+
+use std::fmt;
+
+use super::problem::{Place, Problem};
+use super::read::{Dialect, Field, Fields, Sink, did_you_mean};
+use super::yaml::{Node, Value};
+use crate::record::results::FidelityStatus;
+
+/// Names an object.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ObjectId {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; `default` where none is written.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// As in `Service default/web`.
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// An object as it was written, or made from one that was.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its name.
+    pub id: ObjectId,
+    /// All of it.
+    pub node: Node,
+}
+
+impl Object {
+    /// `namespace/name`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.id.namespace, self.id.name)
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.node.entry("kind").map_or(self.node.at, |entry| entry.key_at)
+    }
+
+    /// How it is named in notes, with the blank before the path.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{} ", self.id)
+    }
+
+    /// Its fields, with the envelope read: `spec` and other top-level keys are left to the caller.
+    pub fn open<'a>(&'a self, sink: &'a Sink, prefix: &'a str) -> Option<Fields<'a>> {
+        let fields = Field::root(sink, Dialect::Kubernetes, prefix, &self.node).fields()?;
+        fields.allow(&["apiVersion", "kind", "status"]);
+        if let Some(metadata) = fields.look("metadata").and_then(|field| field.fields()) {
+            read_metadata(&metadata);
+            metadata.finish();
+        }
+        Some(fields)
+    }
+}
+
+/// Reads what object metadata may hold. Labels and annotations are checked to be texts.
+pub fn read_metadata(metadata: &Fields<'_>) {
+    metadata.allow(&[
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "selfLink",
+        "finalizers",
+        "ownerReferences",
+        "generateName",
+    ]);
+    for key in ["labels", "annotations"] {
+        if let Some(field) = metadata.look(key) {
+            let _ = field.text_map();
+        }
+    }
+}
+
+/// The kinds that are simulated, with the API group they must come from.
+const SIMULATED: [(&str, &str); 6] = [
+    ("IstioGateway", "istio.alibabacloud.com"),
+    ("Deployment", "apps"),
+    ("Service", ""),
+    ("Gateway", "networking.istio.io"),
+    ("VirtualService", "networking.istio.io"),
+    ("DestinationRule", "networking.istio.io"),
+];
+
+/// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
+/// from one.
+const KNOWN: [&str; 24] = [
+    "ASMProxyConfig",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ConfigMap",
+    "CustomResourceDefinition",
+    "DaemonSet",
+    "EnvoyFilter",
+    "GRPCRoute",
+    "GatewayClass",
+    "HTTPRoute",
+    "HorizontalPodAutoscaler",
+    "Ingress",
+    "Namespace",
+    "NetworkPolicy",
+    "PeerAuthentication",
+    "Pod",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "ServiceAccount",
+    "ServiceEntry",
+    "StatefulSet",
+    "Telemetry",
+];
+
+/// Whether objects of this kind and API version are simulated.
+#[must_use]
+pub fn is_simulated(kind: &str, api_version: &str) -> bool {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    SIMULATED.contains(&(kind, group))
+}
+
+/// The objects of these documents; lists are opened. What is no object is reported.
+#[must_use]
+pub fn objects(documents: Vec<Node>, sink: &Sink) -> Vec<Object> {
+    let mut found = Vec::new();
+    for document in documents {
+        collect(document, sink, &mut found);
+    }
+    found
+}
+
+fn collect(node: Node, sink: &Sink, found: &mut Vec<Object>) {
+    let before = sink.problem_count();
+    let Some((kind, api_version, namespace, name)) = envelope(&node, sink) else {
+        if sink.problem_count() == before {
+            sink.report(Problem::at(node.at, "", "this is no Kubernetes object"));
+        }
+        return;
+    };
+    if kind.ends_with("List") && node.entry("items").is_some() {
+        let Value::Map(entries) = node.value else { return };
+        let items = entries.into_iter().find(|entry| &*entry.key == "items").map(|entry| entry.node.value);
+        if let Some(Value::List(items)) = items {
+            for item in items {
+                collect(item, sink, found);
+            }
+        }
+        return;
+    }
+    let Some(name) = name else {
+        let problem = Problem::at(node.at, "metadata.name", "this is missing");
+        sink.report(problem.help("give the object a name"));
+        return;
+    };
+    let id = ObjectId { kind, namespace, name };
+    let object = Object { id, node };
+    if is_simulated(&object.id.kind, &api_version) {
+        found.push(object);
+        return;
+    }
+    let place = object.node.entry("kind").map_or(object.node.at, |entry| entry.node.at);
+    let kinds = || SIMULATED.iter().map(|(kind, _)| *kind).chain(KNOWN);
+    let near = did_you_mean(&object.id.kind, kinds()).filter(|_| !kinds().any(|kind| kind == object.id.kind));
+    match near {
+        Some(near) => {
+            let problem = Problem::at(place, "kind", format!("`{}` is not a kind we know", object.id.kind));
+            sink.report(problem.help(format!("did you mean `{near}`?")));
+        }
+        None => sink.note(place, object.id.to_string(), FidelityStatus::Ignored, Some("this kind is not simulated")),
+    }
+}
+
+type Envelope = (String, String, String, Option<String>);
+
+fn envelope(node: &Node, sink: &Sink) -> Option<Envelope> {
+    let fields = Field::root(sink, Dialect::Kubernetes, "", node).fields()?;
+    let text = |key: &str, help: &str| {
+        let found = fields.look(key);
+        if found.is_none() {
+            fields.missing(key, help);
+        }
+        Some(found?.text()?.to_owned())
+    };
+    let api_version = text("apiVersion", "write one such as apps/v1");
+    let kind = text("kind", "write one such as Deployment");
+    let metadata = node.find(&["metadata"]);
+    let inner = |key: &str| metadata.and_then(|node| node.find(&[key])).and_then(Node::text).map(str::to_owned);
+    let namespace = inner("namespace").unwrap_or_else(|| "default".to_owned());
+    Some((kind?, api_version?, namespace, inner("name")))
+}

@@ -1,0 +1,213 @@
+//! Services: which pods, which ports, and what the load balancer's controller is told.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::object::Object;
+use super::problem::Place;
+use super::read::{Field, Sink};
+use crate::cluster::Service;
+use crate::edge::TrafficPolicy;
+use crate::record::results::FidelityStatus;
+
+/// Both spellings of Alibaba's annotations; the first is looked up first. Source: cloud-provider-alibaba-cloud.
+const ANNOTATION_PREFIXES: [&str; 2] =
+    ["service.beta.kubernetes.io/alibaba-cloud-loadbalancer-", "service.beta.kubernetes.io/alicloud-loadbalancer-"];
+/// Whether balancers reach pods or nodes.
+pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
+
+/// The annotations that the simulated balancer and its controller follow, by their last part.
+pub const FOLLOWED: [&str; 11] = [
+    "scheduler",
+    "connection-drain",
+    "connection-drain-timeout",
+    "health-check-flag",
+    "health-check-switch",
+    "health-check-type",
+    "health-check-interval",
+    "health-check-connect-timeout",
+    "healthy-threshold",
+    "unhealthy-threshold",
+    "health-check-uri",
+];
+/// Annotations without an effect on which requests are lost.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "address-type",
+    "zone-maps",
+    "name",
+    "vswitch-id",
+    "master-zoneid",
+    "slave-zoneid",
+    "resource-group-id",
+    "additional-resource-tags",
+    "delete-protection",
+    "modification-protection",
+    "instance-charge-type",
+    "charge-type",
+];
+
+/// A Service.
+#[derive(Clone, Debug)]
+pub struct ServiceManifest {
+    /// What the cluster gets.
+    pub service: Service,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// `ClusterIP`, `NodePort` or `LoadBalancer`.
+    pub kind: ServiceKind,
+    /// Which endpoints a node may use.
+    pub policy: TrafficPolicy,
+    /// Where the policy is written.
+    pub policy_at: Place,
+    /// The class of the balancer.
+    pub load_balancer_class: Option<String>,
+    /// Annotations, with their places.
+    pub annotations: BTreeMap<String, (String, Place)>,
+    /// Where annotations are written, or would be.
+    pub annotations_at: Place,
+}
+
+/// How a Service is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the words of the API")]
+pub enum ServiceKind {
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+    ExternalName,
+}
+
+/// One port.
+#[derive(Clone, Debug)]
+pub struct ServicePort {
+    /// The Service's port.
+    pub port: u16,
+    /// The pod's port.
+    pub target: TargetPort,
+}
+
+/// A pod's port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TargetPort {
+    /// By its number.
+    Number(u16),
+    /// By the name that a container gives it.
+    Name(String),
+}
+
+impl ServiceManifest {
+    /// An annotation of Alibaba's balancers by its last part, with its place.
+    #[must_use]
+    pub fn balancer_annotation(&self, suffix: &str) -> Option<&(String, Place)> {
+        ANNOTATION_PREFIXES.iter().find_map(|prefix| self.annotations.get(&format!("{prefix}{suffix}")))
+    }
+
+    /// The full name of such an annotation.
+    #[must_use]
+    pub fn annotation_name(suffix: &str) -> String {
+        format!("{}{suffix}", ANNOTATION_PREFIXES[0])
+    }
+}
+
+/// Notes which annotations of a Service are followed.
+pub(super) fn note_annotations(field: &Field<'_>) {
+    for (key, value) in field.map() {
+        let suffix = ANNOTATION_PREFIXES.iter().find_map(|prefix| key.strip_prefix(prefix));
+        match suffix {
+            _ if key == BACKEND_TYPE => value.note(FidelityStatus::Modelled, None),
+            Some(suffix) if FOLLOWED.contains(&suffix) => value.note(FidelityStatus::Modelled, None),
+            Some(suffix) if WITHOUT_EFFECT.contains(&suffix) => {}
+            Some(_) => value.note(FidelityStatus::Ignored, Some("this setting of the balancer is not simulated")),
+            None => {}
+        }
+    }
+}
+
+/// Reads a Service.
+pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
+    let prefix = object.prefix();
+    let fields = object.open(sink, &prefix)?;
+    let metadata = fields.look("metadata").and_then(|field| field.fields());
+    let annotations_field = metadata.as_ref().and_then(|metadata| metadata.look("annotations"));
+    let annotations_at = annotations_field
+        .as_ref()
+        .map_or_else(|| metadata.as_ref().map_or(object.place(), super::read::Fields::place), Field::place);
+    let mut annotations = BTreeMap::new();
+    if let Some(field) = &annotations_field {
+        note_annotations(field);
+        for (key, value) in field.map() {
+            if let Some(text) = value.text() {
+                annotations.insert(key.to_owned(), (text.to_owned(), value.place()));
+            }
+        }
+    }
+    let spec_field = fields.look("spec");
+    fields.finish();
+    let Some(spec) = spec_field.and_then(|field| field.fields()) else {
+        fields.missing("spec", "a Service has a spec");
+        return None;
+    };
+    let selector = spec.get("selector").map(|field| field.text_map()).unwrap_or_default();
+    let kind = spec.get("type").map_or(Some(ServiceKind::ClusterIp), |field| read_kind(&field));
+    let policy_field = spec.get("externalTrafficPolicy");
+    let policy = policy_field.as_ref().map_or(Some(TrafficPolicy::Cluster), read_policy);
+    let policy_at = policy_field.map_or(spec.place(), |field| field.place());
+    let load_balancer_class = spec.get("loadBalancerClass").and_then(|field| field.text()).map(str::to_owned);
+    let publish_not_ready = spec.get("publishNotReadyAddresses").and_then(|field| field.boolean()).unwrap_or(false);
+    let ports = spec.look("ports").map(|field| read_ports(&field)).unwrap_or_default();
+    spec.ignore(&["sessionAffinity", "sessionAffinityConfig"], "connections do not stick to a pod");
+    spec.ignore(&["internalTrafficPolicy", "trafficDistribution", "healthCheckNodePort"], "not simulated");
+    spec.ignore(&["loadBalancerSourceRanges", "externalIPs", "allocateLoadBalancerNodePorts"], "not simulated");
+    spec.allow(&["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "externalName"]);
+    spec.finish();
+    let service = Service { key: Rc::from(object.key()), selector, publish_not_ready };
+    let (kind, policy) = (kind?, policy?);
+    Some(ServiceManifest { service, ports, kind, policy, policy_at, load_balancer_class, annotations, annotations_at })
+}
+
+pub(super) fn read_kind(field: &Field<'_>) -> Option<ServiceKind> {
+    field.choice(&[
+        ("ClusterIP", ServiceKind::ClusterIp),
+        ("NodePort", ServiceKind::NodePort),
+        ("LoadBalancer", ServiceKind::LoadBalancer),
+        ("ExternalName", ServiceKind::ExternalName),
+    ])
+}
+
+pub(super) fn read_policy(field: &Field<'_>) -> Option<TrafficPolicy> {
+    field.choice(&[("Cluster", TrafficPolicy::Cluster), ("Local", TrafficPolicy::Local)])
+}
+
+/// Ports of a Service. A target port of 0, which consoles write, stands for the port itself, as an absent one does.
+pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
+    let mut ports: Vec<ServicePort> = Vec::new();
+    for item in field.items() {
+        let Some(fields) = item.fields() else { continue };
+        let port = fields.require("port", "a port has a number").and_then(|field| field.whole::<u16>(1, 65535));
+        let target = fields.get("targetPort");
+        fields.allow(&["name", "appProtocol", "nodePort"]);
+        if let Some(protocol) = fields.look("protocol")
+            && !matches!(protocol.scalar(), Some("TCP" | "HTTP" | "HTTPS" | "HTTP2"))
+        {
+            protocol.note(FidelityStatus::Ignored, Some("only TCP is simulated"));
+        }
+        fields.finish();
+        let Some(port) = port else { continue };
+        let target = match target {
+            None => Some(TargetPort::Number(port)),
+            Some(target) => match target.scalar() {
+                Some(text) if text.parse::<i64>().is_ok() => {
+                    let number = target.whole::<u16>(0, 65535);
+                    number.map(|number| TargetPort::Number(if number == 0 { port } else { number }))
+                }
+                Some(text) => Some(TargetPort::Name(text.to_owned())),
+                None => None,
+            },
+        };
+        if ports.iter().any(|known| known.port == port) {
+            item.refuse(format!("port {port} stands twice"), "each port of a Service has a number of its own");
+        }
+        ports.extend(target.map(|target| ServicePort { port, target }));
+    }
+    ports
+}

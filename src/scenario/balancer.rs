@@ -1,0 +1,239 @@
+//! The target's Service and its annotations into the load balancer's settings, as Alibaba's controller reads them.
+//!
+//! - `loadBalancerClass: alibabacloud.com/nlb` makes an NLB, none a CLB. Scheduler: CLB `rr`, NLB `wrr`. Health check: on, TCP; CLB every 2 s
+//!   with 5 s of patience and 3/3, NLB every 10 s with 5 s and 2/2. A check's timeout below its interval counts as the interval (CLB).
+//! - Backends: pods if `backend-type: eni` (the default on ACK with Terway), else nodes: those with a pod for policy `Local`, all for `Cluster`.
+//!   With pods as backends the policy has no effect.
+//! - `connection-drain: on` keeps connections of a removed or failing target for `connection-drain-timeout` (10 to 900 s). Only `on` counts.
+//!   Off: what happens to open connections is not documented; the assumption is that they are cut at once (`loadBalancer.withoutDrain`).
+//!
+//! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::read::node_ip;
+use super::settings::{Settings, WithoutDrain};
+use super::state::Resolved;
+use crate::edge::balancer::{BalancerConfig, OnRemoval};
+use crate::edge::load_balancer::{NodeTarget, Probe};
+use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
+use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest, TargetPort};
+use crate::manifest::{Problem, Sink};
+
+/// The class that makes an NLB.
+const NLB: &str = "alibabacloud.com/nlb";
+/// Source: NLB documents, server group health check.
+pub(super) const NLB_CHECK: HealthCheck = HealthCheck {
+    interval: Duration::from_secs(10),
+    timeout: Duration::from_secs(5),
+    healthy_threshold: 2,
+    unhealthy_threshold: 2,
+};
+/// Source: CLB documents, health check of a TCP listener as the controller creates it.
+const CLB_CHECK: HealthCheck = HealthCheck {
+    interval: Duration::from_secs(2),
+    timeout: Duration::from_secs(5),
+    healthy_threshold: 3,
+    unhealthy_threshold: 3,
+};
+/// Source: cloud-provider-alibaba-cloud, `default-weight`.
+const WEIGHT: u32 = 100;
+
+struct Annotations<'a> {
+    service: &'a ServiceManifest,
+    sink: &'a Sink,
+}
+
+impl Annotations<'_> {
+    fn text(&self, suffix: &str) -> Option<&str> {
+        self.service.balancer_annotation(suffix).map(|(text, _)| text.as_str())
+    }
+
+    fn refuse(&self, suffix: &str, text: String, help: &str) {
+        let place = self.service.balancer_annotation(suffix).map_or(self.service.annotations_at, |(_, place)| *place);
+        let path = ServiceManifest::annotation_name(suffix);
+        self.sink.report(Problem::at(place, path, text).help(help));
+    }
+
+    /// Whole seconds or a count within a range.
+    fn number(&self, suffix: &str, least: u64, most: u64, usual: u64) -> u64 {
+        let Some(text) = self.text(suffix) else { return usual };
+        match text.parse::<u64>() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => {
+                self.refuse(
+                    suffix,
+                    format!("`{text}` is no number from {least} to {most}"),
+                    &format!("write \"{usual}\", for example"),
+                );
+                usual
+            }
+        }
+    }
+
+    fn is_on(&self, suffix: &str, usual: bool) -> bool {
+        self.text(suffix).map_or(usual, |text| text == "on")
+    }
+}
+
+/// The balancer in front of the target.
+pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<LoadBalancerConfig> {
+    let service = resolved.front()?;
+    let annotations = Annotations { service, sink };
+    if service.kind != ServiceKind::LoadBalancer {
+        let text = "clients come in through a load balancer, and this Service has none";
+        let problem = Problem::at(service.policy_at, "spec.type", text);
+        sink.report(problem.help("write type: LoadBalancer for the drill"));
+        return None;
+    }
+    let is_nlb = match service.load_balancer_class.as_deref() {
+        Some(NLB) => true,
+        None => false,
+        Some(other) => {
+            let problem =
+                Problem::at(service.policy_at, "spec.loadBalancerClass", format!("`{other}` is not simulated yet"));
+            sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
+            return None;
+        }
+    };
+    if is_nlb {
+        check_zones(&annotations);
+    }
+    let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
+    let removal = on_removal(&annotations, settings.balancer.without_drain);
+    let scheduler = match (annotations.text("scheduler"), is_nlb) {
+        (Some("rr"), _) | (None, false) => Scheduler::RoundRobin,
+        (Some("wrr"), _) | (None, true) => Scheduler::WeightedRoundRobin,
+        (Some(other), _) => {
+            annotations.refuse("scheduler", format!("`{other}` is not simulated yet"), "write rr or wrr");
+            return None;
+        }
+    };
+    let is_eni = service.annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni");
+    let mode = if is_eni {
+        BackendMode::Pods
+    } else {
+        let nodes = nodes(settings).map(|(name, index)| NodeTarget { name, ip: node_ip(index) }).collect();
+        BackendMode::Nodes { policy: service.policy, nodes, hop_latency: settings.cluster.network_latency }
+    };
+    let manifest = resolved.target()?;
+    let mut ports = BTreeMap::new();
+    for port in &service.ports {
+        let target = match &port.target {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => manifest.ports.get(name).copied(),
+        };
+        match target {
+            Some(target) => {
+                ports.insert(port.port, target);
+            }
+            None => sink.report(Problem::at(
+                service.policy_at,
+                "spec.ports",
+                format!("no container port is called as port {} says", port.port),
+            )),
+        }
+    }
+    let probe = match annotations.text("health-check-type") {
+        Some("http") => Probe::Http {
+            port: ports.values().next().copied().unwrap_or(80),
+            path: annotations.text("health-check-uri").unwrap_or("/").to_owned(),
+        },
+        _ => Probe::Tcp,
+    };
+    Some(LoadBalancerConfig {
+        service: service.service.key.to_string(),
+        balancer: BalancerConfig {
+            scheduler,
+            health_check: check,
+            on_deregister: removal,
+            on_unhealthy: if matches!(removal, OnRemoval::CutAfter(span) if !span.is_zero()) {
+                removal
+            } else {
+                OnRemoval::Keep
+            },
+            fail_open: false,
+        },
+        mode,
+        probe,
+        register_latency: settings.balancer.controller_latency.clone(),
+        deregister_latency: settings.balancer.controller_latency.clone(),
+        ports,
+        weight: WEIGHT,
+        stands_at_zero: true,
+    })
+}
+
+/// All nodes by name, with their number.
+pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize)> + '_ {
+    let names = settings
+        .cluster
+        .nodes
+        .iter()
+        .flat_map(|group| (0..group.count).map(move |index| Rc::from(format!("{}-{}", group.name, index + 1))));
+    names.enumerate().map(|(index, name)| (name, index))
+}
+
+fn check_zones(annotations: &Annotations<'_>) {
+    match annotations.text("zone-maps") {
+        Some(zones) if zones.split(',').filter(|zone| zone.contains(':')).count() >= 2 => {}
+        Some(_) => {
+            annotations.refuse("zone-maps", "an NLB needs two zones".to_owned(), "write \"zone-a:vsw-…,zone-b:vsw-…\"")
+        }
+        None => annotations.refuse(
+            "zone-maps",
+            "an NLB is not created without its zones".to_owned(),
+            "write \"zone-a:vsw-…,zone-b:vsw-…\" under this annotation",
+        ),
+    }
+}
+
+fn health_check(annotations: &Annotations<'_>, is_nlb: bool, overridden: Option<HealthCheck>) -> Option<HealthCheck> {
+    let switch = if is_nlb { "health-check-flag" } else { "health-check-switch" };
+    if !annotations.is_on(switch, true) {
+        return None;
+    }
+    let usual = overridden.unwrap_or(if is_nlb { NLB_CHECK } else { CLB_CHECK });
+    // An NLB's options are read only if its flag is written.
+    let reads_options = !is_nlb || annotations.text(switch).is_some();
+    if !reads_options {
+        return Some(usual);
+    }
+    let seconds = |span: Duration| span.as_secs();
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let longest = if is_nlb { 5000 } else { 50 };
+    let interval =
+        Duration::from_secs(annotations.number("health-check-interval", 1, longest, seconds(usual.interval)));
+    let timeout =
+        Duration::from_secs(annotations.number("health-check-connect-timeout", 1, 300, seconds(usual.timeout)));
+    Some(HealthCheck {
+        interval,
+        timeout: if is_nlb { timeout } else { timeout.max(interval) },
+        healthy_threshold: small(annotations.number("healthy-threshold", 2, 10, u64::from(usual.healthy_threshold))),
+        unhealthy_threshold: small(annotations.number(
+            "unhealthy-threshold",
+            2,
+            10,
+            u64::from(usual.unhealthy_threshold),
+        )),
+    })
+}
+
+fn on_removal(annotations: &Annotations<'_>, without_drain: WithoutDrain) -> OnRemoval {
+    if !annotations.is_on("connection-drain", false) {
+        return match without_drain {
+            WithoutDrain::Cut => OnRemoval::CutAfter(Duration::ZERO),
+            WithoutDrain::Keep => OnRemoval::Keep,
+        };
+    }
+    if annotations.text("connection-drain-timeout").is_none() {
+        annotations.refuse(
+            "connection-drain-timeout",
+            "connection draining is on, and its timeout is missing".to_owned(),
+            "write 10 to 900 seconds in quotes, such as \"30\"",
+        );
+    }
+    OnRemoval::CutAfter(Duration::from_secs(annotations.number("connection-drain-timeout", 10, 900, 30)))
+}

@@ -1,0 +1,640 @@
+//! The scenario file into [`Settings`]: every key checked, every default filled in.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::address::{Patch, Subject};
+use super::settings::{
+    BackendSettings, BalancerSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings, NodeGroup, Over,
+    Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
+};
+use super::slo;
+use crate::backend::{BackendConfig, BodyShape};
+use crate::cluster::Resources;
+use crate::edge::HealthCheck;
+use crate::engine::Delay;
+use crate::load::{Pacing, RateSegment, Reuse};
+use crate::manifest::{Field, Fields, Node, Place, Sink};
+use crate::record::results::Level;
+
+/// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
+const NODES_MAX: i64 = 5000;
+
+/// Reads `spec`. The keys `manifests`, `timeline` and `variants` are left to the caller.
+pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
+    let duration = spec.require("duration", "write the virtual time to measure, such as duration: 4m");
+    let duration = duration.and_then(|field| bounded(&field, field.positive_duration()?));
+    let warmup = spec.get("warmup").map_or(Some(Duration::ZERO), |field| bounded(&field, field.duration()?));
+    let seed = spec.get("seed").map_or(Some(1), |field| field.whole::<u64>(0, i64::MAX));
+    let target = spec.get("target").and_then(|field| Some((key(&field)?, field.place())));
+    let cluster = cluster(spec.get("cluster").as_ref());
+    let balancer = balancer(spec.get("loadBalancer").as_ref());
+    let gateway = gateway(spec.get("gateway").as_ref());
+    let backends = spec.get("backends").map(|field| field.items()).unwrap_or_default();
+    let backends: Vec<_> = backends.iter().map(backend).collect();
+    let loads_field =
+        spec.require("load", "say who asks: load: [ { name: …, rate: 100/s, mix: [ { get: http://… } ] } ]");
+    let loads: Vec<_> = loads_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(load).collect();
+    if let Some(field) = &loads_field
+        && loads.is_empty()
+    {
+        field.refuse("no load is described", "describe at least one");
+    }
+    duplicates(&loads_field.map(|field| field.items()).unwrap_or_default());
+    let slos: Vec<_> = spec.get("slo").map(|field| field.items()).unwrap_or_default().iter().map(read_slo).collect();
+    Some(Settings {
+        duration: duration?,
+        warmup: warmup?,
+        seed: seed?,
+        target,
+        cluster: cluster?,
+        balancer: balancer?,
+        gateway: gateway?,
+        backends: backends.into_iter().collect::<Option<_>>()?,
+        loads: loads.into_iter().collect::<Option<_>>()?,
+        slos: slos.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn bounded(field: &Field<'_>, span: Duration) -> Option<Duration> {
+    if span > DURATION_MAX {
+        field.refuse("this is longer than a week", "write at most 168h");
+    }
+    (span <= DURATION_MAX).then_some(span)
+}
+
+/// `namespace/name`; a bare name is in `default`.
+fn key(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [name] if !name.is_empty() => Some(format!("default/{name}")),
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => Some(text.to_owned()),
+        _ => {
+            field.refuse(format!("`{text}` names no object"), "write namespace/name");
+            None
+        }
+    }
+}
+
+fn duplicates(items: &[Field<'_>]) {
+    let mut names: Vec<String> = Vec::new();
+    for item in items {
+        let Some(name) = item.node().find(&["name"]).and_then(Node::text) else { continue };
+        if names.iter().any(|known| known == name) {
+            item.refuse(format!("two loads are called `{name}`"), "give each a name of its own");
+        }
+        names.push(name.to_owned());
+    }
+}
+
+fn delay(fields: Option<&Fields<'_>>, key: &str, usual: Delay) -> Option<Delay> {
+    match fields.and_then(|fields| fields.get(key)) {
+        Some(field) => field.delay(),
+        None => Some(usual),
+    }
+}
+
+fn span(fields: Option<&Fields<'_>>, key: &str, usual: Duration) -> Option<Duration> {
+    match fields.and_then(|fields| fields.get(key)) {
+        Some(field) => field.duration(),
+        None => Some(usual),
+    }
+}
+
+fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
+    let fields = field.and_then(Field::fields);
+    let fields = fields.as_ref();
+    let profile = match fields.and_then(|fields| fields.get("profile")) {
+        Some(field) => field.choice(&[(defaults::PROFILE, defaults::PROFILE)]),
+        None => Some(defaults::PROFILE),
+    };
+    let version = match fields.and_then(|fields| fields.get("version")) {
+        Some(field) => field.text().and_then(|text| version(&field, text)),
+        None => Some(defaults::KUBERNETES.to_owned()),
+    };
+    let nodes_field = fields.and_then(|fields| fields.get("nodes"));
+    let nodes: Vec<_> = nodes_field.map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+    let timings = fields.and_then(|fields| fields.get("timings")).and_then(|field| field.fields());
+    let timings = timings.as_ref();
+    let schedule = delay(timings, "schedule", defaults::SCHEDULE);
+    let pod_start = delay(timings, "podStart", defaults::POD_START);
+    let image_pull = delay(timings, "imagePull", defaults::IMAGE_PULL);
+    let endpoint_propagation = delay(timings, "endpointPropagation", defaults::ENDPOINT_PROPAGATION);
+    let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
+    let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
+    let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
+    if let Some(timings) = timings {
+        timings.finish();
+    }
+    if let Some(fields) = fields {
+        fields.finish();
+    }
+    let mut nodes: Vec<NodeGroup> = nodes.into_iter().collect::<Option<_>>()?;
+    if nodes.is_empty() {
+        let zones = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
+        nodes.push(NodeGroup { name: "node".to_owned(), count: 3, zones, allocatable });
+    }
+    Some(ClusterSettings {
+        profile: profile?,
+        version: version?,
+        nodes,
+        schedule: schedule?,
+        pod_start: pod_start?,
+        image_pull: image_pull?,
+        endpoint_propagation: endpoint_propagation?,
+        config_propagation: config_propagation?,
+        sandbox_removal: sandbox_removal?,
+        network_latency: network_latency?,
+    })
+}
+
+/// `1.33`; nothing older than what the rules were taken from.
+fn version(field: &Field<'_>, text: &str) -> Option<String> {
+    let is_version = text.split('.').count() == 2 && text.split('.').all(|part| part.parse::<u32>().is_ok());
+    if !is_version {
+        field.refuse(format!("`{text}` is not a version"), "write major.minor in quotes, such as \"1.33\"");
+    }
+    is_version.then(|| text.to_owned())
+}
+
+fn node_group(field: &Field<'_>) -> Option<NodeGroup> {
+    let fields = field.fields()?;
+    let name = fields.get("name").map_or(Some("node"), |field| field.text());
+    let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, NODES_MAX));
+    let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
+    let allocatable = fields.get("allocatable").and_then(|field| field.fields());
+    let part = |key: &str, usual: u64| match allocatable.as_ref().and_then(|fields| fields.get(key)) {
+        Some(field) => field.millis(),
+        None => Some(usual),
+    };
+    let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
+    if let Some(fields) = &allocatable {
+        fields.finish();
+    }
+    for key in ["labels", "taints"] {
+        if let Some(field) = fields.get(key).filter(|field| !field.node().is_empty()) {
+            field.refuse(format!("`{key}` of nodes are not simulated yet"), "leave them out");
+        }
+    }
+    fields.finish();
+    let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
+    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
+    Some(NodeGroup { name: name?.to_owned(), count: count?, zones, allocatable })
+}
+
+fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
+    let fields = field.and_then(Field::fields);
+    let fields = fields.as_ref();
+    let controller_latency = delay(fields, "controllerLatency", defaults::CONTROLLER_LATENCY);
+    let without_drain = match fields.and_then(|fields| fields.get("withoutDrain")) {
+        Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
+        None => Some(WithoutDrain::Cut),
+    };
+    let check = fields.and_then(|fields| fields.get("healthCheck"));
+    let health_check = match &check {
+        Some(field) => Some(health_check(field)?),
+        None => None,
+    };
+    if let Some(fields) = fields {
+        fields.finish();
+    }
+    Some(BalancerSettings { controller_latency: controller_latency?, health_check, without_drain: without_drain? })
+}
+
+fn health_check(field: &Field<'_>) -> Option<HealthCheck> {
+    let fields = field.fields()?;
+    let usual = super::balancer::NLB_CHECK;
+    let span = |key: &str, usual: Duration| fields.get(key).map_or(Some(usual), |field| field.positive_duration());
+    let count = |key: &str, usual: u32| fields.get(key).map_or(Some(usual), |field| field.whole::<u32>(1, 10));
+    let (interval, timeout) = (span("interval", usual.interval), span("timeout", usual.timeout));
+    let healthy = count("healthyThreshold", usual.healthy_threshold);
+    let unhealthy = count("unhealthyThreshold", usual.unhealthy_threshold);
+    fields.finish();
+    Some(HealthCheck {
+        interval: interval?,
+        timeout: timeout?,
+        healthy_threshold: healthy?,
+        unhealthy_threshold: unhealthy?,
+    })
+}
+
+fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
+    let fields = field.and_then(Field::fields);
+    let fields = fields.as_ref();
+    let istio = match fields.and_then(|fields| fields.get("istio")) {
+        Some(field) => field.text().and_then(|text| version(&field, text)),
+        None => Some(defaults::ISTIO.to_owned()),
+    };
+    let drain_field = fields.and_then(|fields| fields.get("terminationDrainDuration"));
+    let termination_drain = match drain_field {
+        Some(field) => field.duration().map(|span| (span, field.place())),
+        None => Some((defaults::TERMINATION_DRAIN, Place::NOWHERE)),
+    };
+    let drain_duration = span(fields, "drainDuration", defaults::DRAIN_DURATION);
+    let cpu_per_request = span(fields, "cpuPerRequest", defaults::CPU_PER_REQUEST);
+    let cpu_per_connection = span(fields, "cpuPerConnection", defaults::CPU_PER_CONNECTION);
+    let exit_delay = delay(fields, "exitDelay", defaults::EXIT_DELAY);
+    if let Some(fields) = fields {
+        fields.finish();
+    }
+    Some(GatewaySettings {
+        istio: istio?,
+        termination_drain: termination_drain?,
+        drain_duration: drain_duration?,
+        cpu_per_request: cpu_per_request?,
+        cpu_per_connection: cpu_per_connection?,
+        exit_delay: exit_delay?,
+    })
+}
+
+fn backend(field: &Field<'_>) -> Option<BackendSettings> {
+    let fields = field.fields()?;
+    let service = fields.require("service", "name the Service: namespace/name").and_then(|field| key(&field));
+    let deployment_field = fields.get("deployment");
+    let deployment = match &deployment_field {
+        Some(field) => Some((key(field)?, field.place())),
+        None => None,
+    };
+    let replicas_field = fields.get("replicas");
+    if let (Some(_), Some(replicas)) = (&deployment_field, &replicas_field) {
+        replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
+    }
+    let replicas = replicas_field.map_or(Some(defaults::REPLICAS), |field| field.whole::<usize>(1, 4000));
+    let service_time = delay(Some(&fields), "serviceTime", defaults::SERVICE_TIME);
+    let concurrency =
+        fields.get("concurrency").map_or(Some(defaults::CONCURRENCY), |field| field.whole::<usize>(1, 1_000_000));
+    let error_ratio = fields.get("errorRatio").map_or(Some(0.0), |field| field.ratio());
+    let keep_alive = match fields.get("keepAlive") {
+        Some(field) => field.duration(),
+        None => Some(defaults::BACKEND_KEEP_ALIVE),
+    };
+    let shutdown_delay = span(Some(&fields), "shutdownDelay", Duration::ZERO);
+    let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
+    fields.finish();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
+    let error_ppm = (error_ratio? * 1e6).round() as u32;
+    Some(BackendSettings {
+        service: service?,
+        deployment,
+        replicas: replicas?,
+        config: BackendConfig {
+            service_time: service_time?,
+            concurrency: concurrency?,
+            error_ppm,
+            // None closes idle connections.
+            keep_alive: keep_alive.map(|span| (!span.is_zero()).then_some(span))?,
+            body: BodyShape::Whole,
+            body_bytes: usize::try_from(answer?).ok()?,
+        },
+        shutdown_delay: shutdown_delay?,
+        at: field.place(),
+    })
+}
+
+fn load(field: &Field<'_>) -> Option<LoadSettings> {
+    let fields = field.fields()?;
+    let name = fields.require("name", "give the load a name").and_then(|field| name(&field));
+    let rate_field = fields.require("rate", "write a rate such as 600/s, or segments: [ { for: 1m, at: 600/s } ]");
+    let segments = rate_field.and_then(|field| segments(&field));
+    let pacing = match fields.get("arrivals") {
+        Some(field) if !matches!(field.node().value, crate::manifest::Value::Map(_)) => {
+            field.choice(&[("poisson", Pacing::Poisson), ("constant", Pacing::Constant)])
+        }
+        Some(field) => {
+            field.refuse("bursts and replays are not simulated yet", "write poisson or constant");
+            None
+        }
+        None => Some(Pacing::Poisson),
+    };
+    let clients_field = fields.get("clients");
+    let clients = clients_field.as_ref().and_then(|field| field.fields());
+    let clients = clients.as_ref();
+    let get = |key: &str| clients.and_then(|fields| fields.get(key));
+    let connections =
+        get("connections").map_or(Some(defaults::CONNECTIONS), |field| field.whole::<usize>(1, 1_000_000));
+    let reuse = get("reuse").map_or(Some(Reuse::MostRecent), |field| {
+        field.choice(&[("mru", Reuse::MostRecent), ("lru", Reuse::LeastRecent), ("none", Reuse::Never)])
+    });
+    if let Some(field) = get("protocol")
+        && field.scalar() != Some("http/1.1")
+    {
+        field.refuse("only http/1.1 is simulated yet", "write protocol: http/1.1");
+    }
+    let keep_alive = get("keepAlive").map_or(Some(defaults::CLIENT_KEEP_ALIVE), |field| field.duration());
+    let timeout = get("timeout").map_or(Some(defaults::TIMEOUT), |field| bounded(&field, field.positive_duration()?));
+    let retries = get("retries").map_or(Some(0), |field| field.whole::<u32>(0, 100));
+    let rtt = get("rtt").map_or(Some(defaults::RTT), |field| field.duration());
+    let detect_idle_close = get("detectIdleClose").map_or(Some(true), |field| field.boolean());
+    let honor_connection_close = get("honorConnectionClose").map_or(Some(true), |field| field.boolean());
+    if let Some(clients) = clients {
+        clients.finish();
+    }
+    let mix_field = fields.require("mix", "say what is asked for: mix: [ { get: http://shop.example.com/ } ]");
+    let mix: Vec<_> = mix_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(mix_entry).collect();
+    let mix: Option<Vec<MixSettings>> = mix.into_iter().collect();
+    if let (Some(field), Some(mix)) = (&mix_field, &mix)
+        && mix.iter().all(|entry| entry.weight == 0)
+    {
+        field.refuse("nothing is asked for", "write at least one request with a weight above 0");
+    }
+    fields.finish();
+    Some(LoadSettings {
+        name: name?,
+        segments: segments?,
+        pacing: pacing?,
+        connections: connections?,
+        reuse: reuse?,
+        keep_alive: keep_alive.map(|span| (!span.is_zero()).then_some(span))?,
+        timeout: timeout?,
+        retries: retries?,
+        rtt: rtt?,
+        detect_idle_close: detect_idle_close?,
+        honor_connection_close: honor_connection_close?,
+        mix: mix?,
+    })
+}
+
+fn name(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    let is_name =
+        !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter));
+    if !is_name {
+        field.refuse(format!("`{text}` is not a name"), "use letters, digits, dashes and dots");
+    }
+    is_name.then(|| text.to_owned())
+}
+
+/// One figure, or segments. A single figure holds for as long as the run lasts.
+fn segments(field: &Field<'_>) -> Option<Vec<RateSegment>> {
+    let always = Duration::from_secs(u64::from(u32::MAX));
+    if !matches!(field.node().value, crate::manifest::Value::List(_)) {
+        let rate = field.rate()?;
+        if rate <= 0.0 {
+            field.refuse("a rate of 0 asks for nothing", "write a rate above 0, or take the load out");
+            return None;
+        }
+        return Some(vec![RateSegment { duration: always, from_per_s: rate, to_per_s: rate }]);
+    }
+    let segments: Vec<_> = field.items().iter().map(segment).collect();
+    let segments: Vec<RateSegment> = segments.into_iter().collect::<Option<_>>()?;
+    if segments.iter().all(|segment| segment.from_per_s <= 0.0 && segment.to_per_s <= 0.0) {
+        field.refuse("a rate of 0 asks for nothing", "write at least one segment with a rate above 0");
+        return None;
+    }
+    Some(segments)
+}
+
+fn segment(field: &Field<'_>) -> Option<RateSegment> {
+    let fields = field.fields()?;
+    let duration =
+        fields.require("for", "write how long it lasts: for: 1m").and_then(|field| field.positive_duration());
+    let rate = |key: &str| fields.get(key).map(|field| field.rate());
+    let (at, from, to) = (rate("at"), rate("from"), rate("to"));
+    fields.finish();
+    let (from_per_s, to_per_s) = match (at, from, to) {
+        (Some(at), None, None) => (at?, at?),
+        (None, Some(from), Some(to)) => (from?, to?),
+        _ => {
+            field.refuse(
+                "this is no rate over time",
+                "write { for: 1m, at: 600/s } or { for: 1m, from: 100/s, to: 600/s }",
+            );
+            return None;
+        }
+    };
+    Some(RateSegment { duration: duration?, from_per_s, to_per_s })
+}
+
+const METHODS: [&str; 7] = ["get", "post", "put", "patch", "delete", "head", "options"];
+
+fn mix_entry(field: &Field<'_>) -> Option<MixSettings> {
+    let fields = field.fields()?;
+    let weight = fields.get("weight").map_or(Some(1), |field| field.whole::<u32>(0, 1_000_000));
+    let asked: Vec<(&str, Field<'_>)> =
+        METHODS.into_iter().filter_map(|method| Some((method, fields.get(method)?))).collect();
+    let body = fields.get("body").map_or(Some(0), |field| field.bytes());
+    let headers = fields.get("headers").map(|field| headers(&field)).unwrap_or_default();
+    fields.finish();
+    let (method, url_field) = match &asked[..] {
+        [(method, url)] => (*method, url),
+        [] => {
+            field.refuse("it names no URL", "write a method and a URL, such as get: http://shop.example.com/");
+            return None;
+        }
+        _ => {
+            field.refuse("it names more than one URL", "write one entry for each");
+            return None;
+        }
+    };
+    if method == "head" {
+        url_field.refuse("HEAD is not simulated yet", "write get");
+        return None;
+    }
+    let (host, port, path) = url(url_field)?;
+    Some(MixSettings {
+        weight: weight?,
+        method: method.to_ascii_uppercase(),
+        url: url_field.text()?.to_owned(),
+        host,
+        port,
+        path,
+        headers,
+        body_bytes: usize::try_from(body?).ok()?,
+        at: url_field.place(),
+    })
+}
+
+fn headers(field: &Field<'_>) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for (name, value) in field.map() {
+        let Some(text) = value.text() else { continue };
+        let is_name = http::HeaderName::try_from(name).is_ok();
+        if !is_name || http::HeaderValue::try_from(text).is_err() {
+            value.refuse(format!("`{name}: {text}` is no header"), "write a name and a value in plain letters");
+        } else if ["host", "content-length", "connection", "transfer-encoding", "x-request-id"]
+            .contains(&name.to_ascii_lowercase().as_str())
+        {
+            value.refuse(format!("`{name}` is written by the client itself"), "take it out");
+        } else {
+            headers.push((name.to_ascii_lowercase(), text.to_owned()));
+        }
+    }
+    headers
+}
+
+fn url(field: &Field<'_>) -> Option<(String, u16, String)> {
+    let text = field.text()?;
+    if text.starts_with("https://") {
+        field.refuse("TLS is not simulated yet", "write http:// for the drill");
+        return None;
+    }
+    let uri = text.strip_prefix("http://").and_then(|_| text.parse::<http::Uri>().ok());
+    let found = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16().unwrap_or(80), uri.path_and_query()?)));
+    let Some((host, port, path)) = found else {
+        field.refuse(format!("`{text}` is not a URL"), "write http://host/path");
+        return None;
+    };
+    let host = if port == 80 { host.to_owned() } else { format!("{host}:{port}") };
+    Some((host, port, path.to_string()))
+}
+
+fn read_slo(field: &Field<'_>) -> Option<SloSettings> {
+    let fields = field.fields()?;
+    let expr_field = fields.require("expr", "write what must hold: expr: 'dropped_ratio <= 0.01%'");
+    let name = fields.get("name").and_then(|field| field.text()).map(str::to_owned);
+    let level = fields
+        .get("level")
+        .map_or(Some(Level::Error), |field| field.choice(&[("error", Level::Error), ("warn", Level::Warn)]));
+    let over = fields.get("over").map_or(Some(Over::Worst), |field| {
+        field.choice(&[("worst", Over::Worst), ("p95", Over::P95), ("mean", Over::Mean)])
+    });
+    fields.finish();
+    let expr_field = expr_field?;
+    let expr = expr_field.text()?.to_owned();
+    let condition = match slo::parse(&expr) {
+        Ok(condition) => condition,
+        Err(wrong) => {
+            expr_field.refuse(wrong.text, wrong.help);
+            return None;
+        }
+    };
+    Some(SloSettings { name: name.unwrap_or_else(|| expr.clone()), expr, condition, level: level?, over: over? })
+}
+
+/// Verbs that belong to later work; named so that the error does not call them unknown.
+const LATER: [&str; 11] = [
+    "rollback",
+    "delete",
+    "evict",
+    "killPod",
+    "drainNode",
+    "cordonNode",
+    "killNode",
+    "addNode",
+    "load",
+    "configPush",
+    "pause",
+];
+
+/// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
+pub(super) fn timeline_entry(
+    field: &Field<'_>,
+    duration: Option<Duration>,
+    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
+) -> Option<TimelineEntry> {
+    let fields = field.fields()?;
+    let at_field = fields.require("at", "write when it happens, from the start of the measured time: at: 1m");
+    let at = at_field.as_ref().and_then(|field| field.duration());
+    if let (Some(at), Some(duration), Some(field)) = (at, duration, &at_field)
+        && at >= duration
+    {
+        let all = crate::manifest::quantity::duration_text(duration);
+        field.refuse(
+            "this is after the end of the run",
+            format!("write less than {all}, or let the run last longer (spec.duration)"),
+        );
+    }
+    let of = fields.get("of").and_then(|field| key(&field));
+    let phase = fields.get("phase").and_then(|field| name(&field));
+    let found: Vec<(&str, Field<'_>)> = ["restart", "apply", "set", "scale"]
+        .into_iter()
+        .filter_map(|verb| Some((verb, verb_field(&fields, verb)?)))
+        .collect();
+    for verb in LATER {
+        if let Some(field) = verb_field(&fields, verb) {
+            field.refuse(format!("`{verb}` is not simulated yet"), "verbs so far: restart, apply, set, scale");
+        }
+    }
+    fields.finish();
+    let (verb, usual_phase) = match &found[..] {
+        [] if phase.is_some() => (TimelineVerb::Phase, ""),
+        [] => {
+            field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
+            return None;
+        }
+        [(verb, inner)] => match *verb {
+            "restart" => {
+                inner.fields()?.finish();
+                (TimelineVerb::Restart, "rollout")
+            }
+            "apply" => (TimelineVerb::Apply(objects(inner)), "rollout"),
+            "set" => (TimelineVerb::Set(patches(inner)), "rollout"),
+            _ => {
+                let inner_fields = inner.fields()?;
+                let replicas = inner_fields.require("replicas", "write the new number: scale: { replicas: 8 }");
+                let replicas = replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX)));
+                inner_fields.finish();
+                (TimelineVerb::Scale(replicas?), "scale")
+            }
+        },
+        _ => {
+            field.refuse("two things happen at once", "write one entry for each");
+            return None;
+        }
+    };
+    let phase = phase.unwrap_or_else(|| usual_phase.to_owned());
+    Some(TimelineEntry { at: at?, phase, verb, of, place: field.place() })
+}
+
+/// `restart:` with nothing after it means `restart: {}`.
+fn verb_field<'a>(fields: &Fields<'a>, verb: &str) -> Option<Field<'a>> {
+    fields.look_even_null(verb)
+}
+
+fn patches(field: &Field<'_>) -> Vec<Patch> {
+    let mut patches = Vec::new();
+    for (path, value) in field.map() {
+        match Patch::new(path, value.place(), value.node().clone()) {
+            Ok(patch) if patch.subject == Subject::Scenario => {
+                value.refuse(
+                    format!("`{path}` is not part of a manifest"),
+                    "write target.… or Kind/name.…; the scenario's own settings are fixed while it runs",
+                );
+            }
+            Ok(patch) => patches.push(patch),
+            Err(text) => value.refuse(text, "write target.spec.… or Kind/name.spec.…"),
+        }
+    }
+    patches
+}
+
+/// Reads the variants.
+pub(super) fn variants(field: &Field<'_>) -> Vec<Variant> {
+    let mut variants = Vec::new();
+    for (name, inner) in field.map() {
+        let Some(fields) = inner.fields() else { continue };
+        let set = fields.get("set").map(|field| field.map()).unwrap_or_default();
+        let set = set.into_iter().map(|(path, value)| (path.to_owned(), value.place(), value.node().clone())).collect();
+        fields.allow(&["description"]);
+        fields.finish();
+        variants.push(Variant { name: name.to_owned(), set });
+    }
+    variants
+}
+
+/// The address of the `index`th node.
+pub(super) fn node_ip(index: usize) -> Ipv4Addr {
+    let offset = u32::try_from(index + 10).unwrap_or(u32::MAX);
+    Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(192, 168, 0, 0)) + offset)
+}
+
+/// Checks what names other parts: phases and loads of SLOs.
+pub(super) fn check_references(settings: &Settings, timeline: &[TimelineEntry], slo_places: &[Place], sink: &Sink) {
+    let mut phases = vec!["before", "after"];
+    phases.extend(timeline.iter().map(|entry| entry.phase.as_str()));
+    let loads: Vec<&str> = settings.loads.iter().map(|load| load.name.as_str()).collect();
+    for (slo, place) in settings.slos.iter().zip(slo_places) {
+        let named = [("phase", &slo.condition.phase, &phases), ("load", &slo.condition.load, &loads)];
+        for (what, name, known) in named {
+            if let Some(name) = name
+                && !known.contains(&name.as_str())
+            {
+                let problem = crate::manifest::Problem::at(*place, "spec.slo", format!("no {what} is called `{name}`"));
+                sink.report(problem.did_you_mean(name, known.iter().copied()));
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A scenario back into YAML: as it was run, every default filled in, all objects inline.
+//!
+//! The text is a scenario itself, and running it gives the same results. Edits of the gateway's Deployment that an `IstioGateway` makes cannot be
+//! written into an object; they stand under `variants`, and the head of the text says so.
+
+use std::time::Duration;
+
+use super::address::Patch;
+use super::settings::{
+    BackendSettings, ClusterSettings, LoadSettings, NodeGroup, Over, Settings, TimelineEntry, TimelineVerb,
+    WithoutDrain,
+};
+use super::state::State;
+use crate::engine::Delay;
+use crate::load::{Pacing, RateSegment, Reuse};
+use crate::manifest::quantity::duration_text;
+use crate::manifest::{Node, Place, Value, yaml};
+use crate::record::results::{Level, ScenarioId};
+
+/// The variant under which edits of the target stand.
+const AS_RUN: &str = "as-run";
+
+fn bare(value: impl ToString) -> Node {
+    let text = value.to_string();
+    Node { at: Place::NOWHERE, value: Value::Scalar { text: text.as_str().into(), is_quoted: false } }
+}
+
+fn text(value: &str) -> Node {
+    Node::string(Place::NOWHERE, value)
+}
+
+fn map(entries: Vec<(&str, Node)>) -> Node {
+    Node::map(Place::NOWHERE, entries)
+}
+
+fn list(items: Vec<Node>) -> Node {
+    Node::list(Place::NOWHERE, items)
+}
+
+fn span(value: Duration) -> Node {
+    bare(duration_text(value))
+}
+
+fn delay(value: &Delay) -> Node {
+    match value {
+        Delay::Constant(value) => span(*value),
+        Delay::Lognormal { p50, p99 } => map(vec![("p50", span(*p50)), ("p99", span(*p99))]),
+        Delay::Exponential { mean } => map(vec![("mean", span(*mean))]),
+        Delay::Uniform { min, max } => map(vec![("min", span(*min)), ("max", span(*max))]),
+        Delay::Values(values) => map(vec![("values", list(values.iter().map(|value| span(*value)).collect()))]),
+    }
+}
+
+/// The scenario as YAML.
+pub(super) fn write(
+    id: &ScenarioId,
+    document: &Node,
+    settings: &Settings,
+    state: &State,
+    timeline: &[TimelineEntry],
+    patches: &[Patch],
+) -> String {
+    let mut metadata = vec![("name", text(&id.name))];
+    metadata.extend(document.find(&["metadata", "description"]).map(|node| ("description", node.clone())));
+    let inline = |node: &Node| map(vec![("inline", node.clone())]);
+    let mut spec = vec![
+        ("duration", span(settings.duration)),
+        ("warmup", span(settings.warmup)),
+        ("seed", bare(settings.seed)),
+        ("manifests", list(state.objects.iter().map(|object| inline(&object.node)).collect())),
+    ];
+    spec.extend(settings.target.as_ref().map(|(target, _)| ("target", text(target))));
+    spec.push(("cluster", cluster(&settings.cluster)));
+    spec.push(("loadBalancer", balancer(settings)));
+    spec.push(("gateway", gateway(settings)));
+    spec.push(("backends", list(settings.backends.iter().map(backend).collect())));
+    spec.push(("load", list(settings.loads.iter().map(load).collect())));
+    spec.push(("timeline", list(timeline.iter().map(entry).collect())));
+    spec.push(("slo", list(settings.slos.iter().map(slo).collect())));
+    let mut head = String::new();
+    let of_target: Vec<&Patch> =
+        patches.iter().filter(|patch| patch.subject == super::address::Subject::Target).collect();
+    if !of_target.is_empty() {
+        let set = of_target.iter().map(|patch| (patch.text.as_str(), patch.value.clone())).collect();
+        spec.push(("variants", map(vec![(AS_RUN, map(vec![("set", map(set))]))])));
+        head = format!(
+            "# Run it with --variant {AS_RUN}: edits of the Deployment that an IstioGateway makes stand there.\n"
+        );
+    }
+    let root = map(vec![
+        ("apiVersion", text("gatedrill/v1")),
+        ("kind", text("Scenario")),
+        ("metadata", map(metadata)),
+        ("spec", map(spec)),
+    ]);
+    head + &yaml::write(&root)
+}
+
+fn cluster(cluster: &ClusterSettings) -> Node {
+    let group = |group: &NodeGroup| {
+        let allocatable = vec![
+            ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
+            ("memory", text(&group.allocatable.memory_bytes.to_string())),
+        ];
+        map(vec![
+            ("name", text(&group.name)),
+            ("count", bare(group.count)),
+            ("zones", list(group.zones.iter().map(|zone| text(zone)).collect())),
+            ("allocatable", map(allocatable)),
+        ])
+    };
+    let timings = vec![
+        ("schedule", delay(&cluster.schedule)),
+        ("podStart", delay(&cluster.pod_start)),
+        ("imagePull", delay(&cluster.image_pull)),
+        ("endpointPropagation", delay(&cluster.endpoint_propagation)),
+        ("configPropagation", delay(&cluster.config_propagation)),
+        ("sandboxRemoval", delay(&cluster.sandbox_removal)),
+        ("networkLatency", span(cluster.network_latency)),
+    ];
+    map(vec![
+        ("profile", text(cluster.profile)),
+        ("version", text(&cluster.version)),
+        ("nodes", list(cluster.nodes.iter().map(group).collect())),
+        ("timings", map(timings)),
+    ])
+}
+
+fn balancer(settings: &Settings) -> Node {
+    let balancer = &settings.balancer;
+    let without = match balancer.without_drain {
+        WithoutDrain::Cut => "cut",
+        WithoutDrain::Keep => "keep",
+    };
+    let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
+    if let Some(check) = balancer.health_check {
+        let check = vec![
+            ("interval", span(check.interval)),
+            ("timeout", span(check.timeout)),
+            ("healthyThreshold", bare(check.healthy_threshold)),
+            ("unhealthyThreshold", bare(check.unhealthy_threshold)),
+        ];
+        entries.push(("healthCheck", map(check)));
+    }
+    map(entries)
+}
+
+fn gateway(settings: &Settings) -> Node {
+    let gateway = &settings.gateway;
+    map(vec![
+        ("istio", text(&gateway.istio)),
+        ("terminationDrainDuration", span(gateway.termination_drain.0)),
+        ("drainDuration", span(gateway.drain_duration)),
+        ("cpuPerRequest", span(gateway.cpu_per_request)),
+        ("cpuPerConnection", span(gateway.cpu_per_connection)),
+        ("exitDelay", delay(&gateway.exit_delay)),
+    ])
+}
+
+fn backend(backend: &BackendSettings) -> Node {
+    let mut entries = vec![("service", text(&backend.service))];
+    match &backend.deployment {
+        Some((deployment, _)) => entries.push(("deployment", text(deployment))),
+        None => entries.push(("replicas", bare(backend.replicas))),
+    }
+    entries.extend([
+        ("serviceTime", delay(&backend.config.service_time)),
+        ("concurrency", bare(backend.config.concurrency)),
+        ("errorRatio", bare(f64::from(backend.config.error_ppm) / 1e6)),
+        ("keepAlive", span(backend.config.keep_alive.unwrap_or_default())),
+        ("shutdownDelay", span(backend.shutdown_delay)),
+        ("answer", text(&format!("{}B", backend.config.body_bytes))),
+    ]);
+    map(entries)
+}
+
+fn load(load: &LoadSettings) -> Node {
+    let reuse = match load.reuse {
+        Reuse::MostRecent => "mru",
+        Reuse::LeastRecent => "lru",
+        Reuse::Never => "none",
+    };
+    let clients = vec![
+        ("connections", bare(load.connections)),
+        ("protocol", text("http/1.1")),
+        ("reuse", text(reuse)),
+        ("keepAlive", span(load.keep_alive.unwrap_or_default())),
+        ("timeout", span(load.timeout)),
+        ("retries", bare(load.retries)),
+        ("rtt", span(load.rtt)),
+        ("detectIdleClose", bare(load.detect_idle_close)),
+        ("honorConnectionClose", bare(load.honor_connection_close)),
+    ];
+    let mix = load.mix.iter().map(|entry| {
+        let method = entry.method.to_ascii_lowercase();
+        let mut fields = vec![("weight", bare(entry.weight)), (method.as_str(), text(&entry.url))];
+        if entry.body_bytes > 0 {
+            fields.push(("body", text(&format!("{}B", entry.body_bytes))));
+        }
+        if !entry.headers.is_empty() {
+            let headers = entry.headers.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+            fields.push(("headers", map(headers)));
+        }
+        map(fields)
+    });
+    let pacing = match load.pacing {
+        Pacing::Constant => "constant",
+        Pacing::Poisson => "poisson",
+    };
+    map(vec![
+        ("name", text(&load.name)),
+        ("rate", rate(&load.segments)),
+        ("arrivals", text(pacing)),
+        ("clients", map(clients)),
+        ("mix", list(mix.collect())),
+    ])
+}
+
+fn rate(segments: &[RateSegment]) -> Node {
+    let per_second = |rate: f64| bare(format!("{rate}/s"));
+    let is_level = |segment: &RateSegment| segment.from_per_s.to_bits() == segment.to_per_s.to_bits();
+    match segments {
+        [only] if is_level(only) && only.duration > Duration::from_secs(365 * 24 * 3600) => per_second(only.from_per_s),
+        many => {
+            let segment = |segment: &RateSegment| {
+                let mut entries = vec![("for", span(segment.duration))];
+                if is_level(segment) {
+                    entries.push(("at", per_second(segment.from_per_s)));
+                } else {
+                    entries.extend([("from", per_second(segment.from_per_s)), ("to", per_second(segment.to_per_s))]);
+                }
+                map(entries)
+            };
+            list(many.iter().map(segment).collect())
+        }
+    }
+}
+
+fn entry(entry: &TimelineEntry) -> Node {
+    let mut entries = vec![("at", span(entry.at))];
+    match &entry.verb {
+        TimelineVerb::Restart => entries.push(("restart", map(Vec::new()))),
+        TimelineVerb::Scale(replicas) => entries.push(("scale", map(vec![("replicas", bare(replicas))]))),
+        TimelineVerb::Set(patches) => {
+            let set = patches.iter().map(|patch| (patch.text.as_str(), patch.value.clone())).collect();
+            entries.push(("set", map(set)));
+        }
+        TimelineVerb::Apply(objects) => {
+            let inline = match &objects[..] {
+                [only] => only.node.clone(),
+                many => map(vec![
+                    ("apiVersion", text("v1")),
+                    ("kind", text("List")),
+                    ("items", list(many.iter().map(|object| object.node.clone()).collect())),
+                ]),
+            };
+            entries.push(("apply", map(vec![("inline", inline)])));
+        }
+        TimelineVerb::Phase => {}
+    }
+    entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));
+    entries.push(("phase", text(&entry.phase)));
+    map(entries)
+}
+
+fn slo(slo: &super::settings::SloSettings) -> Node {
+    let level = match slo.level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+    };
+    let over = match slo.over {
+        Over::Worst => "worst",
+        Over::P95 => "p95",
+        Over::Mean => "mean",
+    };
+    map(vec![("name", text(&slo.name)), ("expr", text(&slo.expr)), ("level", text(level)), ("over", text(over))])
+}

@@ -1,0 +1,309 @@
+//! What a scenario says once it is checked: no options left, every default filled in.
+//!
+//! The defaults stand in [`defaults`], each with its source.
+
+use std::time::Duration;
+
+use crate::backend::BackendConfig;
+use crate::cluster::Resources;
+use crate::edge::HealthCheck;
+use crate::engine::Delay;
+use crate::load::{Pacing, RateSegment, Reuse};
+use crate::manifest::{Node, Place};
+use crate::record::results::Level;
+
+/// The `spec` of a scenario without its manifests, timeline and variants.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Virtual time measured.
+    pub duration: Duration,
+    /// Before it, not counted.
+    pub warmup: Duration,
+    /// The seed of all draws.
+    pub seed: u64,
+    /// The gateway's Deployment, as `namespace/name`, where it is written.
+    pub target: Option<(String, Place)>,
+    /// The cluster.
+    pub cluster: ClusterSettings,
+    /// What annotations do not say of the balancer.
+    pub balancer: BalancerSettings,
+    /// What manifests do not say of the gateway.
+    pub gateway: GatewaySettings,
+    /// The services behind.
+    pub backends: Vec<BackendSettings>,
+    /// Who asks.
+    pub loads: Vec<LoadSettings>,
+    /// What must hold.
+    pub slos: Vec<SloSettings>,
+}
+
+/// The cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// Name of the set of timings that the others override.
+    pub profile: &'static str,
+    /// Version of Kubernetes.
+    pub version: String,
+    /// Groups of equal nodes.
+    pub nodes: Vec<NodeGroup>,
+    /// Pod created to bound.
+    pub schedule: Delay,
+    /// Bound to containers running, with the image there.
+    pub pod_start: Delay,
+    /// Added once per node and image.
+    pub image_pull: Delay,
+    /// Pod state to consumers of its EndpointSlice.
+    pub endpoint_propagation: Delay,
+    /// Route or endpoint change to the gateway.
+    pub config_propagation: Delay,
+    /// Process ended to address gone.
+    pub sandbox_removal: Delay,
+    /// One way between two hosts of the cloud.
+    pub network_latency: Duration,
+}
+
+/// Equal nodes.
+#[derive(Clone, Debug)]
+pub struct NodeGroup {
+    /// Their name, to which a number is added.
+    pub name: String,
+    /// How many.
+    pub count: usize,
+    /// Zones, used in turn.
+    pub zones: Vec<String>,
+    /// What pods can ask of each.
+    pub allocatable: Resources,
+}
+
+/// The load balancer.
+#[derive(Clone, Debug)]
+pub struct BalancerSettings {
+    /// From an endpoint's change, as the controller sees it, to the change at the balancer.
+    pub controller_latency: Delay,
+    /// The health check, where the scenario overrides product and annotations.
+    pub health_check: Option<HealthCheck>,
+    /// What connections of a removed target meet when draining is off.
+    pub without_drain: WithoutDrain,
+}
+
+/// What becomes of open connections when a target is removed and connection draining is off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WithoutDrain {
+    /// They are cut at once.
+    Cut,
+    /// They live on until one of their ends closes them.
+    Keep,
+}
+
+/// The gateway's process.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// Behaviour of this version of Istio.
+    pub istio: String,
+    /// `terminationDrainDuration`, where no manifest sets it, and where it is written.
+    pub termination_drain: (Duration, Place),
+    /// Envoy's `--drain-time-s`.
+    pub drain_duration: Duration,
+    /// CPU per request.
+    pub cpu_per_request: Duration,
+    /// CPU per new connection.
+    pub cpu_per_connection: Duration,
+    /// From the agent's decision to end to the end of the process.
+    pub exit_delay: Delay,
+}
+
+/// The replicas behind one Service.
+#[derive(Clone, Debug)]
+pub struct BackendSettings {
+    /// The Service, as `namespace/name`.
+    pub service: String,
+    /// Its Deployment.
+    pub deployment: Option<(String, Place)>,
+    /// Replicas without a Deployment.
+    pub replicas: usize,
+    /// How they behave.
+    pub config: BackendConfig,
+    /// How long one serves on after SIGTERM.
+    pub shutdown_delay: Duration,
+    /// Where it is written.
+    pub at: Place,
+}
+
+/// One population of clients.
+#[derive(Clone, Debug)]
+pub struct LoadSettings {
+    /// Its name.
+    pub name: String,
+    /// Its rate over the measured time.
+    pub segments: Vec<RateSegment>,
+    /// Its gaps.
+    pub pacing: Pacing,
+    /// Connections open at once at most.
+    pub connections: usize,
+    /// Which connection a request takes.
+    pub reuse: Reuse,
+    /// Idle time after which the client closes a connection.
+    pub keep_alive: Option<Duration>,
+    /// Patience.
+    pub timeout: Duration,
+    /// Tries after the first.
+    pub retries: u32,
+    /// Round trip to the balancer.
+    pub rtt: Duration,
+    /// Whether idle closes are noticed.
+    pub detect_idle_close: bool,
+    /// Whether `Connection: close` is honoured.
+    pub honor_connection_close: bool,
+    /// What they ask for.
+    pub mix: Vec<MixSettings>,
+}
+
+/// One kind of request.
+#[derive(Clone, Debug)]
+pub struct MixSettings {
+    /// Its share.
+    pub weight: u32,
+    /// Method.
+    pub method: String,
+    /// As the user wrote it.
+    pub url: String,
+    /// `Host`.
+    pub host: String,
+    /// The balancer's port.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+    /// More headers.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of body.
+    pub body_bytes: usize,
+    /// Where it is written.
+    pub at: Place,
+}
+
+/// Something that must hold.
+#[derive(Clone, Debug)]
+pub struct SloSettings {
+    /// Its name; the expression if it has none.
+    pub name: String,
+    /// As it was written.
+    pub expr: String,
+    /// What it says.
+    pub condition: super::slo::Condition,
+    /// What missing it means.
+    pub level: Level,
+    /// Which of many seeds counts.
+    pub over: Over,
+}
+
+/// Which value counts when a scenario is run with many seeds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Over {
+    /// The worst seed's.
+    Worst,
+    /// The 95th percentile over seeds.
+    P95,
+    /// The mean over seeds.
+    Mean,
+}
+
+/// One entry of the timeline, not yet applied to the objects.
+#[derive(Clone, Debug)]
+pub struct TimelineEntry {
+    /// From the start of the measured time.
+    pub at: Duration,
+    /// The phase it begins.
+    pub phase: String,
+    /// What happens.
+    pub verb: TimelineVerb,
+    /// The object it is for, if not the target.
+    pub of: Option<String>,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum TimelineVerb {
+    /// All pods start anew.
+    Restart,
+    /// Objects are applied.
+    Apply(Vec<crate::manifest::Object>),
+    /// Fields are changed.
+    Set(Vec<super::address::Patch>),
+    /// Another number of replicas.
+    Scale(i32),
+    /// Nothing: only a phase begins.
+    Phase,
+}
+
+/// A named change of a scenario.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    /// Path and value, with the place of the value.
+    pub set: Vec<(String, Place, Node)>,
+}
+
+/// What holds where a scenario says nothing.
+pub mod defaults {
+    use std::time::Duration;
+
+    use crate::engine::Delay;
+
+    const fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    /// The only profile so far: ACK with Terway (pod addresses are the VPC's) and an NLB.
+    pub const PROFILE: &str = "ack-terway-nlb";
+    /// Behaviour of Kubernetes. Rules that changed between versions are not told apart yet.
+    pub const KUBERNETES: &str = "1.33";
+    /// Behaviour of Istio. Rules that changed between versions are not told apart yet.
+    pub const ISTIO: &str = "1.26";
+    /// An assumption: an idle scheduler binds at once.
+    pub const SCHEDULE: Delay = Delay::Constant(ms(10));
+    /// An assumption: what a small image that is already there takes, with the sidecar's own start.
+    pub const POD_START: Delay = Delay::Lognormal { p50: ms(4000), p99: ms(11_000) };
+    /// The image is there.
+    pub const IMAGE_PULL: Delay = Delay::ZERO;
+    /// An assumption.
+    pub const ENDPOINT_PROPAGATION: Delay = Delay::Lognormal { p50: ms(300), p99: ms(2000) };
+    /// An assumption: what istiod's debounce (100 ms) and a push take.
+    pub const CONFIG_PROPAGATION: Delay = Delay::Constant(ms(200));
+    /// An assumption: the container runtime takes the pod's network away about a second after its process ended.
+    pub const SANDBOX_REMOVAL: Delay = Delay::Constant(ms(1000));
+    /// An assumption: two hosts of one region.
+    pub const NETWORK_LATENCY: Duration = Duration::from_micros(100);
+    /// Source: kubernetes/cloud-provider-alibaba-cloud issue 89: 2 to 10 s between a pod's deletion and the change at a CLB.
+    pub const CONTROLLER_LATENCY: Delay = Delay::Lognormal { p50: ms(2000), p99: ms(10_000) };
+    /// Source: istio mesh configuration, `terminationDrainDuration`.
+    pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
+    /// Source: istio mesh configuration, `drainDuration`.
+    pub const DRAIN_DURATION: Duration = Duration::from_secs(45);
+    /// Derived from Istio's published 0.20 vCPU at 1,000 requests/s (1.24), within 100 to 200 µs.
+    pub const CPU_PER_REQUEST: Duration = Duration::from_micros(150);
+    /// Derived from published rates of new connections per core, within 20 to 40 µs.
+    pub const CPU_PER_CONNECTION: Duration = Duration::from_micros(30);
+    /// Measured on Envoy 1.40: 11 to 61 ms from the signal to the end of the process.
+    pub const EXIT_DELAY: Delay = Delay::Uniform { min: ms(11), max: ms(61) };
+    /// Of a backend.
+    pub const SERVICE_TIME: Delay = Delay::Constant(ms(10));
+    /// Of a backend.
+    pub const CONCURRENCY: usize = 64;
+    /// Of a backend.
+    pub const BACKEND_KEEP_ALIVE: Duration = Duration::from_secs(60);
+    /// Of a backend without a Deployment.
+    pub const REPLICAS: usize = 2;
+    /// Bytes of an answer.
+    pub const ANSWER_BYTES: usize = 1024;
+    /// Of a client.
+    pub const CONNECTIONS: usize = 100;
+    /// Of a client.
+    pub const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(60);
+    /// Of a client.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+    /// Of a client.
+    pub const RTT: Duration = Duration::from_millis(20);
+}

@@ -1,0 +1,264 @@
+//! The objects as they stand at a moment of the timeline, and what they come to.
+//!
+//! A timeline that applies or edits objects makes one state after another; each is read as a whole, so that a change in mid-run follows the same
+//! rules as the same objects from the start.
+
+use std::collections::BTreeMap;
+
+use super::address::{Patch, Subject};
+use super::settings::{BackendSettings, Settings};
+use crate::manifest::deployment::{self, DeploymentManifest};
+use crate::manifest::routes::{self, Around, Routing};
+use crate::manifest::service::{self, ServiceManifest};
+use crate::manifest::{Object, Place, Problem, Sink, istio_gateway};
+
+/// The objects, and the edits of what is made from them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// As they were written, the last of each name.
+    pub(super) objects: Vec<Object>,
+    /// Edits of the gateway's Deployment.
+    pub(super) target_patches: Vec<Patch>,
+}
+
+/// What the objects come to.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    /// By `namespace/name`.
+    pub(super) deployments: BTreeMap<String, DeploymentManifest>,
+    /// By `namespace/name`.
+    pub(super) services: BTreeMap<String, ServiceManifest>,
+    /// The gateway's Deployment.
+    pub(super) target: String,
+    /// The object that the target was made from, or itself.
+    pub(super) origin: Object,
+    /// Listeners, routes, upstreams.
+    pub(super) routing: Routing,
+    front: String,
+}
+
+impl Resolved {
+    /// The gateway's Deployment.
+    pub(super) fn target(&self) -> Option<&DeploymentManifest> {
+        self.deployments.get(&self.target)
+    }
+
+    /// The Service in front of it.
+    pub(super) fn front(&self) -> Option<&ServiceManifest> {
+        self.services.get(&self.front)
+    }
+}
+
+impl State {
+    /// Adds objects as `kubectl apply` would: the last of a name stays.
+    pub(super) fn apply(&mut self, objects: impl IntoIterator<Item = Object>) {
+        for object in objects {
+            match self.objects.iter_mut().find(|known| known.id == object.id) {
+                Some(known) => *known = object,
+                None => self.objects.push(object),
+            }
+        }
+    }
+
+    /// Edits objects; what cannot be edited is reported.
+    pub(super) fn patch(&mut self, patch: &Patch, sink: &Sink) {
+        if patch.subject == Subject::Target {
+            self.target_patches.push(patch.clone());
+            return;
+        }
+        let known: Vec<String> = self
+            .objects
+            .iter()
+            .map(|object| format!("{}/{}/{}", object.id.kind, object.id.namespace, object.id.name))
+            .collect();
+        let Some(object) = self.objects.iter_mut().find(|object| patch.is_for(object)) else {
+            let problem = Problem::at(patch.at, patch.text.clone(), "no object of the manifests is called so");
+            let head = patch.text.split(['.', '[']).next().unwrap_or_default().to_owned();
+            sink.report(problem.did_you_mean(&head, known.iter().map(String::as_str)));
+            return;
+        };
+        if let Err(text) = patch.write(&mut object.node) {
+            sink.report(Problem::at(patch.at, patch.text.clone(), text));
+        }
+    }
+
+    /// What the objects come to. Problems and notes go to the sink.
+    pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
+        let before = sink.problem_count();
+        let made: Vec<(&Object, istio_gateway::Made)> = self
+            .objects
+            .iter()
+            .filter(|object| object.id.kind == "IstioGateway")
+            .filter_map(|object| Some((object, istio_gateway::read(object, sink)?)))
+            .collect();
+        // What an IstioGateway makes was checked with it; here only new problems count, such as those of an edit.
+        let mut candidates: BTreeMap<String, (Object, Object)> = BTreeMap::new();
+        for (origin, made) in &made {
+            candidates.insert(made.deployment.key(), (made.deployment.clone(), (*origin).clone()));
+        }
+        let written = |kind: &'static str| self.objects.iter().filter(move |object| object.id.kind == kind);
+        for object in written("Deployment") {
+            candidates.insert(object.key(), (object.clone(), object.clone()));
+        }
+        let target = self.target(settings, &candidates, &made, sink)?;
+        let mut deployments = BTreeMap::new();
+        let mut origin = None;
+        for (key, (mut object, from)) in candidates {
+            let is_made = object.id.kind != from.id.kind;
+            if key == target {
+                for patch in &self.target_patches {
+                    if let Err(text) = patch.write(&mut object.node) {
+                        sink.report(Problem::at(patch.at, patch.text.clone(), text));
+                    }
+                }
+            }
+            let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
+            if key == target {
+                origin = Some(from);
+            }
+            deployments.extend(manifest.map(|manifest| (key, manifest)));
+        }
+        let mut services = BTreeMap::new();
+        for (_, made) in &made {
+            let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
+            services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
+        }
+        for object in written("Service") {
+            services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        if sink.problem_count() > before || !deployments.contains_key(&target) {
+            // Routes refer to all of these; without them they would only repeat what is wrong.
+            return None;
+        }
+        let labels = deployments[&target].deployment.template.labels.clone();
+        let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
+        let declared: Vec<String> = settings.backends.iter().map(|backend| backend.service.clone()).collect();
+        let around = Around { labels: &labels, front: &services[&front], services: &services, declared: &declared };
+        let routing = routes::read(&self.objects, &around, sink);
+        check_backends(&settings.backends, &services, &deployments, sink);
+        let resolved = Resolved { deployments, services, target, origin: origin?, routing, front };
+        (sink.problem_count() == before).then_some(resolved)
+    }
+
+    fn target(
+        &self,
+        settings: &Settings,
+        candidates: &BTreeMap<String, (Object, Object)>,
+        made: &[(&Object, istio_gateway::Made)],
+        sink: &Sink,
+    ) -> Option<String> {
+        if let Some((wanted, place)) = &settings.target {
+            if candidates.contains_key(wanted) {
+                return Some(wanted.clone());
+            }
+            let problem = Problem::at(*place, "spec.target", format!("no Deployment is called `{wanted}`"));
+            sink.report(problem.did_you_mean(wanted, candidates.keys().map(String::as_str)));
+            return None;
+        }
+        // A Deployment that stands behind a backend is no gateway.
+        let is_backend = |key: &str| {
+            settings.backends.iter().any(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key))
+        };
+        let gateways: Vec<String> = if made.is_empty() {
+            candidates.keys().filter(|key| !is_backend(key)).cloned().collect()
+        } else {
+            made.iter().map(|(_, made)| made.deployment.key()).collect()
+        };
+        match &gateways[..] {
+            [only] => Some(only.clone()),
+            [] => {
+                // An IstioGateway with problems of its own has said enough.
+                if !self.objects.iter().any(|object| object.id.kind == "IstioGateway") {
+                    let problem = Problem::nowhere("the manifests hold no gateway");
+                    sink.report(problem.help("add an IstioGateway, or the gateway's Deployment and its Service"));
+                }
+                None
+            }
+            many => {
+                let place = made.get(1).map_or(Place::NOWHERE, |(origin, _)| origin.place());
+                let problem = Problem::at(
+                    place,
+                    "spec.target",
+                    format!("there are {} gateways: {}", many.len(), many.join(", ")),
+                );
+                sink.report(problem.help(format!("say which one the drill is for: target: {}", many[0])));
+                None
+            }
+        }
+    }
+}
+
+/// Reads what was made from another object: its notes would repeat the other's, and its problems too, unless they are new.
+fn read_quietly<T>(is_made: bool, sink: &Sink, read: impl FnOnce(&Sink) -> Option<T>) -> Option<T> {
+    if !is_made {
+        return read(sink);
+    }
+    let quiet = Sink::default();
+    let found = read(&quiet);
+    for problem in quiet.take_problems() {
+        sink.report(problem);
+    }
+    found
+}
+
+/// The Service whose selector holds for the target's pods; a LoadBalancer first.
+fn front(
+    target: &str,
+    labels: &BTreeMap<String, String>,
+    services: &BTreeMap<String, ServiceManifest>,
+    place: Place,
+    sink: &Sink,
+) -> Option<String> {
+    let namespace = target.split('/').next().unwrap_or_default();
+    let mut fitting: Vec<(&String, &ServiceManifest)> = services
+        .iter()
+        .filter(|(key, service)| {
+            let selector = &service.service.selector;
+            key.split('/').next() == Some(namespace)
+                && !selector.is_empty()
+                && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
+        .collect();
+    fitting.sort_by_key(|(_, service)| service.kind != service::ServiceKind::LoadBalancer);
+    if fitting.is_empty() {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        let problem = Problem::at(place, "", format!("no Service selects the pods of {target}"));
+        sink.report(problem.help(format!(
+            "add a Service of type LoadBalancer in {namespace} with selector {{ {} }}",
+            labels.join(", ")
+        )));
+    }
+    fitting.first().map(|(key, _)| (*key).clone())
+}
+
+fn check_backends(
+    backends: &[BackendSettings],
+    services: &BTreeMap<String, ServiceManifest>,
+    deployments: &BTreeMap<String, DeploymentManifest>,
+    sink: &Sink,
+) {
+    for (index, backend) in backends.iter().enumerate() {
+        let path = format!("spec.backends[{index}]");
+        if let Some((deployment, place)) = &backend.deployment
+            && !deployments.contains_key(deployment)
+        {
+            let problem =
+                Problem::at(*place, format!("{path}.deployment"), format!("no Deployment is called `{deployment}`"));
+            sink.report(problem.did_you_mean(deployment, deployments.keys().map(String::as_str)));
+        }
+        if backends[..index].iter().any(|known| known.service == backend.service) {
+            let problem = Problem::at(backend.at, path, format!("`{}` is described twice", backend.service));
+            sink.report(problem.help("describe each Service once"));
+        }
+        if let Some((_, place)) = &backend.deployment
+            && !services.contains_key(&backend.service)
+        {
+            let problem = Problem::at(
+                *place,
+                format!("spec.backends[{index}].deployment"),
+                format!("no Service is called `{}`", backend.service),
+            );
+            sink.report(problem.help("a Deployment's pods are found through a Service: add it to the manifests"));
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! A checked scenario into the settings of its world, with the line behind each cause of loss.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::address::{Patch, Subject};
+use super::balancer;
+use super::read::node_ip;
+use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
+use super::state::{Resolved, State};
+use crate::backend::{BackendConfig, BodyShape};
+use crate::cluster::{ClusterConfig, Node as ClusterNode};
+use crate::drill::pod_host::CpuCosts;
+use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Sources, Verb, WorldConfig};
+use crate::engine::Delay;
+use crate::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
+use crate::load::{ClientConfig, Reuse};
+use crate::manifest::deployment::DeploymentManifest;
+use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
+use crate::manifest::read::Note;
+use crate::manifest::routes::{CONNECT_TIMEOUT, Upstream};
+use crate::manifest::service::{ServiceManifest, TargetPort};
+use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity, yaml};
+use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
+use crate::record::{CauseCode, Source};
+
+/// Where a gateway's agent answers for its readiness. Source: istio, `statusPort` of a gateway.
+const STATUS_PORT: u16 = 15021;
+/// What a restart writes. Source: kubectl rollout restart.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// All that the world is made from.
+pub(super) struct Ingredients<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) state: State,
+    pub(super) timeline: &'a [TimelineEntry],
+    pub(super) id: ScenarioId,
+}
+
+/// The world of a scenario, its fidelity list still without the places' lines.
+pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) -> Option<WorldConfig> {
+    let Ingredients { settings, mut state, timeline, id } = ingredients;
+    let resolved = state.resolve(settings, sink)?;
+    let balancer = balancer::config(&resolved, settings, sink)?;
+    let mut gateways = BTreeMap::new();
+    let target = resolved.target()?;
+    gateways.insert(target.deployment.template.other.clone(), gateway_spec(&resolved, settings, sink)?);
+    check_loads(settings, &balancer.ports, sink);
+    let backends = backends(&resolved, settings, sink);
+    let sources = sources(&resolved, settings, files);
+    let mut actions = Vec::new();
+    let mut current = resolved.clone();
+    for entry in timeline {
+        actions.extend(act(entry, &mut state, &mut current, &mut gateways, settings, sink));
+    }
+    actions.sort_by_key(|action| action.at);
+    let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
+        (0..group.count).map(move |index| (group.zones[index % group.zones.len()].clone(), group.allocatable))
+    }));
+    let nodes = nodes.map(|((name, index), (zone, allocatable))| ClusterNode {
+        name,
+        ip: node_ip(index),
+        zone: Rc::from(zone),
+        allocatable,
+    });
+    let cluster = ClusterConfig {
+        nodes: nodes.collect(),
+        hop: HOP,
+        schedule: settings.cluster.schedule.clone(),
+        pod_start: settings.cluster.pod_start.clone(),
+        image_pull: settings.cluster.image_pull.clone(),
+        endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
+        sandbox_removal: settings.cluster.sandbox_removal.clone(),
+        stands_at_zero: true,
+    };
+    let fidelity = fidelity(sink.take_notes(), &backends.1, files);
+    Some(WorldConfig {
+        scenario: id,
+        seed: settings.seed,
+        warmup: settings.warmup,
+        duration: settings.duration,
+        cluster,
+        deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
+        services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
+        target: Rc::from(resolved.target.as_str()),
+        deletion_costs: Vec::new(),
+        gateways,
+        routes: resolved.routing.routes.clone(),
+        front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
+        backends: backends.0,
+        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration)).collect(),
+        actions,
+        sources,
+        fidelity,
+    })
+}
+
+/// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
+/// controllers show.
+const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration::from_millis(20) };
+
+fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
+    let manifest = resolved.target()?;
+    let drain = drain_setting(manifest, settings, sink)?;
+    let clusters = resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy));
+    let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
+    let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).div_ceil(1000).max(1);
+    Some(GatewaySpec {
+        config: GatewayConfig {
+            listeners: resolved.routing.listeners.clone(),
+            clusters: clusters.collect(),
+            connect_timeout: CONNECT_TIMEOUT,
+            drain: DrainConfig {
+                drain_time: drain.drain_time,
+                strategy: DrainStrategy::Immediate,
+                ..DrainConfig::ISTIO
+            },
+        },
+        agent: AgentConfig { shutdown: drain.mode, status_port: STATUS_PORT },
+        workers: usize::try_from(cores).ok()?,
+        costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
+        cpu_limit_millicores: manifest.cpu_limit_millicores,
+        config_propagation: settings.cluster.config_propagation.clone(),
+        exit_delay: settings.gateway.exit_delay.clone(),
+    })
+}
+
+struct DrainSetting {
+    mode: ShutdownMode,
+    drain_time: Duration,
+    /// Where the way to the end is written; nowhere if it is the default.
+    at: Place,
+    path: String,
+    value: String,
+}
+
+/// How the process ends: environment before `ProxyConfig` before the scenario's own word before Istio's default.
+fn drain_setting(manifest: &DeploymentManifest, settings: &Settings, sink: &Sink) -> Option<DrainSetting> {
+    let (mut duration, mut at) = settings.gateway.termination_drain;
+    let mut drain_time = settings.gateway.drain_duration;
+    let mut path = "spec.gateway.terminationDrainDuration".to_owned();
+    if let Some((text, place)) = &manifest.proxy_config {
+        let (documents, problems) = yaml::parse(text, usize::try_from(u32::MAX - 1).ok()?);
+        if !problems.is_empty() {
+            let problem = Problem::at(*place, "metadata.annotations[proxy.istio.io/config]", "this is not YAML");
+            sink.report(problem.help("write a ProxyConfig, such as: terminationDrainDuration: 30s"));
+            return None;
+        }
+        for document in &documents {
+            let span = |key: &str| document.find(&[key]).and_then(Node::text).map(quantity::duration);
+            for (key, place_for) in [("terminationDrainDuration", true), ("drainDuration", false)] {
+                match span(key) {
+                    Some(Ok(span)) if place_for => {
+                        (duration, at, path) =
+                            (span, *place, format!("metadata.annotations[proxy.istio.io/config].{key}"))
+                    }
+                    Some(Ok(span)) => drain_time = span,
+                    Some(Err(wrong)) => {
+                        let problem = Problem::at(
+                            *place,
+                            format!("metadata.annotations[proxy.istio.io/config].{key}"),
+                            wrong.text,
+                        );
+                        sink.report(problem.help(wrong.help));
+                        return None;
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+    let value = quantity::duration_text(duration);
+    if let Some((text, place)) = manifest.env.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
+        && text == "true"
+    {
+        let minimum = match manifest.env.get("MINIMUM_DRAIN_DURATION") {
+            None => defaults::TERMINATION_DRAIN,
+            Some((text, place)) => match quantity::duration(text) {
+                Ok(span) => span,
+                Err(wrong) => {
+                    sink.report(Problem::at(*place, "env.MINIMUM_DRAIN_DURATION", wrong.text).help(wrong.help));
+                    return None;
+                }
+            },
+        };
+        let path = "env.EXIT_ON_ZERO_ACTIVE_CONNECTIONS".to_owned();
+        let mode = ShutdownMode::ExitOnZero { minimum };
+        return Some(DrainSetting { mode, drain_time, at: *place, path, value: text.clone() });
+    }
+    Some(DrainSetting { mode: ShutdownMode::Drain { duration }, drain_time, at, path, value })
+}
+
+/// Clients reach the ports that the balancer has.
+fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
+    for load in &settings.loads {
+        for entry in load.mix.iter().filter(|entry| !ports.contains_key(&entry.port)) {
+            let known: Vec<String> = ports.keys().map(u16::to_string).collect();
+            let text = format!("the Service in front has no port {}", entry.port);
+            let problem = Problem::at(entry.at, format!("spec.load.{}.mix", load.name), text);
+            sink.report(problem.help(format!("its ports are {}", known.join(", "))));
+        }
+    }
+}
+
+/// The backends that routes lead to, and those that the scenario does not describe.
+fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<BackendSpec>, Vec<Upstream>) {
+    let (mut specs, mut undescribed) = (Vec::new(), Vec::new());
+    for upstream in &resolved.routing.upstreams {
+        let service = resolved.services.get(&upstream.service);
+        let described = settings.backends.iter().find(|backend| backend.service == upstream.service);
+        let deployment = described.and_then(|backend| backend.deployment.as_ref());
+        let port = port_of(service, upstream, deployment.and_then(|(name, _)| resolved.deployments.get(name)));
+        let usual = BackendConfig {
+            service_time: defaults::SERVICE_TIME,
+            concurrency: defaults::CONCURRENCY,
+            error_ppm: 0,
+            keep_alive: Some(defaults::BACKEND_KEEP_ALIVE),
+            body: BodyShape::Whole,
+            body_bytes: defaults::ANSWER_BYTES,
+        };
+        if described.is_none() {
+            undescribed.push(upstream.clone());
+        }
+        if let Some((name, place)) = deployment
+            && specs.iter().any(|spec: &BackendSpec| spec.deployment.as_deref() == Some(name))
+        {
+            let problem = Problem::at(*place, "spec.backends", format!("routes lead to two ports of `{name}`"));
+            sink.report(problem.help("one port of a backend is simulated: route to one"));
+        }
+        specs.push(BackendSpec {
+            cluster: Rc::clone(&upstream.cluster),
+            service: Rc::from(upstream.service.as_str()),
+            port,
+            deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
+            replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
+            config: described.map_or(usual, |backend| backend.config.clone()),
+            shutdown_delay: described.map_or(Duration::ZERO, |backend| backend.shutdown_delay),
+        });
+    }
+    (specs, undescribed)
+}
+
+fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<&DeploymentManifest>) -> u16 {
+    let port = service.and_then(|service| service.ports.iter().find(|port| port.port == upstream.port));
+    match port.map(|port| &port.target) {
+        Some(TargetPort::Number(number)) => *number,
+        Some(TargetPort::Name(name)) => pods.and_then(|pods| pods.ports.get(name)).copied().unwrap_or(upstream.port),
+        None => upstream.port,
+    }
+}
+
+fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSpec {
+    let mut segments = load.segments.clone();
+    for segment in &mut segments {
+        // A single figure holds to the end and no longer: its rate is the same over any length.
+        if segment.from_per_s.to_bits() == segment.to_per_s.to_bits() {
+            segment.duration = segment.duration.min(duration);
+        }
+    }
+    let mix = load.mix.iter().map(|entry| MixEntry {
+        weight: entry.weight,
+        method: entry.method.clone(),
+        url: entry.url.clone(),
+        host: entry.host.clone(),
+        port: entry.port,
+        path: entry.path.clone(),
+        headers: entry.headers.clone(),
+        body_bytes: entry.body_bytes,
+    });
+    LoadSpec {
+        name: load.name.clone(),
+        segments,
+        pacing: load.pacing,
+        runs_in_warmup: true,
+        client: ClientConfig {
+            connections: load.connections,
+            reuse: load.reuse,
+            keep_alive: load.keep_alive,
+            timeout: load.timeout,
+            retries: load.retries,
+            detect_idle_close: load.detect_idle_close,
+            honor_connection_close: load.honor_connection_close,
+            prewarm: load.reuse == Reuse::LeastRecent,
+        },
+        rtt: load.rtt,
+        mix: mix.collect(),
+    }
+}
+
+/// One entry of the timeline: applied to the objects, and what that means for the world.
+fn act(
+    entry: &TimelineEntry,
+    state: &mut State,
+    current: &mut Resolved,
+    gateways: &mut BTreeMap<String, GatewaySpec>,
+    settings: &Settings,
+    sink: &Sink,
+) -> Vec<Action> {
+    let key = entry.of.clone().unwrap_or_else(|| current.target.clone());
+    if !current.deployments.contains_key(&key) {
+        let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{key}`"));
+        sink.report(problem.did_you_mean(&key, current.deployments.keys().map(String::as_str)));
+        return Vec::new();
+    }
+    let at = entry.at;
+    let text = match &entry.verb {
+        TimelineVerb::Restart => {
+            edit(
+                state,
+                &key,
+                current,
+                &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
+                Node::string(entry.place, &quantity::duration_text(at)),
+                sink,
+            );
+            format!("restart {key}")
+        }
+        TimelineVerb::Scale(replicas) => {
+            edit(state, &key, current, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
+            format!("scale {key} to {replicas}")
+        }
+        TimelineVerb::Apply(objects) => {
+            state.apply(objects.iter().cloned());
+            let names: Vec<String> = objects.iter().map(|object| object.id.to_string()).collect();
+            format!("apply {}", names.join(", "))
+        }
+        TimelineVerb::Set(patches) => {
+            for patch in patches {
+                state.patch(patch, sink);
+            }
+            let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
+            format!("set {}", paths.join(", "))
+        }
+        TimelineVerb::Phase => {
+            return vec![Action { at, phase: Some(entry.phase.clone()), verb: None, text: entry.phase.clone() }];
+        }
+    };
+    let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
+    let mut verbs = changes(entry, current, &next, gateways, settings, sink);
+    if verbs.is_empty() && sink.problem_count() == 0 {
+        let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
+        sink.report(
+            problem.help("take it out, or change something the drill knows: the fidelity list of a run names them"),
+        );
+    }
+    *current = next;
+    let first = Some(entry.phase.clone());
+    verbs
+        .drain(..)
+        .enumerate()
+        .map(|(index, verb)| Action {
+            at,
+            phase: if index == 0 { first.clone() } else { None },
+            verb: Some(verb),
+            text: text.clone(),
+        })
+        .collect()
+}
+
+/// Edits a Deployment: the target's, or one that was written.
+fn edit(state: &mut State, key: &str, current: &Resolved, path: &str, value: Node, sink: &Sink) {
+    let (text, at) = (path.to_owned(), value.at);
+    let subject = if key == current.target {
+        Subject::Target
+    } else {
+        let (namespace, name) = key.split_once('/').unwrap_or(("default", key));
+        Subject::Object { kind: "Deployment".to_owned(), namespace: Some(namespace.to_owned()), name: name.to_owned() }
+    };
+    match Patch::new(path, at, value) {
+        Ok(patch) => state.patch(&Patch { subject, ..patch }, sink),
+        Err(why) => sink.report(Problem::at(at, text, why)),
+    }
+}
+
+/// What the world has to do to get from one state of the objects to the next.
+fn changes(
+    entry: &TimelineEntry,
+    current: &Resolved,
+    next: &Resolved,
+    gateways: &mut BTreeMap<String, GatewaySpec>,
+    settings: &Settings,
+    sink: &Sink,
+) -> Vec<Verb> {
+    let mut verbs = Vec::new();
+    let told = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    for (key, manifest) in &next.deployments {
+        let before = current.deployments.get(key).map(|known| told(&known.deployment));
+        if before.as_ref() != Some(&told(&manifest.deployment)) {
+            verbs.push(Verb::Apply(Box::new(manifest.deployment.clone())));
+        }
+    }
+    if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
+        gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
+    }
+    if told(&current.routing.routes) != told(&next.routing.routes) {
+        verbs.push(Verb::Routes(next.routing.routes.clone()));
+    }
+    let refuse = |what: &str| {
+        let problem =
+            Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
+        sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
+    };
+    let balancer =
+        |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default()).map(|config| told(&config));
+    if balancer(current) != balancer(next) {
+        refuse("the settings of the load balancer");
+    }
+    if current.routing.listeners != next.routing.listeners {
+        refuse("the ports of the gateway");
+    }
+    if next
+        .routing
+        .upstreams
+        .iter()
+        .any(|upstream| !current.routing.upstreams.iter().any(|known| known.cluster == upstream.cluster))
+    {
+        refuse("the services that routes lead to");
+    }
+    verbs
+}
+
+/// The setting behind each cause of loss: where it is written, or where it would be.
+fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
+    let mut sources = Sources::new();
+    let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
+        let position = files.position(place);
+        let source = Source {
+            file: position.map(|(file, ..)| file.to_owned()),
+            line: position.map(|(_, line, _)| line),
+            path: path.to_owned(),
+            value,
+        };
+        for code in codes {
+            sources.insert(*code, source.clone());
+        }
+    };
+    let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
+    let origin = &resolved.origin;
+    let too_early =
+        [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight, CauseCode::ConnectTimeout];
+    let drain = drain_setting(manifest, settings, &Sink::default());
+    match &drain {
+        Some(drain) if drain.at.is_written() => add(&too_early, drain.at, &drain.path, Some(drain.value.clone())),
+        // Nobody wrote it: the line to which it would be added.
+        Some(_) if origin.id.kind == "IstioGateway" => {
+            add(&too_early, annotations_place(origin), &format!("metadata.annotations[{DRAIN_ANNOTATION}]"), None);
+        }
+        _ => {
+            let place = origin.node.find(&["spec", "template", "metadata"]).map_or(origin.place(), |node| node.at);
+            add(&too_early, place, "spec.template.metadata.annotations[proxy.istio.io/config]", None);
+        }
+    }
+    let drain_name = ServiceManifest::annotation_name("connection-drain");
+    let own = resolved.origin.node.find(&["spec", "serviceAnnotations"]).is_some();
+    let annotation_path = |name: &str| {
+        if own { format!("spec.serviceAnnotations[{name}]") } else { format!("metadata.annotations[{name}]") }
+    };
+    match front
+        .balancer_annotation("connection-drain-timeout")
+        .or_else(|| front.balancer_annotation("connection-drain"))
+    {
+        Some((text, place)) => {
+            add(&[CauseCode::LbCutConnection], *place, &annotation_path(&drain_name), Some(text.clone()))
+        }
+        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &annotation_path(&drain_name), None),
+    }
+    let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
+    let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
+        Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
+        None => add(codes, Place::NOWHERE, usual, Some(value.to_owned())),
+    };
+    add_written(
+        &[CauseCode::LbNoTarget],
+        &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]],
+        "spec.strategy.rollingUpdate.maxUnavailable",
+        "25%",
+    );
+    add_written(
+        &[CauseCode::GraceExceeded],
+        &[&["spec", "template", "spec", "terminationGracePeriodSeconds"]],
+        "spec.template.spec.terminationGracePeriodSeconds",
+        &manifest.deployment.template.grace_seconds.to_string(),
+    );
+    add_written(
+        &[CauseCode::LocalPolicyBlackhole],
+        &[&["spec", "externalTrafficPolicy"]],
+        "spec.externalTrafficPolicy",
+        "Cluster",
+    );
+    let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
+    add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
+    let behind = [
+        CauseCode::UpstreamRefused,
+        CauseCode::UpstreamClosed,
+        CauseCode::NoHealthyUpstream,
+        CauseCode::UpstreamOverflow,
+    ];
+    if let Some(backend) = settings.backends.first() {
+        add(&behind, backend.at, "spec.backends", None);
+    }
+    if let Some(place) = resolved.routing.first_route_at {
+        add(&[CauseCode::NoRoute, CauseCode::ClusterNotFound, CauseCode::UpstreamTimeout], place, "spec.http", None);
+    }
+    let timeout = settings.loads.iter().map(|load| load.timeout).min().unwrap_or(defaults::TIMEOUT);
+    let clients = [CauseCode::ClientTimeout];
+    add(&clients, Place::NOWHERE, "spec.load.clients.timeout", Some(quantity::duration_text(timeout)));
+    add(
+        &[CauseCode::DrainCloseIgnored],
+        Place::NOWHERE,
+        "spec.load.clients.honorConnectionClose",
+        Some("false".to_owned()),
+    );
+    sources
+}
+
+/// Where an object's annotations stand, or its metadata.
+fn annotations_place(object: &Object) -> Place {
+    let metadata = object.node.entry("metadata");
+    let annotations = metadata.and_then(|entry| entry.node.entry("annotations"));
+    annotations.or(metadata).map_or(object.place(), |entry| entry.key_at)
+}
+
+fn fidelity(notes: Vec<Note>, undescribed: &[Upstream], files: &Files) -> Vec<Fidelity> {
+    let row = |place: Place, path: String, status: FidelityStatus, note: Option<String>| {
+        let position = files.position(place);
+        let (file, line) = (position.map(|(file, ..)| file.to_owned()), position.map(|(_, line, _)| line));
+        Fidelity { path, file, line, status, note }
+    };
+    let assumed = undescribed.iter().map(|upstream| {
+        let note = format!(
+            "the scenario does not describe it: {} replicas that answer after {} are assumed",
+            defaults::REPLICAS,
+            quantity::duration_text(Duration::from_millis(10)),
+        );
+        row(upstream.at, format!("Service {}", upstream.service), FidelityStatus::Approximated, Some(note))
+    });
+    let noted = notes.into_iter().map(|note| row(note.place, note.path, note.status, note.text));
+    let mut rows: Vec<Fidelity> = noted.chain(assumed).collect();
+    rows.sort_by(|a, b| (&a.file, a.line, &a.path).cmp(&(&b.file, b.line, &b.path)));
+    rows
+}
