@@ -6,7 +6,7 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: [`deployment_sync`], [`replica_set_sync`], [`endpoints_sync`], [`pod`].
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `pod`.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 

@@ -2,7 +2,7 @@
 //!
 //! Both are built for a few million wake-ups per second of one core, because those bound how fast a world runs. Tasks live in a
 //! slab and are found by index; a task's number holds a generation, so that whoever keeps the number of an ended task never
-//! meets its successor. [`timers`] says how timers are kept and [`ready`] how tasks wait for their turn.
+//! meets its successor. `timers` says how timers are kept and `ready` how tasks wait for their turn.
 
 mod ready;
 mod timers;
