@@ -317,7 +317,7 @@ fn report_memory(connections: u32) {
     let before = resident_bytes();
     // Each connection is opened by its first request and is idle after its last, one per second.
     let client = start_clients(&sim, streams, &net, 1, count, connections, 20);
-    let mut run = |seconds: u64| {
+    let run = |seconds: u64| {
         sim.run_until(SimTime::ZERO.after(Duration::from_secs(seconds))).expect("the world moves");
         resident_bytes()
     };
