@@ -1,11 +1,14 @@
 //! How fast the virtual world is, beside another simulator in the same run.
 //!
 //! - `proxied`: 100 keep-alive clients, 2 gateway pods, 4 backends, 20 routes; requests per second of one core.
+//! - `drill`: the same topology and number of requests as a whole drill, recorder, event log and causes included.
+//! - `two_seeds_one_core`, `two_seeds_two_cores`: two such drills, one after the other and side by side.
 //! - `turmoil`: the same topology and the same hyper endpoints on turmoil, without routes, balancing or a processor model.
 //! - `engine`: timers of the bare engine.
 //! - `quiet_hour`: a cluster of 200 nodes without traffic for an hour of virtual time.
 //!
-//! The ratio to turmoil is printed at the end. Machines are noisy: compare figures of one run only.
+//! Printed at the end: the ratio to turmoil, the ratio of two cores to one, and the memory of an open connection. Machines are
+//! noisy: compare figures of one run only. With `--test` everything runs once and small.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -13,16 +16,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use gatedrill::backend::{Backend, BackendConfig, BodyShape};
+use gatedrill::backend::Backend;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
-use gatedrill::engine::{Delay, Sim, Streams, TaskGroup};
+use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::{Destination, PathMatch, Route, Routes, VirtualHost};
 use gatedrill::gateway::{DrainConfig, Gateway, GatewayConfig, Policy, RetryPolicy};
 use gatedrill::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Reuse, Sink};
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
 
+mod drill_world;
 mod turmoil_world;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CLIENTS: u8 = 100;
 const REQUESTS_PER_CLIENT: u32 = 100;
@@ -59,34 +66,24 @@ fn routes(cluster: &Rc<str>) -> Routes {
     routes
 }
 
-/// Clients, gateways and backends until every client has had its answers.
-fn proxied() -> u64 {
-    let (sim, streams) = (Sim::new(), Streams::new(1));
-    let net = Net::new(&sim, streams);
+/// Two gateway pods and four backends.
+fn servers(sim: &Sim, streams: Streams, net: &Net) {
     let cluster: Rc<str> = Rc::from("web");
     let mut backends = Vec::new();
     for number in 1..=4 {
         let ip = Ipv4Addr::new(10, 2, 0, number);
-        let config = BackendConfig {
-            service_time: Delay::Constant(Duration::from_millis(1)),
-            concurrency: 1000,
-            error_ppm: 0,
-            keep_alive: None,
-            body: BodyShape::Whole,
-            body_bytes: 100,
-        };
-        Backend::start(&sim, streams, &net.attach(ip, link()), 80, config).expect("a fresh host");
+        Backend::start(sim, streams, &net.attach(ip, link()), 80, drill_world::backend()).expect("a fresh host");
         backends.push(SocketAddr::V4(SocketAddrV4::new(ip, 80)));
     }
     let routes = Rc::new(routes(&cluster));
     for number in 1..=2 {
         let host = net.attach(Ipv4Addr::new(10, 1, 0, number), link());
-        let tasks = TaskGroup::new(&sim);
+        let tasks = TaskGroup::new(sim);
         let costs = CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) };
         let cpu = Rc::new(Cpu::new(costs, 2, Some(2000)));
         let worker = |index: usize| {
             let random = streams.stream("worker", &format!("{number}/{index}"));
-            PodHost::new(&sim, host.clone(), tasks.clone(), random, Rc::clone(&cpu), index)
+            PodHost::new(sim, host.clone(), tasks.clone(), random, Rc::clone(&cpu), index)
         };
         let config = GatewayConfig {
             listeners: vec![(80, 80)],
@@ -97,31 +94,70 @@ fn proxied() -> u64 {
         let gateway = Gateway::start(vec![worker(0), worker(1)], config, Rc::clone(&routes), Rc::new(()));
         gateway.expect("fresh ports").set_endpoints(&cluster, &backends);
     }
-    for client in 0..CLIENTS {
-        let host = net.attach(Ipv4Addr::new(10, 3, 0, client), link());
-        let config = ClientConfig {
-            connections: 1,
-            reuse: Reuse::MostRecent,
-            keep_alive: Some(Duration::from_secs(60)),
-            timeout: Duration::from_secs(5),
-            retries: 0,
-            detect_idle_close: true,
-            honor_connection_close: true,
-            prewarm: false,
-        };
-        let to = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1 + client % 2), 80);
-        let number = client % 20;
-        let head = format!("GET /service-{number}/item HTTP/1.1\r\nhost: host-{number}.example.com\r\n");
-        let mix = vec![Request { weight: 1, to, head: Rc::from(head), body_bytes: 0 }];
-        let client = Client::new(&sim, host, (0, &format!("client-{client}")), config, mix, Rc::new(Ignore));
-        let rate = f64::from(REQUESTS_PER_CLIENT);
-        let segment = RateSegment { duration: Duration::from_secs(1), from_per_s: rate, to_per_s: rate };
-        let arrivals = Arrivals::new(vec![segment], Pacing::Constant, streams.stream("arrivals", ""));
-        let mix_stream = streams.stream("mix", "");
-        sim.spawn("load", async move { client.run(arrivals, mix_stream).await });
+}
+
+/// Clients of one gateway pod who each send `rate` requests per second for `seconds`, from `start` on.
+fn start_clients(
+    sim: &Sim,
+    streams: Streams,
+    net: &Net,
+    number: u8,
+    connections: usize,
+    rate: u32,
+    seconds: u64,
+) -> Client {
+    let host = net.attach(Ipv4Addr::new(10, 3, 0, number), link());
+    let config = ClientConfig {
+        connections,
+        reuse: Reuse::LeastRecent,
+        keep_alive: Some(Duration::from_secs(60)),
+        timeout: Duration::from_secs(5),
+        retries: 0,
+        detect_idle_close: true,
+        honor_connection_close: true,
+        prewarm: false,
+    };
+    let to = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1 + number % 2), 80);
+    let service = number % 20;
+    let head = format!("GET /service-{service}/item HTTP/1.1\r\nhost: host-{service}.example.com\r\n");
+    let mix = vec![Request { weight: 1, to, head: Rc::from(head), body_bytes: 0 }];
+    let client = Client::new(sim, host, (0, &format!("client-{number}")), config, mix, Rc::new(Ignore));
+    let rate = f64::from(rate);
+    let segment = RateSegment { duration: Duration::from_secs(seconds), from_per_s: rate, to_per_s: rate };
+    let arrivals = Arrivals::new(vec![segment], Pacing::Constant, streams.stream("arrivals", ""));
+    let mix_stream = streams.stream("mix", "");
+    let runner = client.clone();
+    sim.spawn("load", async move { runner.run(arrivals, mix_stream).await });
+    client
+}
+
+/// Clients, gateways and backends until every client has had its answers.
+fn proxied() -> u64 {
+    let (sim, streams) = (Sim::new(), Streams::new(1));
+    let net = Net::new(&sim, streams);
+    servers(&sim, streams, &net);
+    for number in 0..CLIENTS {
+        start_clients(&sim, streams, &net, number, 1, REQUESTS_PER_CLIENT, 1);
     }
     sim.run_until(SimTime::ZERO.after(Duration::from_secs(3))).expect("the world moves");
+    sim.end();
     sim.polls_total()
+}
+
+/// The same number of requests as [`proxied`], in one second, as a whole drill.
+fn drill(seed: u64) {
+    let rate = u32::from(CLIENTS) * REQUESTS_PER_CLIENT;
+    let outcome = drill_world::run(seed, usize::from(CLIENTS), rate, Duration::from_secs(1));
+    assert_eq!(outcome.run.results.totals.sent, REQUESTS);
+}
+
+fn one_after_the_other() {
+    drill(1);
+    drill(2);
+}
+
+fn side_by_side() {
+    rayon::join(|| drill(1), || drill(2));
 }
 
 fn engine() {
@@ -138,12 +174,12 @@ fn engine() {
 }
 
 mod quiet {
-    use super::{BTreeMap, Delay, Duration, Ipv4Addr, Rc, Sim, SimTime, Streams};
+    use super::{BTreeMap, Duration, Ipv4Addr, Rc, Sim, SimTime, Streams};
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
     use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Process, Runtime, StartingPod};
-    use gatedrill::engine::{EventId, Signal};
+    use gatedrill::engine::{Delay, EventId, Signal};
 
     struct Still;
     struct Running(Signal);
@@ -219,37 +255,86 @@ mod quiet {
 }
 
 fn main() {
+    let is_smoke = std::env::args().any(|argument| argument == "--test");
+    // The other simulator takes seconds for what takes us a fraction of one.
+    let turmoil_requests = if is_smoke { 1 } else { REQUESTS_PER_CLIENT };
     let mut criterion = Criterion::default().configure_from_args().sample_size(10);
     let mut group = criterion.benchmark_group("virtual_time");
     group.throughput(Throughput::Elements(REQUESTS));
     group.bench_function("proxied", |bencher| bencher.iter(proxied));
-    group.bench_function("turmoil", |bencher| bencher.iter(|| turmoil_world::run(CLIENTS, REQUESTS_PER_CLIENT)));
+    group.bench_function("drill", |bencher| bencher.iter(|| drill(1)));
+    group.throughput(Throughput::Elements(2 * REQUESTS));
+    group.bench_function("two_seeds_one_core", |bencher| bencher.iter(one_after_the_other));
+    group.bench_function("two_seeds_two_cores", |bencher| bencher.iter(side_by_side));
+    group.throughput(Throughput::Elements(u64::from(CLIENTS) * u64::from(turmoil_requests)));
+    group.bench_function("turmoil", |bencher| bencher.iter(|| turmoil_world::run(CLIENTS, turmoil_requests)));
     group.throughput(Throughput::Elements(100 * 100));
     group.bench_function("engine", |bencher| bencher.iter(engine));
     group.throughput(Throughput::Elements(1));
     group.bench_function("quiet_hour", |bencher| bencher.iter(quiet::hour));
     group.finish();
     criterion.final_summary();
-    report_ratio();
+    report_memory(if is_smoke { 200 } else { 4000 });
+    if !is_smoke {
+        report_ratios();
+    }
 }
 
-/// Both worlds in turns, so that the machine's noise meets both alike.
-#[expect(clippy::print_stdout, clippy::disallowed_types, reason = "a benchmark measures and prints")]
-fn report_ratio() {
-    if std::env::args().any(|argument| argument == "--test") {
-        return;
+/// Two ways of doing the same work in turns, so that the machine's noise meets both alike; the time that each took.
+#[expect(clippy::disallowed_types, reason = "a benchmark measures")]
+fn in_turns(rounds: u32, one: impl Fn(), other: impl Fn()) -> [f64; 2] {
+    let mut spent = [Duration::ZERO; 2];
+    for _ in 0..rounds {
+        for (spent, work) in spent.iter_mut().zip([&one as &dyn Fn(), &other]) {
+            let start = std::time::Instant::now();
+            work();
+            *spent += start.elapsed();
+        }
     }
-    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
+    spent.map(|spent| spent.as_secs_f64() / f64::from(rounds))
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+fn report_ratios() {
+    let requests = f64::from(u32::from(CLIENTS) * REQUESTS_PER_CLIENT);
+    let ours = || {
         proxied();
-        ours += start.elapsed();
-        let start = std::time::Instant::now();
-        turmoil_world::run(CLIENTS, REQUESTS_PER_CLIENT);
-        theirs += start.elapsed();
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests fits a double")]
-    let per_second = |spent: Duration| 5.0 * REQUESTS as f64 / spent.as_secs_f64();
-    let (ours, theirs) = (per_second(ours), per_second(theirs));
+    };
+    let [ours, theirs] =
+        in_turns(3, ours, || turmoil_world::run(CLIENTS, REQUESTS_PER_CLIENT)).map(|spent| requests / spent);
     println!("proxied requests per core-second: gatedrill {ours:.0}, turmoil {theirs:.0}, ratio {:.2}", ours / theirs);
+    let [in_row, in_pair] = in_turns(20, one_after_the_other, side_by_side);
+    println!("two seeds on two cores: {:.2} times as fast as on one", in_row / in_pair);
+}
+
+/// How much memory an open connection takes, both ends and the gateway's state included, and whether requests leave any behind.
+#[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark prints, and bytes fit a double")]
+fn report_memory(connections: u32) {
+    let (sim, streams) = (Sim::new(), Streams::new(1));
+    let net = Net::new(&sim, streams);
+    servers(&sim, streams, &net);
+    let count = usize::try_from(connections).expect("a small number");
+    let before = resident_bytes();
+    // Each connection is opened by its first request and is idle after its last, one per second.
+    let client = start_clients(&sim, streams, &net, 1, count, connections, 20);
+    let run = |seconds: u64| {
+        sim.run_until(SimTime::ZERO.after(Duration::from_secs(seconds))).expect("the world moves");
+        resident_bytes()
+    };
+    let (first, last) = (run(2), run(21));
+    assert_eq!(client.idle_connections(), count);
+    sim.end();
+    let (Some(before), Some(first), Some(last)) = (before, first, last) else {
+        println!("memory per open connection: not known on this system");
+        return;
+    };
+    let each = last.saturating_sub(before) as f64 / f64::from(connections);
+    let growth = last.saturating_sub(first) as f64 / f64::from(connections * 18);
+    println!("memory per open connection: {:.1} KiB; per request that is over: {growth:.0} bytes", each / 1024.0);
+}
+
+/// Memory of this process; none where the system does not tell.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(text.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
 }

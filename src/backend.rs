@@ -6,6 +6,8 @@
 //! Service times and errors are drawn from a stream named after the request, not after the replica: whichever replica serves
 //! request `shoppers-r42`, under whichever configuration, it takes the same time.
 
+mod connection;
+mod request;
 pub mod server;
 pub mod turn;
 

@@ -68,7 +68,7 @@ fn vectors_every_file_is_read() {
     let sources = [include_str!("vectors_deployment.rs"), include_str!("vectors_kubelet.rs")].concat();
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name == "README.md" || sources.contains(name.trim_end_matches(".json")), "no test reads {name}");
+        assert!(name == "README.md" || sources.contains(&format!("\"{name}\"")), "no test reads {name}");
     }
 }
 
@@ -102,22 +102,30 @@ fn vectors_deploy_resolve_fenceposts() {
 }
 
 #[test]
-fn vectors_deploy_limits() {
+fn vectors_deploy_max_unavailable() {
     each("deploy_max_unavailable.json", |case, _| {
         compare(case, &[("maxUnavailable", strategy(case).max_unavailable(int(case, "replicas")).into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_min_available() {
     each("deploy_min_available.json", |case, _| {
         compare(case, &[("minAvailable", strategy(case).min_available(int(case, "replicas")).into())]);
     });
 }
 
 #[test]
-fn vectors_deploy_new_replica_set() {
+fn vectors_deploy_new_rs_new_replicas() {
     each("deploy_new_rs_new_replicas.json", |case, _| {
         let (desired, size) = (int(case, "deploymentReplicas"), int(case, "newRSReplicas"));
         let next = next_new_size(strategy(case), desired, size, int(case, "totalPodsInAllRS"));
         compare(case, &[("newRSReplicas", next.into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_reconcile_new_rs() {
     each("deploy_reconcile_new_rs.json", |case, _| {
         let (new, old) = (set(int(case, "newReplicas"), 0), [set(int(case, "oldReplicas"), 0)]);
         let next = reconcile_new(strategy(case), int(case, "deploymentReplicas"), &new, &old);
@@ -126,19 +134,27 @@ fn vectors_deploy_new_replica_set() {
 }
 
 #[test]
-fn vectors_deploy_old_replica_sets() {
+fn vectors_deploy_reconcile_old_rs() {
     each("deploy_reconcile_old_rs.json", |case, _| {
         let new = set(int(case, "newReplicas"), int(case, "availableNew"));
         let old = [set(int(case, "oldReplicas"), int(case, "availableOld"))];
         let next = reconcile_old(strategy(case), int(case, "deploymentReplicas"), &new, &old)[0];
         compare(case, &[("oldReplicas", next.into()), ("scaled", (next != old[0].replicas).into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_cleanup_unhealthy() {
     each("deploy_cleanup_unhealthy.json", |case, _| {
         let old = [set(int(case, "oldReplicas"), int(case, "availableOld"))];
         let mut sizes = [old[0].replicas];
         let count = clean_up_unhealthy(&old, &mut sizes, int(case, "maxCleanupCount")).expect("a report that fits");
         compare(case, &[("cleanupCount", count.into()), ("oldReplicas", sizes[0].into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_scale_down_old() {
     each("deploy_scale_down_old.json", |case, _| {
         let (old, available) = ([set(int(case, "oldReplicas"), 0)], int(case, "availableOld"));
         let mut sizes = [old[0].replicas];
@@ -203,7 +219,7 @@ fn views(list: &Value) -> Vec<ReplicaSetView> {
 }
 
 #[test]
-fn vectors_deploy_recreate_and_history() {
+fn vectors_deploy_recreate_old_pods() {
     each("deploy_recreate_old_pods.json", |case, _| {
         let pods = case["podPhasesByReplicaSet"].as_object().expect("pods by owner").iter();
         let others = pods.filter(|(owner, _)| case["newRS"]["uid"] != **owner);
@@ -211,6 +227,10 @@ fn vectors_deploy_recreate_and_history() {
         let phases = phases.map(|text| phase(text.as_str().expect("a phase")));
         compare(case, &[("oldPodsRunning", old_pods_run(&views(&case["oldRSs"]), phases).into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_cleanup_history() {
     each("deploy_cleanup_history.json", |case, _| {
         let excess = excess_history(&views(&case["oldRSs"]), int(case, "revisionHistoryLimit"));
         let mut names: Vec<Value> = excess.iter().map(|index| case["oldRSs"][*index]["name"].clone()).collect();
@@ -258,20 +278,32 @@ fn progressing(conditions: &Value) -> Option<Progress> {
 }
 
 #[test]
-fn vectors_deploy_status() {
+fn vectors_deploy_complete() {
     each("deploy_complete.json", |case, _| {
         let status = DeploymentStatus { replicas: int(case, "statusReplicas"), ..status(case) };
         compare(case, &[("complete", status.is_complete(int(case, "desired")).into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_progressing() {
     each("deploy_progressing.json", |case, _| {
         let is_progress = status(&case["newStatus"]).is_progress_from(&status(&case["oldStatus"]));
         compare(case, &[("progressing", is_progress.into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_timed_out() {
     each("deploy_timed_out.json", |case, _| {
         let text = case["conditionReason"].as_str().expect("a reason");
         let progress = Progress { reason: reason(text), updated_at: seconds(&case["lastUpdateTime"]) };
         compare(case, &[("timedOut", is_timed_out(Some(progress), deadline(case), seconds(&case["now"])).into())]);
     });
+}
+
+#[test]
+fn vectors_deploy_rollout_status() {
     each("deploy_rollout_status.json", |case, _| {
         let new = views(&Value::Array(case["newRS"].is_object().then(|| case["newRS"].clone()).into_iter().collect()));
         let after = DeploymentStatus::of(new.first(), &views(&case["oldRSs"]));
@@ -284,6 +316,10 @@ fn vectors_deploy_status() {
         });
         compare(case, &[("progressingCondition", got)]);
     });
+}
+
+#[test]
+fn vectors_deploy_requeue_stuck() {
     each("deploy_requeue_stuck.json", |case, _| {
         let (after, desired) = (status(&case["newStatus"]), int(case, "specReplicas"));
         let progress = progressing(&case["conditions"]);
@@ -359,6 +395,10 @@ fn vectors_pod_deletion_order() {
         let names: Vec<Value> = order.iter().map(|index| pods[*index]["name"].clone()).collect();
         assert_eq!(Value::from(names), case["expectedOrder"]);
     });
+}
+
+#[test]
+fn vectors_pod_deletion_rank_pairs() {
     each("pod_deletion_rank_pairs.json", |case, constants| {
         let (a_pod, b_pod) = (&case["a"], &case["b"]);
         let mut constants = constants.clone();

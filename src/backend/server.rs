@@ -1,24 +1,16 @@
-//! One replica: a hyper server on the simulated network.
+//! One replica: its listener, its life, and what its connections share.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-
+use super::connection::serve_connection;
 use super::turn::Places;
-use crate::engine::{Delay, Signal, Sim, Sleep, Streams, TaskGroup};
-use crate::net::{Host, Listener, TcpStream};
+use crate::engine::{Delay, Signal, Sim, Streams, TaskGroup};
+use crate::net::{Host, Listener};
 
 /// Connections that wait to be accepted before a SYN is dropped. Source: Linux `net.core.somaxconn` since 5.4.
 const BACKLOG: usize = 4096;
@@ -56,16 +48,17 @@ pub struct Backend {
     tasks: TaskGroup,
 }
 
-struct Replica {
-    sim: Sim,
-    streams: Streams,
-    config: BackendConfig,
-    places: Places,
-    body: Bytes,
-    closing: Signal,
+pub(super) struct Replica {
+    pub(super) sim: Sim,
+    pub(super) streams: Streams,
+    pub(super) config: BackendConfig,
+    pub(super) places: Places,
+    /// The last header line of an answer and the empty line after it.
+    pub(super) length_line: String,
+    pub(super) closing: Signal,
     ended: Signal,
     connection_count: Cell<usize>,
-    request_count: Cell<u64>,
+    pub(super) request_count: Cell<u64>,
 }
 
 impl Backend {
@@ -80,7 +73,7 @@ impl Backend {
             sim: sim.clone(),
             streams,
             places: Places::new(config.concurrency),
-            body: Bytes::from(vec![b'.'; config.body_bytes]),
+            length_line: format!("content-length: {}\r\n\r\n", config.body_bytes),
             config,
             closing: Signal::default(),
             ended: Signal::default(),
@@ -145,162 +138,5 @@ async fn accept(replica: Rc<Replica>, listener: Listener, connections: TaskGroup
                 replica.ended.raise();
             }
         });
-    }
-}
-
-/// Serves a connection until the peer ends it, it has been idle for the keep-alive time, or the process shuts down.
-async fn serve_connection(replica: &Rc<Replica>, stream: TcpStream) {
-    let activity = Rc::new(Activity { open_count: Cell::new(0), idle_since: Cell::new(replica.sim.now()) });
-    let service = service_fn(|request| answer(Rc::clone(replica), Rc::clone(&activity), request));
-    let mut server = http1::Builder::new();
-    server.auto_date_header(false).header_read_timeout(None);
-    let mut connection = pin!(server.serve_connection(stream, service));
-    let mut closing = pin!(replica.closing.raised());
-    let mut idle: Pin<Box<Option<Sleep>>> = Box::pin(None);
-    let mut is_closing = false;
-    std::future::poll_fn(|cx| {
-        loop {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if is_closing {
-                return Poll::Pending;
-            }
-            let is_idle_too_long = replica.config.keep_alive.is_some_and(|keep_alive| {
-                activity.open_count.get() == 0
-                    && poll_idle(&replica.sim, &mut idle, activity.idle_since.get().after(keep_alive), cx)
-            });
-            if !is_idle_too_long && closing.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            is_closing = true;
-            connection.as_mut().graceful_shutdown();
-        }
-    })
-    .await;
-}
-
-/// Whether `deadline` has come; arms the timer for it otherwise. The timer is armed again only when the old one has rung,
-/// so that a busy connection does not pay for a timer per request.
-fn poll_idle(
-    sim: &Sim,
-    timer: &mut Pin<Box<Option<Sleep>>>,
-    deadline: crate::units::SimTime,
-    cx: &mut Context<'_>,
-) -> bool {
-    loop {
-        if deadline <= sim.now() {
-            return true;
-        }
-        if timer.is_none() {
-            timer.set(Some(sim.sleep_until(deadline)));
-        }
-        let sleep = timer.as_mut().as_pin_mut().expect("the timer has just been armed");
-        if sleep.poll(cx).is_pending() {
-            return false;
-        }
-        timer.set(None);
-    }
-}
-
-/// What a connection is doing.
-struct Activity {
-    open_count: Cell<usize>,
-    idle_since: Cell<crate::units::SimTime>,
-}
-
-async fn answer(
-    replica: Rc<Replica>,
-    activity: Rc<Activity>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let open = Open::new(&replica, activity);
-    let (parts, body) = request.into_parts();
-    // A body that breaks off ends the connection, and hyper drops this future with it.
-    let _ = body.collect().await;
-    let place = replica.places.take().await;
-    replica.request_count.set(replica.request_count.get() + 1);
-    let id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let mut stream = replica.streams.stream("service", id);
-    let service_time = replica.config.service_time.draw(&mut stream);
-    let is_error = replica.config.error_ppm > 0 && stream.chance_ppm(replica.config.error_ppm);
-    let (first, rest) = match replica.config.body {
-        BodyShape::Whole => {
-            replica.sim.sleep(service_time).await;
-            drop(place);
-            (replica.body.clone(), None)
-        }
-        BodyShape::HalfFirst => {
-            let half = replica.body.len() / 2;
-            let later = Later { timer: Box::pin(replica.sim.sleep(service_time)), rest: replica.body.slice(half..) };
-            (replica.body.slice(..half), Some((later, place)))
-        }
-    };
-    let mut response = Response::new(Body { length: replica.body.len(), first: Some(first), rest, _open: open });
-    if is_error {
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    }
-    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
-    Ok(response)
-}
-
-/// Marks a request as open from its head to the end of its answer.
-struct Open {
-    sim: Sim,
-    activity: Rc<Activity>,
-}
-
-impl Open {
-    fn new(replica: &Replica, activity: Rc<Activity>) -> Self {
-        activity.open_count.set(activity.open_count.get() + 1);
-        Self { sim: replica.sim.clone(), activity }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.activity.open_count.set(self.activity.open_count.get() - 1);
-        self.activity.idle_since.set(self.sim.now());
-    }
-}
-
-/// The second part of a streamed body and the moment it leaves.
-struct Later {
-    timer: Pin<Box<Sleep>>,
-    rest: Bytes,
-}
-
-struct Body {
-    length: usize,
-    first: Option<Bytes>,
-    rest: Option<(Later, super::turn::Place)>,
-    _open: Open,
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(first) = self.first.take()
-            && !first.is_empty()
-        {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        let Some((later, _)) = &mut self.rest else { return Poll::Ready(None) };
-        if later.timer.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let rest = std::mem::take(&mut later.rest);
-        self.rest = None;
-        Poll::Ready(Some(Ok(Frame::data(rest))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.as_ref().is_none_or(Bytes::is_empty) && self.rest.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.length as u64)
     }
 }

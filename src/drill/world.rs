@@ -269,7 +269,10 @@ pub fn run(
         // Every request has ended when its client gives up at the latest.
         sim.run_until(end.after(drains))?;
     }
-    world.finish(complete, slo)
+    let outcome = world.finish(complete, slo);
+    // Tasks hold the world they live in: without this it would stay in memory, and the next run's would come on top.
+    sim.end();
+    outcome
 }
 
 impl World {
@@ -599,9 +602,10 @@ impl World {
         let entry = &load.mix[finished.mix_index];
         let ip = finished.sight.target.map(|target| *target.ip());
         let record = ip.and_then(|ip| self.cluster().pod_at(ip));
-        let pod = record.as_ref().map(|record| format!("{}/{}", record.namespace, record.name));
-        let id = format!("{}-r{}", load.name, finished.sequence);
-        let flags = if finished.outcome.is_dropped() { self.flags.borrow_mut().remove(&id) } else { None };
+        let pod = record.as_ref().map(|record| Rc::clone(&record.key));
+        // A name is made only for the few that are lost.
+        let id = finished.outcome.is_dropped().then(|| format!("{}-r{}", load.name, finished.sequence));
+        let flags = id.as_ref().and_then(|id| self.flags.borrow_mut().remove(id));
         let flag_text = flags.map(|flags| flags.to_string());
         let cause = finished.outcome.is_dropped().then(|| {
             let log = self.around.log.borrow();
@@ -611,7 +615,7 @@ impl World {
             let evidence = Evidence { pod: record.as_ref(), listeners_closed, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &self.config.sources)
         });
-        if let Some(lost) = &cause {
+        if let (Some(lost), Some(id)) = (&cause, &id) {
             let data = vec![
                 ("request", id.as_str().into()),
                 ("outcome", finished.outcome.name().into()),

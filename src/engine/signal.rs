@@ -1,9 +1,11 @@
 //! A flag that tasks can wait for: raised once, never lowered.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// A flag that is raised once. Clones share it.
 #[derive(Clone, Default)]
@@ -15,14 +17,15 @@ pub struct Signal {
 struct Inner {
     is_raised: Cell<bool>,
     /// Whoever waits, in the order of their first poll. Woken in that order.
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    number_next: Cell<u64>,
 }
 
 impl Signal {
     /// Raises the flag and wakes all who wait. Raising it again does nothing.
     pub fn raise(&self) {
         if !self.inner.is_raised.replace(true) {
-            for waker in self.inner.waiting.take() {
+            for waker in self.inner.waiting.take().into_values() {
                 waker.wake();
             }
         }
@@ -36,18 +39,45 @@ impl Signal {
 
     /// Ends when the flag is up.
     pub fn raised(&self) -> impl Future<Output = ()> + 'static {
-        let inner = Rc::clone(&self.inner);
-        std::future::poll_fn(move |cx| {
-            if inner.is_raised.get() {
-                return Poll::Ready(());
-            }
-            let mut waiting = inner.waiting.borrow_mut();
-            // One entry for each task, however often it polls.
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
+        Raised { inner: Rc::clone(&self.inner), waits_as: None }
+    }
+}
+
+/// Waiting for a flag. Dropping it leaves the list, which is no longer than there are tasks that wait.
+struct Raised {
+    inner: Rc<Inner>,
+    /// The number and the waker in the list. The waker is here too, because a task polls this with each thing that happens to
+    /// it, and must not search the list each time.
+    waits_as: Option<(u64, Waker)>,
+}
+
+impl Future for Raised {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let inner = &this.inner;
+        if inner.is_raised.get() {
+            return Poll::Ready(());
+        }
+        if this.waits_as.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let number = this
+            .waits_as
+            .as_ref()
+            .map_or_else(|| inner.number_next.replace(inner.number_next.get() + 1), |(number, _)| *number);
+        inner.waiting.borrow_mut().insert(number, cx.waker().clone());
+        this.waits_as = Some((number, cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if let Some((number, _)) = &self.waits_as {
+            self.inner.waiting.borrow_mut().remove(number);
+        }
     }
 }
 
@@ -69,9 +99,24 @@ mod tests {
         }
         sim.run_until(SimTime::from_nanos(5)).unwrap();
         assert_eq!((passed.get(), signal.is_raised()), (0, false));
+        assert_eq!(signal.inner.waiting.borrow().len(), 3);
+        drop(signal.raised());
         signal.raise();
         signal.raise();
         sim.run_until(SimTime::from_nanos(6)).unwrap();
         assert_eq!((passed.get(), signal.is_raised()), (3, true));
+    }
+
+    #[test]
+    fn who_stops_waiting_leaves_nothing_behind() {
+        let (sim, signal) = (Sim::new(), Signal::default());
+        for _ in 0..100 {
+            let raised = signal.raised();
+            let task = sim.spawn("waiter", raised);
+            sim.run_until(sim.now()).unwrap();
+            assert_eq!(signal.inner.waiting.borrow().len(), 1);
+            task.abort();
+        }
+        assert!(signal.inner.waiting.borrow().is_empty());
     }
 }

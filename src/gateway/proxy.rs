@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, SERVER};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -74,18 +74,18 @@ pub(super) async fn handle<H: Host>(
     if client_says_close {
         connection.client_said_close.set(true);
     }
-    let result = forward(&shared, worker, &connection, &mut journal.record, request).await;
+    let result = forward(&shared, worker, &connection, &mut journal.record, &mut Some(request)).await;
     let mut response = match result {
-        Ok((response, mut exchange)) => {
-            let (mut parts, body) = response.into_parts();
-            for name in &HOP_BY_HOP {
-                parts.headers.remove(name);
-            }
+        Ok((mut response, mut exchange)) => {
+            let headers = response.headers_mut();
+            remove_hop_by_hop(headers);
             let elapsed_ms = host.now().since(exchange.sent_at).as_millis();
-            parts.headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
-            exchange.incoming = Some(body);
+            headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
             journal.record.details = "via_upstream";
-            Response::from_parts(parts, ResponseBody { local: None, upstream: Some(exchange), journal })
+            response.map(|body| {
+                exchange.incoming = Some(body);
+                ResponseBody { local: None, upstream: Some(exchange), journal }
+            })
         }
         Err(reply) => {
             journal.record.flags = journal.record.flags.and(reply.flags);
@@ -109,22 +109,34 @@ pub(super) async fn handle<H: Host>(
     Ok(response)
 }
 
+/// Removes the headers that concern one connection only. Most heads have none: then nothing is looked up.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+    }
+}
+
 fn says_close(request: &Request<Incoming>) -> bool {
     request.headers().get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
+/// Sends `unsent` to where its route leads. It is taken out when it is sent; a reference, because a request is large and every
+/// future that owns it would hold it twice.
 async fn forward<H: Host>(
     shared: &Rc<Shared<H>>,
     worker: usize,
     connection: &ConnectionState,
     record: &mut AccessRecord,
-    request: Request<Incoming>,
+    unsent: &mut Option<Request<Incoming>>,
 ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+    let request = unsent.as_mut().expect("nothing has been sent yet");
     if request.version() < Version::HTTP_11 {
         let details = "low_version";
         return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, details, ""));
     }
-    let Some(authority) = request.headers().get(HOST).and_then(|value| value.to_str().ok()) else {
+    let Some(authority) = record.authority.as_ref().and_then(|value| value.to_str().ok()) else {
         return Err(LocalReply::new(StatusCode::BAD_REQUEST, Flags::DPE, "missing_host_header", ""));
     };
     let host = &shared.workers[worker];
@@ -140,22 +152,19 @@ async fn forward<H: Host>(
     let name = route.destination(|| host.random()).cloned().ok_or_else(no_cluster)?;
     let cluster = shared.clusters.borrow().get(&name).cloned().ok_or_else(no_cluster)?;
     record.cluster = Some(name);
-    let request = for_upstream(request, connection, host);
-    let tries = try_all(worker, host, &cluster, &route, record, request);
+    prepare_for_upstream(request.headers_mut(), record.request_id.is_some(), connection, host);
+    let mut tries = pin!(try_all(worker, host, &cluster, &route, record, unsent));
     match route.timeout {
         None => tries.await,
-        Some(timeout) => within(host, timeout, tries).await.unwrap_or_else(|| {
+        Some(timeout) => within(host, timeout, tries.as_mut()).await.unwrap_or_else(|| {
             Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "upstream_response_timeout", TIMED_OUT))
         }),
     }
 }
 
-/// The request as the upstream gets it.
-fn for_upstream<H: Host>(mut request: Request<Incoming>, connection: &ConnectionState, host: &H) -> Request<Incoming> {
-    let headers = request.headers_mut();
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+/// The headers of a request as the upstream gets them.
+fn prepare_for_upstream<H: Host>(headers: &mut HeaderMap, has_id: bool, connection: &ConnectionState, host: &H) {
+    remove_hop_by_hop(headers);
     let client = &connection.client_ip;
     let forwarded_for = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         None => client.clone(),
@@ -166,11 +175,10 @@ fn for_upstream<H: Host>(mut request: Request<Incoming>, connection: &Connection
     };
     headers.insert(FORWARDED_FOR, forwarded_for);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if !headers.contains_key(&REQUEST_ID) {
+    if !has_id {
         let id = format!("{:016x}{:016x}", host.random(), host.random());
         headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("hexadecimal digits make a header"));
     }
-    request
 }
 
 async fn try_all<H: Host>(
@@ -179,14 +187,13 @@ async fn try_all<H: Host>(
     cluster: &Rc<Cluster>,
     route: &Route,
     record: &mut AccessRecord,
-    request: Request<Incoming>,
+    unsent: &mut Option<Request<Incoming>>,
 ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-    let mut unsent = Some(request);
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut retries = 0;
     loop {
         record.attempts += 1;
-        let failure = match try_once(worker, host, cluster, route, record, &mut unsent, &mut tried).await {
+        let failure = match try_once(worker, host, cluster, route, record, unsent, &mut tried).await {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
@@ -232,12 +239,13 @@ async fn try_once<H: Host>(
             }
         })?;
         let mut request = unsent.take().expect("a try begins with the request unsent");
-        request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from(record.attempts));
+        let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
+        request.headers_mut().insert(ATTEMPT_COUNT, attempt);
         let sent_at = host.now();
-        let sending = lent.requests().try_send_request(request);
+        let mut sending = pin!(lent.requests().try_send_request(request));
         let answer = match route.retry.per_try_timeout {
             None => sending.await,
-            Some(timeout) => match within(host, timeout, sending).await {
+            Some(timeout) => match within(host, timeout, sending.as_mut()).await {
                 Some(answer) => answer,
                 None => {
                     let details = "upstream_per_try_timeout";
@@ -301,7 +309,7 @@ impl Journal {
         now: crate::units::SimTime,
         request: &Request<Incoming>,
         open: super::server::OpenRequest,
-    ) -> Self {
+    ) -> Box<Self> {
         let record = AccessRecord {
             started_at: now,
             ended_at: now,
@@ -317,7 +325,7 @@ impl Journal {
             upstream: None,
             attempts: 0,
         };
-        Self { audience, record, is_complete: false, _open: open }
+        Box::new(Self { audience, record, is_complete: false, _open: open })
     }
 }
 
@@ -335,7 +343,8 @@ impl Drop for Journal {
 pub(super) struct ResponseBody {
     local: Option<Bytes>,
     upstream: Option<Exchange>,
-    journal: Journal,
+    /// In a box: the record is large, and an answer is moved a few times on its way out.
+    journal: Box<Journal>,
 }
 
 impl ResponseBody {

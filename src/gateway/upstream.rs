@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -228,7 +228,7 @@ impl Pool {
     }
 
     async fn connect<H: Host>(self: Rc<Self>, host: H, to: SocketAddr, timeout: Duration) {
-        let dialled = within(&host, timeout, host.dial(to)).await;
+        let dialled = within(&host, timeout, pin!(host.dial(to))).await;
         self.connecting_count.set(self.connecting_count.get() - 1);
         let established = match dialled {
             None => Err(ConnectFailure::TimedOut),
@@ -285,9 +285,13 @@ impl Lent {
     }
 }
 
-/// The output of `future`, unless `timeout` passes first.
-pub(super) async fn within<H: Host, F: Future>(host: &H, timeout: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+/// The output of `future`, unless `timeout` passes first. It takes the future by reference: one taken by value would be held twice in
+/// the caller's state, and copied.
+pub(super) async fn within<H: Host, F: Future>(
+    host: &H,
+    timeout: Duration,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
     let mut limit = pin!(host.sleep_until(host.now().after(timeout)));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

@@ -3,6 +3,7 @@
 //! The head is parsed by `httparse`; the body ends by length, by the last chunk, or by the end of the connection.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 /// Header lines a client accepts.
 const HEADERS_MAX: usize = 64;
@@ -68,6 +69,9 @@ impl AnswerParser {
     ///
     /// [`Malformed`] if the bytes cannot become an answer.
     pub fn push(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Answer>, Malformed> {
+        if buffer.is_empty() {
+            return Ok(None);
+        }
         let mut used = 0;
         let answer = self.advance(buffer, &mut used);
         buffer.drain(..used);
@@ -135,9 +139,12 @@ impl AnswerParser {
 
 /// The head of an answer and its length in bytes, once it is complete.
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let length = match response.parse(bytes).map_err(|_| Malformed)? {
+    // Not initialised: filling all places for a handful of headers would cost more than parsing them.
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let parsed = parser.parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
+    let length = match parsed.map_err(|_| Malformed)? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial if bytes.len() > HEAD_BYTES_MAX => return Err(Malformed),
         httparse::Status::Partial => return Ok(None),

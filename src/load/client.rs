@@ -282,7 +282,7 @@ impl Inner {
 
     async fn carry_out(&self, slot: &mut Option<Connection>, due: Due) {
         let request = &self.mix[due.mix_index];
-        let id = format!("{}-r{}", self.name, due.sequence);
+        let id = request_id(&self.name, due.sequence);
         let deadline = due.at.after(self.config.timeout);
         let mut retries = 0;
         let mut sight;
@@ -444,9 +444,37 @@ impl Inner {
     }
 }
 
+/// `shoppers-r42`. By hand: one is made for each request, and `format!` takes ten times as long for it.
+fn request_id(load: &str, mut sequence: u64) -> String {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(sequence % 10).expect("a digit");
+        sequence /= 10;
+        if sequence == 0 {
+            break;
+        }
+    }
+    let digits = std::str::from_utf8(&digits[first..]).expect("digits are text");
+    [load, "-r", digits].concat()
+}
+
 impl Connection {
     /// Whether a client that watches its idle connections knows that this one is over.
     fn is_seen_closed(&self) -> bool {
         self.stream.poll_peer_closed(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::request_id;
+
+    #[test]
+    fn ids_hold_the_number_in_decimals() {
+        for sequence in [0, 9, 10, 48_213, u64::MAX] {
+            assert_eq!(request_id("shoppers", sequence), format!("shoppers-r{sequence}"));
+        }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{BUFFER_BYTES, LinkConfig};
 use crate::engine::{EventId, Sim, Stream, TimerKey};
 use crate::units::SimTime;
+
+/// Memory that an empty direction keeps for the next segment.
+const KEPT_BYTES_MAX: usize = 2048;
 
 /// How a connection ended for the one who reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,9 +44,10 @@ pub(super) enum Passage {
 pub(super) struct Pipe {
     link: LinkConfig,
     pub(super) passage: Passage,
-    segments: VecDeque<(SimTime, Bytes)>,
-    /// Bytes of `segments`, arrived or not.
-    bytes: usize,
+    /// When each segment that nobody has read arrives, and its length.
+    segments: VecDeque<(SimTime, usize)>,
+    /// The bytes of all `segments`, arrived or not, one after the other: a segment needs no memory of its own.
+    bytes: VecDeque<u8>,
     /// No segment arrives before the one sent earlier.
     last_at: SimTime,
     /// When the link can take the next byte, if it has a bandwidth.
@@ -69,7 +71,7 @@ impl Pipe {
             link,
             passage: Passage::Open,
             segments: VecDeque::new(),
-            bytes: 0,
+            bytes: VecDeque::new(),
             last_at: now,
             link_free_at: now,
             fin: None,
@@ -105,20 +107,30 @@ impl Pipe {
 
     /// Room for more bytes.
     pub(super) fn room(&self) -> usize {
-        BUFFER_BYTES.saturating_sub(self.bytes)
+        BUFFER_BYTES.saturating_sub(self.bytes.len())
     }
 
     pub(super) fn wait_for_room(&mut self, waker: &Waker) {
         self.writer = Some(waker.clone());
     }
 
-    /// Sends bytes; the time at which they arrive.
-    pub(super) fn send(&mut self, sim: &Sim, bytes: Bytes, jitter: &mut Stream) -> SimTime {
-        let at = self.arrival(sim.now(), bytes.len(), jitter);
-        self.bytes += bytes.len();
-        self.segments.push_back((at, bytes));
+    /// Sends the first `length` bytes of `parts` as one segment.
+    pub(super) fn send<'a>(
+        &mut self,
+        sim: &Sim,
+        parts: impl Iterator<Item = &'a [u8]>,
+        length: usize,
+        jitter: &mut Stream,
+    ) {
+        let at = self.arrival(sim.now(), length, jitter);
+        let mut missing = length;
+        for part in parts {
+            let part = &part[..part.len().min(missing)];
+            missing -= part.len();
+            self.bytes.extend(part);
+        }
+        self.segments.push_back((at, length));
         self.announce(sim, at);
-        at
     }
 
     pub(super) fn send_fin(&mut self, sim: &Sim, jitter: &mut Stream) {
@@ -179,15 +191,29 @@ impl Pipe {
         }
     }
 
-    /// The bytes that have arrived first, at most `limit` of them.
-    pub(super) fn take(&mut self, now: SimTime, limit: usize) -> Option<Bytes> {
-        let (_, front) = self.segments.front_mut().filter(|(at, _)| *at <= now)?;
-        let taken = if front.len() <= limit {
-            self.segments.pop_front().map(|(_, bytes)| bytes)?
+    /// Hands the bytes of the segment that arrived first, at most `limit` of them, to `sink`, in one or two pieces. How many
+    /// there were; none if nothing has arrived.
+    pub(super) fn take(&mut self, now: SimTime, limit: usize, mut sink: impl FnMut(&[u8])) -> Option<usize> {
+        let (_, length) = self.segments.front_mut().filter(|(at, _)| *at <= now)?;
+        let taken = limit.min(*length);
+        if taken == *length {
+            self.segments.pop_front();
         } else {
-            front.split_to(limit)
-        };
-        self.bytes -= taken.len();
+            *length -= taken;
+        }
+        let (first, second) = self.bytes.as_slices();
+        let first = &first[..first.len().min(taken)];
+        sink(first);
+        if first.len() < taken {
+            sink(&second[..taken - first.len()]);
+        }
+        if taken == self.bytes.len() {
+            // Starts anew at the front, so that what follows is in one piece; a burst's memory is given back.
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BYTES_MAX);
+        } else {
+            self.bytes.drain(..taken);
+        }
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
@@ -223,7 +249,7 @@ impl Pipe {
     pub(super) fn close_reader(&mut self, sim: &Sim) {
         self.reader_is_closed = true;
         self.segments = VecDeque::new();
-        self.bytes = 0;
+        self.bytes = VecDeque::new();
         self.reader = None;
         if let Some(timer) = self.reader_timer.take() {
             sim.cancel(timer);

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::pipe::{Ending, EndingKind, Passage, Pipe};
@@ -192,9 +191,12 @@ impl TcpStream {
     ///
     /// `ConnectionReset` if the connection was reset.
     pub async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let bytes = poll_fn(|cx| self.poll_take(cx, usize::MAX)).await?;
-        buffer.extend_from_slice(&bytes);
-        Ok(bytes.len())
+        poll_fn(|cx| self.poll_read_into(cx, buffer)).await
+    }
+
+    /// As [`TcpStream::read`].
+    pub(crate) fn poll_read_into(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        self.poll_take(cx, usize::MAX, |bytes| buffer.extend_from_slice(bytes))
     }
 
     /// Writes all of `bytes`, waiting for room.
@@ -210,7 +212,7 @@ impl TcpStream {
                     Poll::Pending => return Poll::Pending,
                 };
                 let length = room.min(bytes.len());
-                self.send(Bytes::copy_from_slice(&bytes[..length]));
+                self.send(std::iter::once(bytes), length);
                 Poll::Ready(Ok::<_, io::Error>(length))
             })
             .await?;
@@ -224,17 +226,18 @@ impl TcpStream {
         self.close(true);
     }
 
-    /// Bytes that have arrived; empty at the end.
-    fn poll_take(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<Bytes>> {
+    /// Hands bytes that have arrived to `sink`; how many they were, 0 at the end.
+    fn poll_take(&mut self, cx: &mut Context<'_>, limit: usize, sink: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
         let sim = &self.connection.fabric.sim;
+        let now = sim.now();
         let mut incoming = self.connection.incoming(self.side).borrow_mut();
-        if let Some(bytes) = incoming.take(sim.now(), limit) {
-            return Poll::Ready(Ok(bytes));
+        if let Some(taken) = incoming.take(now, limit, sink) {
+            return Poll::Ready(Ok(taken));
         }
-        if incoming.fin_has_come(sim.now()) {
-            return Poll::Ready(Ok(Bytes::new()));
+        if incoming.fin_has_come(now) {
+            return Poll::Ready(Ok(0));
         }
-        if incoming.ending(sim.now()).is_some() {
+        if incoming.ending(now).is_some() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         incoming.wait_to_read(sim, cx.waker());
@@ -262,7 +265,8 @@ impl TcpStream {
         Poll::Ready(Ok(room))
     }
 
-    fn send(&mut self, bytes: Bytes) {
+    /// Sends the first `length` bytes of `parts`.
+    fn send<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>, length: usize) {
         let connection = &self.connection;
         let sim = &connection.fabric.sim;
         let mut outgoing = connection.outgoing(self.side).borrow_mut();
@@ -280,7 +284,7 @@ impl TcpStream {
                 connection.bounce(self.side, at);
             }
             Passage::Open => {
-                outgoing.send(sim, bytes, &mut connection.jitter.borrow_mut());
+                outgoing.send(sim, parts, length, &mut connection.jitter.borrow_mut());
             }
         }
     }
@@ -337,14 +341,8 @@ impl Drop for TcpStream {
 
 impl Read for TcpStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        match self.poll_take(cx, buf.remaining()) {
-            Poll::Ready(Ok(bytes)) => {
-                buf.put_slice(&bytes);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        let limit = buf.remaining();
+        self.poll_take(cx, limit, |bytes| buf.put_slice(bytes)).map_ok(|_| ())
     }
 }
 
@@ -381,12 +379,7 @@ impl Write for TcpStream {
         if length == 0 {
             return Poll::Ready(Ok(0));
         }
-        let mut segment = BytesMut::with_capacity(length);
-        for part in parts {
-            let missing = length - segment.len();
-            segment.extend_from_slice(&part[..part.len().min(missing)]);
-        }
-        self.send(segment.freeze());
+        self.send(parts.iter().map(|part| &**part), length);
         Poll::Ready(Ok(length))
     }
 }

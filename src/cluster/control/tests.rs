@@ -1,10 +1,12 @@
 //! Whole rollouts on a cluster whose processes do as they are told.
 
 use super::*;
+use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources};
 use crate::cluster::{LocalFuture, Process, StartingPod};
+use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use std::cell::Cell;
 

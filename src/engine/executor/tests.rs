@@ -123,10 +123,39 @@ fn cancelled_timers_leave_nothing_behind() {
             let mut far = Box::pin(clock.sleep(Duration::from_secs(3600)));
             std::future::poll_fn(|cx| Poll::Ready(far.as_mut().poll(cx).is_pending())).await;
             note.set(note.get().max(clock.timer_count()));
+            assert!(clock.core.timers.borrow().entry_count() < 100, "dead timers pile up");
         }
     });
     sim.run_until(SimTime::MAX).unwrap();
-    assert_eq!(timers_max.get(), 1);
+    assert_eq!((timers_max.get(), sim.core.timers.borrow().entry_count()), (1, 0));
+}
+
+#[test]
+fn the_number_of_an_ended_task_does_not_mean_its_successor() {
+    let sim = Sim::new();
+    let first = sim.spawn("first", std::future::ready(()));
+    sim.run_until(sim.now()).unwrap();
+    let clock = sim.clone();
+    let second = sim.spawn("second", async move { clock.sleep(ns(5)).await });
+    assert_eq!(first.id.index, second.id.index, "the place is used again");
+    first.abort();
+    assert!(first.is_ended() && !second.is_ended());
+}
+
+#[test]
+fn a_world_that_is_over_holds_nothing() {
+    let sim = Sim::new();
+    let owned = Rc::new(());
+    for _ in 0..3 {
+        let (clock, owned) = (sim.clone(), Rc::clone(&owned));
+        sim.spawn("holder", async move {
+            clock.sleep(Duration::from_secs(9)).await;
+            drop(owned);
+        });
+    }
+    sim.run_until(SimTime::from_nanos(1)).unwrap();
+    sim.end();
+    assert_eq!((Rc::strong_count(&owned), sim.task_count(), sim.timer_count()), (1, 0, 0));
 }
 
 fn delays() -> impl Strategy<Value = Vec<u64>> {

@@ -1,0 +1,194 @@
+//! The topology of the benchmark as a whole drill: behind a layer-4 balancer, in a cluster, with the recorder, the event log and the
+//! causes of losses; half-way through its second the gateway is restarted under load.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use gatedrill::backend::{BackendConfig, BodyShape};
+use gatedrill::cluster::ClusterConfig;
+use gatedrill::cluster::deployment::Strategy;
+use gatedrill::cluster::int_or_percent::IntOrPercent;
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::drill::pod_host::CpuCosts;
+use gatedrill::drill::{
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, Verb, WorldConfig,
+};
+use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
+use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
+use gatedrill::engine::Delay;
+use gatedrill::gateway::{AgentConfig, DrainConfig, GatewayConfig, Policy, ShutdownMode};
+use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
+use gatedrill::record::results::ScenarioId;
+
+const EDGE: &str = "bench/edge";
+
+/// Runs a drill of `duration` with `connections` keep-alive connections and `rate` requests per second.
+pub(crate) fn run(seed: u64, connections: usize, rate: u32, duration: Duration) -> Outcome {
+    let config = config(seed, connections, rate, duration);
+    gatedrill::drill::run(config, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+}
+
+fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> WorldConfig {
+    let cluster: Rc<str> = Rc::from("web");
+    let backends = BackendSpec {
+        cluster: Rc::clone(&cluster),
+        service: Rc::from("bench/web"),
+        port: 80,
+        deployment: None,
+        replicas: 4,
+        config: backend(),
+        shutdown_delay: Duration::ZERO,
+    };
+    WorldConfig {
+        scenario: ScenarioId::default(),
+        seed,
+        warmup: Duration::ZERO,
+        duration,
+        cluster: nodes(),
+        deployments: vec![deployment()],
+        services: vec![Service { key: Rc::from(EDGE), selector: labels(), publish_not_ready: false }],
+        target: Rc::from(EDGE),
+        deletion_costs: Vec::new(),
+        gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
+        routes: super::routes(&cluster),
+        front: FrontSpec { balancer: balancer(), cloud_latency: Duration::from_micros(100) },
+        backends: vec![backends],
+        loads: vec![load(connections, rate, duration)],
+        actions: vec![Action {
+            at: duration / 2,
+            phase: Some("restart".to_owned()),
+            verb: Some(Verb::Restart(Rc::from(EDGE))),
+            text: "restart".to_owned(),
+        }],
+        sources: BTreeMap::new(),
+        fidelity: Vec::new(),
+    }
+}
+
+pub(crate) fn backend() -> BackendConfig {
+    BackendConfig {
+        service_time: Delay::Constant(Duration::from_millis(1)),
+        concurrency: 1000,
+        error_ppm: 0,
+        keep_alive: None,
+        body: BodyShape::Whole,
+        body_bytes: 100,
+    }
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("app".to_owned(), "edge".to_owned())])
+}
+
+fn nodes() -> ClusterConfig {
+    ClusterConfig {
+        nodes: vec![Node {
+            name: Rc::from("node"),
+            ip: Ipv4Addr::new(192, 168, 0, 1),
+            zone: Rc::from("a"),
+            allocatable: Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
+        }],
+        hop: Delay::ZERO,
+        schedule: Delay::ZERO,
+        pod_start: Delay::Constant(Duration::from_millis(50)),
+        image_pull: Delay::ZERO,
+        endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
+        sandbox_removal: Delay::ZERO,
+        stands_at_zero: true,
+    }
+}
+
+fn deployment() -> Deployment {
+    let template = PodTemplate {
+        labels: labels(),
+        annotations: BTreeMap::new(),
+        image: "proxy".to_owned(),
+        requests: Resources::default(),
+        grace_seconds: 1,
+        pre_stop: None,
+        probes: Probes::default(),
+        anti_affinity: Vec::new(),
+        other: String::new(),
+    };
+    let strategy = Strategy::RollingUpdate { max_surge: IntOrPercent::Int(1), max_unavailable: IntOrPercent::Int(0) };
+    Deployment {
+        key: Rc::from(EDGE),
+        replicas: 2,
+        strategy,
+        min_ready_seconds: 0,
+        progress_deadline_seconds: None,
+        revision_history_limit: 10,
+        template,
+    }
+}
+
+fn gateway(cluster: &Rc<str>) -> GatewaySpec {
+    GatewaySpec {
+        config: GatewayConfig {
+            listeners: vec![(80, 80)],
+            clusters: BTreeMap::from([(Rc::clone(cluster), Policy::LeastRequest)]),
+            connect_timeout: Duration::from_secs(10),
+            drain: DrainConfig::ISTIO,
+        },
+        agent: AgentConfig { shutdown: ShutdownMode::ExitAtOnce, status_port: 15021 },
+        workers: 2,
+        costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
+        cpu_limit_millicores: Some(2000),
+        config_propagation: Delay::ZERO,
+        exit_delay: Delay::ZERO,
+    }
+}
+
+fn balancer() -> LoadBalancerConfig {
+    LoadBalancerConfig {
+        service: EDGE.to_owned(),
+        balancer: BalancerConfig {
+            scheduler: Scheduler::RoundRobin,
+            health_check: None,
+            on_deregister: OnRemoval::Keep,
+            on_unhealthy: OnRemoval::Keep,
+            fail_open: false,
+        },
+        mode: BackendMode::Pods,
+        probe: Probe::Tcp,
+        register_latency: Delay::Constant(Duration::from_millis(5)),
+        deregister_latency: Delay::Constant(Duration::from_millis(5)),
+        ports: BTreeMap::from([(80, 80)]),
+        weight: 1,
+        stands_at_zero: true,
+    }
+}
+
+fn load(connections: usize, rate: u32, duration: Duration) -> LoadSpec {
+    let rate = f64::from(rate);
+    let mix = (0..20).map(|number| MixEntry {
+        weight: 1,
+        method: "GET".to_owned(),
+        url: format!("http://host-{number}.example.com/service-{number}/item"),
+        host: format!("host-{number}.example.com"),
+        port: 80,
+        path: format!("/service-{number}/item"),
+        headers: Vec::new(),
+        body_bytes: 0,
+    });
+    LoadSpec {
+        name: "clients".to_owned(),
+        segments: vec![RateSegment { duration, from_per_s: rate, to_per_s: rate }],
+        pacing: Pacing::Constant,
+        runs_in_warmup: false,
+        client: ClientConfig {
+            connections,
+            reuse: Reuse::LeastRecent,
+            keep_alive: Some(Duration::from_secs(60)),
+            timeout: Duration::from_secs(5),
+            retries: 0,
+            detect_idle_close: true,
+            honor_connection_close: true,
+            prewarm: false,
+        },
+        rtt: Duration::from_micros(200),
+        mix: mix.collect(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Armed timers, in the order in which they fire: by `(time, sequence)`.
+//!
+//! A binary heap of small entries, and a slab with their wakers. Disarming frees the place in the slab and leaves the entry, which is
+//! known to be dead by its sequence number; most timers are disarmed long before their time (a request's deadline), and taking
+//! each out of the middle of the queue would cost more than the timer itself. Dead entries are swept out as soon as they outnumber
+//! the living, so that the heap stays within twice the armed timers and a constant.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::task::Waker;
+
+use crate::units::SimTime;
+
+/// Dead entries that are not worth a sweep.
+const DEAD_MAX: usize = 64;
+
+/// An armed timer: its place and its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimerKey {
+    index: u32,
+    sequence: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<Entry>>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    sequence_next: u64,
+}
+
+/// Compared by time, then by number; numbers are unique.
+#[derive(Clone, Copy)]
+struct Entry {
+    at: SimTime,
+    sequence: u64,
+    index: u32,
+}
+
+impl Entry {
+    /// Both numbers in one: the heap compares a dozen pairs per timer, and one wide comparison is half the work of two in turn.
+    fn order(&self) -> u128 {
+        u128::from(self.at.as_nanos()) << 64 | u128::from(self.sequence)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    fn lt(&self, other: &Self) -> bool {
+        self.order() < other.order()
+    }
+
+    fn le(&self, other: &Self) -> bool {
+        self.order() <= other.order()
+    }
+
+    fn gt(&self, other: &Self) -> bool {
+        self.order() > other.order()
+    }
+
+    fn ge(&self, other: &Self) -> bool {
+        self.order() >= other.order()
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+/// A place for a timer.
+struct Slot {
+    /// The number of the timer that is, or was last, here.
+    sequence: u64,
+    /// Absent if the place is free.
+    waker: Option<Waker>,
+}
+
+impl Timers {
+    /// Arms a timer, behind all that are armed for the same time.
+    pub(super) fn arm(&mut self, at: SimTime, waker: Waker) -> TimerKey {
+        let sequence = self.sequence_next;
+        self.sequence_next += 1;
+        let slot = Slot { sequence, waker: Some(waker) };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = slot;
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 timers at a time")
+            }
+        };
+        self.heap.push(Reverse(Entry { at, sequence, index }));
+        TimerKey { index, sequence }
+    }
+
+    /// Disarms a timer; its waker, unless it has fired.
+    pub(super) fn disarm(&mut self, key: TimerKey) -> Option<Waker> {
+        let waker = self.vacate(key.index, key.sequence);
+        if self.heap.len() > 2 * self.armed_count() + DEAD_MAX {
+            let slots = &self.slots;
+            self.heap.retain(|Reverse(entry)| {
+                let slot = &slots[entry.index as usize];
+                slot.sequence == entry.sequence && slot.waker.is_some()
+            });
+        }
+        waker
+    }
+
+    /// The waker of a timer that is armed.
+    pub(super) fn waker_mut(&mut self, key: TimerKey) -> Option<&mut Waker> {
+        let slot = &mut self.slots[key.index as usize];
+        if slot.sequence == key.sequence { slot.waker.as_mut() } else { None }
+    }
+
+    /// Takes out the next timer, if its time is not after `end`.
+    pub(super) fn pop_due(&mut self, end: SimTime) -> Option<(SimTime, Waker)> {
+        while let Some(Reverse(first)) = self.heap.peek()
+            && first.at <= end
+        {
+            let Some(Reverse(first)) = self.heap.pop() else { break };
+            if let Some(waker) = self.vacate(first.index, first.sequence) {
+                return Some((first.at, waker));
+            }
+        }
+        None
+    }
+
+    pub(super) fn armed_count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn vacate(&mut self, index: u32, sequence: u64) -> Option<Waker> {
+        let slot = &mut self.slots[index as usize];
+        if slot.sequence != sequence {
+            return None;
+        }
+        let waker = slot.waker.take()?;
+        self.free.push(index);
+        Some(waker)
+    }
+
+    /// Entries kept, dead ones included.
+    #[cfg(test)]
+    pub(super) fn entry_count(&self) -> usize {
+        self.heap.len()
+    }
+}
