@@ -20,6 +20,10 @@ impl Place {
     pub const NOWHERE: Self = Self { file: u32::MAX, start: 0, end: 0 };
 
     /// The bytes `start..end` of the file with this index.
+    ///
+    /// # Panics
+    ///
+    /// If a file is larger than 4 GiB: larger ones are not read.
     #[must_use]
     pub fn new(file_index: usize, start: usize, end: usize) -> Self {
         let small = |value: usize| u32::try_from(value).expect("files are smaller than 4 GiB, and fewer");
@@ -134,6 +138,10 @@ impl Problems {
     }
 
     /// The problems of several inputs, each with its own files.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than 2³² files.
     #[must_use]
     pub fn joined(many: Vec<Self>) -> Self {
         let mut all = Self { list: Vec::new(), files: Files::default() };

@@ -166,6 +166,10 @@ impl Host {
     }
 
     /// The same; `sent_to` tells where the SYN was sent, also to a caller that gives up before the outcome is known.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::connect`].
     pub fn connect_noting(
         &self,
         to: SocketAddrV4,
