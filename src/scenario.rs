@@ -110,7 +110,12 @@ impl Loader<'_> {
         let variants = self.variants(&document);
         let (scenario_patches, object_patches) = self.patches(input, &variants);
         if let Some(seed) = input.seed {
-            let patch = Patch::new("seed", Place::NOWHERE, Node::number(Place::NOWHERE, i64::try_from(seed).ok()?));
+            let Ok(seed) = i64::try_from(seed) else {
+                let problem = Problem::nowhere(format!("the seed {seed} is out of range"));
+                self.sink.report(problem.help(format!("write 0 to {}", i64::MAX)));
+                return None;
+            };
+            let patch = Patch::new("seed", Place::NOWHERE, Node::number(Place::NOWHERE, seed));
             self.write(&patch.ok()?, &mut document);
         }
         for patch in &scenario_patches {

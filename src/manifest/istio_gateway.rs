@@ -285,8 +285,11 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
 
 fn pod_spec(spec: &Node, drain: Option<(i64, Place)>, at: Place) -> Node {
     let probe = spec.find(&["readinessProbe"]);
-    let probe_number =
-        |key: &str, usual: i64| probe.and_then(|node| node.find(&[key])).cloned().unwrap_or(number(usual));
+    // In the resource's Go type a 0 is an absent number.
+    let probe_number = |key: &str, usual: i64| {
+        let written = probe.and_then(|node| node.find(&[key])).filter(|node| node.text() != Some("0"));
+        written.cloned().unwrap_or(number(usual))
+    };
     let readiness = vec![
         ("httpGet", Node::map(at, vec![("path", text("/healthz/ready")), ("port", number(15021))])),
         ("initialDelaySeconds", number(1)),

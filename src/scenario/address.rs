@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::manifest::yaml::Entry;
+use crate::manifest::yaml::{DEPTH_MAX, Entry};
 use crate::manifest::{Node, Object, Place, Value};
 
 /// What a path speaks of.
@@ -51,6 +51,9 @@ impl Patch {
     pub fn new(path: &str, at: Place, value: Node) -> Result<Self, String> {
         let (subject, rest) = subject(path)?;
         let steps = steps(rest).ok_or_else(|| format!("`{path}` is not a path"))?;
+        if steps.len() > DEPTH_MAX {
+            return Err(format!("a path of {} steps leads nowhere", steps.len()));
+        }
         Ok(Self { text: path.to_owned(), at, subject, steps, value })
     }
 
