@@ -18,10 +18,11 @@ use crate::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, Shu
 use crate::load::{ClientConfig, Reuse};
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
+use crate::manifest::proxy_config::{self, ProxyConfig};
 use crate::manifest::read::Note;
 use crate::manifest::routes::{CONNECT_TIMEOUT, Upstream};
 use crate::manifest::service::{ServiceManifest, TargetPort};
-use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity, yaml};
+use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
 use crate::record::{CauseCode, Source};
 
@@ -29,6 +30,9 @@ use crate::record::{CauseCode, Source};
 const STATUS_PORT: u16 = 15021;
 /// What a restart writes. Source: kubectl rollout restart.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Workers of one Envoy: more cores than any machine that runs one has.
+const WORKERS_MAX: u64 = 1024;
 
 /// All that the world is made from.
 pub(super) struct Ingredients<'a> {
@@ -105,7 +109,9 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
     let drain = drain_setting(manifest, settings, sink)?;
     let clusters = resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
-    let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).div_ceil(1000).max(1);
+    // No pod gets more than its node has.
+    let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
+    let concurrency = proxy_config(manifest, sink)?.0.concurrency.filter(|count| *count > 0);
     Some(GatewaySpec {
         config: GatewayConfig {
             listeners: resolved.routing.listeners.clone(),
@@ -118,7 +124,7 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
             },
         },
         agent: AgentConfig { shutdown: drain.mode, status_port: STATUS_PORT },
-        workers: usize::try_from(cores).ok()?,
+        workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
         costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
         cpu_limit_millicores: manifest.cpu_limit_millicores,
         config_propagation: settings.cluster.config_propagation.clone(),
@@ -137,58 +143,45 @@ struct DrainSetting {
 
 /// How the process ends: environment before `ProxyConfig` before the scenario's own word before Istio's default.
 fn drain_setting(manifest: &DeploymentManifest, settings: &Settings, sink: &Sink) -> Option<DrainSetting> {
+    let annotation = "metadata.annotations[proxy.istio.io/config]";
     let (mut duration, mut at) = settings.gateway.termination_drain;
-    let mut drain_time = settings.gateway.drain_duration;
     let mut path = "spec.gateway.terminationDrainDuration".to_owned();
-    if let Some((text, place)) = &manifest.proxy_config {
-        let (documents, problems) = yaml::parse(text, usize::try_from(u32::MAX - 1).ok()?);
-        if !problems.is_empty() {
-            let problem = Problem::at(*place, "metadata.annotations[proxy.istio.io/config]", "this is not YAML");
-            sink.report(problem.help("write a ProxyConfig, such as: terminationDrainDuration: 30s"));
-            return None;
-        }
-        for document in &documents {
-            let span = |key: &str| document.find(&[key]).and_then(Node::text).map(quantity::duration);
-            for (key, place_for) in [("terminationDrainDuration", true), ("drainDuration", false)] {
-                match span(key) {
-                    Some(Ok(span)) if place_for => {
-                        (duration, at, path) =
-                            (span, *place, format!("metadata.annotations[proxy.istio.io/config].{key}"))
-                    }
-                    Some(Ok(span)) => drain_time = span,
-                    Some(Err(wrong)) => {
-                        let problem = Problem::at(
-                            *place,
-                            format!("metadata.annotations[proxy.istio.io/config].{key}"),
-                            wrong.text,
-                        );
-                        sink.report(problem.help(wrong.help));
-                        return None;
-                    }
-                    None => {}
-                }
-            }
-        }
+    let (config, config_at) = proxy_config(manifest, sink)?;
+    if let Some(span) = config.termination_drain {
+        (duration, at, path) = (span, config_at, format!("{annotation}.terminationDrainDuration"));
     }
+    let drain_time = config.drain.unwrap_or(settings.gateway.drain_duration);
+    // What ProxyConfig adds to the environment gives way to the container's own.
+    let env = |name: &str| {
+        let of_container = manifest.env.get(name).map(|(text, at)| (text.clone(), *at, format!("env.{name}")));
+        let of_config = config.metadata.get(name);
+        of_container.or_else(|| Some((of_config?.clone(), config_at, format!("{annotation}.proxyMetadata.{name}"))))
+    };
     let value = quantity::duration_text(duration);
-    if let Some((text, place)) = manifest.env.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
-        && text == "true"
+    if let Some((text, at, path)) = env("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
+        && matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
     {
-        let minimum = match manifest.env.get("MINIMUM_DRAIN_DURATION") {
+        let minimum = match env("MINIMUM_DRAIN_DURATION") {
             None => defaults::TERMINATION_DRAIN,
-            Some((text, place)) => match quantity::duration(text) {
+            Some((text, at, path)) => match quantity::duration(&text) {
                 Ok(span) => span,
                 Err(wrong) => {
-                    sink.report(Problem::at(*place, "env.MINIMUM_DRAIN_DURATION", wrong.text).help(wrong.help));
+                    sink.report(Problem::at(at, path, wrong.text).help(wrong.help));
                     return None;
                 }
             },
         };
-        let path = "env.EXIT_ON_ZERO_ACTIVE_CONNECTIONS".to_owned();
-        let mode = ShutdownMode::ExitOnZero { minimum };
-        return Some(DrainSetting { mode, drain_time, at: *place, path, value: text.clone() });
+        return Some(DrainSetting { mode: ShutdownMode::ExitOnZero { minimum }, drain_time, at, path, value: text });
     }
     Some(DrainSetting { mode: ShutdownMode::Drain { duration }, drain_time, at, path, value })
+}
+
+/// The pods' `ProxyConfig`, and where it is written.
+fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConfig, Place)> {
+    match &manifest.proxy_config {
+        Some((text, place)) => Some((proxy_config::read(text, *place, sink)?, *place)),
+        None => Some((ProxyConfig::default(), Place::NOWHERE)),
+    }
 }
 
 /// Clients reach the ports that the balancer has.
