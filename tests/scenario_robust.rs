@@ -207,9 +207,12 @@ struct Folder(PathBuf);
 impl Library for Folder {
     fn read(&self, path: &str) -> Result<Vec<NamedText>, (String, String)> {
         let mut files: Vec<PathBuf> =
-            fs::read_dir(self.0.join(path)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            fs::read_dir(self.0.join(path)).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
         files.sort();
-        Ok(files.iter().map(|file| (file.to_string_lossy().into_owned(), fs::read_to_string(file).unwrap())).collect())
+        Ok(files
+            .iter()
+            .map(|file| (file.to_string_lossy().into_owned(), fs::read_to_string(file).expect("a text")))
+            .collect())
     }
 }
 
@@ -516,4 +519,239 @@ fn problems_stand_where_letters_of_several_bytes_stand() {
     let problems = loaded(&text, MANIFEST, &[], None).unwrap_err();
     assert!(problems.list.iter().any(|problem| problem.place != Place::NOWHERE));
     assert!(is_told(Err(problems)));
+}
+
+/// Loads with one piece of the manifest replaced, and tells what is wrong, one problem a line.
+fn told(of_manifest: &[(&str, &str)], of_scenario: &[(&str, &str)]) -> String {
+    let replace = |text: &str, pairs: &[(&str, &str)]| {
+        pairs.iter().fold(text.to_owned(), |text, (before, after)| {
+            assert!(text.contains(before), "{before}");
+            text.replacen(before, after, 1)
+        })
+    };
+    let found = loaded(&replace(SCENARIO, of_scenario), &replace(MANIFEST, of_manifest), &[], None);
+    found.err().map(|problems| problems.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn what_the_api_server_or_istio_would_refuse_is_refused_once_and_in_its_place() {
+    for (before, after, expected) in [
+        ("httpGet: { path: /ready, port: http }, ", "", "readinessProbe: a probe asks in one way, and here are 0"),
+        (
+            "httpGet: { path: /ready, port: http }",
+            "httpGet: { path: / }",
+            "readinessProbe.httpGet.port: this is missing",
+        ),
+        ("initialDelaySeconds: 5", "successThreshold: 2", "livenessProbe.successThreshold: only a readiness probe"),
+        (
+            "sleep: { seconds: 3 }",
+            "sleep: { seconds: 21 }",
+            "sleep.seconds: 21 s are longer than the grace period of 20 s",
+        ),
+        ("sleep: { seconds: 3 }", "sleep: { seconds: 3 }, exec: { command: [a] }", "preStop: a hook does one thing"),
+        ("maxUnavailable: 1 }", "maxUnavailable: 101% }", "more than 100% cannot be unavailable"),
+        ("image: \"web:1\"", "command: []", "containers[0].image: this is missing"),
+        ("terminationGracePeriodSeconds: 20", "restartPolicy: Never", "restartPolicy: `Never` is not known here"),
+        (
+            "minReadySeconds: 1",
+            "minReadySeconds: 600",
+            "progressDeadlineSeconds, 600, is not above minReadySeconds, 600",
+        ),
+        ("replicas: 2\n", "replicas: 2000000000\n", "spec.replicas: 2000000000 is out of range (write 0 to 150000)"),
+        ("attempts: 1, ", "", "http[0].retries: a policy without attempts retries nothing"),
+        ("attempts: 1, ", "attempts: -1, ", "retries.attempts: -1 is out of range"),
+        ("weight: 90", "weight: 0", ""),
+        ("host: web }", "host: web.default }", "host: Istio takes `web.default` for a whole name"),
+        ("protocol: HTTP }", "protocol: HTP }", "servers[0].port.protocol: this is no protocol (did you mean `HTTP`?)"),
+        (
+            "selector: { istio: edge }",
+            "selector: { istio: other }",
+            "spec.selector: the selector matches no pod of the target",
+        ),
+        (
+            "serviceType: LoadBalancer",
+            "serviceType: ClusterIP",
+            "spec.serviceType: clients come in through a load balancer",
+        ),
+        (
+            "alicloud-loadbalancer-health-check-flag: \"on\"",
+            "alicloud-loadbalancer-scheduler: sch",
+            "spec.serviceAnnotations[service.beta.kubernetes.io/alicloud-loadbalancer-scheduler]: `sch`",
+        ),
+        (
+            "cpu: { targetAverageUtilization: 80 }",
+            "cpu: { targetAverageUtilisation: 80 }",
+            "(did you mean `targetAverageUtilization`?)",
+        ),
+        ("net.core.somaxconn: \"65535\"", "net.core.somaxcon: \"65535\"", "(did you mean `net.core.somaxconn`?)"),
+        ("secretName: certs, ", "secret: certs, ", "secretVolumes[0].secret: `secret` is not a field here"),
+        ("replicaCount: 4", "replicaCount: 0", "spec.replicaCount: the gateway begins without pods"),
+        ("\"concurrency: 2\"", "\"drainDuration: 2\"", "proxy.istio.io/config].drainDuration: `2` has no unit"),
+        ("apiVersion: apps/v1\n", "apiVersion: v1\n", "apiVersion: `v1` has no Deployment (write apps/v1)"),
+        (
+            "metadata: { name: api }\n    spec: { selector",
+            "metadata: { name: A/b }\n    spec: { selector",
+            "metadata.name: `A/b` is not a name",
+        ),
+    ] {
+        let told = told(&[(before, after)], &[]);
+        if expected.is_empty() {
+            assert_eq!(told, "", "{after}");
+        } else {
+            assert!(told.contains(expected), "{after}: {told}");
+            assert_eq!(told.lines().filter(|line| line.contains(expected)).count(), 1, "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_from_a_problem_is_not_told_too() {
+    // Without its IstioGateway the target is missing, which is no news.
+    let told = told(&[("replicaCount: 4", "replicaCount: four")], &[]);
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
+fn destinations_need_a_share() {
+    let told = told(&[("weight: 90", "weight: 0"), ("weight: 10 }", "weight: 0 }")], &[]);
+    assert!(told.contains("http[0].route: the weights of several destinations are all 0"), "{told}");
+}
+
+#[test]
+fn what_they_take_is_taken() {
+    for (before, after) in [
+        ("topologyKey: kubernetes.io/hostname", "topologyKey: example.com/rack"),
+        ("requests: {}", "requests: { aliyun.com/gpu: 1 }"),
+        ("protocol: TCP } ]", "protocol: TCP }, { name: h3, port: 80, protocol: UDP } ]"),
+        (
+            "EXIT_ON_ZERO_ACTIVE_CONNECTIONS, value: \"true\"",
+            "POD_IP, valueFrom: { fieldRef: { fieldPath: status.podIP } }",
+        ),
+        (
+            "---\napiVersion: v1\n",
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: { name: other }\nspec: { selector: { a: b }, servers: [ { port: { number: 80 }, hosts: [\"*\"] } ] }\n---\napiVersion: v1\n",
+        ),
+        (
+            "---\napiVersion: v1\n",
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: mesh }\nspec: { hosts: [x], http: [ { route: [ { destination: { host: nowhere } } ] } ] }\n---\napiVersion: v1\n",
+        ),
+        (
+            "---\napiVersion: v1\n",
+            "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: { name: x }\n---\napiVersion: v1\n",
+        ),
+    ] {
+        assert_eq!(told(&[(before, after)], &[]), "", "{after}");
+    }
+}
+
+#[test]
+fn exported_objects_have_nothing_to_confess() {
+    // What the API server writes by itself is no setting.
+    let service = "clusterIP: 10.0.0.1, sessionAffinity: None, internalTrafficPolicy: Cluster, allocateLoadBalancerNodePorts: true, ipFamilies: [IPv4]";
+    let pod = "schedulerName: default-scheduler\n          dnsPolicy: ClusterFirst\n          restartPolicy: Always\n          priority: 0";
+    let manifest = MANIFEST.replace("clusterIP: None", service).replace("terminationGracePeriodSeconds: 20", pod);
+    let scenario = loaded(SCENARIO, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+    let rows = scenario.world.fidelity.iter();
+    let ignored: Vec<&str> = rows
+        .filter(|row| row.path.contains("/api") || row.path.contains("Deployment"))
+        .map(|row| row.path.as_str())
+        .collect();
+    for key in
+        ["sessionAffinity", "internalTrafficPolicy", "schedulerName", "priority", "healthCheckNodePort", "allocate"]
+    {
+        assert!(!ignored.iter().any(|path| path.ends_with(key)), "{ignored:?}");
+    }
+}
+
+#[test]
+fn a_named_target_port_is_where_the_gateway_listens() {
+    let manifest = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: gw }
+spec:
+  selector: { matchLabels: { app: gw } }
+  template:
+    metadata: { labels: { app: gw } }
+    spec: { containers: [ { name: istio-proxy, image: auto, ports: [ { name: web, containerPort: 8081 } ] } ] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: gw }
+spec: { type: LoadBalancer, selector: { app: gw }, ports: [ { port: 80, targetPort: web } ] }
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: gw }
+spec: { selector: { app: gw }, servers: [ { port: { number: 80, protocol: HTTP }, hosts: [\"*\"] } ] }
+";
+    let text = "{ apiVersion: gatedrill/v1, kind: Scenario, metadata: { name: x }, spec: { duration: 1m, manifests: [ { path: manifests/ } ], loadBalancer: { healthCheck: { interval: 500ms, timeout: 1500ms } }, load: [ { name: a, rate: 1/s, mix: [ { get: http://x/ } ] } ] } }";
+    let scenario = loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+    let gateway = scenario.world.gateways.values().next().unwrap();
+    assert_eq!(gateway.config.listeners, [(8081, 80)]);
+    assert_eq!(scenario.world.front.balancer.ports[&80], 8081);
+    // A check that no annotation sets is as the scenario says, to the millisecond.
+    let check = scenario.world.front.balancer.balancer.health_check.unwrap();
+    assert_eq!((check.interval.as_millis(), check.timeout.as_millis()), (500, 1500));
+}
+
+#[test]
+fn the_process_follows_its_proxy_config() {
+    for (config, drain, expected) in [
+        ("concurrency: 3", "drained", "terminationDrainDuration: 30s"),
+        ("proxyMetadata: { MINIMUM_DRAIN_DURATION: 7s }", "", "proxyMetadata"),
+    ] {
+        let manifest = MANIFEST.replace("\"concurrency: 2\"", &format!("\"{config}\""));
+        let scenario = loaded(SCENARIO, &manifest, &[], (!drain.is_empty()).then_some(drain)).unwrap();
+        let world = format!("{:?}", scenario.world);
+        assert!(world.contains(expected), "{world}");
+        let gateway = scenario.world.gateways.values().next().unwrap();
+        if drain.is_empty() {
+            assert!(format!("{:?}", gateway.agent).contains("minimum: 7s"), "{:?}", gateway.agent);
+        } else {
+            assert_eq!(gateway.workers, 3);
+        }
+    }
+}
+
+#[test]
+fn what_is_applied_later_wins_over_earlier_edits_of_the_same_fields() {
+    // The Deployment web is scaled to 3 at 50 s, restarted, and applied with 5 replicas at 1 m.
+    let scenario = told_world(&[("- at: 1m\n", "- { at: 55s, restart: {}, of: default/web }\n    - at: 1m\n")]);
+    let applied: Vec<String> =
+        scenario.world.actions.iter().filter_map(|action| Some(format!("{:?}", action.verb.as_ref()?))).collect();
+    let [.., scaled, restarted, last] = &applied[..] else { panic!("{applied:?}") };
+    assert!(scaled.contains("replicas: 3"), "{scaled}");
+    assert!(restarted.contains("replicas: 3") && restarted.contains("restartedAt"), "{restarted}");
+    assert!(last.contains("replicas: 5") && last.contains("restartedAt") && last.contains("web:2"), "{last}");
+}
+
+fn told_world(of_scenario: &[(&str, &str)]) -> Scenario {
+    let text = of_scenario.iter().fold(SCENARIO.to_owned(), |text, (before, after)| text.replacen(before, after, 1));
+    loaded(&text, MANIFEST, &[], None).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn settings_that_could_not_be_simulated_are_refused() {
+    for (before, after, expected) in [
+        ("at: 90/m", "at: 1e300/s", "this is more than a drill can ask"),
+        (
+            "labels: {}, taints: [] }",
+            "labels: {} }\n      - { name: pool-a }",
+            "two groups of nodes are called `pool-a`",
+        ),
+        (
+            "- { at: 40s, set: { target.spec.replicas: 6 } }",
+            "- { at: 40s, set: { \"Service/web.spec.ports[0].targetPort\": 9 } }",
+            "the ports and pods of a Service cannot change",
+        ),
+        (
+            "- { at: 40s, set: { target.spec.replicas: 6 } }",
+            "- { at: 40s, set: { DestinationRule/api.spec.trafficPolicy.loadBalancer.simple: LEAST_REQUEST } }",
+            "how requests are spread cannot change",
+        ),
+    ] {
+        let told = told(&[], &[(before, after)]);
+        assert!(told.contains(expected), "{after}: {told}");
+    }
 }

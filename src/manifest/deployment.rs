@@ -24,6 +24,8 @@ const PROXY_CONTAINER: &str = "istio-proxy";
 pub const GATEWAY_ENV: [&str; 2] = ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION"];
 /// The pod annotation that carries a `ProxyConfig`.
 pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+/// Source: Kubernetes "Considerations for large clusters": no more than 150,000 pods.
+pub(super) const REPLICAS_MAX: i64 = 150_000;
 const BYTES_PER_MILLI: u64 = 1000;
 
 /// A Deployment, with what a gateway's process needs to know of its container.
@@ -51,7 +53,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         fields.missing("spec", "a Deployment has a spec");
         return None;
     };
-    let replicas = spec.get("replicas").map_or(Some(1), |field| field.whole(0, i64::from(i32::MAX)));
+    let replicas = spec.get("replicas").map_or(Some(1), |field| field.whole(0, REPLICAS_MAX));
     let selector = spec.look("selector").map(|field| read_selector(&field)).unwrap_or_default();
     if selector.is_empty() {
         spec.missing("selector.matchLabels", "a Deployment selects its pods: write the labels of its template");
@@ -60,14 +62,14 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
     let min_ready_seconds = spec.get("minReadySeconds").map_or(Some(0), |field| field.whole(0, i64::from(i32::MAX)));
     let deadline = spec.get("progressDeadlineSeconds").map_or(Some(600), |field| field.whole(1, i64::from(i32::MAX)));
     let history = spec.get("revisionHistoryLimit").map_or(Some(10), |field| field.whole(0, i64::from(i32::MAX)));
-    if let (Some(deadline), Some(ready), Some(field)) =
-        (deadline, min_ready_seconds, spec.look("progressDeadlineSeconds"))
+    if let (Some(deadline), Some(ready)) = (deadline, min_ready_seconds)
         && deadline <= ready
     {
-        field.refuse(
-            format!("{deadline} s are over before a pod counts as available ({ready} s, minReadySeconds)"),
-            "write more than minReadySeconds",
-        );
+        let field = spec.look("progressDeadlineSeconds").or_else(|| spec.look("minReadySeconds"));
+        let text = format!("progressDeadlineSeconds, {deadline}, is not above minReadySeconds, {ready}");
+        if let Some(field) = field {
+            field.refuse(text, "raise progressDeadlineSeconds: a pod counts as available only after minReadySeconds");
+        }
     }
     if spec.look("paused").and_then(|field| field.boolean()) == Some(true) {
         spec.ignore(&["paused"], "pausing is not simulated");
@@ -265,9 +267,12 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
         &["nodeSelector", "tolerations", "topologySpreadConstraints", "nodeName"],
         "any node that has room is used",
     );
-    spec.ignore(&["hostNetwork"], "pods have addresses of their own");
-    spec.ignore(&["readinessGates", "priorityClassName", "priority", "preemptionPolicy", "overhead"], "not simulated");
-    spec.ignore(&["ephemeralContainers", "schedulerName", "runtimeClassName", "resources"], "not simulated");
+    spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
+    spec.ignore_unless("priority", "0", "not simulated");
+    spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
+    spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
+    spec.ignore(&["readinessGates", "priorityClassName", "overhead"], "not simulated");
+    spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
         "serviceAccount",

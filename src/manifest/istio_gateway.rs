@@ -14,7 +14,7 @@
 mod rest;
 
 use super::deployment::{
-    PROXY_CONFIG, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
+    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
 };
 use super::object::{Object, ObjectId};
 use super::problem::{Place, Problem};
@@ -99,7 +99,7 @@ fn read_annotations(fields: &Fields<'_>) -> Option<(i64, Place)> {
 
 fn check_spec(spec: &Fields<'_>) {
     if let Some(field) = spec.get("replicaCount") {
-        let _ = field.whole::<i32>(0, i64::from(i32::MAX));
+        let _ = field.whole::<i32>(0, REPLICAS_MAX);
     }
     let surge_field = spec.get("rollingMaxSurge");
     let unavailable_field = spec.get("rollingMaxUnavailable");

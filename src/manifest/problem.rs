@@ -23,6 +23,10 @@ impl Place {
     pub const NOWHERE: Self = Self { file: u32::MAX, start: 0, end: 0 };
 
     /// The bytes `start..end` of the file with this index.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit 32 bits: no file that is read is so large.
     #[must_use]
     pub fn new(file_index: usize, start: usize, end: usize) -> Self {
         let small = |value: usize| u32::try_from(value).expect("files are smaller than 4 GiB, and fewer");
@@ -140,6 +144,10 @@ impl Problems {
     }
 
     /// The problems of several inputs, each with its own files.
+    ///
+    /// # Panics
+    ///
+    /// If there are 2^32 files.
     #[must_use]
     pub fn joined(many: Vec<Self>) -> Self {
         let mut all = Self { list: Vec::new(), files: Files::default() };

@@ -453,6 +453,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A key that exists and is not simulated, unless its value is what the API server writes where nobody wrote one: exported objects have it.
+    pub fn ignore_unless(&self, key: &str, usual: &str, note: &str) {
+        if self.look(key).is_some_and(|field| field.node.text() != Some(usual)) {
+            self.ignore(&[key], note);
+        }
+    }
+
     /// Keys without any effect on traffic: nothing to simulate, nothing to tell.
     pub fn allow(&self, keys: &[&str]) {
         for key in keys {

@@ -69,6 +69,26 @@ impl Patch {
         }
     }
 
+    /// Whether a document has a value of its own there.
+    #[must_use]
+    pub fn is_written_in(&self, root: &Node) -> bool {
+        let mut node = root;
+        for step in &self.steps {
+            let found = match &node.value {
+                Value::List(items) => {
+                    let by_name = items.iter().find(|item| item.find(&["name"]).and_then(Node::text) == Some(step));
+                    by_name.or_else(|| items.get(step.parse::<usize>().ok()?))
+                }
+                _ => node.find(&[step]),
+            };
+            match found {
+                Some(found) => node = found,
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// Writes the value into a document.
     ///
     /// # Errors

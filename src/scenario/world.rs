@@ -46,6 +46,7 @@ pub(super) struct Ingredients<'a> {
 pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) -> Option<WorldConfig> {
     let Ingredients { settings, mut state, timeline, id } = ingredients;
     let resolved = state.resolve(settings, sink)?;
+    check_replicas(&resolved, sink);
     let balancer = balancer::config(&resolved, settings, sink)?;
     let mut gateways = BTreeMap::new();
     let target = resolved.target()?;
@@ -78,6 +79,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         sandbox_removal: settings.cluster.sandbox_removal.clone(),
         stands_at_zero: true,
     };
+    for backend in &settings.backends {
+        if !backends.0.iter().any(|spec| *spec.service == *backend.service) {
+            let note = "no route leads to it, so it answers nothing";
+            sink.note(backend.at, format!("Service {}", backend.service), FidelityStatus::Ignored, Some(note));
+        }
+    }
     let fidelity = fidelity(sink.take_notes(), &backends.1, files);
     Some(WorldConfig {
         scenario: id,
@@ -98,6 +105,17 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         sources,
         fidelity,
     })
+}
+
+/// A gateway without pods loses everything, and there is nothing to drill.
+fn check_replicas(resolved: &Resolved, sink: &Sink) {
+    if resolved.target().is_none_or(|target| target.deployment.replicas > 0) {
+        return;
+    }
+    let key = if resolved.origin.id.kind == "IstioGateway" { "replicaCount" } else { "replicas" };
+    let place = resolved.origin.node.find(&["spec", key]).map_or(resolved.origin.place(), |node| node.at);
+    let problem = Problem::at(place, format!("spec.{key}"), "the gateway begins without pods");
+    sink.report(problem.help("write 1 or more; a timeline may scale it to 0 later"));
 }
 
 /// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
@@ -302,7 +320,6 @@ fn act(
             edit(
                 state,
                 &key,
-                current,
                 &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
                 Node::string(entry.place, &quantity::duration_text(at)),
                 sink,
@@ -310,17 +327,21 @@ fn act(
             format!("restart {key}")
         }
         TimelineVerb::Scale(replicas) => {
-            edit(state, &key, current, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
+            edit(state, &key, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
             format!("scale {key} to {replicas}")
         }
         TimelineVerb::Apply(objects) => {
-            state.apply(objects.iter().cloned());
+            state.apply_later(objects);
             let names: Vec<String> = objects.iter().map(|object| object.id.to_string()).collect();
             format!("apply {}", names.join(", "))
         }
         TimelineVerb::Set(patches) => {
             for patch in patches {
-                state.patch(patch, sink);
+                if patch.subject == Subject::Target {
+                    state.edit(&current.target, patch.clone());
+                } else {
+                    state.patch(patch, sink);
+                }
             }
             let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
             format!("set {}", paths.join(", "))
@@ -351,18 +372,12 @@ fn act(
         .collect()
 }
 
-/// Edits a Deployment: the target's, or one that was written.
-fn edit(state: &mut State, key: &str, current: &Resolved, path: &str, value: Node, sink: &Sink) {
-    let (text, at) = (path.to_owned(), value.at);
-    let subject = if key == current.target {
-        Subject::Target
-    } else {
-        let (namespace, name) = key.split_once('/').unwrap_or(("default", key));
-        Subject::Object { kind: "Deployment".to_owned(), namespace: Some(namespace.to_owned()), name: name.to_owned() }
-    };
+/// Edits a Deployment, whether it was written or made.
+fn edit(state: &mut State, key: &str, path: &str, value: Node, sink: &Sink) {
+    let at = value.at;
     match Patch::new(path, at, value) {
-        Ok(patch) => state.patch(&Patch { subject, ..patch }, sink),
-        Err(why) => sink.report(Problem::at(at, text, why)),
+        Ok(patch) => state.edit(key, patch),
+        Err(why) => sink.report(Problem::at(at, path, why)),
     }
 }
 
@@ -410,6 +425,20 @@ fn changes(
     {
         refuse("the services that routes lead to");
     }
+    let policies = |resolved: &Resolved| -> BTreeMap<Rc<str>, _> {
+        resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy)).collect()
+    };
+    let known = policies(current);
+    if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
+        refuse("how requests are spread");
+    }
+    // What is behind a Service: its pods and their ports. The balancer's side was compared above.
+    let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
+    for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
+        if current.services.get(key).is_some_and(|before| behind(before) != behind(service)) {
+            refuse("the ports and pods of a Service");
+        }
+    }
     verbs
 }
 
@@ -444,19 +473,13 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
             add(&too_early, place, "spec.template.metadata.annotations[proxy.istio.io/config]", None);
         }
     }
-    let drain_name = ServiceManifest::annotation_name("connection-drain");
-    let own = resolved.origin.node.find(&["spec", "serviceAnnotations"]).is_some();
-    let annotation_path = |name: &str| {
-        if own { format!("spec.serviceAnnotations[{name}]") } else { format!("metadata.annotations[{name}]") }
-    };
-    match front
-        .balancer_annotation("connection-drain-timeout")
-        .or_else(|| front.balancer_annotation("connection-drain"))
-    {
-        Some((text, place)) => {
-            add(&[CauseCode::LbCutConnection], *place, &annotation_path(&drain_name), Some(text.clone()))
-        }
-        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &annotation_path(&drain_name), None),
+    let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
+    let suffixes = ["connection-drain-timeout", "connection-drain"];
+    let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
+    let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
+    match written {
+        Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
+        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
