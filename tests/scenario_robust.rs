@@ -609,6 +609,17 @@ fn what_follows_from_a_problem_is_not_told_too() {
     // Without its IstioGateway the target is missing, which is no news.
     let told = told(&[("replicaCount: 4", "replicaCount: four")], &[]);
     assert_eq!(told.lines().count(), 1, "{told}");
+    for (before, after, expected) in [
+        ("path: manifests/", "path: elsewhere/", "`elsewhere/` does not exist"),
+        (", get: ", ", gett: ", "did you mean `get`?"),
+        ("at: 90/m", "at: 90", "`90` has no unit"),
+        ("rate: [", "rate: 0\n      other: [", "a rate of 0 asks for nothing"),
+        ("restart: {}", "drainNode: {}", "`drainNode` is not simulated yet"),
+    ] {
+        let told = self::told(&[], &[(before, after)]);
+        let lines: Vec<&str> = told.lines().filter(|line| !line.contains("`other` is not a field")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(expected), "{told}");
+    }
 }
 
 #[test]

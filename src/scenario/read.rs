@@ -382,7 +382,8 @@ fn name(field: &Field<'_>) -> Option<String> {
 fn segments(field: &Field<'_>) -> Option<Vec<RateSegment>> {
     let always = Duration::from_secs(u64::from(u32::MAX));
     if !matches!(field.node().value, crate::manifest::Value::List(_)) {
-        let rate = bounded_rate(field)?;
+        // Nothing has no unit.
+        let rate = if field.node().text() == Some("0") { 0.0 } else { bounded_rate(field)? };
         if rate <= 0.0 {
             field.refuse("a rate of 0 asks for nothing", "write a rate above 0, or take the load out");
             return None;
@@ -436,9 +437,12 @@ fn mix_entry(field: &Field<'_>) -> Option<MixSettings> {
         METHODS.into_iter().filter_map(|method| Some((method, fields.get(method)?))).collect();
     let body = fields.get("body").map_or(Some(0), |field| field.bytes());
     let headers = fields.get("headers").map(|field| headers(&field)).unwrap_or_default();
+    let before = field.sink().problem_count();
     fields.finish();
     let (method, url_field) = match &asked[..] {
         [(method, url)] => (*method, url),
+        // A slip in the method's name was told.
+        [] if field.sink().problem_count() > before => return None,
         [] => {
             field.refuse("it names no URL", "write a method and a URL, such as get: http://shop.example.com/");
             return None;
@@ -562,13 +566,16 @@ pub(super) fn timeline_entry(
         .into_iter()
         .filter_map(|verb| Some((verb, verb_field(&fields, verb)?)))
         .collect();
+    let mut is_later = false;
     for verb in LATER {
         if let Some(field) = verb_field(&fields, verb) {
+            is_later = true;
             field.refuse(format!("`{verb}` is not simulated yet"), "verbs so far: restart, apply, set, scale");
         }
     }
     fields.finish();
     let (verb, usual_phase) = match &found[..] {
+        [] if is_later => return None,
         [] if phase.is_some() => (TimelineVerb::Phase, ""),
         [] => {
             field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
