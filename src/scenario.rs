@@ -110,7 +110,12 @@ impl Loader<'_> {
         let variants = self.variants(&document);
         let (scenario_patches, object_patches) = self.patches(input, &variants);
         if let Some(seed) = input.seed {
-            let patch = Patch::new("seed", Place::NOWHERE, Node::number(Place::NOWHERE, i64::try_from(seed).ok()?));
+            let Ok(seed) = i64::try_from(seed) else {
+                let problem = Problem::nowhere(format!("the seed {seed} is out of range"));
+                self.sink.report(problem.help(format!("write 0 to {}", i64::MAX)));
+                return None;
+            };
+            let patch = Patch::new("seed", Place::NOWHERE, Node::number(Place::NOWHERE, seed));
             self.write(&patch.ok()?, &mut document);
         }
         for patch in &scenario_patches {
@@ -272,7 +277,9 @@ impl Loader<'_> {
         let spec = root.fields()?;
         let settings = read::settings(&spec);
         let manifests = spec.require("manifests", "name the manifests: manifests: [ { path: manifests/ } ]");
-        let objects = manifests.map(|field| self.manifests(&field)).unwrap_or_default();
+        let before = sink.problem_count();
+        let objects = manifests.as_ref().map(|field| self.manifests(field)).unwrap_or_default();
+        let are_whole = manifests.is_some() && sink.problem_count() == before;
         let duration = spec_node.find(&["duration"]).and_then(Node::text);
         let duration = duration.and_then(|text| crate::manifest::quantity::duration(text).ok());
         let entries = spec.get("timeline").map(|field| field.items()).unwrap_or_default();
@@ -290,8 +297,8 @@ impl Loader<'_> {
         let slo_places: Vec<Place> =
             spec.get("slo").map(|field| field.items()).unwrap_or_default().iter().map(Field::place).collect();
         read::check_references(&settings, &timeline, &slo_places, sink);
-        // Objects can be judged only if they could all be read.
-        Some((settings, objects, timeline))
+        // Objects can be judged only if they could all be read: what is missing would be told again and again.
+        are_whole.then_some((settings, objects, timeline))
     }
 
     fn manifests(&mut self, field: &Field<'_>) -> Vec<Object> {

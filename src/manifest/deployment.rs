@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::object::{Object, read_metadata};
-use super::problem::Place;
+use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
@@ -24,6 +24,8 @@ const PROXY_CONTAINER: &str = "istio-proxy";
 pub const GATEWAY_ENV: [&str; 2] = ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION"];
 /// The pod annotation that carries a `ProxyConfig`.
 pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+/// Source: Kubernetes "Considerations for large clusters": no more than 150,000 pods.
+pub(super) const REPLICAS_MAX: i64 = 150_000;
 const BYTES_PER_MILLI: u64 = 1000;
 
 /// A Deployment, with what a gateway's process needs to know of its container.
@@ -51,13 +53,27 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         fields.missing("spec", "a Deployment has a spec");
         return None;
     };
-    let replicas = spec.get("replicas").map_or(Some(1), |field| field.whole(0, i64::from(i32::MAX)));
+    let replicas = spec.get("replicas").map_or(Some(1), |field| field.whole(0, REPLICAS_MAX));
     let selector = spec.look("selector").map(|field| read_selector(&field)).unwrap_or_default();
+    if selector.is_empty() {
+        spec.missing("selector.matchLabels", "a Deployment selects its pods: write the labels of its template");
+    }
     let strategy = spec.look("strategy").map_or(Some(DEFAULT_STRATEGY), |field| read_strategy(&field));
     let min_ready_seconds = spec.get("minReadySeconds").map_or(Some(0), |field| field.whole(0, i64::from(i32::MAX)));
     let deadline = spec.get("progressDeadlineSeconds").map_or(Some(600), |field| field.whole(1, i64::from(i32::MAX)));
     let history = spec.get("revisionHistoryLimit").map_or(Some(10), |field| field.whole(0, i64::from(i32::MAX)));
-    spec.ignore(&["paused"], "pausing is not simulated");
+    if let (Some(deadline), Some(ready)) = (deadline, min_ready_seconds)
+        && deadline <= ready
+    {
+        let field = spec.look("progressDeadlineSeconds").or_else(|| spec.look("minReadySeconds"));
+        let text = format!("progressDeadlineSeconds, {deadline}, is not above minReadySeconds, {ready}");
+        if let Some(field) = field {
+            field.refuse(text, "raise progressDeadlineSeconds: a pod counts as available only after minReadySeconds");
+        }
+    }
+    if spec.look("paused").and_then(|field| field.boolean()) == Some(true) {
+        spec.ignore(&["paused"], "pausing is not simulated");
+    }
     let template = spec.look("template");
     if template.is_none() {
         spec.missing("template", "a Deployment has a pod template");
@@ -132,6 +148,10 @@ pub(super) fn rolling_update(
     max_surge: IntOrPercent,
     max_unavailable: IntOrPercent,
 ) -> Option<Strategy> {
+    if matches!(max_unavailable, IntOrPercent::Percent(percent) if percent > 100) {
+        field.refuse("more than 100% cannot be unavailable", "write maxUnavailable: 100% or less");
+        return None;
+    }
     let is_zero = |value| matches!(value, IntOrPercent::Int(0) | IntOrPercent::Percent(0));
     if is_zero(max_surge) && is_zero(max_unavailable) {
         field.refuse(
@@ -197,6 +217,11 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     if containers.is_empty() {
         spec.missing("containers", "a pod has at least one container");
     }
+    if let Some(policy) = spec.look("restartPolicy") {
+        // The only one that a Deployment's pods may have.
+        let _ = policy.choice(&[("Always", ())]);
+    }
+    check_sleeps(&containers, grace_seconds);
     spec.finish();
     let read: Vec<Container> = containers.iter().filter_map(read_container).collect();
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
@@ -221,20 +246,37 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     Some(Pods { template, env, cpu_limit_millicores, proxy_config, ports })
 }
 
+/// A pause before the end must end within the grace period. Source: pkg/apis/core/validation `validateSleepAction`.
+fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
+    let path = ["lifecycle", "preStop", "sleep", "seconds"];
+    for container in containers {
+        let written = container.node().find(&path).and_then(|node| Some((node.at, node.text()?.parse::<i64>().ok()?)));
+        if let (Some((at, seconds)), Some(grace)) = (written, grace_seconds)
+            && seconds > i64::from(grace)
+        {
+            let path = format!("{}.{}", container.path(), path.join("."));
+            let text = format!("{seconds} s are longer than the grace period of {grace} s");
+            container.sink().report(Problem::at(at, path, text).help("raise terminationGracePeriodSeconds"));
+        }
+    }
+}
+
 fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore(&["initContainers"], "init containers take no time here; put it into cluster.timings.podStart");
     spec.ignore(
         &["nodeSelector", "tolerations", "topologySpreadConstraints", "nodeName"],
         "any node that has room is used",
     );
-    spec.ignore(&["hostNetwork"], "pods have addresses of their own");
-    spec.ignore(&["readinessGates", "priorityClassName", "priority", "preemptionPolicy", "overhead"], "not simulated");
-    spec.ignore(&["ephemeralContainers", "schedulerName", "runtimeClassName", "resources"], "not simulated");
+    spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
+    spec.ignore_unless("priority", "0", "not simulated");
+    spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
+    spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
+    spec.ignore(&["readinessGates", "priorityClassName", "overhead"], "not simulated");
+    spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
         "serviceAccount",
         "automountServiceAccountToken",
-        "restartPolicy",
         "dnsPolicy",
         "dnsConfig",
         "securityContext",
@@ -266,8 +308,14 @@ struct Container {
 
 fn read_container(field: &Field<'_>) -> Option<Container> {
     let fields = field.fields()?;
-    let name = fields.look("name").and_then(|name| name.text()).unwrap_or_default().to_owned();
-    let image = fields.look("image").and_then(|image| image.text()).unwrap_or_default().to_owned();
+    let text = |key: &str, help: &str| {
+        let found = fields.look(key);
+        if found.is_none() {
+            fields.missing(key, help);
+        }
+        found.and_then(|field| field.text()).unwrap_or_default().to_owned()
+    };
+    let (name, image) = (text("name", "give the container a name"), text("image", "a container runs an image"));
     let (requests, cpu_limit_millicores) =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
@@ -282,7 +330,7 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         inner.finish();
     }
     let pre_stop = fields.look("lifecycle").and_then(|field| read_lifecycle(&field));
-    let probe = |key: &str| fields.look(key).and_then(|field| read_probe(&field, &ports));
+    let probe = |key: &str| fields.look(key).and_then(|field| read_probe(key, &field, &ports));
     let probes =
         Probes { readiness: probe("readinessProbe"), liveness: probe("livenessProbe"), startup: probe("startupProbe") };
     fields.ignore(&["envFrom"], "environment from other objects is not read");
@@ -309,12 +357,19 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
 pub(super) fn read_resources(field: &Field<'_>) -> (Resources, Option<u64>) {
     let Some(fields) = field.fields() else { return Default::default() };
     let side = |key: &str, is_limit: bool| {
-        let side = fields.look(key)?.fields()?;
+        let side_field = fields.look(key)?;
+        let side = side_field.fields()?;
         let cpu = side.get("cpu").and_then(|field| field.millis());
         let memory_note = "memory has a place in scheduling; running out of it is not simulated";
         let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
         let memory = memory.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
         side.allow(&["ephemeral-storage", "storage"]);
+        // Devices and huge pages have names of their own.
+        for (key, _) in side_field.map() {
+            if key.contains('/') || key.starts_with("hugepages-") {
+                side.ignore(&[key], "only CPU and memory have a place in scheduling");
+            }
+        }
         side.finish();
         Some((cpu, memory))
     };
@@ -335,7 +390,7 @@ pub(super) fn read_resources(field: &Field<'_>) -> (Resources, Option<u64>) {
     (requested, limits.0)
 }
 
-/// Environment variables with values; those taken from elsewhere are noted as ignored.
+/// Environment variables with values; those taken from elsewhere are noted as ignored if they mean something to a gateway.
 pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
     let mut env = BTreeMap::new();
     for item in field.items() {
@@ -358,6 +413,9 @@ pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
         } else {
             fields.missing("name", "an environment variable has a name");
         }
+        if name.is_some_and(|name| GATEWAY_ENV.contains(&name)) {
+            fields.ignore(&["valueFrom"], "environment from other objects is not read");
+        }
         fields.allow(&["valueFrom"]);
         fields.finish();
     }
@@ -374,10 +432,18 @@ pub(super) fn read_lifecycle(field: &Field<'_>) -> Option<Duration> {
     let hook = hook?;
     let hook_fields = hook.fields()?;
     let (exec, sleep) = (hook_fields.look("exec"), hook_fields.look("sleep"));
+    let count = ["exec", "sleep", "httpGet", "tcpSocket"].iter().filter(|key| hook_fields.look(key).is_some()).count();
+    if count > 1 {
+        hook.refuse(format!("a hook does one thing, and here are {count}"), "keep one of exec, sleep and httpGet");
+    }
     hook_fields.ignore(&["httpGet", "tcpSocket"], "hooks over the network take no time here");
     hook_fields.finish();
     if let Some(sleep) = sleep {
-        let seconds = sleep.fields()?.get("seconds")?.whole::<u32>(0, i64::from(u32::MAX))?;
+        let fields = sleep.fields()?;
+        let seconds = fields.require("seconds", "write how long it sleeps, such as seconds: 15");
+        let seconds = seconds.and_then(|field| field.whole::<u32>(0, i64::from(i32::MAX)));
+        fields.finish();
+        let seconds = seconds?;
         return Some(Duration::from_secs(u64::from(seconds)));
     }
     let exec = exec?;
@@ -400,58 +466,73 @@ fn sleep_of(command: &[String]) -> Option<Duration> {
     match words[..] {
         [program, time] if program == "sleep" || program.ends_with("/sleep") => {
             let seconds: f64 = time.strip_suffix('s').unwrap_or(time).parse().ok()?;
-            Duration::try_from_secs_f64(seconds).ok()
+            // Longer than any grace period can be is as long as it can be.
+            Duration::try_from_secs_f64(seconds.min(f64::from(i32::MAX))).ok()
         }
         _ => None,
     }
 }
 
-fn read_probe(field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<Probe> {
+/// A probe: `key` names it. One without a handler, or with two, is refused, as the API server does.
+fn read_probe(key: &str, field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<Probe> {
     let fields = field.fields()?;
-    let http = fields.look("httpGet");
-    let tcp = fields.look("tcpSocket");
-    let other = fields.look("exec").or_else(|| fields.look("grpc"));
-    let action = if let Some(http) = http {
+    let handlers: Vec<Field<'_>> =
+        ["httpGet", "tcpSocket", "exec", "grpc"].into_iter().filter_map(|key| fields.look(key)).collect();
+    if handlers.len() != 1 {
+        field.refuse(format!("a probe asks in one way, and here are {}", handlers.len()), "write httpGet or tcpSocket");
+    }
+    let action = if let Some(http) = fields.look("httpGet") {
         let http = http.fields()?;
-        let port = read_port(&http.get("port")?, ports);
+        let port = http.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
         let path = http.get("path").and_then(|field| field.text()).unwrap_or("/").to_owned();
         http.ignore(&["host", "httpHeaders"], "probes go to the pod, without headers of their own");
         http.allow(&["scheme"]);
         http.finish();
         port.map(|port| ProbeAction::Http { port, path })
-    } else if let Some(tcp) = tcp {
+    } else if let Some(tcp) = fields.look("tcpSocket") {
         let tcp = tcp.fields()?;
-        let port = read_port(&tcp.get("port")?, ports);
+        let port = tcp.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
         tcp.ignore(&["host"], "probes go to the pod");
         tcp.finish();
         port.map(|port| ProbeAction::Tcp { port })
     } else {
-        if let Some(other) = other {
-            other.note(FidelityStatus::Ignored, Some("only HTTP and TCP probes are simulated; this one always passes"));
-        }
+        fields.ignore(&["exec", "grpc"], "only HTTP and TCP probes are simulated; this one always passes");
         None
     };
-    fields.allow(&["exec", "grpc", "httpGet", "tcpSocket"]);
-    let spec = read_probe_spec(&fields);
+    let spec = read_probe_spec(key == "readinessProbe", &fields);
     fields.finish();
     Some(Probe { action: action?, spec: spec? })
 }
 
-fn read_probe_spec(fields: &Fields<'_>) -> Option<ProbeSpec> {
+/// The numbers of a probe. A 0 is what the API server takes for an absent one (pkg/apis/core/v1/defaults.go).
+fn read_probe_spec(is_readiness: bool, fields: &Fields<'_>) -> Option<ProbeSpec> {
     let usual = ProbeSpec::default();
-    let number = |key: &str, least: i64, usual: u32| match fields.get(key) {
-        Some(field) => field.whole::<u32>(least, i64::from(i32::MAX)),
+    let number = |key: &str, usual: u32| match fields.get(key) {
+        Some(field) => field.whole(0, i64::from(i32::MAX)).map(|number| if number == 0 { usual } else { number }),
         None => Some(usual),
     };
-    let grace =
-        fields.get("terminationGracePeriodSeconds").and_then(|field| field.whole::<u32>(1, i64::from(i32::MAX)));
+    let initial_delay_seconds = number("initialDelaySeconds", usual.initial_delay_seconds);
+    let period_seconds = number("periodSeconds", usual.period_seconds);
+    let timeout_seconds = number("timeoutSeconds", usual.timeout_seconds);
+    let success_threshold = number("successThreshold", usual.success_threshold);
+    let failure_threshold = number("failureThreshold", usual.failure_threshold);
+    if let Some(field) = fields.look("successThreshold")
+        && !is_readiness
+        && success_threshold.is_some_and(|count| count != 1)
+    {
+        field.refuse("only a readiness probe counts successes", "write 1, or leave it out");
+    }
+    let grace = fields.get("terminationGracePeriodSeconds");
+    if let Some(field) = grace.as_ref().filter(|_| is_readiness) {
+        field.refuse("a readiness probe ends no container", "leave it out");
+    }
     Some(ProbeSpec {
-        initial_delay_seconds: number("initialDelaySeconds", 0, usual.initial_delay_seconds)?,
-        period_seconds: number("periodSeconds", 1, usual.period_seconds)?,
-        timeout_seconds: number("timeoutSeconds", 1, usual.timeout_seconds)?,
-        success_threshold: number("successThreshold", 1, usual.success_threshold)?,
-        failure_threshold: number("failureThreshold", 1, usual.failure_threshold)?,
-        termination_grace_seconds: grace,
+        initial_delay_seconds: initial_delay_seconds?,
+        period_seconds: period_seconds?,
+        timeout_seconds: timeout_seconds?,
+        success_threshold: success_threshold?,
+        failure_threshold: failure_threshold?,
+        termination_grace_seconds: grace.and_then(|field| field.whole(1, i64::from(i32::MAX))),
     })
 }
 
@@ -488,25 +569,37 @@ pub(super) fn read_affinity(field: &Field<'_>) -> Vec<AntiAffinity> {
 
 fn read_term(item: &Field<'_>) -> Option<AntiAffinity> {
     let fields = item.fields()?;
-    let weight = fields.get("weight")?.integer(1, 100);
+    let weight = fields.require("weight", "write a weight from 1 to 100").and_then(|field| field.integer(1, 100));
     let term = fields.look("podAffinityTerm");
+    if term.is_none() {
+        fields.missing("podAffinityTerm", "write which pods to keep away from: labelSelector and topologyKey");
+    }
     fields.finish();
     let term = term?.fields()?;
-    let labels = term.look("labelSelector").map(|field| read_labels(&field)).unwrap_or_default();
-    let topology = term.get("topologyKey")?.choice(&[
-        ("kubernetes.io/hostname", Topology::Hostname),
-        ("topology.kubernetes.io/zone", Topology::Zone),
-        ("failure-domain.beta.kubernetes.io/zone", Topology::Zone),
-    ]);
+    // Without a selector a term means no pod at all.
+    let labels = term.look("labelSelector").and_then(|field| read_labels(&field));
+    let topology_field = term.look("topologyKey");
+    let topology = match topology_field.as_ref().and_then(|field| field.text()) {
+        Some("kubernetes.io/hostname") => Some(Topology::Hostname),
+        Some("topology.kubernetes.io/zone" | "failure-domain.beta.kubernetes.io/zone") => Some(Topology::Zone),
+        _ => None,
+    };
+    match &topology_field {
+        Some(field) if topology.is_some() => field.note(FidelityStatus::Modelled, None),
+        Some(field) => field.note(FidelityStatus::Ignored, Some("only host names and zones are simulated")),
+        None => term.missing("topologyKey", "write kubernetes.io/hostname, or topology.kubernetes.io/zone"),
+    }
     term.ignore(&["namespaces", "namespaceSelector", "matchLabelKeys", "mismatchLabelKeys"], "not simulated");
     term.finish();
-    Some(AntiAffinity { weight: weight?, topology: topology?, labels })
+    Some(AntiAffinity { weight: weight?, topology: topology?, labels: labels? })
 }
 
-/// `matchLabels`, and expressions that say the same: one key in one value.
-fn read_labels(field: &Field<'_>) -> BTreeMap<String, String> {
-    let Some(fields) = field.fields() else { return BTreeMap::new() };
+/// `matchLabels`, and expressions that say the same: one key in one value. Others are noted as ignored, and with them the whole term: without
+/// them it would mean more pods.
+fn read_labels(field: &Field<'_>) -> Option<BTreeMap<String, String>> {
+    let fields = field.fields()?;
     let mut labels = fields.get("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
+    let mut is_whole = true;
     for item in fields.look("matchExpressions").map(|field| field.items()).unwrap_or_default() {
         let Some(expression) = item.fields() else { continue };
         let key = expression.look("key").and_then(|field| field.text());
@@ -516,12 +609,15 @@ fn read_labels(field: &Field<'_>) -> BTreeMap<String, String> {
             (Some(key), Some("In"), [value]) => {
                 labels.insert(key.to_owned(), value.clone());
             }
-            _ => item.note(FidelityStatus::Ignored, Some("of expressions only `In` with one value is simulated")),
+            _ => {
+                item.note(FidelityStatus::Ignored, Some("of expressions only `In` with one value is simulated"));
+                is_whole = false;
+            }
         }
         expression.finish();
     }
     fields.finish();
-    labels
+    is_whole.then_some(labels)
 }
 
 /// A node as text in which the order of keys does not matter.

@@ -11,17 +11,18 @@
 //! Sources: aliyun/alibabacloud-servicemesh-api v1 istiogateway_types.go; ASM documents "CRD fields for an ASM gateway", "Use graceful
 //! shutdown"; istio manifests/charts/gateways/istio-ingress.
 
-use crate::cluster::int_or_percent::IntOrPercent;
-use crate::record::results::FidelityStatus;
+mod rest;
 
 use super::deployment::{
-    PROXY_CONFIG, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
+    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
 };
 use super::object::{Object, ObjectId};
 use super::problem::{Place, Problem};
+use super::proxy_config;
 use super::read::{Field, Fields, Sink};
 use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
+use crate::cluster::int_or_percent::IntOrPercent;
 
 /// Graceful shutdown since ASM 1.26.
 pub const DRAIN_ANNOTATION: &str = "asm.alibabacloud.com/gateway-drain-timeout-seconds";
@@ -79,7 +80,7 @@ fn read_annotations(fields: &Fields<'_>) -> Option<(i64, Place)> {
     let text = field.text()?;
     let service_type = fields.look("spec").and_then(|spec| spec.node().find(&["serviceType"]).and_then(Node::text));
     let has_balancer = !matches!(service_type, Some("ClusterIP" | "NodePort"));
-    let most = if has_balancer { 890 } else { i64::from(u32::MAX) };
+    let most = if has_balancer { 890 } else { i64::from(i32::MAX) - GRACE_MARGIN_SECONDS };
     match text.parse::<i64>() {
         Ok(seconds) if (10..=most).contains(&seconds) => Some((seconds, field.place())),
         Ok(seconds) => {
@@ -98,7 +99,7 @@ fn read_annotations(fields: &Fields<'_>) -> Option<(i64, Place)> {
 
 fn check_spec(spec: &Fields<'_>) {
     if let Some(field) = spec.get("replicaCount") {
-        let _ = field.whole::<i32>(0, i64::from(i32::MAX));
+        let _ = field.whole::<i32>(0, REPLICAS_MAX);
     }
     let surge_field = spec.get("rollingMaxSurge");
     let unavailable_field = spec.get("rollingMaxUnavailable");
@@ -152,7 +153,7 @@ fn check_spec(spec: &Fields<'_>) {
         }
         probe.finish();
     }
-    note_the_rest(spec);
+    rest::note(spec);
 }
 
 /// The console writes surge and unavailable as texts: `"1"` is a number here, unlike in a Deployment.
@@ -179,31 +180,10 @@ fn check_autoscaling(spec: &Fields<'_>) {
     } else if least.is_some_and(|least| least != replicas) || most.is_some_and(|most| most != replicas) {
         spec.ignore(&["minReplicas", "maxReplicas"], note);
     }
-    spec.allow(&["autoscaleEnabled", "minReplicas", "maxReplicas", "cpu", "memory"]);
-}
-
-fn note_the_rest(spec: &Fields<'_>) {
-    if let Some(field) = spec.look("clusterIds")
-        && field.texts().len() > 1
-    {
-        field.note(FidelityStatus::Approximated, Some("one cluster is simulated; all replicas run in it"));
+    for key in ["cpu", "memory"] {
+        rest::check_target(spec, key);
     }
-    spec.ignore(&["overrides"], "overrides per cluster are not simulated");
-    spec.ignore(&["nodeSelector", "tolerations"], "any node that has room is used");
-    spec.ignore(&["kernel", "compression", "sds"], "not simulated");
-    spec.ignore(&["meshExpansionPorts", "applicationPorts", "requestedNetworkView"], "legacy fields, not simulated");
-    if spec.look("hostNetwork").and_then(|field| field.boolean()) == Some(true) {
-        spec.ignore(&["hostNetwork"], "pods have addresses of their own");
-    }
-    spec.allow(&[
-        "loadBalancerIP",
-        "dnsPolicy",
-        "runAsRoot",
-        "secretVolumes",
-        "configVolumes",
-        "autoCreateGatewayYaml",
-        "disableContainerPortExposed",
-    ]);
+    spec.allow(&["autoscaleEnabled", "minReplicas", "maxReplicas"]);
 }
 
 /// A value somebody wrote, or one that nobody did.
@@ -246,7 +226,8 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
     let pod_labels = with_entries(labels(), spec.find(&["podLabels"]));
     let mut pod_metadata = vec![("labels", pod_labels)];
     let drains = drain.map(|(seconds, place)| {
-        let config = Node::string(place, &format!("terminationDrainDuration: {seconds}s"));
+        let written = spec.find(&["podAnnotations", PROXY_CONFIG]).and_then(Node::text).unwrap_or_default();
+        let config = Node::string(place, &proxy_config::with_drain(written, seconds));
         Node::map(place, vec![(PROXY_CONFIG, config)])
     });
     let own_annotations = spec.find(&["podAnnotations"]).cloned().unwrap_or(Node::map(at, Vec::new()));
@@ -285,8 +266,11 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
 
 fn pod_spec(spec: &Node, drain: Option<(i64, Place)>, at: Place) -> Node {
     let probe = spec.find(&["readinessProbe"]);
-    let probe_number =
-        |key: &str, usual: i64| probe.and_then(|node| node.find(&[key])).cloned().unwrap_or(number(usual));
+    // In the resource's Go type a 0 is an absent number.
+    let probe_number = |key: &str, usual: i64| {
+        let written = probe.and_then(|node| node.find(&[key])).filter(|node| node.text() != Some("0"));
+        written.cloned().unwrap_or(number(usual))
+    };
     let readiness = vec![
         ("httpGet", Node::map(at, vec![("path", text("/healthz/ready")), ("port", number(15021))])),
         ("initialDelaySeconds", number(1)),

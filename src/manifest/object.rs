@@ -168,9 +168,21 @@ fn collect(node: Node, sink: &Sink, found: &mut Vec<Object>) {
         sink.report(problem.help("give the object a name"));
         return;
     };
+    if let Some((_, group)) = SIMULATED.iter().find(|(known, _)| *known == kind)
+        && !is_simulated(&kind, &api_version)
+        && !api_version.split('/').next().unwrap_or_default().contains('.')
+    {
+        // The API's own groups have no dots, so this is no custom resource of the same name.
+        let place = node.entry("apiVersion").map_or(node.at, |entry| entry.node.at);
+        let right = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        let problem = Problem::at(place, "apiVersion", format!("`{api_version}` has no {kind}"));
+        sink.report(problem.help(format!("write {right}")));
+        return;
+    }
     let id = ObjectId { kind, namespace, name };
     let object = Object { id, node };
     if is_simulated(&object.id.kind, &api_version) {
+        check_names(&object, sink);
         found.push(object);
         return;
     }
@@ -183,6 +195,24 @@ fn collect(node: Node, sink: &Sink, found: &mut Vec<Object>) {
             sink.report(problem.help(format!("did you mean `{near}`?")));
         }
         None => sink.note(place, object.id.to_string(), FidelityStatus::Ignored, Some("this kind is not simulated")),
+    }
+}
+
+/// Names are part of other names, of addresses and of keys. Source: apimachinery pkg/util/validation (RFC 1123).
+fn check_names(object: &Object, sink: &Sink) {
+    let is_label = |text: &str| {
+        let is_inner = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+        !text.is_empty() && text.chars().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+    };
+    let ObjectId { namespace, name, .. } = &object.id;
+    let is_name = name.len() <= 253 && name.split('.').all(is_label);
+    let is_namespace = namespace.len() <= 63 && is_label(namespace);
+    for (key, text, is_right) in [("name", name, is_name), ("namespace", namespace, is_namespace)] {
+        if !is_right {
+            let place = object.node.find(&["metadata", key]).map_or(object.place(), |node| node.at);
+            let problem = Problem::at(place, format!("metadata.{key}"), format!("`{text}` is not a name"));
+            sink.report(problem.help("use small letters, digits and dashes"));
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::read::did_you_mean;
 
+/// Problems that are shown with their lines. Whoever has more begins with these.
+const SHOWN_MAX: usize = 100;
+
 /// A span of bytes in one of the files that were read, or nowhere: a value nobody wrote.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
@@ -44,6 +47,8 @@ pub struct File {
     pub name: Rc<str>,
     /// What it holds.
     pub text: Rc<str>,
+    /// Where its lines begin: a file with many problems is searched many times.
+    line_starts: Rc<[usize]>,
 }
 
 /// All files that were read, in the order of reading.
@@ -55,7 +60,9 @@ pub struct Files {
 impl Files {
     /// Adds a file; returns its index.
     pub fn add(&mut self, name: &str, text: &str) -> usize {
-        self.files.push(File { name: Rc::from(name), text: Rc::from(text) });
+        let starts = text.match_indices('\n').map(|(index, _)| index + 1);
+        let line_starts = std::iter::once(0).chain(starts).collect();
+        self.files.push(File { name: Rc::from(name), text: Rc::from(text), line_starts });
         self.files.len() - 1
     }
 
@@ -70,9 +77,8 @@ impl Files {
     pub fn position(&self, place: Place) -> Option<(&str, u32, u32)> {
         let file = self.files.get(usize::try_from(place.file).ok()?)?;
         let start = usize::try_from(place.start).ok()?.min(file.text.len());
-        let before = file.text.get(..start)?;
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let line = file.line_starts.partition_point(|begin| *begin <= start);
+        let column = file.text.get(file.line_starts[line - 1]..start)?.chars().count() + 1;
         Some((&file.name, u32::try_from(line).ok()?, u32::try_from(column).ok()?))
     }
 }
@@ -165,11 +171,14 @@ impl Problems {
     pub fn render(&self, coloured: bool) -> String {
         let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
         let mut text = String::new();
-        for problem in &self.list {
+        for problem in self.list.iter().take(SHOWN_MAX) {
             text.push_str(&self.render_one(problem, &renderer));
             text.push_str("\n\n");
         }
         let count = self.list.len();
+        if count > SHOWN_MAX {
+            text.push_str(&format!("{} more are not shown\n", count - SHOWN_MAX));
+        }
         text.push_str(&format!("{count} problem{}; nothing was run\n", if count == 1 { "" } else { "s" }));
         text
     }

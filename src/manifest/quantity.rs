@@ -102,8 +102,14 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
 
 /// A decimal number times a scale, rounded up, in exact arithmetic.
 fn scaled(number: &str, scale: u128) -> Option<u128> {
+    let number = number.strip_prefix('+').unwrap_or(number);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || fraction.len() > 18 || whole.len() > 18 {
+        return None;
+    }
+    // Only digits: a sign inside a number is none.
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) {
         return None;
     }
     let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
@@ -284,7 +290,7 @@ mod tests {
         ] {
             assert_eq!(kubernetes_millis(text), Ok(millis), "{text}");
         }
-        for text in ["2 cores", "-1", "4GB", "", "m", "1i"] {
+        for text in ["2 cores", "-1", "4GB", "", "m", "1i", "1.+5", "+", "1e", "1e-3e"] {
             assert!(kubernetes_millis(text).is_err(), "{text}");
         }
     }

@@ -453,6 +453,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A key that exists and is not simulated, unless its value is what the API server writes where nobody wrote one: exported objects have it.
+    pub fn ignore_unless(&self, key: &str, usual: &str, note: &str) {
+        if self.look(key).is_some_and(|field| field.node.text() != Some(usual)) {
+            self.ignore(&[key], note);
+        }
+    }
+
     /// Keys without any effect on traffic: nothing to simulate, nothing to tell.
     pub fn allow(&self, keys: &[&str]) {
         for key in keys {
@@ -504,9 +511,11 @@ pub fn plain_is_no_string(text: &str) -> bool {
 /// The known word that differs least from a word, if it differs little.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = 1 + word.chars().count() / 4;
-    let near =
-        known.into_iter().map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate));
+    let length = word.chars().count();
+    let limit = 1 + length / 4;
+    // Words of other lengths need not be compared letter by letter.
+    let near = known.into_iter().filter(|candidate| candidate.chars().count().abs_diff(length) <= limit);
+    let near = near.map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate));
     near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
 }
 

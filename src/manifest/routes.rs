@@ -55,6 +55,8 @@ pub struct Upstream {
 pub struct Around<'a> {
     /// Labels of the gateway's pods.
     pub labels: &'a BTreeMap<String, String>,
+    /// Their named ports.
+    pub ports: &'a BTreeMap<String, u16>,
     /// The Service in front of them.
     pub front: &'a ServiceManifest,
     /// All Services, by key.
@@ -62,6 +64,9 @@ pub struct Around<'a> {
     /// Services that the scenario declares, by key.
     pub declared: &'a [String],
 }
+
+/// Source: istio pkg/config/protocol/instance.go.
+const PROTOCOLS: [&str; 9] = ["HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL"];
 
 struct Server {
     gateway: String,
@@ -81,14 +86,24 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     };
     let gateways = of_kind("Gateway");
     let mut servers = Vec::new();
+    let before = sink.problem_count();
     for object in &gateways {
         read_gateway(object, around, sink, &mut servers, &mut routing.listeners);
+    }
+    // Gateways for other pods are none of ours, unless there is no other.
+    if servers.is_empty() && sink.problem_count() == before {
+        gateways.iter().for_each(|object| refuse_selector(object, around, sink));
     }
     let policies: BTreeMap<String, Policy> =
         of_kind("DestinationRule").iter().filter_map(|object| read_destination_rule(object, sink)).collect();
     // Routes by (port, host), in the order of the VirtualServices.
     let mut tables: BTreeMap<(u16, String), Vec<Rc<Route>>> = BTreeMap::new();
     for object in of_kind("VirtualService") {
+        if !names_a_gateway(object) {
+            let note = "without a gateway it is for the sidecars of the mesh";
+            sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(note));
+            continue;
+        }
         let Some(parsed) = read_virtual_service(object, around, &policies, sink) else { continue };
         for reference in &parsed.gateways {
             let is_known = gateways.iter().any(|gateway| gateway.key() == reference.0);
@@ -155,16 +170,17 @@ fn read_gateway(
     let selector = selector_field.as_ref().map(|field| field.text_map()).unwrap_or_default();
     let applies = selector.iter().all(|(key, value)| around.labels.get(key) == Some(value));
     if !applies && let Some(field) = &selector_field {
-        let labels: Vec<String> = around.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-        field.refuse(
-            "the selector matches no pod of the target",
-            format!("the target's pods carry {}", labels.join(", ")),
-        );
+        field.note(FidelityStatus::Ignored, Some("the selector matches no pod of the target"));
     }
-    for server in spec.look("servers").map(|field| field.items()).unwrap_or_default() {
+    let list = spec.look("servers").map(|field| field.items()).unwrap_or_default();
+    if list.is_empty() {
+        spec.missing("servers", "a Gateway has at least one server");
+    }
+    for server in list {
         let Some(fields) = server.fields() else { continue };
         let port_field = fields.look("port");
-        let hosts = fields.get("hosts").map(|field| field.texts()).unwrap_or_default();
+        let hosts_field = fields.require("hosts", "a server has hosts, such as [\"*\"]");
+        let hosts = hosts_field.map(|field| field.texts()).unwrap_or_default();
         let tls = fields.look("tls");
         fields.ignore(&["bind", "defaultEndpoint"], "not simulated");
         fields.allow(&["name"]);
@@ -179,6 +195,12 @@ fn read_gateway(
             port_fields.look("protocol").and_then(|field| field.text()).unwrap_or("HTTP").to_ascii_uppercase();
         port_fields.allow(&["name", "targetPort"]);
         port_fields.finish();
+        if !PROTOCOLS.contains(&protocol.as_str()) {
+            let problem =
+                Problem::at(server.place(), format!("{}.port.protocol", server.path()), "this is no protocol");
+            sink.report(problem.did_you_mean(&protocol, PROTOCOLS));
+            continue;
+        }
         if !matches!(protocol.as_str(), "HTTP" | "HTTP2") {
             server.note(FidelityStatus::Ignored, Some("only plain HTTP is simulated; this server is left out"));
             continue;
@@ -190,7 +212,8 @@ fn read_gateway(
         let of_service = around.front.ports.iter().find(|port| port.port == number);
         let bound = match of_service.map(|port| &port.target) {
             Some(TargetPort::Number(target)) => *target,
-            Some(TargetPort::Name(_)) | None => number,
+            Some(TargetPort::Name(name)) => around.ports.get(name).copied().unwrap_or(number),
+            None => number,
         };
         if of_service.is_none() {
             port_field.as_ref().unwrap_or(&server).note(
@@ -215,6 +238,15 @@ fn read_gateway(
         });
     }
     spec.finish();
+}
+
+/// Says that a selector holds for nobody.
+fn refuse_selector(object: &Object, around: &Around<'_>, sink: &Sink) {
+    if let Some(entry) = object.node.find(&["spec"]).and_then(|spec| spec.entry("selector")) {
+        let labels: Vec<String> = around.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        let problem = Problem::at(entry.key_at, "spec.selector", "the selector matches no pod of the target");
+        sink.report(problem.help(format!("the target's pods carry {}", labels.join(", "))));
+    }
 }
 
 /// The hosts of a VirtualService on a server: of each pair that meets, the more specific one.
@@ -245,6 +277,12 @@ fn meet(a: &str, b: &str) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Whether a VirtualService is meant for any gateway; without the field, or with `mesh` alone, it is not.
+fn names_a_gateway(object: &Object) -> bool {
+    let gateways = object.node.find(&["spec", "gateways"]).map(super::yaml::Node::items).unwrap_or_default();
+    gateways.iter().any(|gateway| gateway.text() != Some("mesh"))
 }
 
 struct ParsedRoute {
@@ -322,6 +360,11 @@ fn read_rule(rule: &Field<'_>, context: &mut Context<'_>, routes: &mut Vec<Parse
     let is_single = targets.len() == 1;
     for target in &targets {
         destinations.extend(read_destination(target, is_single, context));
+    }
+    if destinations.len() > 1 && destinations.iter().all(|destination| destination.weight == 0) {
+        let route = fields.look("route");
+        route.as_ref().unwrap_or(rule).refuse("the weights of several destinations are all 0", "write their shares");
+        destinations.clear();
     }
     let matches = fields.look("match").map(|field| field.items()).unwrap_or_default();
     fields.finish();
@@ -439,13 +482,19 @@ fn read_value(field: &Field<'_>) -> Option<ValueMatch> {
 
 fn read_retries(field: &Field<'_>) -> Option<RetryPolicy> {
     let fields = field.fields()?;
-    let attempts =
-        fields.get("attempts").map_or(Some(2), |field| field.whole::<i32>(i64::from(i32::MIN), i64::from(i32::MAX)));
+    // In the resource's type an absent number is 0, and 0 means none: the default of 2 holds where there is no policy at all.
+    let attempts = fields.get("attempts").map_or(Some(0), |field| field.whole::<u32>(0, i64::from(i32::MAX)));
     let per_try = fields.get("perTryTimeout").and_then(|field| field.positive_duration());
     let backoff = fields.get("backoff").and_then(|field| field.positive_duration());
     let retry_on = fields.look("retryOn");
     fields.ignore(&["retryRemoteLocalities", "retryIgnorePreviousHosts"], "not simulated");
     fields.finish();
+    if attempts == Some(0) && (per_try.is_some() || retry_on.is_some()) {
+        field.refuse(
+            "a policy without attempts retries nothing, and Istio refuses one",
+            "write attempts: 2, for example",
+        );
+    }
     let mut policy = RetryPolicy::ISTIO;
     if let Some(field) = retry_on {
         let conditions: Vec<&str> = field.text()?.split(',').map(str::trim).collect();
@@ -464,7 +513,7 @@ fn read_retries(field: &Field<'_>) -> Option<RetryPolicy> {
             field.note(FidelityStatus::Approximated, Some("only failures to connect are retried"));
         }
     }
-    policy.attempts = u32::try_from(attempts?).unwrap_or(0);
+    policy.attempts = attempts?;
     policy.per_try_timeout = per_try;
     if let Some(base) = backoff {
         policy.backoff_base = base;
@@ -497,6 +546,9 @@ fn read_destination(target: &Field<'_>, is_single: bool, context: &mut Context<'
     let host_field = host_field?;
     let host = host_field.text()?;
     let key = service_key(host, &context.object.id.namespace);
+    if refuse_half_a_name(&host_field, host, &key) {
+        return None;
+    }
     let service = context.around.services.get(&key);
     let is_declared = context.around.declared.contains(&key);
     if service.is_none() && !is_declared {
@@ -541,7 +593,22 @@ fn read_destination(target: &Field<'_>, is_single: bool, context: &mut Context<'
     Some(Destination { cluster, weight })
 }
 
-/// `namespace/name` of the Service that a host names: `web`, `web.shop`, or the whole name.
+/// A name with dots is a whole name to Istio: `web.shop` is no Service, though resolvers elsewhere find one.
+/// Source: istio pkg/config/model.go `ResolveShortnameToFQDN`.
+fn refuse_half_a_name(field: &Field<'_>, host: &str, key: &str) -> bool {
+    let is_half = host.contains('.') && !host.ends_with(".svc.cluster.local") && !host.starts_with('*');
+    if is_half {
+        let (namespace, name) = key.split_once('/').unwrap_or(("default", key));
+        let name = format!("{name}.{}.svc.cluster.local", namespace.split('.').next().unwrap_or_default());
+        field.refuse(
+            format!("Istio takes `{host}` for a whole name, and no Service is called so"),
+            format!("write {name}, or the name alone within its namespace"),
+        );
+    }
+    is_half
+}
+
+/// `namespace/name` of the Service that a host names: `web`, or the whole name.
 fn service_key(host: &str, namespace: &str) -> String {
     let host = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
     match host.split_once('.') {
@@ -557,7 +624,14 @@ fn read_destination_rule(object: &Object, sink: &Sink) -> Option<(String, Policy
     let spec_field = fields.look("spec");
     fields.finish();
     let spec = spec_field?.fields()?;
-    let host = spec.require("host", "a DestinationRule names a Service").and_then(|field| field.text());
+    let host_field = spec.require("host", "a DestinationRule names a Service");
+    let host = host_field.as_ref().and_then(|field| field.text());
+    if let (Some(field), Some(host)) = (&host_field, host) {
+        let _ = refuse_half_a_name(field, host, &service_key(host, &object.id.namespace));
+        if host.starts_with('*') {
+            field.note(FidelityStatus::Ignored, Some("rules for many Services are not simulated"));
+        }
+    }
     let mut policy = Policy::LeastRequest;
     if let Some(traffic) = spec.look("trafficPolicy").and_then(|field| field.fields()) {
         if let Some(balancer) = traffic.look("loadBalancer").and_then(|field| field.fields()) {

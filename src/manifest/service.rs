@@ -55,12 +55,14 @@ pub struct ServiceManifest {
     pub ports: Vec<ServicePort>,
     /// `ClusterIP`, `NodePort` or `LoadBalancer`.
     pub kind: ServiceKind,
+    /// Where that is written.
+    pub kind_at: Place,
     /// Which endpoints a node may use.
     pub policy: TrafficPolicy,
     /// Where the policy is written.
     pub policy_at: Place,
     /// The class of the balancer.
-    pub load_balancer_class: Option<String>,
+    pub load_balancer_class: Option<(String, Place)>,
     /// Annotations, with their places.
     pub annotations: BTreeMap<String, (String, Place)>,
     /// Where annotations are written, or would be.
@@ -99,13 +101,21 @@ impl ServiceManifest {
     /// An annotation of Alibaba's balancers by its last part, with its place.
     #[must_use]
     pub fn balancer_annotation(&self, suffix: &str) -> Option<&(String, Place)> {
-        ANNOTATION_PREFIXES.iter().find_map(|prefix| self.annotations.get(&format!("{prefix}{suffix}")))
+        self.annotations.get(&self.written_name(suffix))
     }
 
     /// The full name of such an annotation.
     #[must_use]
     pub fn annotation_name(suffix: &str) -> String {
         format!("{}{suffix}", ANNOTATION_PREFIXES[0])
+    }
+
+    /// The full name of such an annotation as it is spelled here; as it should be, if it is not written.
+    #[must_use]
+    pub fn written_name(&self, suffix: &str) -> String {
+        let names = ANNOTATION_PREFIXES.iter().map(|prefix| format!("{prefix}{suffix}"));
+        let mut written = names.filter(|name| self.annotations.contains_key(name));
+        written.next().unwrap_or_else(|| Self::annotation_name(suffix))
     }
 }
 
@@ -148,21 +158,44 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         return None;
     };
     let selector = spec.get("selector").map(|field| field.text_map()).unwrap_or_default();
-    let kind = spec.get("type").map_or(Some(ServiceKind::ClusterIp), |field| read_kind(&field));
+    let kind_field = spec.get("type");
+    let kind = kind_field.as_ref().map_or(Some(ServiceKind::ClusterIp), read_kind);
+    let kind_at = kind_field.map_or(spec.place(), |field| field.place());
     let policy_field = spec.get("externalTrafficPolicy");
     let policy = policy_field.as_ref().map_or(Some(TrafficPolicy::Cluster), read_policy);
     let policy_at = policy_field.map_or(spec.place(), |field| field.place());
-    let load_balancer_class = spec.get("loadBalancerClass").and_then(|field| field.text()).map(str::to_owned);
+    let class_field = spec.get("loadBalancerClass");
+    let load_balancer_class = class_field.and_then(|field| Some((field.text()?.to_owned(), field.place())));
     let publish_not_ready = spec.get("publishNotReadyAddresses").and_then(|field| field.boolean()).unwrap_or(false);
     let ports = spec.look("ports").map(|field| read_ports(&field)).unwrap_or_default();
-    spec.ignore(&["sessionAffinity", "sessionAffinityConfig"], "connections do not stick to a pod");
-    spec.ignore(&["internalTrafficPolicy", "trafficDistribution", "healthCheckNodePort"], "not simulated");
-    spec.ignore(&["loadBalancerSourceRanges", "externalIPs", "allocateLoadBalancerNodePorts"], "not simulated");
+    let is_headless = spec.look("clusterIP").is_some_and(|field| field.node().text() == Some("None"));
+    if spec.look("ports").is_none_or(|field| field.node().is_empty())
+        && !is_headless
+        && kind != Some(ServiceKind::ExternalName)
+    {
+        spec.missing("ports", "a Service has at least one port");
+    }
+    spec.ignore_unless("sessionAffinity", "None", "connections do not stick to a pod");
+    spec.ignore(&["sessionAffinityConfig"], "connections do not stick to a pod");
+    spec.ignore_unless("internalTrafficPolicy", "Cluster", "not simulated");
+    spec.ignore_unless("allocateLoadBalancerNodePorts", "true", "not simulated");
+    spec.ignore(&["trafficDistribution", "loadBalancerSourceRanges", "externalIPs"], "not simulated");
     spec.allow(&["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "externalName"]);
+    spec.allow(&["healthCheckNodePort"]);
     spec.finish();
     let service = Service { key: Rc::from(object.key()), selector, publish_not_ready };
     let (kind, policy) = (kind?, policy?);
-    Some(ServiceManifest { service, ports, kind, policy, policy_at, load_balancer_class, annotations, annotations_at })
+    Some(ServiceManifest {
+        service,
+        ports,
+        kind,
+        kind_at,
+        policy,
+        policy_at,
+        load_balancer_class,
+        annotations,
+        annotations_at,
+    })
 }
 
 pub(super) fn read_kind(field: &Field<'_>) -> Option<ServiceKind> {
@@ -186,13 +219,18 @@ pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
         let port = fields.require("port", "a port has a number").and_then(|field| field.whole::<u16>(1, 65535));
         let target = fields.get("targetPort");
         fields.allow(&["name", "appProtocol", "nodePort"]);
-        if let Some(protocol) = fields.look("protocol")
-            && !matches!(protocol.scalar(), Some("TCP" | "HTTP" | "HTTPS" | "HTTP2"))
-        {
-            protocol.note(FidelityStatus::Ignored, Some("only TCP is simulated"));
+        let mut is_tcp = true;
+        if let Some(protocol) = fields.look("protocol") {
+            // An IstioGateway may name what runs over TCP.
+            let words =
+                [("TCP", true), ("HTTP", true), ("HTTPS", true), ("HTTP2", true), ("UDP", false), ("SCTP", false)];
+            is_tcp = protocol.choice(&words).unwrap_or(true);
+            if !is_tcp {
+                protocol.note(FidelityStatus::Ignored, Some("only TCP is simulated"));
+            }
         }
         fields.finish();
-        let Some(port) = port else { continue };
+        let Some(port) = port.filter(|_| is_tcp) else { continue };
         let target = match target {
             None => Some(TargetPort::Number(port)),
             Some(target) => match target.scalar() {

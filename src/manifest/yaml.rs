@@ -3,7 +3,7 @@
 //! YAML as Kubernetes reads it: several documents, aliases and merge keys; a key twice in one map is an error. Aliases are expanded, so a
 //! limit on the number of nodes stops the ones that multiply (a "bomb") before memory does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
@@ -12,6 +12,8 @@ use super::problem::{Place, Problem};
 
 /// Nodes of one file after the expansion of aliases. The largest object that a cluster stores (1.5 MiB, etcd's request limit) has fewer.
 const NODES_MAX: usize = 500_000;
+/// Lists and maps inside each other. Objects of the API nest some twenty deep; readers and destructors walk down the levels.
+pub const DEPTH_MAX: usize = 100;
 /// Bytes of one file. Kubernetes refuses a request body over 3 MiB (apiserver `MaxRequestBodyBytes`); a file may hold several objects.
 pub const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -136,6 +138,15 @@ impl Node {
         }
     }
 
+    /// Lists and maps inside each other.
+    fn depth(&self) -> usize {
+        match &self.value {
+            Value::Null | Value::Scalar { .. } => 0,
+            Value::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Value::Map(entries) => 1 + entries.iter().map(|entry| entry.node.depth()).max().unwrap_or(0),
+        }
+    }
+
     fn count(&self) -> usize {
         1 + match &self.value {
             Value::Null | Value::Scalar { .. } => 0,
@@ -171,7 +182,7 @@ pub fn parse(text: &str, file_index: usize) -> (Vec<Node>, Vec<Problem>) {
 
 enum Open {
     List { items: Vec<Node>, at: Place, anchor: usize },
-    Map { entries: Vec<Entry>, at: Place, anchor: usize, key: Option<(Rc<str>, Place)> },
+    Map { entries: Vec<Entry>, keys: BTreeSet<Rc<str>>, at: Place, anchor: usize, key: Option<(Rc<str>, Place)> },
 }
 
 #[derive(Default)]
@@ -180,7 +191,8 @@ struct Builder {
     documents: Vec<Node>,
     problems: Vec<Problem>,
     open: Vec<Open>,
-    anchors: BTreeMap<usize, (Node, usize)>,
+    /// What an anchor names, with its number of nodes and of levels.
+    anchors: BTreeMap<usize, (Node, usize, usize)>,
     node_count: usize,
     is_over: bool,
 }
@@ -191,16 +203,17 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_quoted = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
-                let value = if !is_quoted && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
+                let value = if !is_quoted && is_null_word(&text) {
                     Value::Null
                 } else {
                     Value::Scalar { text: Rc::from(&*text), is_quoted }
                 };
                 self.put(Node { at: place, value }, anchor);
             }
-            Event::SequenceStart(_, anchor, _) => self.open.push(Open::List { items: Vec::new(), at: place, anchor }),
+            Event::SequenceStart(_, anchor, _) => self.open(place, Open::List { items: Vec::new(), at: place, anchor }),
             Event::MappingStart(_, anchor, _) => {
-                self.open.push(Open::Map { entries: Vec::new(), at: place, anchor, key: None });
+                let (entries, keys) = (Vec::new(), BTreeSet::new());
+                self.open(place, Open::Map { entries, keys, at: place, anchor, key: None });
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open::List { items, at, anchor }) => self.put(Node { at, value: Value::List(items) }, anchor),
@@ -211,9 +224,11 @@ impl Builder {
                 None => {}
             },
             Event::Alias(anchor) => {
-                if let Some((node, count)) = self.anchors.get(&anchor) {
+                if let Some((node, count, depth)) = self.anchors.get(&anchor) {
                     self.node_count += count;
-                    if self.node_count <= NODES_MAX {
+                    if self.open.len() + depth > DEPTH_MAX {
+                        self.too_deep(place);
+                    } else if self.node_count <= NODES_MAX {
                         let node = node.clone();
                         self.put(node, 0);
                     } else {
@@ -233,6 +248,19 @@ impl Builder {
         Place::new(self.file_index, bytes.start, bytes.end.max(bytes.start))
     }
 
+    fn open(&mut self, place: Place, what: Open) {
+        if self.open.len() == DEPTH_MAX {
+            return self.too_deep(place);
+        }
+        self.open.push(what);
+    }
+
+    fn too_deep(&mut self, place: Place) {
+        let text = format!("more than {DEPTH_MAX} lists and maps stand inside each other here");
+        self.problems.push(Problem::at(place, "", text).help("no object is that deep: check the brackets"));
+        self.is_over = true;
+    }
+
     fn too_large(&mut self, place: Place) {
         let text = format!("the file grows past {NODES_MAX} values here");
         self.problems
@@ -246,17 +274,17 @@ impl Builder {
             return self.too_large(node.at);
         }
         if anchor > 0 {
-            let count = node.count();
-            self.anchors.insert(anchor, (node.clone(), count));
+            let (count, depth) = (node.count(), node.depth());
+            self.anchors.insert(anchor, (node.clone(), count, depth));
         }
         match self.open.last_mut() {
             None => self.documents.push(node),
             Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => match key.take() {
+            Some(Open::Map { entries, keys, key, .. }) => match key.take() {
                 Some((key, key_at)) => entries.push(Entry { key, key_at, node }),
                 None => match &node.value {
                     Value::Scalar { text, .. } => {
-                        if &**text != "<<" && entries.iter().any(|entry| entry.key == *text) {
+                        if !keys.insert(Rc::clone(text)) && &**text != "<<" {
                             let text = format!("`{text}` stands twice in this map");
                             self.problems.push(Problem::at(node.at, "", text).help("keep one of them"));
                         }
@@ -270,6 +298,11 @@ impl Builder {
             },
         }
     }
+}
+
+/// Whether a bare word means nothing at all.
+fn is_null_word(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 /// Merge keys (`<<`) give their entries to the map they stand in, unless it has them itself.
@@ -351,12 +384,12 @@ fn scalar(text: &str, is_quoted: bool) -> String {
     let is_safe_letter = |letter: char| letter.is_ascii_alphanumeric() || "._-/%+".contains(letter);
     let is_word = text.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '/')
         && text.chars().all(is_safe_letter);
-    let means_something_else = is_quoted && super::read::plain_is_no_string(text);
+    let means_something_else = is_null_word(text) || (is_quoted && super::read::plain_is_no_string(text));
     if is_word && !means_something_else {
         return text.to_owned();
     }
     if !is_quoted
-        && !text.is_empty()
+        && !is_null_word(text)
         && text.chars().all(|letter| is_safe_letter(letter) || letter == ' ')
         && !text.starts_with(['-', ' ', '%'])
         && !text.ends_with(' ')
@@ -417,6 +450,21 @@ mod tests {
     }
 
     #[test]
+    fn what_nests_without_end_is_refused() {
+        let closed = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(parse(&closed(DEPTH_MAX), 0).1.len(), 0);
+        // Aliases nest too: twenty levels in twenty levels, six times.
+        let mut grown = format!("a0: &a0 {}\n", closed(20));
+        for level in 1..6 {
+            grown.push_str(&format!("a{level}: &a{level} {}*a{} {}\n", "[".repeat(20), level - 1, "]".repeat(20)));
+        }
+        for text in [closed(DEPTH_MAX + 1), "[".repeat(200_000), "{a: ".repeat(200_000), "- ".repeat(200_000), grown] {
+            let (_, problems) = parse(&text, 0);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+        }
+    }
+
+    #[test]
     fn a_key_twice_is_a_problem() {
         let (_, problems) = parse("a: 1\na: 2\n", 0);
         assert_eq!(problems.len(), 1);
@@ -425,9 +473,11 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let text = "a: 1\nb: \"on\"\nc:\n  - d: \"x: y\"\n    e: {}\n  - []\nf: null\n\"x/y.z\": \"2\"\ng: \"\"\nh: two words\n";
+        let text = "nulls: [\"null\", \"~\", null]\n\"null\": 1\na: 1\nb: \"on\"\nc:\n  - d: \"x: y\"\n    e: {}\n  - []\nf: null\n\"x/y.z\": \"2\"\ng: \"\"\nh: two words\n";
         let written = write(&documents(text)[0]);
         assert_eq!(write(&documents(&written)[0]), written);
+        let again = &documents(&written)[0];
+        assert_eq!(again.find(&["nulls"]).unwrap().items().iter().filter_map(Node::text).count(), 2, "{written}");
         assert!(
             written.contains("b: \"on\"") && written.contains("a: 1") && written.contains("x/y.z: \"2\""),
             "{written}"

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::manifest::yaml::Entry;
+use crate::manifest::yaml::{DEPTH_MAX, Entry};
 use crate::manifest::{Node, Object, Place, Value};
 
 /// What a path speaks of.
@@ -51,6 +51,9 @@ impl Patch {
     pub fn new(path: &str, at: Place, value: Node) -> Result<Self, String> {
         let (subject, rest) = subject(path)?;
         let steps = steps(rest).ok_or_else(|| format!("`{path}` is not a path"))?;
+        if steps.len() > DEPTH_MAX {
+            return Err(format!("a path of {} steps leads nowhere", steps.len()));
+        }
         Ok(Self { text: path.to_owned(), at, subject, steps, value })
     }
 
@@ -64,6 +67,26 @@ impl Patch {
             }
             Subject::Scenario | Subject::Target => false,
         }
+    }
+
+    /// Whether a document has a value of its own there.
+    #[must_use]
+    pub fn is_written_in(&self, root: &Node) -> bool {
+        let mut node = root;
+        for step in &self.steps {
+            let found = match &node.value {
+                Value::List(items) => {
+                    let by_name = items.iter().find(|item| item.find(&["name"]).and_then(Node::text) == Some(step));
+                    by_name.or_else(|| items.get(step.parse::<usize>().ok()?))
+                }
+                _ => node.find(&[step]),
+            };
+            match found {
+                Some(found) => node = found,
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Writes the value into a document.

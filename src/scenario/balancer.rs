@@ -43,6 +43,8 @@ const WEIGHT: u32 = 100;
 
 struct Annotations<'a> {
     service: &'a ServiceManifest,
+    /// An `IstioGateway` makes the Service: its fields have other names.
+    is_made: bool,
     sink: &'a Sink,
 }
 
@@ -53,7 +55,8 @@ impl Annotations<'_> {
 
     fn refuse(&self, suffix: &str, text: String, help: &str) {
         let place = self.service.balancer_annotation(suffix).map_or(self.service.annotations_at, |(_, place)| *place);
-        let path = ServiceManifest::annotation_name(suffix);
+        let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
+        let path = format!("{parent}[{}]", self.service.written_name(suffix));
         self.sink.report(Problem::at(place, path, text).help(help));
     }
 
@@ -81,19 +84,22 @@ impl Annotations<'_> {
 /// The balancer in front of the target.
 pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<LoadBalancerConfig> {
     let service = resolved.front()?;
-    let annotations = Annotations { service, sink };
+    let origin = &resolved.origin.id;
+    let is_made =
+        origin.kind == "IstioGateway" && *service.service.key == *format!("{}/istio-{}", origin.namespace, origin.name);
+    let annotations = Annotations { service, is_made, sink };
     if service.kind != ServiceKind::LoadBalancer {
         let text = "clients come in through a load balancer, and this Service has none";
-        let problem = Problem::at(service.policy_at, "spec.type", text);
-        sink.report(problem.help("write type: LoadBalancer for the drill"));
+        let key = if is_made { "serviceType" } else { "type" };
+        let problem = Problem::at(service.kind_at, format!("spec.{key}"), text);
+        sink.report(problem.help(format!("write {key}: LoadBalancer for the drill")));
         return None;
     }
-    let is_nlb = match service.load_balancer_class.as_deref() {
-        Some(NLB) => true,
+    let is_nlb = match service.load_balancer_class.as_ref().map(|(class, at)| (class.as_str(), *at)) {
+        Some((NLB, _)) => true,
         None => false,
-        Some(other) => {
-            let problem =
-                Problem::at(service.policy_at, "spec.loadBalancerClass", format!("`{other}` is not simulated yet"));
+        Some((other, at)) => {
+            let problem = Problem::at(at, "spec.loadBalancerClass", format!("`{other}` is not simulated yet"));
             sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
             return None;
         }
@@ -201,23 +207,24 @@ fn health_check(annotations: &Annotations<'_>, is_nlb: bool, overridden: Option<
     if !reads_options {
         return Some(usual);
     }
-    let seconds = |span: Duration| span.as_secs();
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let longest = if is_nlb { 5000 } else { 50 };
-    let interval =
-        Duration::from_secs(annotations.number("health-check-interval", 1, longest, seconds(usual.interval)));
-    let timeout =
-        Duration::from_secs(annotations.number("health-check-connect-timeout", 1, 300, seconds(usual.timeout)));
+    // What is not written stays as it is, to the millisecond.
+    let seconds = |suffix: &str, least: u64, most: u64, usual: Duration| match annotations.text(suffix) {
+        Some(_) => Duration::from_secs(annotations.number(suffix, least, most, usual.as_secs().max(least))),
+        None => usual,
+    };
+    let (least, most) = if is_nlb { (5, 5000) } else { (1, 50) };
+    let interval = seconds("health-check-interval", least, most, usual.interval);
+    let timeout = seconds("health-check-connect-timeout", 1, 300, usual.timeout);
+    let count = |suffix: &str, usual: u32| match annotations.text(suffix) {
+        Some(_) => small(annotations.number(suffix, 2, 10, u64::from(usual.max(2)))),
+        None => usual,
+    };
     Some(HealthCheck {
         interval,
         timeout: if is_nlb { timeout } else { timeout.max(interval) },
-        healthy_threshold: small(annotations.number("healthy-threshold", 2, 10, u64::from(usual.healthy_threshold))),
-        unhealthy_threshold: small(annotations.number(
-            "unhealthy-threshold",
-            2,
-            10,
-            u64::from(usual.unhealthy_threshold),
-        )),
+        healthy_threshold: count("healthy-threshold", usual.healthy_threshold),
+        unhealthy_threshold: count("unhealthy-threshold", usual.unhealthy_threshold),
     })
 }
 

@@ -22,6 +22,9 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
 const NODES_MAX: i64 = 5000;
 
+/// Requests per second of one load: more than any gateway takes, and than anyone can wait for.
+const RATE_MAX: f64 = 10_000_000.0;
+
 /// Reads `spec`. The keys `manifests`, `timeline` and `variants` are left to the caller.
 pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
     let duration = spec.require("duration", "write the virtual time to measure, such as duration: 4m");
@@ -115,7 +118,8 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         None => Some(defaults::KUBERNETES.to_owned()),
     };
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
-    let nodes: Vec<_> = nodes_field.map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+    let nodes: Vec<_> =
+        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
     let timings = fields.and_then(|fields| fields.get("timings")).and_then(|field| field.fields());
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
@@ -132,6 +136,13 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         fields.finish();
     }
     let mut nodes: Vec<NodeGroup> = nodes.into_iter().collect::<Option<_>>()?;
+    if let Some(field) = &nodes_field {
+        for (index, group) in nodes.iter().enumerate() {
+            if nodes[..index].iter().any(|known| known.name == group.name) {
+                field.refuse(format!("two groups of nodes are called `{}`", group.name), "give each a name of its own");
+            }
+        }
+    }
     if nodes.is_empty() {
         let zones = ["a", "b", "c"].map(str::to_owned).to_vec();
         let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
@@ -371,7 +382,8 @@ fn name(field: &Field<'_>) -> Option<String> {
 fn segments(field: &Field<'_>) -> Option<Vec<RateSegment>> {
     let always = Duration::from_secs(u64::from(u32::MAX));
     if !matches!(field.node().value, crate::manifest::Value::List(_)) {
-        let rate = field.rate()?;
+        // Nothing has no unit.
+        let rate = if field.node().text() == Some("0") { 0.0 } else { bounded_rate(field)? };
         if rate <= 0.0 {
             field.refuse("a rate of 0 asks for nothing", "write a rate above 0, or take the load out");
             return None;
@@ -387,11 +399,19 @@ fn segments(field: &Field<'_>) -> Option<Vec<RateSegment>> {
     Some(segments)
 }
 
+fn bounded_rate(field: &Field<'_>) -> Option<f64> {
+    let rate = field.rate()?;
+    if rate > RATE_MAX {
+        field.refuse("this is more than a drill can ask", format!("write at most {RATE_MAX}/s"));
+    }
+    (rate <= RATE_MAX).then_some(rate)
+}
+
 fn segment(field: &Field<'_>) -> Option<RateSegment> {
     let fields = field.fields()?;
     let duration =
         fields.require("for", "write how long it lasts: for: 1m").and_then(|field| field.positive_duration());
-    let rate = |key: &str| fields.get(key).map(|field| field.rate());
+    let rate = |key: &str| fields.get(key).map(|field| bounded_rate(&field));
     let (at, from, to) = (rate("at"), rate("from"), rate("to"));
     fields.finish();
     let (from_per_s, to_per_s) = match (at, from, to) {
@@ -417,9 +437,12 @@ fn mix_entry(field: &Field<'_>) -> Option<MixSettings> {
         METHODS.into_iter().filter_map(|method| Some((method, fields.get(method)?))).collect();
     let body = fields.get("body").map_or(Some(0), |field| field.bytes());
     let headers = fields.get("headers").map(|field| headers(&field)).unwrap_or_default();
+    let before = field.sink().problem_count();
     fields.finish();
     let (method, url_field) = match &asked[..] {
         [(method, url)] => (*method, url),
+        // A slip in the method's name was told.
+        [] if field.sink().problem_count() > before => return None,
         [] => {
             field.refuse("it names no URL", "write a method and a URL, such as get: http://shop.example.com/");
             return None;
@@ -543,13 +566,16 @@ pub(super) fn timeline_entry(
         .into_iter()
         .filter_map(|verb| Some((verb, verb_field(&fields, verb)?)))
         .collect();
+    let mut is_later = false;
     for verb in LATER {
         if let Some(field) = verb_field(&fields, verb) {
+            is_later = true;
             field.refuse(format!("`{verb}` is not simulated yet"), "verbs so far: restart, apply, set, scale");
         }
     }
     fields.finish();
     let (verb, usual_phase) = match &found[..] {
+        [] if is_later => return None,
         [] if phase.is_some() => (TimelineVerb::Phase, ""),
         [] => {
             field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");

@@ -80,7 +80,7 @@ pub struct NodeGroup {
 pub struct BalancerSettings {
     /// From an endpoint's change, as the controller sees it, to the change at the balancer.
     pub controller_latency: Delay,
-    /// The health check, where the scenario overrides product and annotations.
+    /// The health check where annotations say nothing; the product's, if the scenario says nothing either.
     pub health_check: Option<HealthCheck>,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,

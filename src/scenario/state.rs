@@ -17,8 +17,10 @@ use crate::manifest::{Object, Place, Problem, Sink, istio_gateway};
 pub(super) struct State {
     /// As they were written, the last of each name.
     pub(super) objects: Vec<Object>,
-    /// Edits of the gateway's Deployment.
+    /// Edits of the gateway's Deployment that hold from the start: of a variant, of `--set`.
     pub(super) target_patches: Vec<Patch>,
+    /// Edits of Deployments by the timeline, with their `namespace/name`.
+    edits: Vec<(String, Patch)>,
 }
 
 /// What the objects come to.
@@ -38,6 +40,11 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
+    /// The Service in front of the target, as `namespace/name`.
+    pub(super) fn front_key(&self) -> &str {
+        &self.front
+    }
+
     /// The gateway's Deployment.
     pub(super) fn target(&self) -> Option<&DeploymentManifest> {
         self.deployments.get(&self.target)
@@ -58,6 +65,28 @@ impl State {
                 None => self.objects.push(object),
             }
         }
+    }
+
+    /// Applies objects in mid-run. As with `kubectl apply`, what they write wins over earlier edits of the same fields, and other edits stay: a
+    /// Deployment that was scaled gets the replicas of its manifest, and keeps the mark of its last restart.
+    pub(super) fn apply_later(&mut self, objects: &[Object]) {
+        for object in objects {
+            let made = match object.id.kind.as_str() {
+                "IstioGateway" => istio_gateway::read(object, &Sink::default()).map(|made| made.deployment),
+                "Deployment" => Some(object.clone()),
+                _ => None,
+            };
+            if let Some(made) = made {
+                let key = made.key();
+                self.edits.retain(|(edited, patch)| *edited != key || !patch.is_written_in(&made.node));
+            }
+        }
+        self.apply(objects.iter().cloned());
+    }
+
+    /// Edits a Deployment from now on.
+    pub(super) fn edit(&mut self, key: &str, patch: Patch) {
+        self.edits.push((key.to_owned(), patch));
     }
 
     /// Edits objects; what cannot be edited is reported.
@@ -105,11 +134,11 @@ impl State {
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
             let is_made = object.id.kind != from.id.kind;
-            if key == target {
-                for patch in &self.target_patches {
-                    if let Err(text) = patch.write(&mut object.node) {
-                        sink.report(Problem::at(patch.at, patch.text.clone(), text));
-                    }
+            let lasting = self.target_patches.iter().filter(|_| key == target);
+            let edits = self.edits.iter().filter(|(edited, _)| *edited == key).map(|(_, patch)| patch);
+            for patch in lasting.chain(edits) {
+                if let Err(text) = patch.write(&mut object.node) {
+                    sink.report(Problem::at(patch.at, patch.text.clone(), text));
                 }
             }
             let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
@@ -133,7 +162,13 @@ impl State {
         let labels = deployments[&target].deployment.template.labels.clone();
         let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
         let declared: Vec<String> = settings.backends.iter().map(|backend| backend.service.clone()).collect();
-        let around = Around { labels: &labels, front: &services[&front], services: &services, declared: &declared };
+        let around = Around {
+            labels: &labels,
+            ports: &deployments[&target].ports,
+            front: &services[&front],
+            services: &services,
+            declared: &declared,
+        };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
         let resolved = Resolved { deployments, services, target, origin: origin?, routing, front };
@@ -150,6 +185,11 @@ impl State {
         if let Some((wanted, place)) = &settings.target {
             if candidates.contains_key(wanted) {
                 return Some(wanted.clone());
+            }
+            let is_made = |object: &Object| format!("{}/istio-{}", object.id.namespace, object.id.name) == *wanted;
+            if self.objects.iter().any(|object| object.id.kind == "IstioGateway" && is_made(object)) {
+                // It has problems of its own, which were told.
+                return None;
             }
             let problem = Problem::at(*place, "spec.target", format!("no Deployment is called `{wanted}`"));
             sink.report(problem.did_you_mean(wanted, candidates.keys().map(String::as_str)));
@@ -175,7 +215,7 @@ impl State {
                 None
             }
             many => {
-                let place = made.get(1).map_or(Place::NOWHERE, |(origin, _)| origin.place());
+                let place = candidates.get(&many[1]).map_or(Place::NOWHERE, |(_, origin)| origin.place());
                 let problem = Problem::at(
                     place,
                     "spec.target",

@@ -18,10 +18,11 @@ use crate::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, Shu
 use crate::load::ClientConfig;
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
+use crate::manifest::proxy_config::{self, ProxyConfig};
 use crate::manifest::read::Note;
 use crate::manifest::routes::{CONNECT_TIMEOUT, Upstream};
 use crate::manifest::service::{ServiceManifest, TargetPort};
-use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity, yaml};
+use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
 use crate::record::{CauseCode, Source};
 
@@ -29,6 +30,9 @@ use crate::record::{CauseCode, Source};
 const STATUS_PORT: u16 = 15021;
 /// What a restart writes. Source: kubectl rollout restart.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Workers of one Envoy: more cores than any machine that runs one has.
+const WORKERS_MAX: u64 = 1024;
 
 /// All that the world is made from.
 pub(super) struct Ingredients<'a> {
@@ -42,6 +46,7 @@ pub(super) struct Ingredients<'a> {
 pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) -> Option<WorldConfig> {
     let Ingredients { settings, mut state, timeline, id } = ingredients;
     let resolved = state.resolve(settings, sink)?;
+    check_replicas(&resolved, sink);
     let balancer = balancer::config(&resolved, settings, sink)?;
     let mut gateways = BTreeMap::new();
     let target = resolved.target()?;
@@ -74,6 +79,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         sandbox_removal: settings.cluster.sandbox_removal.clone(),
         stands_at_zero: true,
     };
+    for backend in &settings.backends {
+        if !backends.0.iter().any(|spec| *spec.service == *backend.service) {
+            let note = "no route leads to it, so it answers nothing";
+            sink.note(backend.at, format!("Service {}", backend.service), FidelityStatus::Ignored, Some(note));
+        }
+    }
     let fidelity = fidelity(sink.take_notes(), &backends.1, files);
     Some(WorldConfig {
         scenario: id,
@@ -96,6 +107,17 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     })
 }
 
+/// A gateway without pods loses everything, and there is nothing to drill.
+fn check_replicas(resolved: &Resolved, sink: &Sink) {
+    if resolved.target().is_none_or(|target| target.deployment.replicas > 0) {
+        return;
+    }
+    let key = if resolved.origin.id.kind == "IstioGateway" { "replicaCount" } else { "replicas" };
+    let place = resolved.origin.node.find(&["spec", key]).map_or(resolved.origin.place(), |node| node.at);
+    let problem = Problem::at(place, format!("spec.{key}"), "the gateway begins without pods");
+    sink.report(problem.help("write 1 or more; a timeline may scale it to 0 later"));
+}
+
 /// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
 /// controllers show.
 const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration::from_millis(20) };
@@ -105,7 +127,9 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
     let drain = drain_setting(manifest, settings, sink)?;
     let clusters = resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
-    let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).div_ceil(1000).max(1);
+    // No pod gets more than its node has.
+    let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
+    let concurrency = proxy_config(manifest, sink)?.0.concurrency.filter(|count| *count > 0);
     Some(GatewaySpec {
         config: GatewayConfig {
             listeners: resolved.routing.listeners.clone(),
@@ -118,7 +142,7 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
             },
         },
         agent: AgentConfig { shutdown: drain.mode, status_port: STATUS_PORT },
-        workers: usize::try_from(cores).ok()?,
+        workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
         costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
         cpu_limit_millicores: manifest.cpu_limit_millicores,
         config_propagation: settings.cluster.config_propagation.clone(),
@@ -137,58 +161,45 @@ struct DrainSetting {
 
 /// How the process ends: environment before `ProxyConfig` before the scenario's own word before Istio's default.
 fn drain_setting(manifest: &DeploymentManifest, settings: &Settings, sink: &Sink) -> Option<DrainSetting> {
+    let annotation = "metadata.annotations[proxy.istio.io/config]";
     let (mut duration, mut at) = settings.gateway.termination_drain;
-    let mut drain_time = settings.gateway.drain_duration;
     let mut path = "spec.gateway.terminationDrainDuration".to_owned();
-    if let Some((text, place)) = &manifest.proxy_config {
-        let (documents, problems) = yaml::parse(text, usize::try_from(u32::MAX - 1).ok()?);
-        if !problems.is_empty() {
-            let problem = Problem::at(*place, "metadata.annotations[proxy.istio.io/config]", "this is not YAML");
-            sink.report(problem.help("write a ProxyConfig, such as: terminationDrainDuration: 30s"));
-            return None;
-        }
-        for document in &documents {
-            let span = |key: &str| document.find(&[key]).and_then(Node::text).map(quantity::duration);
-            for (key, place_for) in [("terminationDrainDuration", true), ("drainDuration", false)] {
-                match span(key) {
-                    Some(Ok(span)) if place_for => {
-                        (duration, at, path) =
-                            (span, *place, format!("metadata.annotations[proxy.istio.io/config].{key}"))
-                    }
-                    Some(Ok(span)) => drain_time = span,
-                    Some(Err(wrong)) => {
-                        let problem = Problem::at(
-                            *place,
-                            format!("metadata.annotations[proxy.istio.io/config].{key}"),
-                            wrong.text,
-                        );
-                        sink.report(problem.help(wrong.help));
-                        return None;
-                    }
-                    None => {}
-                }
-            }
-        }
+    let (config, config_at) = proxy_config(manifest, sink)?;
+    if let Some(span) = config.termination_drain {
+        (duration, at, path) = (span, config_at, format!("{annotation}.terminationDrainDuration"));
     }
+    let drain_time = config.drain.unwrap_or(settings.gateway.drain_duration);
+    // What ProxyConfig adds to the environment gives way to the container's own.
+    let env = |name: &str| {
+        let of_container = manifest.env.get(name).map(|(text, at)| (text.clone(), *at, format!("env.{name}")));
+        let of_config = config.metadata.get(name);
+        of_container.or_else(|| Some((of_config?.clone(), config_at, format!("{annotation}.proxyMetadata.{name}"))))
+    };
     let value = quantity::duration_text(duration);
-    if let Some((text, place)) = manifest.env.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
-        && text == "true"
+    if let Some((text, at, path)) = env("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
+        && matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
     {
-        let minimum = match manifest.env.get("MINIMUM_DRAIN_DURATION") {
+        let minimum = match env("MINIMUM_DRAIN_DURATION") {
             None => defaults::TERMINATION_DRAIN,
-            Some((text, place)) => match quantity::duration(text) {
+            Some((text, at, path)) => match quantity::duration(&text) {
                 Ok(span) => span,
                 Err(wrong) => {
-                    sink.report(Problem::at(*place, "env.MINIMUM_DRAIN_DURATION", wrong.text).help(wrong.help));
+                    sink.report(Problem::at(at, path, wrong.text).help(wrong.help));
                     return None;
                 }
             },
         };
-        let path = "env.EXIT_ON_ZERO_ACTIVE_CONNECTIONS".to_owned();
-        let mode = ShutdownMode::ExitOnZero { minimum };
-        return Some(DrainSetting { mode, drain_time, at: *place, path, value: text.clone() });
+        return Some(DrainSetting { mode: ShutdownMode::ExitOnZero { minimum }, drain_time, at, path, value: text });
     }
     Some(DrainSetting { mode: ShutdownMode::Drain { duration }, drain_time, at, path, value })
+}
+
+/// The pods' `ProxyConfig`, and where it is written.
+fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConfig, Place)> {
+    match &manifest.proxy_config {
+        Some((text, place)) => Some((proxy_config::read(text, *place, sink)?, *place)),
+        None => Some((ProxyConfig::default(), Place::NOWHERE)),
+    }
 }
 
 /// Clients reach the ports that the balancer has.
@@ -310,7 +321,6 @@ fn act(
             edit(
                 state,
                 &key,
-                current,
                 &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
                 Node::string(entry.place, &quantity::duration_text(at)),
                 sink,
@@ -318,17 +328,21 @@ fn act(
             format!("restart {key}")
         }
         TimelineVerb::Scale(replicas) => {
-            edit(state, &key, current, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
+            edit(state, &key, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
             format!("scale {key} to {replicas}")
         }
         TimelineVerb::Apply(objects) => {
-            state.apply(objects.iter().cloned());
+            state.apply_later(objects);
             let names: Vec<String> = objects.iter().map(|object| object.id.to_string()).collect();
             format!("apply {}", names.join(", "))
         }
         TimelineVerb::Set(patches) => {
             for patch in patches {
-                state.patch(patch, sink);
+                if patch.subject == Subject::Target {
+                    state.edit(&current.target, patch.clone());
+                } else {
+                    state.patch(patch, sink);
+                }
             }
             let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
             format!("set {}", paths.join(", "))
@@ -359,18 +373,12 @@ fn act(
         .collect()
 }
 
-/// Edits a Deployment: the target's, or one that was written.
-fn edit(state: &mut State, key: &str, current: &Resolved, path: &str, value: Node, sink: &Sink) {
-    let (text, at) = (path.to_owned(), value.at);
-    let subject = if key == current.target {
-        Subject::Target
-    } else {
-        let (namespace, name) = key.split_once('/').unwrap_or(("default", key));
-        Subject::Object { kind: "Deployment".to_owned(), namespace: Some(namespace.to_owned()), name: name.to_owned() }
-    };
+/// Edits a Deployment, whether it was written or made.
+fn edit(state: &mut State, key: &str, path: &str, value: Node, sink: &Sink) {
+    let at = value.at;
     match Patch::new(path, at, value) {
-        Ok(patch) => state.patch(&Patch { subject, ..patch }, sink),
-        Err(why) => sink.report(Problem::at(at, text, why)),
+        Ok(patch) => state.edit(key, patch),
+        Err(why) => sink.report(Problem::at(at, path, why)),
     }
 }
 
@@ -418,6 +426,20 @@ fn changes(
     {
         refuse("the services that routes lead to");
     }
+    let policies = |resolved: &Resolved| -> BTreeMap<Rc<str>, _> {
+        resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy)).collect()
+    };
+    let known = policies(current);
+    if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
+        refuse("how requests are spread");
+    }
+    // What is behind a Service: its pods and their ports. The balancer's side was compared above.
+    let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
+    for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
+        if current.services.get(key).is_some_and(|before| behind(before) != behind(service)) {
+            refuse("the ports and pods of a Service");
+        }
+    }
     verbs
 }
 
@@ -452,19 +474,13 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
             add(&too_early, place, "spec.template.metadata.annotations[proxy.istio.io/config]", None);
         }
     }
-    let drain_name = ServiceManifest::annotation_name("connection-drain");
-    let own = resolved.origin.node.find(&["spec", "serviceAnnotations"]).is_some();
-    let annotation_path = |name: &str| {
-        if own { format!("spec.serviceAnnotations[{name}]") } else { format!("metadata.annotations[{name}]") }
-    };
-    match front
-        .balancer_annotation("connection-drain-timeout")
-        .or_else(|| front.balancer_annotation("connection-drain"))
-    {
-        Some((text, place)) => {
-            add(&[CauseCode::LbCutConnection], *place, &annotation_path(&drain_name), Some(text.clone()))
-        }
-        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &annotation_path(&drain_name), None),
+    let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
+    let suffixes = ["connection-drain-timeout", "connection-drain"];
+    let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
+    let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
+    match written {
+        Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
+        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {

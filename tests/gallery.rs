@@ -1,0 +1,154 @@
+//! The gallery as a user runs it: totals, causes, verdicts, exit codes and files are pinned.
+//!
+//! A change of these figures is a change of what the simulator says: it belongs into the changelog with its reason.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn gatedrill(out_dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("gatedrill").expect("the binary is built with the tests");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
+    command.args(arguments).arg("--out-dir").arg(out_dir).output().expect("the command runs")
+}
+
+fn results(out_dir: &Path, run: &str) -> Value {
+    let text = fs::read_to_string(out_dir.join(run).join("results.json")).expect("a run folder with results");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Lost requests by cause, as `code count`.
+fn causes(results: &Value) -> Vec<String> {
+    let rows = results["causes"].as_array().expect("a list");
+    rows.iter().map(|row| format!("{} {}", row["code"].as_str().expect("a code"), row["count"])).collect()
+}
+
+#[test]
+fn a_rolling_upgrade_with_the_consoles_defaults_loses_requests() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/rolling-upgrade"]);
+    assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = results(folder.path(), "rolling-upgrade-42");
+    assert_eq!(found["totals"]["sent"], 126_075);
+    assert_eq!(found["totals"]["dropped"], 335);
+    assert_eq!(found["verdict"], "fail");
+    let causes = causes(&found);
+    assert_eq!(causes.iter().map(|row| &row[..6]).collect::<Vec<_>>(), ["GD4302", "GD4101", "GD4104", "GD4103"]);
+    // At least two of them name the line of a manifest that sets them.
+    let rows = found["causes"].as_array().expect("a list");
+    let with_lines = rows.iter().filter(|row| {
+        let file = row["source"]["file"].as_str().unwrap_or_default();
+        file.ends_with("manifests/gateway.yaml") && row["source"]["line"].as_u64().is_some()
+    });
+    assert!(with_lines.count() >= 2, "{rows:#?}");
+    assert_eq!(found["phases"].as_array().map(Vec::len), Some(3), "before, rollout, after");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80 || line.contains("next:") || line.contains('[')),
+        "{text}"
+    );
+    assert!(text.contains("manifests/gateway.yaml:4"), "{text}");
+    for file in [
+        "meta.json",
+        "events.ndjson",
+        "timeline.csv",
+        "requests.csv",
+        "latency.hgrm",
+        "scenario.resolved.yaml",
+        "report.html",
+    ] {
+        let path = folder.path().join("rolling-upgrade-42").join(file);
+        assert!(fs::metadata(&path).is_ok_and(|file| file.len() > 0), "{file}");
+    }
+}
+
+#[test]
+fn with_graceful_shutdown_the_same_upgrade_loses_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/rolling-upgrade-fixed", "--verify"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let found = results(folder.path(), "rolling-upgrade-fixed-42");
+    assert!(found["totals"]["sent"].as_u64() >= Some(100_000));
+    assert_eq!(found["totals"]["dropped"], 0);
+    assert!(causes(&found).is_empty());
+}
+
+#[test]
+fn scaling_in_loses_none_only_with_a_drain_timeout() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/graceful-shutdown", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found).concat())
+    };
+    let (sent, dropped, by_cause) = of("graceful-shutdown-7");
+    assert_eq!((sent, dropped), (Some(28_901), Some(90)));
+    assert!(by_cause.contains("GD4101") && by_cause.contains("GD4104"), "{by_cause}");
+    let (sent, dropped, by_cause) = of("graceful-shutdown-connection-drain-7");
+    assert_eq!((sent, dropped), (Some(28_901), Some(88)));
+    assert!(!by_cause.contains("GD4104"), "draining keeps the balancer from cutting: {by_cause}");
+    assert_eq!(of("graceful-shutdown-drain-timeout-7"), (Some(28_901), Some(0), String::new()));
+}
+
+#[test]
+fn two_processes_and_two_threads_give_the_same_bytes() {
+    let [one, two] = [1, 2].map(|jobs| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let jobs = jobs.to_string();
+        gatedrill(folder.path(), &["run", "scenarios/graceful-shutdown", "--seeds", "2", "-q", "-j", &jobs]);
+        ["graceful-shutdown-7", "graceful-shutdown-8"].map(|run| {
+            ["results.json", "events.ndjson", "timeline.csv", "requests.csv", "report.html", "scenario.resolved.yaml"]
+                .map(|file| fs::read(folder.path().join(run).join(file)).expect("a file of the run"))
+                .concat()
+        })
+    });
+    // `report.html` names the command, and with it the folder: compared apart from it would be another test.
+    assert_eq!(one[0].len(), two[0].len());
+    let [a, b] = [&one, &two].map(|runs| {
+        String::from_utf8_lossy(&runs[0]).lines().filter(|line| !line.contains("--out-dir")).collect::<String>()
+    });
+    assert!(a == b, "two runs of one seed differ");
+    assert_ne!(one[0], one[1], "another seed tells another story");
+}
+
+#[test]
+fn a_comparison_tells_the_fix_and_its_loss() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let better = gatedrill(
+        folder.path(),
+        &["compare", "scenarios/rolling-upgrade", "scenarios/rolling-upgrade-fixed", "--seeds", "5", "-o", "json"],
+    );
+    assert_eq!(better.status.code(), Some(0), "{}", String::from_utf8_lossy(&better.stderr));
+    let found: Value = serde_json::from_slice(&better.stdout).expect("standard output is pure JSON");
+    assert_eq!(found["verdict"], "better");
+    let lost = found["rows"]
+        .as_array()
+        .and_then(|rows| rows.iter().find(|row| row["name"] == "dropped_count"))
+        .expect("a row");
+    assert_eq!(lost["verdict"], "better");
+    let pairs = lost["pairs"].as_array().expect("pairs");
+    assert_eq!(pairs.len(), 5);
+    assert!(pairs.iter().all(|pair| pair["head"].as_f64() < pair["base"].as_f64()), "{pairs:?}");
+    let worse = gatedrill(
+        folder.path(),
+        &["compare", "scenarios/rolling-upgrade-fixed", "scenarios/rolling-upgrade", "--fail-on", "regression", "-q"],
+    );
+    assert_eq!(worse.status.code(), Some(98));
+    let saved = [folder.path().join("rolling-upgrade-42"), folder.path().join("rolling-upgrade-fixed-42")];
+    let [base, head] = saved.map(|path| path.to_string_lossy().into_owned());
+    assert_eq!(gatedrill(folder.path(), &["compare", &base, &head, "-q"]).status.code(), Some(0));
+}
+
+#[test]
+fn junit_is_read_by_a_junit_parser() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/graceful-shutdown", "-o", "junit"]);
+    let report = quick_junit::Report::deserialize_from_str(&String::from_utf8_lossy(&output.stdout)).expect("JUnit");
+    let cases: Vec<_> = report.test_suites.iter().flat_map(|suite| &suite.test_cases).collect();
+    assert_eq!(cases.len(), 1, "one case per SLO");
+    assert!(matches!(cases[0].status, quick_junit::TestCaseStatus::NonSuccess { .. }));
+}
