@@ -9,7 +9,7 @@
 //!
 //! # What costs nothing
 //!
-//! Time in which nothing happens is skipped. A cancelled timer leaves nothing behind, and neither does an ended task.
+//! Time in which nothing happens is skipped. A cancelled timer is swept before the dead outnumber the living, and an ended task leaves nothing behind.
 //!
 //! A world that makes no progress (a task that wakes itself, a loop of zero delays) ends in a [`Stall`] which names the
 //! task, not in a hang.

@@ -97,7 +97,15 @@ impl Metric {
     }
 
     fn has_requests(self) -> bool {
-        !matches!(self, Self::ReadyPodsMin | Self::ReadyPodsMax | Self::RolloutDuration)
+        // What is taken from the seconds of a run is not kept per load.
+        let by_second = [
+            Self::ReadyPodsMin,
+            Self::ReadyPodsMax,
+            Self::DroppedPerSecondMax,
+            Self::RecoveryTime,
+            Self::RolloutDuration,
+        ];
+        !by_second.contains(&self)
     }
 }
 
@@ -349,6 +357,7 @@ mod tests {
             ("dropped_count{cause=\"GD9\"} <= 0", ""),
             ("rollout_duration{phase=\"x\"} <= 3m", "alone"),
             ("dropped_count{route=\"x\"} <= 0", "use phase or load"),
+            ("dropped_per_s_max{load=\"x\"} <= 1", "only phase"),
         ] {
             let wrong = parse(expr).unwrap_err();
             assert!(wrong.help.contains(part), "{expr}: {wrong:?}");
