@@ -293,11 +293,18 @@ impl Loader<'_> {
             let _ = read::variants(&field);
         }
         spec.finish();
-        let settings = settings?;
+        let Some(settings) = settings else {
+            // The objects are judged as far as that needs no scenario, so that all problems are told at once.
+            state::check_each(&objects, sink);
+            return None;
+        };
         let slo_places: Vec<Place> =
             spec.get("slo").map(|field| field.items()).unwrap_or_default().iter().map(Field::place).collect();
         read::check_references(&settings, &timeline, &slo_places, sink);
         // Objects can be judged only if they could all be read: what is missing would be told again and again.
+        if !are_whole {
+            state::check_each(&objects, sink);
+        }
         are_whole.then_some((settings, objects, timeline))
     }
 

@@ -90,10 +90,17 @@ fn a_path_that_does_not_exist() {
 #[test]
 fn broken_yaml_in_the_second_document_and_a_typo_in_the_first() {
     let text = told(&[
+        ("rollingMaxSurge: 25%", "rollingMaxSurge: lots"),
         ("hosts: [\"shop.example.com\"]\n  gateways", "hosts: [\"shop.example.com\"\n  gateways"),
         ("rate: 600/s", "rate: 600"),
     ]);
-    for part in ["routes.yaml:", "this is not YAML", "spec.load[0].rate: `600` has no unit", "2 problems"] {
+    for part in [
+        "routes.yaml:",
+        "this is not YAML",
+        "spec.load[0].rate: `600` has no unit",
+        "spec.rollingMaxSurge: `lots`",
+        "3 problems",
+    ] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }
 }

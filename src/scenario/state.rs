@@ -56,6 +56,19 @@ impl Resolved {
     }
 }
 
+/// Reports what is wrong with each object by itself.
+pub(super) fn check_each(objects: &[Object], sink: &Sink) {
+    for object in objects {
+        match object.id.kind.as_str() {
+            "IstioGateway" => drop(istio_gateway::read(object, sink)),
+            "Deployment" => drop(deployment::read(object, sink)),
+            "Service" => drop(service::read(object, sink)),
+            // Routes can only be judged beside the Services they name.
+            _ => {}
+        }
+    }
+}
+
 impl State {
     /// Adds objects as `kubectl apply` would: the last of a name stays.
     pub(super) fn apply(&mut self, objects: impl IntoIterator<Item = Object>) {
