@@ -704,6 +704,8 @@ spec: { selector: { app: gw }, servers: [ { port: { number: 80, protocol: HTTP }
     // A check that no annotation sets is as the scenario says, to the millisecond.
     let check = scenario.world.front.balancer.balancer.health_check.unwrap();
     assert_eq!((check.interval.as_millis(), check.timeout.as_millis()), (500, 1500));
+    // What neither says is the product's: a CLB's three, where an NLB would have two.
+    assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (3, 3));
 }
 
 #[test]

@@ -52,6 +52,29 @@ pub struct Verbosity {
     pub verbose: bool,
 }
 
+/// What all commands that run scenarios take.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The seed, instead of the scenario's (for compare: BASE's).
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// So many seeds, counted up from the first.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub seeds: u64,
+    /// Change a setting or a manifest: load.shoppers.rate=600/s, target.spec.replicas=8. Repeatable.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Where run folders go.
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    pub out_dir: PathBuf,
+    /// Runs at once; the number of cores if absent.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// How much to say.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+}
+
 /// What `run` takes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -61,24 +84,9 @@ pub struct RunArgs {
     /// Format and where to: text, json, md, html, junit, csv, hgrm; without a path to standard output. Repeatable.
     #[arg(short, long = "output", value_name = "FORMAT[=PATH]")]
     pub outputs: Vec<String>,
-    /// The seed, instead of the scenario's.
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// So many seeds, counted up from the first.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub seeds: u64,
-    /// Change a setting or a manifest for this run: load.shoppers.rate=600/s, target.spec.replicas=8. Repeatable.
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
     /// Run this variant. Repeatable; * stands for all of them, after the scenario as it is.
     #[arg(long = "variant", value_name = "NAME")]
     pub variants: Vec<String>,
-    /// Where run folders go.
-    #[arg(long, value_name = "DIR", default_value = "reports")]
-    pub out_dir: PathBuf,
-    /// Runs at once; the number of cores if absent.
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
     /// Fail (96) if a manifest sets something that is not modelled.
     #[arg(long)]
     pub strict: bool,
@@ -94,9 +102,9 @@ pub struct RunArgs {
     /// Print the scenario with every default filled in, and stop.
     #[arg(long)]
     pub show_scenario: bool,
-    /// How much to say.
+    /// Seeds, settings, where to, how much to say.
     #[command(flatten)]
-    pub verbosity: Verbosity,
+    pub common: Common,
 }
 
 /// What makes `run` fail beside missed SLOs of level error.
@@ -120,27 +128,12 @@ pub struct CompareArgs {
     /// Format and where to: text, md, json; without a path to standard output. Repeatable.
     #[arg(short, long = "output", value_name = "FORMAT[=PATH]")]
     pub outputs: Vec<String>,
-    /// The seed of both sides, instead of BASE's.
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// So many seeds, counted up from the first.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub seeds: u64,
-    /// Change a setting or a manifest on both sides. Repeatable.
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
-    /// Where run folders go.
-    #[arg(long, value_name = "DIR", default_value = "reports")]
-    pub out_dir: PathBuf,
-    /// Runs at once; the number of cores if absent.
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
     /// Fail (98) on a regression.
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     pub fail_on: Vec<FailOnCompare>,
-    /// How much to say.
+    /// Seeds, settings, where to, how much to say.
     #[command(flatten)]
-    pub verbosity: Verbosity,
+    pub common: Common,
 }
 
 /// What makes `compare` fail.

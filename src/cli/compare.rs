@@ -36,7 +36,7 @@ pub(super) fn compare(args: &CompareArgs, color: Color) -> Exit {
     };
     batch::catch_signals();
     let jobs: Vec<Job> = [&base, &head].into_iter().flat_map(jobs_of).collect();
-    let manner = Manner { threads: args.jobs, verify: false, shows_progress: !args.verbosity.quiet };
+    let manner = Manner { threads: args.common.jobs, verify: false, shows_progress: !args.common.verbosity.quiet };
     let done = match batch::run(&jobs, manner) {
         Ok(done) => done,
         Err(text) => return fail(&text),
@@ -72,14 +72,14 @@ pub(super) fn compare(args: &CompareArgs, color: Color) -> Exit {
         let text = match output.format {
             Format::Md => compare::md::md(&comparison),
             Format::Json => compare::json::json(&comparison),
-            _ if args.verbosity.quiet => compare::text::verdict(&comparison, paint, next.as_deref()) + "\n",
+            _ if args.common.verbosity.quiet => compare::text::verdict(&comparison, paint, next.as_deref()) + "\n",
             _ => compare::text::text(&comparison, paint, next.as_deref()),
         };
         if let Err(text) = output.write(&text) {
             return fail(&text);
         }
     }
-    if !args.verbosity.quiet && !folders.is_empty() {
+    if !args.common.verbosity.quiet && !folders.is_empty() {
         let shown: Vec<String> = shown(&folders).iter().map(|folder| format!("{folder}/report.html")).collect();
         tell(&format!("Reports: {}\n", shown.join("\n         ")));
     }
@@ -113,7 +113,7 @@ fn labels(base: &[&Results], head: &[&Results]) -> (String, String) {
 
 /// A comparison of one seed proves little: more come next. Otherwise the report of head.
 fn next_command(args: &CompareArgs, folders: &[String]) -> Option<String> {
-    if args.seeds < 5 && !folders.is_empty() {
+    if args.common.seeds < 5 && !folders.is_empty() {
         return Some(format!("gatedrill compare {} {} --seeds 5", quoted(&args.base), quoted(&args.head)));
     }
     shown(folders).last().map(|folder| format!("open {folder}/report.html"))
@@ -124,7 +124,7 @@ fn wishes(args: &CompareArgs) -> Result<(Wish, Wish), Problems> {
         Some(variant) => format!("{}:{variant}", without_variant(&args.base)),
         None => args.head.clone(),
     };
-    let mut seeds = Wanted { set: &args.set, seed: args.seed, seeds: args.seeds };
+    let mut seeds = Wanted { set: &args.common.set, seed: args.common.seed, seeds: args.common.seeds };
     let saved_head = saved(&head_text)?;
     // Runs that exist decide the seeds.
     if let Some(saved) = &saved_head {
@@ -140,14 +140,14 @@ fn wishes(args: &CompareArgs) -> Result<(Wish, Wish), Problems> {
     };
     let head = match saved_head {
         Some(saved) => Wish::Saved(saved),
-        None => Wish::Jobs(jobs(&head_text, &Wanted { set: &args.set, seed: first, seeds: count })?),
+        None => Wish::Jobs(jobs(&head_text, &Wanted { set: &args.common.set, seed: first, seeds: count })?),
     };
     Ok((base, head))
 }
 
 fn saved_seeds<'a>(saved: &[Results], args: &'a CompareArgs) -> Wanted<'a> {
     let first = saved.iter().map(|results| results.seed).min();
-    Wanted { set: &args.set, seed: first, seeds: saved.len() as u64 }
+    Wanted { set: &args.common.set, seed: first, seeds: saved.len() as u64 }
 }
 
 /// The results in a run folder, if it is one.
@@ -190,8 +190,8 @@ fn write_folders(args: &CompareArgs, jobs: &[Job], done: &[Done]) -> Result<Vec<
     }
     let mut folders = Vec::new();
     for ((job, done), name) in jobs.iter().zip(done).zip(&names) {
-        let path = folder::write(&args.out_dir, name, done, &command_of(job, &args.out_dir));
-        let path = path.map_err(|error| format!("{}: {error}", args.out_dir.join(name).display()))?;
+        let path = folder::write(&args.common.out_dir, name, done, &command_of(job, &args.common.out_dir));
+        let path = path.map_err(|error| format!("{}: {error}", args.common.out_dir.join(name).display()))?;
         folders.push(path.to_string_lossy().into_owned());
     }
     Ok(folders)

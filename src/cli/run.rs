@@ -68,8 +68,8 @@ pub(super) fn run(args: &RunArgs, color: Color) -> Exit {
         return Exit::Ok;
     }
     batch::catch_signals();
-    let shows_progress = !args.verbosity.quiet;
-    let done = match batch::run(&jobs, Manner { threads: args.jobs, verify: args.verify, shows_progress }) {
+    let shows_progress = !args.common.verbosity.quiet;
+    let done = match batch::run(&jobs, Manner { threads: args.common.jobs, verify: args.verify, shows_progress }) {
         Ok(done) => done,
         Err(text) => return fail(&text),
     };
@@ -77,15 +77,15 @@ pub(super) fn run(args: &RunArgs, color: Color) -> Exit {
         jobs.iter().zip(&done).filter_map(|(job, done)| Some((job, done.as_ref()?))).collect();
     let mut folders = Vec::new();
     for (job, done) in &made {
-        match folder::write(&args.out_dir, &job.folder(), done, &command_of(job, &args.out_dir)) {
+        match folder::write(&args.common.out_dir, &job.folder(), done, &command_of(job, &args.common.out_dir)) {
             Ok(path) => folders.push(path.to_string_lossy().into_owned()),
-            Err(error) => return fail(&format!("{}: {error}", args.out_dir.join(job.folder()).display())),
+            Err(error) => return fail(&format!("{}: {error}", args.common.out_dir.join(job.folder()).display())),
         }
     }
     if let Err(text) = write_outputs(&outputs, &made, &folders, args, color) {
         return fail(&text);
     }
-    if args.verbosity.verbose {
+    if args.common.verbosity.verbose {
         for (job, done) in &made {
             tell(&speed(job, done));
         }
@@ -105,7 +105,7 @@ fn twice(jobs: &[Job]) -> Option<String> {
 /// All runs, in the order scenario, variant, seed. Everything wrong with any of them is told at once.
 fn all_jobs(args: &RunArgs) -> Result<Vec<Job>, Problems> {
     let files = batch::files(&args.scenarios)?;
-    let wanted = Wanted { set: &args.set, seed: args.seed, seeds: args.seeds };
+    let wanted = Wanted { set: &args.common.set, seed: args.common.seed, seeds: args.common.seeds };
     let mut jobs = Vec::new();
     let mut rendered: Vec<Problems> = Vec::new();
     for file in &files {
@@ -190,7 +190,7 @@ fn write_outputs(
             (Format::Md, _) => report::md::runs(&results),
             (Format::Junit, _) => report::junit::suites(&results),
             (Format::Html, [(job, done)]) => {
-                let command = command_of(job, &args.out_dir);
+                let command = command_of(job, &args.common.out_dir);
                 let events = done.outcome.log.events();
                 let options =
                     report::html::HtmlOptions { events, scenario: Some(&done.resolved), command: Some(&command) };
@@ -213,7 +213,7 @@ fn text(made: &[(&Job, &Done)], folders: &[String], args: &RunArgs, color: Color
         [(job, done)] => {
             let next = next_command(job, results[0], &folders[0]);
             let options = TextOptions { paint, folder: Some(&folders[0]), next: Some(&next) };
-            if args.verbosity.quiet {
+            if args.common.verbosity.quiet {
                 report::text::verdict(results[0], &options) + "\n"
             } else {
                 report::text::summary(&done.outcome.run, &options)
@@ -226,7 +226,7 @@ fn text(made: &[(&Job, &Done)], folders: &[String], args: &RunArgs, color: Color
             let next = folder.map(|folder| format!("open {folder}/report.html"));
             let options = TextOptions { paint, folder: None, next: next.as_deref() };
             let text = report::text::overview(&results, &options);
-            if args.verbosity.quiet { text.lines().last().unwrap_or_default().to_owned() + "\n" } else { text }
+            if args.common.verbosity.quiet { text.lines().last().unwrap_or_default().to_owned() + "\n" } else { text }
         }
     }
 }

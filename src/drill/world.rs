@@ -1,4 +1,4 @@
-//! The settings of a world, its wiring, and the run.
+//! The wiring of a world, and the run.
 //!
 //! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
 //! measured time. Actions and phases are counted from its start.
@@ -9,19 +9,17 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use super::causes::{Evidence, Sources, cause_of};
-pub use super::process::GatewaySpec;
-use super::process::{BackendProcess, Endpoints, GatewayProcess, IdleProcess, Surroundings, probe};
-use crate::backend::{Backend, BackendConfig};
-use crate::cluster::{
-    Cluster, ClusterConfig, Deployment, LocalFuture, ProbeAction, Process, Runtime, Service, StartingPod,
-};
-use crate::edge::{BackendMode, LoadBalancer, LoadBalancerConfig};
+use super::causes::{Evidence, cause_of};
+use super::config::{Action, MixEntry, Verb, WorldConfig};
+use super::process::{BackendProcess, Endpoints, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
+use crate::backend::Backend;
+use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
+use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::{EventLog, Sim, Stall, Streams};
 use crate::gateway::{AccessRecord, Flags, Observer, Routes};
-use crate::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Sink};
+use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
 use crate::net::{Forward, Host, LinkConfig, Net};
-use crate::record::results::{GatewayFacts, Rollout, ScenarioId, Slo};
+use crate::record::results::{GatewayFacts, Rollout, Slo};
 use crate::record::{BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
 use crate::units::SimTime;
 
@@ -31,139 +29,6 @@ const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PROBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 /// Where the kubelets' probes come from.
 const KUBELET: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 254);
-
-/// Everything a run needs.
-#[derive(Clone, Debug)]
-pub struct WorldConfig {
-    /// What it is called.
-    pub scenario: ScenarioId,
-    /// The seed of all draws.
-    pub seed: u64,
-    /// Time before the measured one, in which the loads already run.
-    pub warmup: Duration,
-    /// The measured time.
-    pub duration: Duration,
-    /// The cluster.
-    pub cluster: ClusterConfig,
-    /// All Deployments, the gateway's among them.
-    pub deployments: Vec<Deployment>,
-    /// All Services.
-    pub services: Vec<Service>,
-    /// The gateway's Deployment, as `namespace/name`.
-    pub target: Rc<str>,
-    /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
-    pub deletion_costs: Vec<i32>,
-    /// The gateway's processes, by the `other` of their pod template; the empty text for all that are not named.
-    pub gateways: BTreeMap<String, GatewaySpec>,
-    /// The gateway's routes.
-    pub routes: Routes,
-    /// The way in.
-    pub front: FrontSpec,
-    /// The services behind.
-    pub backends: Vec<BackendSpec>,
-    /// Who asks.
-    pub loads: Vec<LoadSpec>,
-    /// What happens, in the order of time.
-    pub actions: Vec<Action>,
-    /// The setting behind each cause of loss.
-    pub sources: Sources,
-    /// How faithfully each manifest field is simulated.
-    pub fidelity: Vec<crate::record::results::Fidelity>,
-}
-
-/// The way in: the load balancer and the links.
-#[derive(Clone, Debug)]
-pub struct FrontSpec {
-    /// The balancer.
-    pub balancer: LoadBalancerConfig,
-    /// One way between two hosts of the cloud.
-    pub cloud_latency: Duration,
-}
-
-/// The replicas of a service behind the gateway.
-#[derive(Clone, Debug)]
-pub struct BackendSpec {
-    /// The gateway's cluster that leads there.
-    pub cluster: Rc<str>,
-    /// The Service, as `namespace/name`.
-    pub service: Rc<str>,
-    /// The port its replicas listen on.
-    pub port: u16,
-    /// Its Deployment; none: a fixed number of replicas that never change.
-    pub deployment: Option<Rc<str>>,
-    /// Replicas without a Deployment.
-    pub replicas: usize,
-    /// How they behave.
-    pub config: BackendConfig,
-    /// How long one serves on after SIGTERM.
-    pub shutdown_delay: Duration,
-}
-
-/// One population of clients.
-#[derive(Clone, Debug)]
-pub struct LoadSpec {
-    /// Its name.
-    pub name: String,
-    /// Its rate over the measured time; the first value holds in the warm-up.
-    pub segments: Vec<RateSegment>,
-    /// Its gaps.
-    pub pacing: Pacing,
-    /// Whether it already runs in the warm-up.
-    pub runs_in_warmup: bool,
-    /// How the clients behave.
-    pub client: ClientConfig,
-    /// Round trip between a client and the balancer.
-    pub rtt: Duration,
-    /// What they ask for.
-    pub mix: Vec<MixEntry>,
-}
-
-/// One kind of request.
-#[derive(Clone, Debug)]
-pub struct MixEntry {
-    /// Its share.
-    pub weight: u32,
-    /// Method.
-    pub method: String,
-    /// As the user wrote it.
-    pub url: String,
-    /// `Host`.
-    pub host: String,
-    /// The balancer's port.
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
-    /// More headers.
-    pub headers: Vec<(String, String)>,
-    /// Bytes of body.
-    pub body_bytes: usize,
-}
-
-/// Something that happens, and the phase it begins.
-#[derive(Clone, Debug)]
-pub struct Action {
-    /// From the start of the measured time.
-    pub at: Duration,
-    /// The name of the phase that begins.
-    pub phase: Option<String>,
-    /// What happens; nothing: only a phase begins.
-    pub verb: Option<Verb>,
-    /// How the timeline tells it.
-    pub text: String,
-}
-
-/// What can happen.
-#[derive(Clone, Debug)]
-pub enum Verb {
-    /// All pods of a Deployment start anew.
-    Restart(Rc<str>),
-    /// A Deployment gets another size.
-    Scale(Rc<str>, i32),
-    /// A Deployment is applied.
-    Apply(Box<Deployment>),
-    /// The routes change.
-    Routes(Routes),
-}
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug)]

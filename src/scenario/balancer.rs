@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::read::node_ip;
-use super::settings::{Settings, WithoutDrain};
+use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::{NodeTarget, Probe};
@@ -25,7 +25,7 @@ use crate::manifest::{Problem, Sink};
 /// The class that makes an NLB.
 const NLB: &str = "alibabacloud.com/nlb";
 /// Source: NLB documents, server group health check.
-pub(super) const NLB_CHECK: HealthCheck = HealthCheck {
+const NLB_CHECK: HealthCheck = HealthCheck {
     interval: Duration::from_secs(10),
     timeout: Duration::from_secs(5),
     healthy_threshold: 2,
@@ -196,12 +196,18 @@ fn check_zones(annotations: &Annotations<'_>) {
     }
 }
 
-fn health_check(annotations: &Annotations<'_>, is_nlb: bool, overridden: Option<HealthCheck>) -> Option<HealthCheck> {
+fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSettings) -> Option<HealthCheck> {
     let switch = if is_nlb { "health-check-flag" } else { "health-check-switch" };
     if !annotations.is_on(switch, true) {
         return None;
     }
-    let usual = overridden.unwrap_or(if is_nlb { NLB_CHECK } else { CLB_CHECK });
+    let of_product = if is_nlb { NLB_CHECK } else { CLB_CHECK };
+    let usual = HealthCheck {
+        interval: written.interval.unwrap_or(of_product.interval),
+        timeout: written.timeout.unwrap_or(of_product.timeout),
+        healthy_threshold: written.healthy_threshold.unwrap_or(of_product.healthy_threshold),
+        unhealthy_threshold: written.unhealthy_threshold.unwrap_or(of_product.unhealthy_threshold),
+    };
     // An NLB's options are read only if its flag is written.
     let reads_options = !is_nlb || annotations.text(switch).is_some();
     if !reads_options {

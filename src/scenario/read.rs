@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::address::{Patch, Subject};
 use super::settings::{
-    BackendSettings, BalancerSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings, NodeGroup, Over,
-    Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
+    BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
+    NodeGroup, Over, Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
 };
 use super::slo;
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::Resources;
-use crate::edge::HealthCheck;
+use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Field, Fields, Node, Place, Sink};
@@ -206,8 +206,8 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     };
     let check = fields.and_then(|fields| fields.get("healthCheck"));
     let health_check = match &check {
-        Some(field) => Some(health_check(field)?),
-        None => None,
+        Some(field) => health_check(field)?,
+        None => CheckSettings::default(),
     };
     if let Some(fields) = fields {
         fields.finish();
@@ -215,20 +215,19 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     Some(BalancerSettings { controller_latency: controller_latency?, health_check, without_drain: without_drain? })
 }
 
-fn health_check(field: &Field<'_>) -> Option<HealthCheck> {
+fn health_check(field: &Field<'_>) -> Option<CheckSettings> {
     let fields = field.fields()?;
-    let usual = super::balancer::NLB_CHECK;
-    let span = |key: &str, usual: Duration| fields.get(key).map_or(Some(usual), |field| field.positive_duration());
-    let count = |key: &str, usual: u32| fields.get(key).map_or(Some(usual), |field| field.whole::<u32>(1, 10));
-    let (interval, timeout) = (span("interval", usual.interval), span("timeout", usual.timeout));
-    let healthy = count("healthyThreshold", usual.healthy_threshold);
-    let unhealthy = count("unhealthyThreshold", usual.unhealthy_threshold);
+    let span = |key: &str| fields.get(key).map(|field| field.positive_duration());
+    let count = |key: &str| fields.get(key).map(|field| field.whole::<u32>(1, 10));
+    let (interval, timeout) = (span("interval"), span("timeout"));
+    let (healthy, unhealthy) = (count("healthyThreshold"), count("unhealthyThreshold"));
     fields.finish();
-    Some(HealthCheck {
-        interval: interval?,
-        timeout: timeout?,
-        healthy_threshold: healthy?,
-        unhealthy_threshold: unhealthy?,
+    // Inside: written and wrong. That is told already, and no scenario comes of it.
+    Some(CheckSettings {
+        interval: interval.flatten(),
+        timeout: timeout.flatten(),
+        healthy_threshold: healthy.flatten(),
+        unhealthy_threshold: unhealthy.flatten(),
     })
 }
 
@@ -347,7 +346,7 @@ fn load(field: &Field<'_>) -> Option<LoadSettings> {
     let mix: Vec<_> = mix_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(mix_entry).collect();
     let mix: Option<Vec<MixSettings>> = mix.into_iter().collect();
     if let (Some(field), Some(mix)) = (&mix_field, &mix)
-        && mix.iter().all(|entry| entry.weight == 0)
+        && mix.iter().all(|kind| kind.entry.weight == 0)
     {
         field.refuse("nothing is asked for", "write at least one request with a weight above 0");
     }
@@ -457,7 +456,7 @@ fn mix_entry(field: &Field<'_>) -> Option<MixSettings> {
         return None;
     }
     let (host, port, path) = url(url_field)?;
-    Some(MixSettings {
+    let entry = MixEntry {
         weight: weight?,
         method: method.to_ascii_uppercase(),
         url: url_field.text()?.to_owned(),
@@ -466,8 +465,8 @@ fn mix_entry(field: &Field<'_>) -> Option<MixSettings> {
         path,
         headers,
         body_bytes: usize::try_from(body?).ok()?,
-        at: url_field.place(),
-    })
+    };
+    Some(MixSettings { entry, at: url_field.place() })
 }
 
 fn headers(field: &Field<'_>) -> Vec<(String, String)> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::settings::{
-    BackendSettings, ClusterSettings, LoadSettings, NodeGroup, Over, Settings, TimelineEntry, TimelineVerb,
-    WithoutDrain,
+    BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
+    TimelineVerb, WithoutDrain,
 };
 use super::state::State;
 use crate::engine::Delay;
@@ -133,14 +133,14 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Keep => "keep",
     };
     let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
-    if let Some(check) = balancer.health_check {
-        let check = vec![
-            ("interval", span(check.interval)),
-            ("timeout", span(check.timeout)),
-            ("healthyThreshold", bare(check.healthy_threshold)),
-            ("unhealthyThreshold", bare(check.unhealthy_threshold)),
-        ];
-        entries.push(("healthCheck", map(check)));
+    let check = balancer.health_check;
+    let spans = [("interval", check.interval), ("timeout", check.timeout)];
+    let counts = [("healthyThreshold", check.healthy_threshold), ("unhealthyThreshold", check.unhealthy_threshold)];
+    let mut written: Vec<(&str, Node)> =
+        spans.into_iter().filter_map(|(key, value)| Some((key, span(value?)))).collect();
+    written.extend(counts.into_iter().filter_map(|(key, value)| Some((key, bare(value?)))));
+    if !written.is_empty() {
+        entries.push(("healthCheck", map(written)));
     }
     map(entries)
 }
@@ -191,7 +191,7 @@ fn load(load: &LoadSettings) -> Node {
         ("detectIdleClose", bare(load.detect_idle_close)),
         ("honorConnectionClose", bare(load.honor_connection_close)),
     ];
-    let mix = load.mix.iter().map(|entry| {
+    let mix = load.mix.iter().map(|MixSettings { entry, .. }| {
         let method = entry.method.to_ascii_lowercase();
         let mut fields = vec![("weight", bare(entry.weight)), (method.as_str(), text(&entry.url))];
         if entry.body_bytes > 0 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backend::BackendConfig;
 use crate::cluster::Resources;
-use crate::edge::HealthCheck;
+use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Node, Place};
@@ -81,9 +81,19 @@ pub struct BalancerSettings {
     /// From an endpoint's change, as the controller sees it, to the change at the balancer.
     pub controller_latency: Delay,
     /// The health check where annotations say nothing; the product's, if the scenario says nothing either.
-    pub health_check: Option<HealthCheck>,
+    pub health_check: CheckSettings,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
+}
+
+/// What a scenario says of the health check; the product and its annotations say the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[expect(missing_docs, reason = "each field is the one of `HealthCheck` with that name")]
+pub struct CheckSettings {
+    pub interval: Option<Duration>,
+    pub timeout: Option<Duration>,
+    pub healthy_threshold: Option<u32>,
+    pub unhealthy_threshold: Option<u32>,
 }
 
 /// What becomes of open connections when a target is removed and connection draining is off.
@@ -161,22 +171,8 @@ pub struct LoadSettings {
 /// One kind of request.
 #[derive(Clone, Debug)]
 pub struct MixSettings {
-    /// Its share.
-    pub weight: u32,
-    /// Method.
-    pub method: String,
-    /// As the user wrote it.
-    pub url: String,
-    /// `Host`.
-    pub host: String,
-    /// The balancer's port.
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
-    /// More headers.
-    pub headers: Vec<(String, String)>,
-    /// Bytes of body.
-    pub body_bytes: usize,
+    /// What the world's clients send.
+    pub entry: MixEntry,
     /// Where it is written.
     pub at: Place,
 }

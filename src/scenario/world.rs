@@ -12,7 +12,7 @@ use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Sources, Verb, WorldConfig};
+use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
@@ -205,10 +205,10 @@ fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConf
 /// Clients reach the ports that the balancer has.
 fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
     for load in &settings.loads {
-        for entry in load.mix.iter().filter(|entry| !ports.contains_key(&entry.port)) {
+        for kind in load.mix.iter().filter(|kind| !ports.contains_key(&kind.entry.port)) {
             let known: Vec<String> = ports.keys().map(u16::to_string).collect();
-            let text = format!("the Service in front has no port {}", entry.port);
-            let problem = Problem::at(entry.at, format!("spec.load.{}.mix", load.name), text);
+            let text = format!("the Service in front has no port {}", kind.entry.port);
+            let problem = Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text);
             sink.report(problem.help(format!("its ports are {}", known.join(", "))));
         }
     }
@@ -269,16 +269,6 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSp
             segment.duration = segment.duration.min(duration);
         }
     }
-    let mix = load.mix.iter().map(|entry| MixEntry {
-        weight: entry.weight,
-        method: entry.method.clone(),
-        url: entry.url.clone(),
-        host: entry.host.clone(),
-        port: entry.port,
-        path: entry.path.clone(),
-        headers: entry.headers.clone(),
-        body_bytes: entry.body_bytes,
-    });
     LoadSpec {
         name: load.name.clone(),
         segments,
@@ -296,7 +286,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSp
             prewarm: false,
         },
         rtt: load.rtt,
-        mix: mix.collect(),
+        mix: load.mix.iter().map(|kind| kind.entry.clone()).collect(),
     }
 }
 

@@ -1,0 +1,147 @@
+//! The settings of a world: all that a run needs, and nothing that is only written in a file.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::causes::Sources;
+use super::process::GatewaySpec;
+use crate::backend::BackendConfig;
+use crate::cluster::{ClusterConfig, Deployment, Service};
+use crate::edge::LoadBalancerConfig;
+use crate::gateway::Routes;
+use crate::load::{ClientConfig, Pacing, RateSegment};
+use crate::record::results::ScenarioId;
+
+/// Everything a run needs.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// What it is called.
+    pub scenario: ScenarioId,
+    /// The seed of all draws.
+    pub seed: u64,
+    /// Time before the measured one, in which the loads already run.
+    pub warmup: Duration,
+    /// The measured time.
+    pub duration: Duration,
+    /// The cluster.
+    pub cluster: ClusterConfig,
+    /// All Deployments, the gateway's among them.
+    pub deployments: Vec<Deployment>,
+    /// All Services.
+    pub services: Vec<Service>,
+    /// The gateway's Deployment, as `namespace/name`.
+    pub target: Rc<str>,
+    /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
+    pub deletion_costs: Vec<i32>,
+    /// The gateway's processes, by the `other` of their pod template; the empty text for all that are not named.
+    pub gateways: BTreeMap<String, GatewaySpec>,
+    /// The gateway's routes.
+    pub routes: Routes,
+    /// The way in.
+    pub front: FrontSpec,
+    /// The services behind.
+    pub backends: Vec<BackendSpec>,
+    /// Who asks.
+    pub loads: Vec<LoadSpec>,
+    /// What happens, in the order of time.
+    pub actions: Vec<Action>,
+    /// The setting behind each cause of loss.
+    pub sources: Sources,
+    /// How faithfully each manifest field is simulated.
+    pub fidelity: Vec<crate::record::results::Fidelity>,
+}
+
+/// The way in: the load balancer and the links.
+#[derive(Clone, Debug)]
+pub struct FrontSpec {
+    /// The balancer.
+    pub balancer: LoadBalancerConfig,
+    /// One way between two hosts of the cloud.
+    pub cloud_latency: Duration,
+}
+
+/// The replicas of a service behind the gateway.
+#[derive(Clone, Debug)]
+pub struct BackendSpec {
+    /// The gateway's cluster that leads there.
+    pub cluster: Rc<str>,
+    /// The Service, as `namespace/name`.
+    pub service: Rc<str>,
+    /// The port its replicas listen on.
+    pub port: u16,
+    /// Its Deployment; none: a fixed number of replicas that never change.
+    pub deployment: Option<Rc<str>>,
+    /// Replicas without a Deployment.
+    pub replicas: usize,
+    /// How they behave.
+    pub config: BackendConfig,
+    /// How long one serves on after SIGTERM.
+    pub shutdown_delay: Duration,
+}
+
+/// One population of clients.
+#[derive(Clone, Debug)]
+pub struct LoadSpec {
+    /// Its name.
+    pub name: String,
+    /// Its rate over the measured time; the first value holds in the warm-up.
+    pub segments: Vec<RateSegment>,
+    /// Its gaps.
+    pub pacing: Pacing,
+    /// Whether it already runs in the warm-up.
+    pub runs_in_warmup: bool,
+    /// How the clients behave.
+    pub client: ClientConfig,
+    /// Round trip between a client and the balancer.
+    pub rtt: Duration,
+    /// What they ask for.
+    pub mix: Vec<MixEntry>,
+}
+
+/// One kind of request.
+#[derive(Clone, Debug)]
+pub struct MixEntry {
+    /// Its share.
+    pub weight: u32,
+    /// Method.
+    pub method: String,
+    /// As the user wrote it.
+    pub url: String,
+    /// `Host`.
+    pub host: String,
+    /// The balancer's port.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+    /// More headers.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of body.
+    pub body_bytes: usize,
+}
+
+/// Something that happens, and the phase it begins.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// From the start of the measured time.
+    pub at: Duration,
+    /// The name of the phase that begins.
+    pub phase: Option<String>,
+    /// What happens; nothing: only a phase begins.
+    pub verb: Option<Verb>,
+    /// How the timeline tells it.
+    pub text: String,
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    /// All pods of a Deployment start anew.
+    Restart(Rc<str>),
+    /// A Deployment gets another size.
+    Scale(Rc<str>, i32),
+    /// A Deployment is applied.
+    Apply(Box<Deployment>),
+    /// The routes change.
+    Routes(Routes),
+}
