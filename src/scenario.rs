@@ -300,7 +300,10 @@ impl Loader<'_> {
         };
         let slo_places: Vec<Place> =
             spec.get("slo").map(|field| field.items()).unwrap_or_default().iter().map(Field::place).collect();
-        read::check_references(&settings, &timeline, &slo_places, sink);
+        // An entry that could not be read would have begun a phase: nobody can say which names are wrong then.
+        if timeline.len() == entries.len() {
+            read::check_references(&settings, &timeline, &slo_places, sink);
+        }
         // Objects can be judged only if they could all be read: what is missing would be told again and again.
         if !are_whole {
             state::check_each(&objects, sink);

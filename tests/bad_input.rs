@@ -124,6 +124,14 @@ fn an_event_after_the_end() {
 }
 
 #[test]
+fn a_slip_in_the_timeline_is_told_once() {
+    let text = told(&[("at: 20s", "at: soon")]);
+    assert!(text.contains("spec.timeline[0].at: `soon` is not a duration") && text.contains("1 problem;"), "{text}");
+    // The phase of a sound timeline is still looked up.
+    check(&[("phase=\"rollout\"", "phase=\"rolout\"")], &["no phase is called `rolout`", "did you mean `rollout`?"]);
+}
+
+#[test]
 fn two_targets() {
     let second = GATEWAY.replacen("name: edge", "name: other", 1);
     check(
