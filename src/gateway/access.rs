@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 
@@ -97,9 +97,9 @@ pub struct AccessRecord {
     /// Envoy's text for how the response came about.
     pub details: &'static str,
     /// The route, if one matched.
-    pub route: Option<Rc<str>>,
+    pub route: Option<Arc<str>>,
     /// The cluster, once one was drawn.
-    pub cluster: Option<Rc<str>>,
+    pub cluster: Option<Arc<str>>,
     /// The endpoint of the last try.
     pub upstream: Option<SocketAddr>,
     /// Tries, the first included.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 
 use super::access::{AccessRecord, Flags};
 use super::host::{Host, Work};
-use super::routes::Route;
+use super::routes::{Action, Forward, RequestView, Route, Target};
 use super::server::{ConnectionState, Shared};
 use super::upstream::{Active, Cluster, ConnectFailure, Lent, within};
 
@@ -142,19 +143,31 @@ async fn forward<H: Host>(
     let host = &shared.workers[worker];
     let route = {
         let routes = shared.routes.borrow();
-        let path = request.uri().path();
-        routes.find(connection.port, authority, request.method(), path, request.headers()).cloned()
+        let view = RequestView {
+            method: request.method(),
+            authority,
+            scheme: "http",
+            path: request.uri().path(),
+            query: request.uri().query(),
+            headers: request.headers(),
+        };
+        routes.find(connection.port, &view).and_then(|found| found.route).cloned()
     };
     let not_found = LocalReply::new(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "");
-    let route: Rc<Route> = route.ok_or(not_found)?;
-    record.route = Some(Rc::clone(&route.name));
+    let route: Arc<Route> = route.ok_or(not_found)?;
+    record.route = Some(Arc::clone(&route.name));
+    let Action::Forward(forward) = &route.action else {
+        return Err(LocalReply::new(StatusCode::NOT_IMPLEMENTED, Flags::NONE, "direct_response", ""));
+    };
     let no_cluster = || LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, Flags::NC, "cluster_not_found", "");
-    let name = route.destination(|| host.random()).cloned().ok_or_else(no_cluster)?;
+    let destination = forward.destination(|| host.random()).ok_or_else(no_cluster)?;
+    let Target::Cluster(name) = &destination.target else { return Err(no_cluster()) };
+    let name = Arc::clone(name);
     let cluster = shared.clusters.borrow().get(&name).cloned().ok_or_else(no_cluster)?;
     record.cluster = Some(name);
     prepare_for_upstream(request.headers_mut(), record.request_id.is_some(), connection, host);
-    let mut tries = pin!(try_all(worker, host, &cluster, &route, record, unsent));
-    match route.timeout {
+    let mut tries = pin!(try_all(worker, host, &cluster, forward, record, unsent));
+    match forward.timeout {
         None => tries.await,
         Some(timeout) => within(host, timeout, tries.as_mut()).await.unwrap_or_else(|| {
             Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "upstream_response_timeout", TIMED_OUT))
@@ -185,7 +198,7 @@ async fn try_all<H: Host>(
     worker: usize,
     host: &H,
     cluster: &Rc<Cluster>,
-    route: &Route,
+    route: &Forward,
     record: &mut AccessRecord,
     unsent: &mut Option<Request<Incoming>>,
 ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
@@ -214,7 +227,7 @@ async fn try_once<H: Host>(
     worker: usize,
     host: &H,
     cluster: &Rc<Cluster>,
-    route: &Route,
+    route: &Forward,
     record: &mut AccessRecord,
     unsent: &mut Option<Request<Incoming>>,
     tried: &mut Vec<SocketAddr>,
