@@ -150,6 +150,11 @@ impl<H: Host> Gateway<H> {
 }
 
 impl<H: Host> Shared<H> {
+    /// A cluster by its name.
+    pub(super) fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.clusters.borrow().get(name).cloned()
+    }
+
     /// Whether a response sent now tells its client to leave.
     pub(super) fn says_close(&self, worker: usize) -> bool {
         let host = &self.workers[worker];
