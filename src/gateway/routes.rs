@@ -11,6 +11,7 @@
 pub mod action;
 pub mod headers;
 pub mod matching;
+pub mod rewrite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
