@@ -24,8 +24,7 @@ use super::host::{Host, Work};
 use super::proxy::{Audience, ResponseBody, handle};
 use super::routes::Routes;
 use super::upstream::Cluster;
-use crate::engine::Signal;
-use crate::units::SimTime;
+use crate::units::{Signal, SimTime};
 
 /// What a gateway starts with.
 #[derive(Clone, Debug)]
