@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, SERVER};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, SERVER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -68,7 +68,7 @@ pub(super) async fn handle<H: Host>(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let host = &shared.workers[worker];
     let now = host.now();
-    let mut journal = Journal::new(Rc::clone(&shared) as Rc<dyn Audience>, now, &request, connection.open());
+    let mut journal = Journal::new(Rc::clone(&shared) as Rc<dyn Audience>, now, &request, &connection);
     host.charge(Work::Request).await;
     let client_says_close = says_close(&request) || request.version() < Version::HTTP_11;
     if client_says_close {
@@ -79,7 +79,9 @@ pub(super) async fn handle<H: Host>(
         Ok((mut response, mut exchange)) => {
             let headers = response.headers_mut();
             remove_hop_by_hop(headers);
-            let elapsed_ms = host.now().since(exchange.sent_at).as_millis();
+            let elapsed = host.now().since(exchange.sent_at);
+            journal.record.service_time = Some(elapsed);
+            let elapsed_ms = elapsed.as_millis();
             headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
             journal.record.details = "via_upstream";
             response.map(|body| {
@@ -99,7 +101,7 @@ pub(super) async fn handle<H: Host>(
     };
     *response.version_mut() = Version::HTTP_11;
     response.headers_mut().insert(SERVER, HeaderValue::from_static("istio-envoy"));
-    if shared.says_close(worker) {
+    if shared.says_close(worker, &connection) {
         connection.tell_to_leave(host.now());
     }
     if client_says_close || connection.was_told_to_leave_by_last_answer() {
@@ -136,14 +138,18 @@ async fn forward<H: Host>(
         let details = "low_version";
         return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, details, ""));
     }
+    let host = &shared.workers[worker];
+    prepare(request.headers_mut(), record, connection, host);
+    if shared.wants_headers() {
+        record.forwarded_for = request.headers().get(&FORWARDED_FOR).cloned();
+    }
     let Some(authority) = record.authority.as_ref().and_then(|value| value.to_str().ok()) else {
         return Err(LocalReply::new(StatusCode::BAD_REQUEST, Flags::DPE, "missing_host_header", ""));
     };
-    let host = &shared.workers[worker];
     let route = {
-        let routes = shared.routes.borrow();
+        let routes = shared.routes_of(connection);
         let path = request.uri().path();
-        routes.find(connection.port, authority, request.method(), path, request.headers()).cloned()
+        routes.find(connection.port(), authority, request.method(), path, request.headers()).cloned()
     };
     let not_found = LocalReply::new(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "");
     let route: Rc<Route> = route.ok_or(not_found)?;
@@ -152,7 +158,6 @@ async fn forward<H: Host>(
     let name = route.destination(|| host.random()).cloned().ok_or_else(no_cluster)?;
     let cluster = shared.clusters.borrow().get(&name).cloned().ok_or_else(no_cluster)?;
     record.cluster = Some(name);
-    prepare_for_upstream(request.headers_mut(), record.request_id.is_some(), connection, host);
     let mut tries = pin!(try_all(worker, host, &cluster, &route, record, unsent));
     match route.timeout {
         None => tries.await,
@@ -162,8 +167,8 @@ async fn forward<H: Host>(
     }
 }
 
-/// The headers of a request as the upstream gets them.
-fn prepare_for_upstream<H: Host>(headers: &mut HeaderMap, has_id: bool, connection: &ConnectionState, host: &H) {
+/// The headers of a request as routes see them and the upstream gets them.
+fn prepare<H: Host>(headers: &mut HeaderMap, record: &mut AccessRecord, connection: &ConnectionState, host: &H) {
     remove_hop_by_hop(headers);
     let client = &connection.client_ip;
     let forwarded_for = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
@@ -175,9 +180,11 @@ fn prepare_for_upstream<H: Host>(headers: &mut HeaderMap, has_id: bool, connecti
     };
     headers.insert(FORWARDED_FOR, forwarded_for);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if !has_id {
+    if record.request_id.is_none() {
         let id = format!("{:016x}{:016x}", host.random(), host.random());
-        headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("hexadecimal digits make a header"));
+        let id = HeaderValue::from_str(&id).expect("hexadecimal digits make a header");
+        record.request_id = Some(id.clone());
+        headers.insert(REQUEST_ID, id);
     }
 }
 
@@ -239,6 +246,7 @@ async fn try_once<H: Host>(
             }
         })?;
         let mut request = unsent.take().expect("a try begins with the request unsent");
+        record.upstream_local = lent.local();
         let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
         request.headers_mut().insert(ATTEMPT_COUNT, attempt);
         let sent_at = host.now();
@@ -293,6 +301,7 @@ struct Exchange {
 pub(super) trait Audience {
     fn now(&self) -> crate::units::SimTime;
     fn tell(&self, record: &AccessRecord);
+    fn wants_headers(&self) -> bool;
 }
 
 /// The record of a request; it is told when it is dropped, at the end of the stream.
@@ -308,13 +317,15 @@ impl Journal {
         audience: Rc<dyn Audience>,
         now: crate::units::SimTime,
         request: &Request<Incoming>,
-        open: super::server::OpenRequest,
+        connection: &Rc<ConnectionState>,
     ) -> Box<Self> {
+        let user_agent = audience.wants_headers().then(|| request.headers().get(USER_AGENT).cloned());
         let record = AccessRecord {
             started_at: now,
             ended_at: now,
             method: request.method().clone(),
             uri: request.uri().clone(),
+            version: request.version(),
             authority: request.headers().get(HOST).cloned(),
             request_id: request.headers().get(&REQUEST_ID).cloned(),
             status: None,
@@ -324,8 +335,16 @@ impl Journal {
             cluster: None,
             upstream: None,
             attempts: 0,
+            service_time: None,
+            bytes_received: request.body().size_hint().exact().unwrap_or(0),
+            bytes_sent: 0,
+            client: connection.client,
+            downstream_local: connection.local,
+            upstream_local: None,
+            forwarded_for: None,
+            user_agent: user_agent.flatten(),
         };
-        Box::new(Self { audience, record, is_complete: false, _open: open })
+        Box::new(Self { audience, record, is_complete: false, _open: connection.open() })
     }
 }
 
@@ -364,6 +383,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(local) = self.local.take() {
             self.journal.is_complete = true;
+            self.journal.record.bytes_sent += local.len() as u64;
             return Poll::Ready((!local.is_empty()).then(|| Ok(Frame::data(local))));
         }
         let Some(incoming) = self.upstream.as_mut().and_then(|exchange| exchange.incoming.as_mut()) else {
@@ -373,7 +393,8 @@ impl Body for ResponseBody {
         match &frame {
             Poll::Ready(None) => self.complete(),
             Poll::Ready(Some(Err(_))) => self.journal.record.flags = self.journal.record.flags.and(Flags::UC),
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.journal.record.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 let incoming = self.upstream.as_ref().and_then(|exchange| exchange.incoming.as_ref());
                 if incoming.is_some_and(Body::is_end_stream) {
                     self.complete();

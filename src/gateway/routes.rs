@@ -134,6 +134,12 @@ impl Routes {
         self.ports.keys().copied()
     }
 
+    /// How many routes there are, over all ports and hosts.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.ports.values().flat_map(|table| &table.hosts).map(|host| host.routes.len()).sum()
+    }
+
     /// The virtual host for a `Host` header's value on a port.
     #[must_use]
     pub fn host(&self, port: u16, authority: &str) -> Option<&VirtualHost> {
