@@ -180,6 +180,12 @@ impl Routes {
         self.ports.keys().copied()
     }
 
+    /// How many routes there are, over all ports and hosts.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.ports.values().flat_map(|table| &table.hosts).map(|host| host.routes.len()).sum()
+    }
+
     /// Where a request to a port comes to; none if no virtual host has its name.
     #[must_use]
     pub fn find(&self, port: u16, request: &RequestView<'_>) -> Option<Found<'_>> {
