@@ -95,7 +95,7 @@ fn world(setup: Setup) -> World {
             headers: Vec::new(),
             destinations: vec![Destination { cluster: Rc::clone(cluster), weight: 1 }],
             timeout: setup.route_timeout,
-            retry: setup.retry,
+            retry: setup.retry.clone(),
         })
     };
     let mut routes = Routes::default();

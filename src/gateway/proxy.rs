@@ -13,7 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::access::{AccessRecord, Flags};
-use super::host::{Host, Work};
+use super::host::{Host, Work, random_below};
+use super::retry::RetryOn;
 use super::routes::Route;
 use super::server::{ConnectionState, Shared};
 use super::upstream::{Active, Cluster, ConnectFailure, Lent, within};
@@ -198,7 +199,8 @@ async fn try_all<H: Host>(
             Err(failure) => failure,
         };
         // What was sent is not sent again: by default only failures to connect are retried, and those leave it unsent.
-        let is_retriable = route.retry.on_connect_failure && failure.flags.has(Flags::UF) && unsent.is_some();
+        let is_retriable =
+            route.retry.retry_on.has(RetryOn::CONNECT_FAILURE) && failure.flags.has(Flags::UF) && unsent.is_some();
         if !is_retriable || route.retry.attempts == 0 {
             return Err(failure);
         }
@@ -206,7 +208,8 @@ async fn try_all<H: Host>(
             return Err(LocalReply { flags: failure.flags.and(Flags::URX), ..failure });
         }
         retries += 1;
-        host.sleep_until(host.now().after(route.retry.backoff(retries, host.random()))).await;
+        host.sleep_until(host.now().after(route.retry.backoff(retries, |bound| random_below(host.random(), bound))))
+            .await;
     }
 }
 

@@ -19,6 +19,7 @@ use super::object::Object;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::service::{ServiceManifest, TargetPort};
+use crate::gateway::retry::RetryOn;
 use crate::gateway::routes::{Destination, HeaderMatch, PathMatch, Route, Routes, ValueMatch, VirtualHost, anchored};
 use crate::gateway::{Policy, RetryPolicy};
 use crate::record::results::FidelityStatus;
@@ -384,7 +385,7 @@ fn read_rule(rule: &Field<'_>, context: &mut Context<'_>, routes: &mut Vec<Parse
             headers,
             destinations: destinations.clone(),
             timeout,
-            retry,
+            retry: retry.clone(),
         };
         routes.push(ParsedRoute { route: Rc::new(route), port });
     };
@@ -498,9 +499,10 @@ fn read_retries(field: &Field<'_>) -> Option<RetryPolicy> {
     let mut policy = RetryPolicy::ISTIO;
     if let Some(field) = retry_on {
         let conditions: Vec<&str> = field.text()?.split(',').map(str::trim).collect();
-        policy.on_connect_failure = conditions
+        let retries_connects = conditions
             .iter()
             .any(|condition| matches!(*condition, "connect-failure" | "5xx" | "gateway-error" | "reset"));
+        policy.retry_on = if retries_connects { RetryOn::CONNECT_FAILURE } else { RetryOn::NONE };
         let simulated = conditions.iter().all(|condition| {
             matches!(
                 *condition,
