@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 
+use super::outlier::Detection;
 use crate::units::SimTime;
 
 /// Envoy's response flags, as a set.
@@ -37,8 +38,10 @@ impl Flags {
     pub const DC: Self = Self(1 << 8);
     /// Downstream protocol error.
     pub const DPE: Self = Self(1 << 9);
+    /// Upstream overflow: a circuit breaker is open.
+    pub const UO: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::NR, "NR"),
         (Self::NC, "NC"),
         (Self::UH, "UH"),
@@ -49,6 +52,7 @@ impl Flags {
         (Self::URX, "URX"),
         (Self::DC, "DC"),
         (Self::DPE, "DPE"),
+        (Self::UO, "UO"),
     ];
 
     /// Both sets together.
@@ -106,10 +110,16 @@ pub struct AccessRecord {
     pub attempts: u32,
 }
 
-/// Who hears of finished requests.
+/// Who hears of finished requests, and of endpoints that leave and enter rotation.
 pub trait Observer {
     /// A request's stream has ended.
     fn finished(&self, record: &AccessRecord);
+
+    /// An endpoint was taken out of rotation.
+    fn host_ejected(&self, _cluster: &str, _endpoint: SocketAddr, _by: Detection) {}
+
+    /// An endpoint is in rotation again.
+    fn host_returned(&self, _cluster: &str, _endpoint: SocketAddr) {}
 }
 
 /// Nobody.

@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 
 use super::access::{AccessRecord, Flags};
 use super::host::{Host, Work, random_below};
+use super::outlier::Outcome;
 use super::retry::RetryOn;
 use super::routes::Route;
 use super::server::{ConnectionState, Shared};
-use super::upstream::{Active, Cluster, ConnectFailure, Lent, within};
+use super::upstream::{Cluster, Lent, PickContext, PoolFailure, within};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -55,6 +56,7 @@ const CONNECT_FAILED: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
 const CONNECT_TIMED_OUT: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: connection timeout";
+const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
 const TERMINATED: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
 const PROTOCOL_ERROR: &str = "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
@@ -192,6 +194,7 @@ async fn try_all<H: Host>(
 ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut retries = 0;
+    let mut _permit = None;
     loop {
         record.attempts += 1;
         let failure = match try_once(worker, host, cluster, route, record, unsent, &mut tried).await {
@@ -206,6 +209,12 @@ async fn try_all<H: Host>(
         }
         if retries == route.retry.attempts {
             return Err(LocalReply { flags: failure.flags.and(Flags::URX), ..failure });
+        }
+        // A retry is in flight until the next one, or the end of all.
+        drop(_permit.take());
+        _permit = cluster.begin_retry();
+        if _permit.is_none() {
+            return Err(failure);
         }
         retries += 1;
         host.sleep_until(host.now().after(route.retry.backoff(retries, |bound| random_below(host.random(), bound))))
@@ -223,24 +232,24 @@ async fn try_once<H: Host>(
     tried: &mut Vec<SocketAddr>,
 ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
     let unavailable = |flags, details, body| LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, flags, details, body);
-    let Some(endpoint) = cluster.pick(worker, host, tried) else {
+    let context = PickContext { hash: None, tried, retry: &route.retry };
+    let Some(endpoint) = cluster.pick(worker, host, &context) else {
         return Err(unavailable(Flags::UH, "no_healthy_upstream", NO_HEALTHY_UPSTREAM));
     };
     record.upstream = Some(endpoint.address);
     tried.push(endpoint.address);
-    let active = Active::new(Rc::clone(&endpoint));
+    let report = |outcome| cluster.report(host, &endpoint, outcome);
     for _ in 0..UNSENT_MAX {
-        let lent = endpoint.pool(worker).lend(host, endpoint.address, cluster.connect_timeout()).await;
-        let mut lent = lent.map_err(|failure| match failure {
-            ConnectFailure::Refused => unavailable(
-                Flags::UF,
-                "upstream_reset_before_response_started{remote_connection_failure}",
-                CONNECT_FAILED,
-            ),
-            ConnectFailure::TimedOut => {
-                unavailable(Flags::UF, "upstream_reset_before_response_started{connection_timeout}", CONNECT_TIMED_OUT)
+        let mut lent = match endpoint.lend(host, worker).await {
+            Ok(lent) => lent,
+            Err(failure) => {
+                if failure != PoolFailure::Overflow {
+                    report(Outcome::ConnectFailed);
+                }
+                return Err(pool_failure(failure));
             }
-        })?;
+        };
+        report(Outcome::Connected);
         let mut request = unsent.take().expect("a try begins with the request unsent");
         let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
         request.headers_mut().insert(ATTEMPT_COUNT, attempt);
@@ -251,6 +260,7 @@ async fn try_once<H: Host>(
             Some(timeout) => match within(host, timeout, sending.as_mut()).await {
                 Some(answer) => answer,
                 None => {
+                    report(Outcome::TimedOut);
                     let details = "upstream_per_try_timeout";
                     return Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, Flags::UT, details, TIMED_OUT));
                 }
@@ -258,12 +268,14 @@ async fn try_once<H: Host>(
         };
         match answer {
             Ok(response) => {
-                return Ok((response, Exchange { incoming: None, lent: Some(lent), sent_at, _active: active }));
+                report(Outcome::Status(response.status().as_u16()));
+                return Ok((response, Exchange { incoming: None, lent: Some(lent), sent_at }));
             }
             Err(mut error) => match error.take_message() {
                 // The connection was closing as it was lent: Envoy would have known, and taken another.
                 Some(request) => *unsent = Some(request),
                 None if error.error().is_parse() => {
+                    report(Outcome::ConnectFailed);
                     return Err(LocalReply::new(
                         StatusCode::BAD_GATEWAY,
                         Flags::UPE,
@@ -272,6 +284,7 @@ async fn try_once<H: Host>(
                     ));
                 }
                 None => {
+                    report(Outcome::ConnectFailed);
                     return Err(unavailable(
                         Flags::UC,
                         "upstream_reset_before_response_started{connection_termination}",
@@ -284,12 +297,25 @@ async fn try_once<H: Host>(
     Err(unavailable(Flags::UC, "upstream_reset_before_response_started{connection_termination}", TERMINATED))
 }
 
+/// What a client is told when there is no connection for its request.
+fn pool_failure(failure: PoolFailure) -> LocalReply {
+    let (flags, details, body) = match failure {
+        PoolFailure::Refused => {
+            (Flags::UF, "upstream_reset_before_response_started{remote_connection_failure}", CONNECT_FAILED)
+        }
+        PoolFailure::TimedOut => {
+            (Flags::UF, "upstream_reset_before_response_started{connection_timeout}", CONNECT_TIMED_OUT)
+        }
+        PoolFailure::Overflow => (Flags::UO, "upstream_reset_before_response_started{overflow}", OVERFLOW),
+    };
+    LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, flags, details, body)
+}
+
 /// The upstream half of a request under way.
 struct Exchange {
     incoming: Option<Incoming>,
     lent: Option<Lent>,
     sent_at: crate::units::SimTime,
-    _active: Active,
 }
 
 /// Who is told of finished requests.

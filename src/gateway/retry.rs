@@ -341,7 +341,8 @@ mod tests {
 
     #[test]
     fn two_attempts_are_three_tries_and_none_is_one() {
-        let mut state = RetryState::new(&RetryPolicy::ISTIO, &Method::GET, &HeaderMap::new());
+        let policy = RetryPolicy::ISTIO;
+        let mut state = RetryState::new(&policy, &Method::GET, &HeaderMap::new());
         let mut decide = || state.decide(&TryEnd::Reset(Reset::ConnectFailure), || true);
         assert_eq!([decide(), decide(), decide()], [Decision::Retry, Decision::Retry, Decision::LimitExceeded]);
         assert_eq!(super::tests::decide(&RetryPolicy::NONE, Reset::ConnectFailure), Decision::No);

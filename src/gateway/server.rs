@@ -18,7 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 
 use super::access::{AccessRecord, Observer};
-use super::balance::Policy;
+use super::balance::{BalanceConfig, Policy};
+use super::cluster::{ClusterConfig, EndpointConfig};
 use super::drain::DrainConfig;
 use super::host::{Host, Work};
 use super::proxy::{Audience, ResponseBody, handle};
@@ -77,11 +78,19 @@ impl<H: Host> Gateway<H> {
         observer: Rc<dyn Observer>,
     ) -> io::Result<Self> {
         let count = workers.len();
-        let cluster = |policy| Rc::new(Cluster::new(policy, config.connect_timeout, count));
-        let clusters = config.clusters.iter().map(|(name, policy)| (Rc::clone(name), cluster(*policy)));
+        let cluster = |name: &str, policy| {
+            let config = ClusterConfig {
+                balance: BalanceConfig::new(policy),
+                connect_timeout: config.connect_timeout,
+                ..ClusterConfig::ISTIO
+            };
+            Rc::new(Cluster::new(name.into(), config, count, Rc::clone(&observer), &workers[0]))
+        };
+        let clusters = config.clusters.iter().map(|(name, policy)| (Rc::clone(name), cluster(name, *policy)));
+        let clusters: BTreeMap<Rc<str>, Rc<Cluster>> = clusters.collect();
         let shared = Rc::new(Shared {
             routes: RefCell::new(routes),
-            clusters: RefCell::new(clusters.collect()),
+            clusters: RefCell::new(clusters),
             connect_timeout: config.connect_timeout,
             drain: config.drain,
             drain_began_at: Cell::new(None),
@@ -105,15 +114,27 @@ impl<H: Host> Gateway<H> {
         *self.shared.routes.borrow_mut() = routes;
     }
 
+    /// Makes these the settings of a cluster.
+    pub fn set_cluster(&self, cluster: &Rc<str>, config: ClusterConfig) {
+        self.cluster(cluster).set_config(config, self.worker());
+    }
+
     /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
     pub fn set_endpoints(&self, cluster: &Rc<str>, endpoints: &[SocketAddr]) {
+        let configs: Vec<EndpointConfig> = endpoints.iter().copied().map(EndpointConfig::new).collect();
+        self.cluster(cluster).set_endpoints(&configs, self.worker());
+    }
+
+    /// The cluster of this name; a new one if there is none.
+    fn cluster(&self, name: &Rc<str>) -> Rc<Cluster> {
         let shared = &self.shared;
         let mut clusters = shared.clusters.borrow_mut();
-        let found = clusters.entry(Rc::clone(cluster)).or_insert_with(|| {
-            let workers = shared.workers.len();
-            Rc::new(Cluster::new(Policy::LeastRequest, shared.connect_timeout, workers))
+        let found = clusters.entry(Rc::clone(name)).or_insert_with(|| {
+            let config = ClusterConfig { connect_timeout: shared.connect_timeout, ..ClusterConfig::ISTIO };
+            let (workers, observer) = (shared.workers.len(), Rc::clone(&shared.observer));
+            Rc::new(Cluster::new((&**name).into(), config, workers, observer, self.worker()))
         });
-        found.set_endpoints(endpoints);
+        Rc::clone(found)
     }
 
     /// Begins to drain, as `POST /drain_listeners?graceful` does. A second call does nothing.
