@@ -6,13 +6,14 @@
 //! pilot-agent, which runs the gateway and decides when it ends.
 //!
 //! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, redirects, direct responses,
-//! header operations, fault injection, mirroring, CORS, connection limits, outlier detection, upstream idle time-outs.
+//! header operations, fault injection, mirroring, CORS.
 //! Sources: envoyproxy/envoy source/common/{router,http,conn_pool}, istio/istio pilot/pkg/networking/core, and measurements on
 //! Envoy 1.40.0 where those disagree.
 
 pub mod access;
 pub mod agent;
 pub mod balance;
+pub mod cluster;
 pub mod cors;
 pub mod downstream;
 pub mod drain;
@@ -33,6 +34,7 @@ mod upstream;
 pub use access::{AccessRecord, Flags, Observer};
 pub use agent::{AgentConfig, ShutdownMode};
 pub use balance::Policy;
+pub use cluster::{ClusterConfig, EndpointConfig};
 pub use downstream::{DownstreamConfig, Peer, Prepared, Refusal, Verdict};
 pub use drain::{DrainConfig, DrainStrategy};
 pub use host::{Host, Work};

@@ -16,11 +16,12 @@ mod response_body;
 mod tries;
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, SERVER, USER_AGENT};
+use http::header::{CONNECTION, EXPECT, HOST, SERVER, SET_COOKIE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -36,6 +37,7 @@ use super::access::{AccessRecord, Flags};
 use super::cors::CorsVerdict;
 use super::downstream::{Prepared, Scheme, Verdict};
 use super::grpc;
+use super::hash::{HashInput, Hashed, hash};
 use super::host::{Host, Work};
 use super::retry::{RetryState, remove_control_headers};
 use super::routes::rewrite::https_location;
@@ -287,17 +289,44 @@ impl<H: Host> Context<'_, H> {
         let timeouts = timeouts.resolve(is_grpc, request.headers_mut());
         remove_control_headers(request.headers_mut());
         change_request(found, route, forward, destination, request);
+        let hashed = self.hash(forward, request, prepared);
         let is_repeated = retries.repeats_what_was_sent(is_grpc);
         let mut unsent = self.keep(forward, &timeouts, is_repeated, unsent);
-        let tries = Tries { worker: self.worker, host: self.host, cluster: &cluster, timeouts };
+        let tries = Tries {
+            worker: self.worker,
+            host: self.host,
+            cluster: &cluster,
+            retry: &forward.retry,
+            hash: hashed.hash,
+            timeouts,
+        };
         let (mut response, exchange) = tries.run(retries, record, &mut unsent).await?;
         let headers = response.headers_mut();
         self.shared.downstream.prepare_response(headers, prepared);
         let elapsed = self.host.now().since(exchange.sent_at);
         record.service_time = Some(elapsed);
         headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)));
+        for cookie in hashed.cookies {
+            headers.append(SET_COOKIE, cookie);
+        }
         found.change_response(Some(destination), headers);
         Ok((response, exchange))
+    }
+
+    /// What a balancer that hashes goes by.
+    fn hash(&self, forward: &Forward, request: &Request<Incoming>, prepared: &Prepared) -> Hashed {
+        if forward.hash.is_empty() {
+            return Hashed::default();
+        }
+        let unknown = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.connection.port());
+        let input = HashInput {
+            headers: request.headers(),
+            query: request.uri().query(),
+            client: prepared.client,
+            remote: self.connection.client,
+            local: self.connection.local.unwrap_or(unknown),
+        };
+        hash(&forward.hash, &input)
     }
 
     /// Takes the request out, with its body kept if it may be needed again, and sends the copies.

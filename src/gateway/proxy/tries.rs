@@ -27,9 +27,11 @@ use super::request_body::{Kept, RequestBody};
 use super::response_body::{Exchange, Limit};
 use crate::gateway::access::{AccessRecord, Flags};
 use crate::gateway::host::{Host, random_below};
-use crate::gateway::retry::{Decision, Reset, RetryState, TryEnd};
+use crate::gateway::limits::RetryPermit;
+use crate::gateway::outlier::Outcome;
+use crate::gateway::retry::{Decision, Reset, RetryPolicy, RetryState, TryEnd};
 use crate::gateway::timeouts::Timeouts;
-use crate::gateway::upstream::{Active, Cluster, ConnectFailure};
+use crate::gateway::upstream::{Cluster, PickContext, PoolFailure};
 use crate::units::SimTime;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -87,6 +89,8 @@ pub(super) struct Tries<'a, H> {
     pub(super) worker: usize,
     pub(super) host: &'a H,
     pub(super) cluster: &'a Rc<Cluster>,
+    pub(super) retry: &'a RetryPolicy,
+    pub(super) hash: Option<u64>,
     pub(super) timeouts: Timeouts,
 }
 
@@ -142,6 +146,7 @@ impl<H: Host> Tries<'_, H> {
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
         let began_at = self.host.now();
         let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut permit: Option<RetryPermit> = None;
         let draw = |bound| random_below(self.host.random(), bound);
         loop {
             record.attempts += 1;
@@ -152,7 +157,13 @@ impl<H: Host> Tries<'_, H> {
                 Err(Failure { reset: Some(reset), .. }) => TryEnd::Reset(*reset),
                 Err(Failure { reset: None, reply: _ }) => return outcome.map_err(|failure| failure.reply),
             };
-            let decision = if is_possible { retries.decide(&end, || true) } else { Decision::No };
+            // A retry is in flight until the next one, or the end of all.
+            drop(permit.take());
+            let begin = || {
+                permit = self.cluster.begin_retry();
+                permit.is_some()
+            };
+            let decision = if is_possible { retries.decide(&end, begin) } else { Decision::No };
             let wait = match decision {
                 Decision::No | Decision::Overflow => return outcome.map_err(|failure| failure.reply),
                 Decision::LimitExceeded => {
@@ -180,22 +191,25 @@ impl<H: Host> Tries<'_, H> {
         unsent: &mut Unsent,
         tried: &mut Vec<SocketAddr>,
     ) -> Result<(Response<Incoming>, Exchange), Failure> {
-        let Some(endpoint) = self.cluster.pick(self.worker, self.host, tried) else {
+        let context = PickContext { hash: self.hash, tried, retry: self.retry };
+        let Some(endpoint) = self.cluster.pick(self.worker, self.host, &context) else {
             return Err(Failure { reply: LocalReply::no_host(), reset: None });
         };
         record.upstream = Some(endpoint.address);
         tried.push(endpoint.address);
-        let active = Active::new(Rc::clone(&endpoint));
+        let report = |outcome| self.cluster.report(self.host, &endpoint, outcome);
         for _ in 0..UNSENT_MAX {
-            let pool = endpoint.pool(self.worker);
-            let lent = pool.lend(self.host, endpoint.address, self.cluster.connect_timeout()).await;
-            let mut lent = lent.map_err(|failure| {
-                let reply = match failure {
-                    ConnectFailure::Refused => LocalReply::refused(),
-                    ConnectFailure::TimedOut => LocalReply::connect_timeout(),
-                };
-                Failure::new(reply, Reset::ConnectFailure)
-            })?;
+            let mut lent = match endpoint.lend(self.host, self.worker).await {
+                Ok(lent) => lent,
+                Err(PoolFailure::Overflow) => return Err(Failure::new(LocalReply::overflow(), Reset::Overflow)),
+                Err(failure) => {
+                    report(Outcome::ConnectFailed);
+                    let is_refused = failure == PoolFailure::Refused;
+                    let reply = if is_refused { LocalReply::refused() } else { LocalReply::connect_timeout() };
+                    return Err(Failure::new(reply, Reset::ConnectFailure));
+                }
+            };
+            report(Outcome::Connected);
             record.upstream_local = lent.local();
             let Some(mut request) = unsent.take() else {
                 return Err(Failure { reply: LocalReply::terminated(), reset: None });
@@ -212,6 +226,7 @@ impl<H: Host> Tries<'_, H> {
                 Some(timeout) => match self.within_try(timeout, unsent.kept(), sending.as_mut()).await {
                     Some(answer) => answer,
                     None => {
+                        report(Outcome::TimedOut);
                         let reply = LocalReply::timed_out("upstream_per_try_timeout");
                         return Err(Failure::new(reply, Reset::AfterRequest));
                     }
@@ -219,16 +234,21 @@ impl<H: Host> Tries<'_, H> {
             };
             match answer {
                 Ok(response) => {
-                    let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active };
+                    report(Outcome::Status(response.status().as_u16()));
+                    let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None };
                     return Ok((response, exchange));
                 }
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.
                     Some(request) => unsent.put_back(request),
                     None if error.error().is_parse() => {
+                        report(Outcome::ConnectFailed);
                         return Err(Failure::new(LocalReply::protocol_error(), Reset::AfterRequest));
                     }
-                    None => return Err(Failure::new(LocalReply::terminated(), Reset::AfterRequest)),
+                    None => {
+                        report(Outcome::ConnectFailed);
+                        return Err(Failure::new(LocalReply::terminated(), Reset::AfterRequest));
+                    }
                 },
             }
         }
