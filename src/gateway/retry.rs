@@ -343,9 +343,9 @@ mod tests {
     fn two_attempts_are_three_tries_and_none_is_one() {
         let policy = RetryPolicy::ISTIO;
         let mut state = RetryState::new(&policy, &Method::GET, &HeaderMap::new());
-        let mut decide = || state.decide(&TryEnd::Reset(Reset::ConnectFailure), || true);
-        assert_eq!([decide(), decide(), decide()], [Decision::Retry, Decision::Retry, Decision::LimitExceeded]);
-        assert_eq!(super::tests::decide(&RetryPolicy::NONE, Reset::ConnectFailure), Decision::No);
+        let mut fail = || state.decide(&TryEnd::Reset(Reset::ConnectFailure), || true);
+        assert_eq!([fail(), fail(), fail()], [Decision::Retry, Decision::Retry, Decision::LimitExceeded]);
+        assert_eq!(decide(&RetryPolicy::NONE, Reset::ConnectFailure), Decision::No);
     }
 
     #[test]
