@@ -6,7 +6,7 @@
 //! pilot-agent, which runs the gateway and decides when it ends.
 //!
 //! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, redirects, direct responses,
-//! header operations, fault injection, mirroring, CORS.
+//! header operations, fault injection, mirroring, CORS, connection limits, outlier detection, upstream idle time-outs.
 //! Sources: envoyproxy/envoy source/common/{router,http,conn_pool}, istio/istio pilot/pkg/networking/core, and measurements on
 //! Envoy 1.40.0 where those disagree.
 
@@ -14,10 +14,16 @@ pub mod access;
 pub mod agent;
 pub mod balance;
 pub mod cluster;
+pub mod cors;
+pub mod downstream;
 pub mod drain;
+pub mod fault;
+pub mod grpc;
+pub mod hash;
 pub mod host;
 pub mod limits;
 pub mod outlier;
+pub mod parameters;
 mod proxy;
 pub mod retry;
 pub mod routes;
@@ -29,8 +35,9 @@ pub use access::{AccessRecord, Flags, Observer};
 pub use agent::{AgentConfig, ShutdownMode};
 pub use balance::Policy;
 pub use cluster::{ClusterConfig, EndpointConfig};
+pub use downstream::{DownstreamConfig, Peer, Prepared, Refusal, Verdict};
 pub use drain::{DrainConfig, DrainStrategy};
 pub use host::{Host, Work};
 pub use retry::RetryPolicy;
-pub use routes::{Destination, HeaderMatch, PathMatch, Route, Routes, ValueMatch, VirtualHost};
+pub use routes::{Destination, HeaderMatch, PathMatch, Route, RouteMatch, Routes, ValueMatch, VirtualHost};
 pub use server::{Gateway, GatewayConfig};

@@ -220,6 +220,25 @@ impl<'a> RetryState<'a> {
         self.retry_on != RetryOn::NONE
     }
 
+    /// Whether anything is retried of which a part was sent; then the request has to be kept. A gRPC status is looked for only where the request
+    /// was gRPC.
+    #[must_use]
+    pub fn repeats_what_was_sent(&self, is_grpc: bool) -> bool {
+        let sent = [
+            RetryOn::RESET,
+            RetryOn::FIVE_XX,
+            RetryOn::GATEWAY_ERROR,
+            RetryOn::RETRIABLE_4XX,
+            RetryOn::RETRIABLE_HEADERS,
+            RetryOn::ENVOY_RATE_LIMITED,
+        ];
+        let has_codes = !self.policy.retriable_status_codes.is_empty()
+            || self.asked.as_ref().is_some_and(|asked| !asked.status_codes.is_empty());
+        sent.into_iter().any(|condition| self.retry_on.has(condition))
+            || has_codes && self.retry_on.has(RetryOn::RETRIABLE_STATUS_CODES)
+            || is_grpc && self.retry_on.has_any(RetryOn::GRPC)
+    }
+
     /// Retries so far.
     #[must_use]
     pub fn retries(&self) -> u32 {
@@ -343,9 +362,9 @@ mod tests {
     fn two_attempts_are_three_tries_and_none_is_one() {
         let policy = RetryPolicy::ISTIO;
         let mut state = RetryState::new(&policy, &Method::GET, &HeaderMap::new());
-        let mut fail = || state.decide(&TryEnd::Reset(Reset::ConnectFailure), || true);
-        assert_eq!([fail(), fail(), fail()], [Decision::Retry, Decision::Retry, Decision::LimitExceeded]);
-        assert_eq!(decide(&RetryPolicy::NONE, Reset::ConnectFailure), Decision::No);
+        let mut decide = || state.decide(&TryEnd::Reset(Reset::ConnectFailure), || true);
+        assert_eq!([decide(), decide(), decide()], [Decision::Retry, Decision::Retry, Decision::LimitExceeded]);
+        assert_eq!(tests::decide(&RetryPolicy::NONE, Reset::ConnectFailure), Decision::No);
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -20,13 +21,13 @@ use hyper::service::Service;
 use super::access::{AccessRecord, Observer};
 use super::balance::{BalanceConfig, Policy};
 use super::cluster::{ClusterConfig, EndpointConfig};
+use super::downstream::{DownstreamConfig, Peer};
 use super::drain::DrainConfig;
 use super::host::{Host, Work};
 use super::proxy::{Audience, ResponseBody, handle};
 use super::routes::Routes;
 use super::upstream::Cluster;
-use crate::engine::Signal;
-use crate::units::SimTime;
+use crate::units::{Signal, SimTime};
 
 /// What a gateway starts with.
 #[derive(Clone, Debug)]
@@ -34,9 +35,11 @@ pub struct GatewayConfig {
     /// Where it listens: the port it binds, and the port by which its routes know it.
     pub listeners: Vec<(u16, u16)>,
     /// Its clusters and their policies.
-    pub clusters: BTreeMap<Rc<str>, Policy>,
+    pub clusters: BTreeMap<Arc<str>, Policy>,
     /// How long a connect to an upstream may take. Istio's default is 10 s.
     pub connect_timeout: Duration,
+    /// What it does to requests before they are routed.
+    pub downstream: DownstreamConfig,
     /// How it drains.
     pub drain: DrainConfig,
 }
@@ -52,14 +55,29 @@ impl<H> Clone for Gateway<H> {
     }
 }
 
+/// A listening port of a process. Its connections hold it, so it lives as long as the last of them.
+#[derive(Default)]
+pub(super) struct Listener {
+    /// The port by which routes know it.
+    port: u16,
+    /// It is no longer configured: it closes, and its connections are told to leave.
+    removed: Signal,
+    /// The routes as they were at its removal.
+    kept: RefCell<Option<Rc<Routes>>>,
+    /// The drain time since its removal is over.
+    over: Signal,
+}
+
 /// What all workers of a process share.
 pub(super) struct Shared<H> {
     pub(super) workers: Vec<H>,
     pub(super) routes: RefCell<Rc<Routes>>,
-    pub(super) clusters: RefCell<BTreeMap<Rc<str>, Rc<Cluster>>>,
+    pub(super) clusters: RefCell<BTreeMap<Arc<str>, Rc<Cluster>>>,
+    pub(super) downstream: DownstreamConfig,
     connect_timeout: Duration,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
+    listeners: RefCell<BTreeMap<(u16, u16), Rc<Listener>>>,
     listeners_close: Signal,
     connection_count: Cell<usize>,
     observer: Rc<dyn Observer>,
@@ -77,36 +95,23 @@ impl<H: Host> Gateway<H> {
         routes: Rc<Routes>,
         observer: Rc<dyn Observer>,
     ) -> io::Result<Self> {
-        let count = workers.len();
-        let cluster = |name: &str, policy| {
-            let config = ClusterConfig {
-                balance: BalanceConfig::new(policy),
-                connect_timeout: config.connect_timeout,
-                ..ClusterConfig::ISTIO
-            };
-            Rc::new(Cluster::new(name.into(), config, count, Rc::clone(&observer), &workers[0]))
-        };
-        let clusters = config.clusters.iter().map(|(name, policy)| (Rc::clone(name), cluster(name, *policy)));
-        let clusters: BTreeMap<Rc<str>, Rc<Cluster>> = clusters.collect();
         let shared = Rc::new(Shared {
             routes: RefCell::new(routes),
-            clusters: RefCell::new(clusters),
+            clusters: RefCell::default(),
             connect_timeout: config.connect_timeout,
+            downstream: config.downstream,
             drain: config.drain,
             drain_began_at: Cell::new(None),
+            listeners: RefCell::default(),
             listeners_close: Signal::default(),
             connection_count: Cell::new(0),
             observer,
             workers,
         });
-        for (index, worker) in shared.workers.iter().enumerate() {
-            for (bound, known_as) in &config.listeners {
-                let listener = worker.listen(*bound)?;
-                let (shared, known_as) = (Rc::clone(&shared), *known_as);
-                worker.spawn("gateway-accept", async move { accept(shared, index, listener, known_as).await });
-            }
-        }
-        Ok(Self { shared })
+        let gateway = Self { shared };
+        gateway.set_policies(&config.clusters);
+        gateway.set_listeners(&config.listeners)?;
+        Ok(gateway)
     }
 
     /// Replaces all routes; requests under way keep theirs.
@@ -114,27 +119,85 @@ impl<H: Host> Gateway<H> {
         *self.shared.routes.borrow_mut() = routes;
     }
 
-    /// Makes these the settings of a cluster.
-    pub fn set_cluster(&self, cluster: &Rc<str>, config: ClusterConfig) {
+    /// Makes these the listeners, as in [`GatewayConfig::listeners`]. One that is removed takes what the system has accepted for it, then closes;
+    /// its connections keep the present routes, are told to leave by their next answer, and after the drain time those that are idle are closed.
+    ///
+    /// Source: envoy docs/root/intro/arch_overview/operations/draining.rst (removal of a listener).
+    ///
+    /// # Errors
+    ///
+    /// If a port cannot be bound. Those that could be are listened on, and none is removed.
+    pub fn set_listeners(&self, wanted: &[(u16, u16)]) -> io::Result<()> {
+        let shared = &self.shared;
+        for (bound, port) in wanted {
+            if shared.listeners.borrow().contains_key(&(*bound, *port)) {
+                continue;
+            }
+            let listener = Rc::new(Listener { port: *port, ..Listener::default() });
+            for (index, worker) in shared.workers.iter().enumerate() {
+                let socket = worker.listen(*bound)?;
+                let (shared, listener) = (Rc::clone(shared), Rc::clone(&listener));
+                worker.spawn("gateway-accept", async move { accept(shared, index, socket, listener).await });
+            }
+            shared.listeners.borrow_mut().insert((*bound, *port), listener);
+        }
+        let removed: Vec<Rc<Listener>> =
+            shared.listeners.borrow_mut().extract_if(.., |key, _| !wanted.contains(key)).map(|(_, of)| of).collect();
+        for listener in removed {
+            *listener.kept.borrow_mut() = Some(Rc::clone(&shared.routes.borrow()));
+            listener.removed.raise();
+            let worker = &shared.workers[0];
+            let over = worker.sleep_until(worker.now().after(shared.drain.drain_time));
+            worker.spawn("gateway-listener-drain", async move {
+                over.await;
+                listener.over.raise();
+            });
+        }
+        Ok(())
+    }
+
+    /// Sets the policies of clusters. One whose policy changes keeps its endpoints and loses its idle connections.
+    pub fn set_policies(&self, policies: &BTreeMap<Arc<str>, Policy>) {
+        for (name, policy) in policies {
+            let balance = BalanceConfig::new(*policy);
+            self.set_cluster(name, ClusterConfig { balance, ..self.default_cluster() });
+        }
+    }
+
+    /// Sets the settings of a cluster. If they differ from those before, it keeps its endpoints and begins anew otherwise.
+    pub fn set_cluster(&self, cluster: &Arc<str>, config: ClusterConfig) {
         self.cluster(cluster).set_config(config, self.worker());
     }
 
+    /// Removes all clusters but these. Requests under way keep theirs.
+    pub fn retain_clusters(&self, is_kept: impl Fn(&str) -> bool) {
+        self.shared.clusters.borrow_mut().retain(|name, _| is_kept(name));
+    }
+
     /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
-    pub fn set_endpoints(&self, cluster: &Rc<str>, endpoints: &[SocketAddr]) {
+    pub fn set_endpoints(&self, cluster: &Arc<str>, endpoints: &[SocketAddr]) {
         let configs: Vec<EndpointConfig> = endpoints.iter().copied().map(EndpointConfig::new).collect();
-        self.cluster(cluster).set_endpoints(&configs, self.worker());
+        self.set_endpoint_configs(cluster, &configs);
+    }
+
+    /// Makes these the endpoints of a cluster, with their weights, priorities and health.
+    pub fn set_endpoint_configs(&self, cluster: &Arc<str>, endpoints: &[EndpointConfig]) {
+        self.cluster(cluster).set_endpoints(endpoints, self.worker());
     }
 
     /// The cluster of this name; a new one if there is none.
-    fn cluster(&self, name: &Rc<str>) -> Rc<Cluster> {
+    fn cluster(&self, name: &Arc<str>) -> Rc<Cluster> {
         let shared = &self.shared;
         let mut clusters = shared.clusters.borrow_mut();
-        let found = clusters.entry(Rc::clone(name)).or_insert_with(|| {
-            let config = ClusterConfig { connect_timeout: shared.connect_timeout, ..ClusterConfig::ISTIO };
+        let found = clusters.entry(Arc::clone(name)).or_insert_with(|| {
             let (workers, observer) = (shared.workers.len(), Rc::clone(&shared.observer));
-            Rc::new(Cluster::new((&**name).into(), config, workers, observer, self.worker()))
+            Rc::new(Cluster::new(Arc::clone(name), self.default_cluster(), workers, observer, self.worker()))
         });
         Rc::clone(found)
+    }
+
+    fn default_cluster(&self) -> ClusterConfig {
+        ClusterConfig { connect_timeout: self.shared.connect_timeout, ..ClusterConfig::ISTIO }
     }
 
     /// Begins to drain, as `POST /drain_listeners?graceful` does. A second call does nothing.
@@ -171,11 +234,28 @@ impl<H: Host> Gateway<H> {
 }
 
 impl<H: Host> Shared<H> {
-    /// Whether a response sent now tells its client to leave.
-    pub(super) fn says_close(&self, worker: usize) -> bool {
+    /// Whether records should hold the headers that only a log prints.
+    pub(super) fn wants_headers(&self) -> bool {
+        self.observer.wants_headers()
+    }
+
+    /// A cluster by its name.
+    pub(super) fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.clusters.borrow().get(name).cloned()
+    }
+
+    /// Whether a response sent now on this connection tells its client to leave.
+    pub(super) fn says_close(&self, worker: usize, connection: &ConnectionState) -> bool {
         let host = &self.workers[worker];
         let began_at = self.drain_began_at.get();
-        began_at.is_some_and(|began_at| self.drain.says_close(began_at, host.now(), || host.random()))
+        connection.listener.removed.is_raised()
+            || began_at.is_some_and(|began_at| self.drain.says_close(began_at, host.now(), || host.random()))
+    }
+
+    /// The routes that hold for the requests of a connection.
+    pub(super) fn routes_of(&self, connection: &ConnectionState) -> Rc<Routes> {
+        let kept = connection.listener.kept.borrow();
+        kept.as_ref().map_or_else(|| Rc::clone(&self.routes.borrow()), Rc::clone)
     }
 }
 
@@ -189,15 +269,22 @@ impl<H: Host> Audience for Shared<H> {
     }
 }
 
-async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, listener: H::Listener, port: u16) {
+async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, socket: H::Listener, listener: Rc<Listener>) {
     let host = shared.workers[worker].clone();
     let mut closing = pin!(shared.listeners_close.raised());
+    let mut removed = pin!(listener.removed.raised());
     loop {
         let accepted = {
-            let mut next = pin!(host.accept(&listener));
-            poll_fn(|cx| match closing.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => next.as_mut().poll(cx).map(Some),
+            let mut next = pin!(host.accept(&socket));
+            poll_fn(|cx| {
+                if closing.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                // A port that is removed closes when no client waits at it: none of them is to be lost to a change of configuration.
+                match next.as_mut().poll(cx) {
+                    Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+                    Poll::Pending => removed.as_mut().poll(cx).map(|()| None),
+                }
             })
             .await
         };
@@ -206,11 +293,11 @@ async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, listener: H::List
             // The client is gone again, or the process is out of descriptors: the next one may do better.
             Some(Err(_)) => {}
             Some(Ok((stream, client))) => {
-                let shared = Rc::clone(&shared);
+                let (shared, listener) = (Rc::clone(&shared), Rc::clone(&listener));
                 host.spawn("gateway-connection", async move {
                     let open = OpenConnection::new(Rc::clone(&shared));
                     shared.workers[worker].charge(Work::Connection).await;
-                    serve(shared, worker, stream, client, port).await;
+                    serve(shared, worker, stream, client, listener).await;
                     drop(open);
                 });
             }
@@ -238,8 +325,12 @@ impl<H> Drop for OpenConnection<H> {
 
 /// What the requests of one downstream connection share.
 pub(super) struct ConnectionState {
-    pub(super) port: u16,
-    pub(super) client_ip: HeaderValue,
+    listener: Rc<Listener>,
+    pub(super) client: SocketAddr,
+    /// The client, as headers tell of it.
+    pub(super) peer: Peer,
+    /// The gateway's end, where the host knows it.
+    pub(super) local: Option<SocketAddr>,
     pub(super) client_said_close: Cell<bool>,
     open_count: Cell<usize>,
     /// When the first answer said close because of a drain.
@@ -248,6 +339,11 @@ pub(super) struct ConnectionState {
 }
 
 impl ConnectionState {
+    /// The port by which routes know where it came in.
+    pub(super) fn port(&self) -> u16 {
+        self.listener.port
+    }
+
     pub(super) fn open(self: &Rc<Self>) -> OpenRequest {
         self.open_count.set(self.open_count.get() + 1);
         self.last_answer_told.set(false);
@@ -278,11 +374,22 @@ impl Drop for OpenRequest {
 ///
 /// hyper ends a connection after an answer that says close. Envoy does not: a client that stays is served until the drain
 /// timeout, so the bytes are taken back from hyper and served anew.
-async fn serve<H: Host>(shared: Rc<Shared<H>>, worker: usize, stream: H::Stream, client: SocketAddr, port: u16) {
-    let client_ip = HeaderValue::from_str(&client.ip().to_string()).expect("an address makes a header");
+async fn serve<H: Host>(
+    shared: Rc<Shared<H>>,
+    worker: usize,
+    stream: H::Stream,
+    client: SocketAddr,
+    listener: Rc<Listener>,
+) {
+    let local = shared.workers[worker].local_address(&stream);
+    let own_ip = local.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |local| local.ip());
+    let peer = Peer::new(Some(client.ip()), SocketAddr::new(own_ip, listener.port), false);
+    let mut listener_over = pin!(listener.over.raised());
     let state = Rc::new(ConnectionState {
-        port,
-        client_ip,
+        listener,
+        client,
+        peer,
+        local,
         client_said_close: Cell::new(false),
         open_count: Cell::new(0),
         told_at: Cell::new(None),
@@ -302,7 +409,8 @@ async fn serve<H: Host>(shared: Rc<Shared<H>>, worker: usize, stream: H::Stream,
                 if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
                     return Poll::Ready(Some(result));
                 }
-                let is_over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
+                let is_over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready())
+                    || listener_over.as_mut().poll(cx).is_ready();
                 // A request under way is still answered; hyper ends the connection after it.
                 if is_over && state.open_count.get() == 0 { Poll::Ready(None) } else { Poll::Pending }
             })

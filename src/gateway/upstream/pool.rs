@@ -14,16 +14,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
 use super::{Endpoint, Terms, within};
 use crate::gateway::host::Host;
+use crate::gateway::proxy::RequestBody;
 use crate::units::SimTime;
 
 /// Connects that one event may start.
@@ -46,7 +47,9 @@ pub(super) struct Pool {
 /// The request side of an upstream connection.
 struct Sender {
     number: u64,
-    requests: SendRequest<Incoming>,
+    /// The gateway's end of it, where the host knows it.
+    local: Option<SocketAddr>,
+    requests: SendRequest<RequestBody>,
     request_count: u32,
     idle_since: SimTime,
 }
@@ -199,12 +202,16 @@ impl Pool {
             None => Err(PoolFailure::TimedOut),
             Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(PoolFailure::TimedOut),
             Some(Err(_)) => Err(PoolFailure::Refused),
-            Some(Ok(stream)) => http1::handshake(stream).await.map_err(|_| PoolFailure::Refused),
+            Some(Ok(stream)) => {
+                let local = host.local_address(&stream);
+                let shaken = http1::handshake(stream).await.map_err(|_| PoolFailure::Refused);
+                shaken.map(|(requests, io)| (requests, io, local))
+            }
         };
         match established {
-            Ok((requests, io)) => {
+            Ok((requests, io, local)) => {
                 let number = self.number_next.replace(self.number_next.get() + 1);
-                let sender = Sender { number, requests, request_count: 0, idle_since: host.now() };
+                let sender = Sender { number, local, requests, request_count: 0, idle_since: host.now() };
                 let (pool, worker, at) = (Rc::downgrade(&self), host.clone(), Rc::downgrade(&endpoint));
                 host.spawn("upstream-connection", async move {
                     // How it ends, each request on it learns for itself.
@@ -293,8 +300,13 @@ async fn watch<H: Host>(pool: Weak<Pool>, host: H, timeout: Duration) {
 }
 
 impl Lent {
-    pub(in crate::gateway) fn requests(&mut self) -> &mut SendRequest<Incoming> {
+    pub(in crate::gateway) fn requests(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender.as_mut().expect("a lent connection is there until it is given back").requests
+    }
+
+    /// The gateway's end of the connection.
+    pub(in crate::gateway) fn local(&self) -> Option<SocketAddr> {
+        self.sender.as_ref().and_then(|sender| sender.local)
     }
 
     /// The answer is complete: the connection is free for the next request.

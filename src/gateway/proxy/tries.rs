@@ -1,0 +1,289 @@
+//! One request to upstreams: as many tries as its route allows, each with an endpoint and a connection of its own.
+//!
+//! ```text
+//! pick an endpoint ─→ connection from its pool ─→ send ─→ answer's head ─┬─ not to be tried again: it is the answer
+//!        ▲                    │ refused, timed out        │ broken off   │
+//!        └──── back-off ←─────┴───────────────────────────┴──────────────┘ to be tried again
+//! ```
+//!
+//! A try's timeout counts from when the try is sent in full, the route's from when the client's request is complete; the latter covers all tries
+//! and waits. Nothing is tried again once an answer's head has gone to the client.
+//! Source: envoy source/common/router/{router,upstream_request,retry_state_impl}.cc.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::reply::LocalReply;
+use super::request_body::{Kept, RequestBody};
+use super::response_body::{Exchange, Limit};
+use crate::gateway::access::{AccessRecord, Flags};
+use crate::gateway::host::{Host, random_below};
+use crate::gateway::outlier::Outcome;
+use crate::gateway::retry::{Decision, Reset, RetryPolicy, RetryState, TryEnd};
+use crate::gateway::timeouts::Timeouts;
+use crate::gateway::upstream::{Cluster, Endpoint, PickContext, PoolFailure};
+use crate::units::SimTime;
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+/// Sends again on another connection, at most so often, what a closing connection gave back unsent.
+const UNSENT_MAX: u32 = 100;
+
+/// A request that waits to be sent.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is sent once; a box would be an allocation for each"
+)]
+pub(super) enum Unsent {
+    /// Once; nothing of it is kept.
+    Once(Option<Request<RequestBody>>),
+    /// As often as need be.
+    Often(Box<Parts>, Option<Rc<Kept>>),
+}
+
+impl Unsent {
+    fn take(&mut self) -> Option<Request<RequestBody>> {
+        match self {
+            Self::Once(request) => request.take(),
+            Self::Often(head, None) => Some(Request::from_parts(Parts::clone(head), RequestBody::Empty)),
+            Self::Often(head, Some(kept)) => {
+                let body = RequestBody::Kept(kept.read());
+                kept.is_whole().then(|| Request::from_parts(Parts::clone(head), body))
+            }
+        }
+    }
+
+    fn put_back(&mut self, request: Request<RequestBody>) {
+        if let Self::Once(place) = self {
+            *place = Some(request);
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Once(request) => request.is_some(),
+            Self::Often(_, kept) => kept.as_ref().is_none_or(|kept| kept.is_whole()),
+        }
+    }
+
+    fn kept(&self) -> Option<&Rc<Kept>> {
+        match self {
+            Self::Once(_) => None,
+            Self::Often(_, kept) => kept.as_ref(),
+        }
+    }
+}
+
+/// What all tries of a request share.
+pub(super) struct Tries<'a, H> {
+    pub(super) worker: usize,
+    pub(super) host: &'a H,
+    pub(super) cluster: &'a Rc<Cluster>,
+    pub(super) retry: &'a RetryPolicy,
+    pub(super) timeouts: Timeouts,
+    /// The hash of the request's key.
+    pub(super) hash: Option<u64>,
+    /// Whose answer is waited for; empty at first.
+    pub(super) waits_for: RefCell<Option<Rc<Endpoint>>>,
+}
+
+/// Why a try has no answer.
+struct Failure {
+    /// What the client gets, if it is the last one.
+    reply: LocalReply,
+    /// What decides on a retry; none where there is never one.
+    reset: Option<Reset>,
+}
+
+impl Failure {
+    fn new(reply: LocalReply, reset: Reset) -> Self {
+        Self { reply, reset: Some(reset) }
+    }
+
+    fn of_pool(failure: PoolFailure) -> Self {
+        match failure {
+            PoolFailure::Refused => Self::new(LocalReply::refused(), Reset::ConnectFailure),
+            PoolFailure::TimedOut => Self::new(LocalReply::connect_timeout(), Reset::ConnectFailure),
+            PoolFailure::Overflow => Self::new(LocalReply::overflow(), Reset::Overflow),
+        }
+    }
+}
+
+impl<H: Host> Tries<'_, H> {
+    /// Sends the request until there is an answer to keep, or nothing more to try.
+    pub(super) async fn run(
+        &self,
+        retries: RetryState<'_>,
+        record: &mut AccessRecord,
+        unsent: &mut Unsent,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let Some(timeout) = self.timeouts.global else { return self.try_all(retries, record, unsent).await };
+        let (host, kept) = (self.host.clone(), unsent.kept().cloned());
+        let mut limit: Limit = Box::pin(async move {
+            if let Some(kept) = kept {
+                kept.ended().await;
+            }
+            host.sleep_until(host.now().after(timeout)).await;
+        });
+        let done = {
+            let mut tries = pin!(self.try_all(retries, record, unsent));
+            poll_fn(|cx| match tries.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+            })
+            .await
+        };
+        let (response, mut exchange) = done.unwrap_or_else(|| {
+            if let Some(endpoint) = self.waits_for.take() {
+                self.cluster.report(self.host, &endpoint, Outcome::TimedOut);
+            }
+            Err(LocalReply::timed_out("upstream_response_timeout"))
+        })?;
+        exchange.limit = Some(limit);
+        Ok((response, exchange))
+    }
+
+    async fn try_all(
+        &self,
+        mut retries: RetryState<'_>,
+        record: &mut AccessRecord,
+        unsent: &mut Unsent,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let began_at = self.host.now();
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let draw = |bound| random_below(self.host.random(), bound);
+        // A retry is in flight to the end of its try.
+        let mut permit = None;
+        loop {
+            record.attempts += 1;
+            let outcome = self.try_once(began_at, record, unsent, &mut tried).await;
+            drop(permit.take());
+            let is_possible = retries.is_enabled() && unsent.is_there();
+            let end = match &outcome {
+                Ok((response, _)) => TryEnd::Response { status: response.status(), headers: response.headers() },
+                Err(Failure { reset: Some(reset), .. }) => TryEnd::Reset(*reset),
+                Err(Failure { reset: None, reply: _ }) => return outcome.map_err(|failure| failure.reply),
+            };
+            let begin_retry = || {
+                permit = self.cluster.begin_retry();
+                permit.is_some()
+            };
+            let decision = if is_possible { retries.decide(&end, begin_retry) } else { Decision::No };
+            let wait = match decision {
+                Decision::No | Decision::Overflow => return outcome.map_err(|failure| failure.reply),
+                Decision::LimitExceeded => {
+                    record.flags = record.flags.and(Flags::URX);
+                    return outcome.map_err(|failure| failure.reply);
+                }
+                Decision::RetryAtOnce => Duration::ZERO,
+                Decision::Retry => retries.backoff(&end, self.host.now().as_nanos() / 1_000_000_000, draw),
+            };
+            // An answer that is not kept goes with its connection, unless nothing more is to come on it.
+            if let Ok((response, mut exchange)) = outcome
+                && response.body().is_end_stream()
+                && let Some(lent) = exchange.lent.take()
+            {
+                lent.give_back();
+            }
+            self.host.sleep_until(self.host.now().after(wait)).await;
+        }
+    }
+
+    async fn try_once(
+        &self,
+        began_at: SimTime,
+        record: &mut AccessRecord,
+        unsent: &mut Unsent,
+        tried: &mut Vec<SocketAddr>,
+    ) -> Result<(Response<Incoming>, Exchange), Failure> {
+        let context = PickContext { hash: self.hash, tried, retry: self.retry };
+        let Some(endpoint) = self.cluster.pick(self.worker, self.host, &context) else {
+            return Err(Failure { reply: LocalReply::no_host(), reset: None });
+        };
+        record.upstream = Some(endpoint.address);
+        tried.push(endpoint.address);
+        let report = |outcome| self.cluster.report(self.host, &endpoint, outcome);
+        for _ in 0..UNSENT_MAX {
+            let lent = endpoint.lend(self.host, self.worker).await;
+            let mut lent = lent.map_err(|failure| {
+                if failure != PoolFailure::Overflow {
+                    report(Outcome::ConnectFailed);
+                }
+                Failure::of_pool(failure)
+            })?;
+            report(Outcome::Connected);
+            record.upstream_local = lent.local();
+            let Some(mut request) = unsent.take() else {
+                return Err(Failure { reply: LocalReply::terminated(), reset: None });
+            };
+            let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
+            request.headers_mut().insert(ATTEMPT_COUNT, attempt);
+            let sent_at = self.host.now();
+            if record.attempts > 1 {
+                self.timeouts.tell(sent_at.since(began_at), request.headers_mut());
+            }
+            if self.timeouts.global.is_some() {
+                *self.waits_for.borrow_mut() = Some(Rc::clone(&endpoint));
+            }
+            let mut sending = pin!(lent.requests().try_send_request(request));
+            let answer = match self.timeouts.per_try {
+                None => Some(sending.await),
+                Some(timeout) => self.within_try(timeout, unsent.kept(), sending.as_mut()).await,
+            };
+            self.waits_for.take();
+            let Some(answer) = answer else {
+                report(Outcome::TimedOut);
+                let reply = LocalReply::timed_out("upstream_per_try_timeout");
+                return Err(Failure::new(reply, Reset::AfterRequest));
+            };
+            match answer {
+                Ok(response) => {
+                    report(Outcome::Status(response.status().as_u16()));
+                    let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None };
+                    return Ok((response, exchange));
+                }
+                Err(mut error) => match error.take_message() {
+                    // The connection was closing as it was lent: Envoy would have known, and taken another.
+                    Some(request) => unsent.put_back(request),
+                    None => {
+                        report(Outcome::ConnectFailed);
+                        let is_malformed = error.error().is_parse();
+                        let reply = if is_malformed { LocalReply::protocol_error() } else { LocalReply::terminated() };
+                        return Err(Failure::new(reply, Reset::AfterRequest));
+                    }
+                },
+            }
+        }
+        Err(Failure::new(LocalReply::terminated(), Reset::BeforeRequest))
+    }
+
+    /// The output of `sending`, unless a try's timeout passes first.
+    async fn within_try<F: Future>(
+        &self,
+        timeout: Duration,
+        kept: Option<&Rc<Kept>>,
+        mut sending: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        let mut limit = pin!(async {
+            if let Some(kept) = kept {
+                Rc::clone(kept).ended().await;
+            }
+            self.host.sleep_until(self.host.now().after(timeout)).await;
+        });
+        poll_fn(|cx| match sending.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
