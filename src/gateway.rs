@@ -6,7 +6,7 @@
 //! pilot-agent, which runs the gateway and decides when it ends.
 //!
 //! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, redirects, direct responses,
-//! header operations, fault injection, mirroring, CORS.
+//! header operations, fault injection, mirroring, CORS, connection limits, outlier detection, upstream idle time-outs.
 //! Sources: envoyproxy/envoy source/common/{router,http,conn_pool}, istio/istio pilot/pkg/networking/core, and measurements on
 //! Envoy 1.40.0 where those disagree.
 

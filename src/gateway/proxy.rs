@@ -16,6 +16,7 @@ mod request_body;
 mod response_body;
 mod tries;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -322,6 +323,7 @@ impl<H: Host> Context<'_, H> {
             retry: &forward.retry,
             hash: hashed.hash,
             timeouts,
+            waits_for: RefCell::default(),
         };
         let (mut response, exchange) = tries.run(retries, record, &mut unsent).await?;
         let headers = response.headers_mut();

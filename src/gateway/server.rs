@@ -90,15 +90,9 @@ impl<H: Host> Gateway<H> {
         routes: Rc<Routes>,
         observer: Rc<dyn Observer>,
     ) -> io::Result<Self> {
-        let count = workers.len();
-        let cluster = |(name, config): (Arc<str>, ClusterConfig)| {
-            let made = Cluster::new(Arc::clone(&name), config, count, Rc::clone(&observer), &workers[0]);
-            (name, Rc::new(made))
-        };
-        let clusters: BTreeMap<Arc<str>, Rc<Cluster>> = config.clusters.into_iter().map(cluster).collect();
         let shared = Rc::new(Shared {
             routes: RefCell::new(routes),
-            clusters: RefCell::new(clusters),
+            clusters: RefCell::default(),
             downstream: config.downstream,
             drain: config.drain,
             drain_began_at: Cell::new(None),
@@ -109,6 +103,9 @@ impl<H: Host> Gateway<H> {
             workers,
         });
         let gateway = Self { shared };
+        for (name, settings) in &config.clusters {
+            gateway.set_cluster(name, *settings);
+        }
         gateway.set_listeners(&config.listeners)?;
         Ok(gateway)
     }
@@ -169,6 +166,7 @@ impl<H: Host> Gateway<H> {
         }
     }
 
+    /// Sets the settings of a cluster. If they differ from those before, it keeps its endpoints and begins anew otherwise.
     /// Removes all clusters but these. Requests under way keep theirs.
     pub fn retain_clusters(&self, is_kept: impl Fn(&str) -> bool) {
         self.shared.clusters.borrow_mut().retain(|name, _| is_kept(name));

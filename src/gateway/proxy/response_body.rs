@@ -21,6 +21,7 @@ pub(super) type Limit = Pin<Box<dyn Future<Output = ()>>>;
 /// The upstream half of a request under way.
 pub(super) struct Exchange {
     pub(super) incoming: Option<Incoming>,
+    /// Active on its endpoint to the end of the answer.
     pub(super) lent: Option<Lent>,
     pub(super) sent_at: SimTime,
     /// The route's timeout, if it has one: it holds to the end of the answer.

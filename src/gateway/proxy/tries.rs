@@ -10,6 +10,7 @@
 //! and waits. Nothing is tried again once an answer's head has gone to the client.
 //! Source: envoy source/common/router/{router,upstream_request,retry_state_impl}.cc.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -27,11 +28,10 @@ use super::request_body::{Kept, RequestBody};
 use super::response_body::{Exchange, Limit};
 use crate::gateway::access::{AccessRecord, Flags};
 use crate::gateway::host::{Host, random_below};
-use crate::gateway::limits::RetryPermit;
 use crate::gateway::outlier::Outcome;
 use crate::gateway::retry::{Decision, Reset, RetryPolicy, RetryState, TryEnd};
 use crate::gateway::timeouts::Timeouts;
-use crate::gateway::upstream::{Cluster, PickContext, PoolFailure};
+use crate::gateway::upstream::{Cluster, Endpoint, PickContext, PoolFailure};
 use crate::units::SimTime;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -90,8 +90,11 @@ pub(super) struct Tries<'a, H> {
     pub(super) host: &'a H,
     pub(super) cluster: &'a Rc<Cluster>,
     pub(super) retry: &'a RetryPolicy,
-    pub(super) hash: Option<u64>,
     pub(super) timeouts: Timeouts,
+    /// The hash of the request's key.
+    pub(super) hash: Option<u64>,
+    /// Whose answer is waited for; empty at first.
+    pub(super) waits_for: RefCell<Option<Rc<Endpoint>>>,
 }
 
 /// Why a try has no answer.
@@ -105,6 +108,14 @@ struct Failure {
 impl Failure {
     fn new(reply: LocalReply, reset: Reset) -> Self {
         Self { reply, reset: Some(reset) }
+    }
+
+    fn of_pool(failure: PoolFailure) -> Self {
+        match failure {
+            PoolFailure::Refused => Self::new(LocalReply::refused(), Reset::ConnectFailure),
+            PoolFailure::TimedOut => Self::new(LocalReply::connect_timeout(), Reset::ConnectFailure),
+            PoolFailure::Overflow => Self::new(LocalReply::overflow(), Reset::Overflow),
+        }
     }
 }
 
@@ -132,8 +143,12 @@ impl<H: Host> Tries<'_, H> {
             })
             .await
         };
-        let (response, mut exchange) =
-            done.unwrap_or_else(|| Err(LocalReply::timed_out("upstream_response_timeout")))?;
+        let (response, mut exchange) = done.unwrap_or_else(|| {
+            if let Some(endpoint) = self.waits_for.take() {
+                self.cluster.report(self.host, &endpoint, Outcome::TimedOut);
+            }
+            Err(LocalReply::timed_out("upstream_response_timeout"))
+        })?;
         exchange.limit = Some(limit);
         Ok((response, exchange))
     }
@@ -146,24 +161,24 @@ impl<H: Host> Tries<'_, H> {
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
         let began_at = self.host.now();
         let mut tried: Vec<SocketAddr> = Vec::new();
-        let mut permit: Option<RetryPermit> = None;
         let draw = |bound| random_below(self.host.random(), bound);
+        // A retry is in flight to the end of its try.
+        let mut permit = None;
         loop {
             record.attempts += 1;
             let outcome = self.try_once(began_at, record, unsent, &mut tried).await;
+            drop(permit.take());
             let is_possible = retries.is_enabled() && unsent.is_there();
             let end = match &outcome {
                 Ok((response, _)) => TryEnd::Response { status: response.status(), headers: response.headers() },
                 Err(Failure { reset: Some(reset), .. }) => TryEnd::Reset(*reset),
                 Err(Failure { reset: None, reply: _ }) => return outcome.map_err(|failure| failure.reply),
             };
-            // A retry is in flight until the next one, or the end of all.
-            drop(permit.take());
-            let begin = || {
+            let begin_retry = || {
                 permit = self.cluster.begin_retry();
                 permit.is_some()
             };
-            let decision = if is_possible { retries.decide(&end, begin) } else { Decision::No };
+            let decision = if is_possible { retries.decide(&end, begin_retry) } else { Decision::No };
             let wait = match decision {
                 Decision::No | Decision::Overflow => return outcome.map_err(|failure| failure.reply),
                 Decision::LimitExceeded => {
@@ -199,16 +214,13 @@ impl<H: Host> Tries<'_, H> {
         tried.push(endpoint.address);
         let report = |outcome| self.cluster.report(self.host, &endpoint, outcome);
         for _ in 0..UNSENT_MAX {
-            let mut lent = match endpoint.lend(self.host, self.worker).await {
-                Ok(lent) => lent,
-                Err(PoolFailure::Overflow) => return Err(Failure::new(LocalReply::overflow(), Reset::Overflow)),
-                Err(failure) => {
+            let lent = endpoint.lend(self.host, self.worker).await;
+            let mut lent = lent.map_err(|failure| {
+                if failure != PoolFailure::Overflow {
                     report(Outcome::ConnectFailed);
-                    let is_refused = failure == PoolFailure::Refused;
-                    let reply = if is_refused { LocalReply::refused() } else { LocalReply::connect_timeout() };
-                    return Err(Failure::new(reply, Reset::ConnectFailure));
                 }
-            };
+                Failure::of_pool(failure)
+            })?;
             report(Outcome::Connected);
             record.upstream_local = lent.local();
             let Some(mut request) = unsent.take() else {
@@ -220,17 +232,19 @@ impl<H: Host> Tries<'_, H> {
             if record.attempts > 1 {
                 self.timeouts.tell(sent_at.since(began_at), request.headers_mut());
             }
+            if self.timeouts.global.is_some() {
+                *self.waits_for.borrow_mut() = Some(Rc::clone(&endpoint));
+            }
             let mut sending = pin!(lent.requests().try_send_request(request));
             let answer = match self.timeouts.per_try {
-                None => sending.await,
-                Some(timeout) => match self.within_try(timeout, unsent.kept(), sending.as_mut()).await {
-                    Some(answer) => answer,
-                    None => {
-                        report(Outcome::TimedOut);
-                        let reply = LocalReply::timed_out("upstream_per_try_timeout");
-                        return Err(Failure::new(reply, Reset::AfterRequest));
-                    }
-                },
+                None => Some(sending.await),
+                Some(timeout) => self.within_try(timeout, unsent.kept(), sending.as_mut()).await,
+            };
+            self.waits_for.take();
+            let Some(answer) = answer else {
+                report(Outcome::TimedOut);
+                let reply = LocalReply::timed_out("upstream_per_try_timeout");
+                return Err(Failure::new(reply, Reset::AfterRequest));
             };
             match answer {
                 Ok(response) => {
@@ -241,13 +255,11 @@ impl<H: Host> Tries<'_, H> {
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.
                     Some(request) => unsent.put_back(request),
-                    None if error.error().is_parse() => {
-                        report(Outcome::ConnectFailed);
-                        return Err(Failure::new(LocalReply::protocol_error(), Reset::AfterRequest));
-                    }
                     None => {
                         report(Outcome::ConnectFailed);
-                        return Err(Failure::new(LocalReply::terminated(), Reset::AfterRequest));
+                        let is_malformed = error.error().is_parse();
+                        let reply = if is_malformed { LocalReply::protocol_error() } else { LocalReply::terminated() };
+                        return Err(Failure::new(reply, Reset::AfterRequest));
                     }
                 },
             }
