@@ -26,5 +26,5 @@ pub use balance::Policy;
 pub use drain::{DrainConfig, DrainStrategy};
 pub use host::{Host, Work};
 pub use retry::RetryPolicy;
-pub use routes::{Destination, HeaderMatch, PathMatch, Route, Routes, ValueMatch, VirtualHost};
+pub use routes::{Destination, HeaderMatch, PathMatch, Route, RouteMatch, Routes, ValueMatch, VirtualHost};
 pub use server::{Gateway, GatewayConfig};

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,8 +25,7 @@ use super::host::{Host, Work};
 use super::proxy::{Audience, ResponseBody, handle};
 use super::routes::Routes;
 use super::upstream::Cluster;
-use crate::engine::Signal;
-use crate::units::SimTime;
+use crate::units::{Signal, SimTime};
 
 /// What a gateway starts with.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct GatewayConfig {
     /// Where it listens: the port it binds, and the port by which its routes know it.
     pub listeners: Vec<(u16, u16)>,
     /// Its clusters and their policies.
-    pub clusters: BTreeMap<Rc<str>, Policy>,
+    pub clusters: BTreeMap<Arc<str>, Policy>,
     /// How long a connect to an upstream may take. Istio's default is 10 s.
     pub connect_timeout: Duration,
     /// How it drains.
@@ -55,7 +55,7 @@ impl<H> Clone for Gateway<H> {
 pub(super) struct Shared<H> {
     pub(super) workers: Vec<H>,
     pub(super) routes: RefCell<Rc<Routes>>,
-    pub(super) clusters: RefCell<BTreeMap<Rc<str>, Rc<Cluster>>>,
+    pub(super) clusters: RefCell<BTreeMap<Arc<str>, Rc<Cluster>>>,
     connect_timeout: Duration,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
@@ -78,7 +78,7 @@ impl<H: Host> Gateway<H> {
     ) -> io::Result<Self> {
         let count = workers.len();
         let cluster = |policy| Rc::new(Cluster::new(policy, config.connect_timeout, count));
-        let clusters = config.clusters.iter().map(|(name, policy)| (Rc::clone(name), cluster(*policy)));
+        let clusters = config.clusters.iter().map(|(name, policy)| (Arc::clone(name), cluster(*policy)));
         let shared = Rc::new(Shared {
             routes: RefCell::new(routes),
             clusters: RefCell::new(clusters.collect()),
@@ -106,10 +106,10 @@ impl<H: Host> Gateway<H> {
     }
 
     /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
-    pub fn set_endpoints(&self, cluster: &Rc<str>, endpoints: &[SocketAddr]) {
+    pub fn set_endpoints(&self, cluster: &Arc<str>, endpoints: &[SocketAddr]) {
         let shared = &self.shared;
         let mut clusters = shared.clusters.borrow_mut();
-        let found = clusters.entry(Rc::clone(cluster)).or_insert_with(|| {
+        let found = clusters.entry(Arc::clone(cluster)).or_insert_with(|| {
             let workers = shared.workers.len();
             Rc::new(Cluster::new(Policy::LeastRequest, shared.connect_timeout, workers))
         });
@@ -150,6 +150,11 @@ impl<H: Host> Gateway<H> {
 }
 
 impl<H: Host> Shared<H> {
+    /// A cluster by its name.
+    pub(super) fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.clusters.borrow().get(name).cloned()
+    }
+
     /// Whether a response sent now tells its client to leave.
     pub(super) fn says_close(&self, worker: usize) -> bool {
         let host = &self.workers[worker];

@@ -17,11 +17,11 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
 use super::balance::{Picker, Policy};
 use super::host::Host;
+use super::proxy::RequestBody;
 use super::retry::REPICKS_MAX;
 
 /// A cluster: endpoints and how to choose one.
@@ -135,7 +135,7 @@ pub(super) struct Pool {
 /// The request side of an upstream connection.
 struct Sender {
     number: u64,
-    requests: SendRequest<Incoming>,
+    requests: SendRequest<RequestBody>,
 }
 
 /// A connection lent to one request; dropping it without giving it back closes it.
@@ -273,7 +273,7 @@ impl Pool {
 }
 
 impl Lent {
-    pub(super) fn requests(&mut self) -> &mut SendRequest<Incoming> {
+    pub(super) fn requests(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender.as_mut().expect("a lent connection is there until it is given back").requests
     }
 
