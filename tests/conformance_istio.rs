@@ -3,15 +3,27 @@
 //! `tests/data/conformance/routing/README.md` says what the fields mean and where the cases come from. Every case of every family is run;
 //! a field that no test knows fails it.
 
-use std::fs;
-use std::path::Path;
+#[path = "support/gateway_world.rs"]
+mod gateway_world;
 
-use gatedrill::manifest::istio::{self, host, retry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatedrill::gateway::routes::{Abort, Action, RequireTls, Route, VirtualHost};
+use gatedrill::manifest::istio::{self, host, matches, retry};
 use gatedrill::manifest::object::{self, Object};
 use gatedrill::manifest::read::Note;
-use gatedrill::manifest::{Problem, Sink, yaml};
+use gatedrill::manifest::routes::{Around, Missing, Options, Proxy, Routing};
+use gatedrill::manifest::{Problem, Sink, routes, yaml};
 use gatedrill::record::results::FidelityStatus;
+use gateway_world::{Answer, Behavior, Cluster, Pod, Reply, Request, Seen, Setup, What, World, joined};
 use serde_json::{Map, Value, json};
+
+const FOLDER: &str = "tests/data/conformance/routing";
 
 /// A family's groups: what their cases share, and the cases.
 fn load(family: &str) -> Vec<(Map<String, Value>, Vec<Value>)> {
@@ -308,7 +320,7 @@ fn conformance_istio_retry_policy() {
             let rule = rules(&json!([{ "route": [{ "destination": { "host": "b" } }], "retries": case["retries"] }]));
             let is_hashed = case.get("consistent_hash").is_some_and(|flag| flag.as_bool().expect("a flag"));
             let settings = retry::settings(rule[0].retries.as_ref(), is_hashed, retry::Defaults::Now);
-            let seconds = |span: Option<std::time::Duration>| span.map(|span| format!("{}s", span.as_secs_f64()));
+            let seconds = |span: Option<Duration>| span.map(|span| format!("{}s", span.as_secs_f64()));
             let told = settings.map(|settings| {
                 json!({
                     "retry_on": settings.conditions.join(","),
@@ -324,4 +336,501 @@ fn conformance_istio_retry_policy() {
             assert_eq!(json!(told), case["policy"], "{label}");
         }
     }
+}
+
+/// Complaints by case, against the list of cases that cannot hold: the two must agree.
+fn judge(family: &str, complaints: &BTreeMap<String, String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).join("EXCEPTIONS-istio.md");
+    let text = fs::read_to_string(path).expect("the list of exceptions");
+    let listed = text.lines().filter_map(|line| line.strip_prefix("- `")?.split_once('`'));
+    let listed: BTreeSet<&str> = listed.map(|(id, _)| id).filter(|id| id.starts_with(family)).collect();
+    let unknown = complaints.iter().filter(|(id, _)| !listed.contains(id.as_str()));
+    let unknown: Vec<String> = unknown.map(|(id, text)| format!("{id}: {text}")).collect();
+    assert!(unknown.is_empty(), "{} complaints:\n{}", unknown.len(), unknown.join("\n"));
+    let stale: Vec<&&str> = listed.iter().filter(|id| !complaints.contains_key(**id)).collect();
+    assert!(stale.is_empty(), "listed as exceptions, and nothing is wrong with them: {stale:?}");
+}
+
+/// What objects come to, whatever the webhook would say: the tests of the source's translation never asked it.
+struct Translated {
+    routing: Routing,
+}
+
+impl Translated {
+    /// Short hosts of destinations are Services of `default`, others are hosts of their own.
+    fn new(manifests: &[Value], options: Options) -> Self {
+        let sink = Sink::default();
+        let objects = objects(manifests, &sink);
+        let config = istio::Config::read(&objects, &Sink::default());
+        let (mut declared, mut hosts) = (Vec::new(), Vec::new());
+        for rule in config.virtual_services.iter().flat_map(|service| &service.http) {
+            let mirrors = rule.mirrors.iter().map(|mirror| &mirror.destination);
+            for destination in rule.destinations.iter().map(|one| &one.destination).chain(mirrors) {
+                if destination.host.contains('.') {
+                    hosts.push(destination.host.clone());
+                } else {
+                    declared.push(format!("{}/{}", destination.namespace, destination.host));
+                }
+            }
+        }
+        let around = Around {
+            proxy: Proxy::Named(&[]),
+            services: &BTreeMap::new(),
+            declared: &declared,
+            hosts: &hosts,
+            missing: Missing::Answered,
+            options,
+        };
+        Self { routing: routes::read(&objects, &around, &sink) }
+    }
+
+    /// The virtual hosts of a table by Istio's name of it.
+    fn table(&self, name: &str) -> &[VirtualHost] {
+        match name.strip_prefix("http.").and_then(|port| port.parse().ok()) {
+            Some(port) => self.routing.routes.port(port).expect("a table").hosts(),
+            None => &self.routing.secure[name],
+        }
+    }
+
+    /// The routes of the only virtual host on port 80.
+    fn routes(&self) -> &[Arc<Route>] {
+        let [host] = self.table("http.80") else { panic!("one virtual host: {:?}", self.table("http.80")) };
+        &host.routes
+    }
+}
+
+/// The Gateway that cases have where they name none.
+fn gateway(namespace: &str, port: u64) -> Value {
+    let server = json!({ "port": { "number": port, "name": "http", "protocol": "HTTP" }, "hosts": ["*"] });
+    let mut gateway = manifest("Gateway", "gateway", json!({ "servers": [server] }));
+    gateway["metadata"]["namespace"] = json!(namespace);
+    gateway
+}
+
+#[test]
+fn conformance_istio_gateway_virtual_hosts() {
+    let mut complaints = BTreeMap::new();
+    for (_, cases) in load("istio-gateway-virtual-hosts") {
+        for case in &cases {
+            let label = text(case, "id");
+            only(label, case, &["id", "name", "manifests", "route_config", "virtual_hosts"]);
+            let translated = Translated::new(&list(&case["manifests"]), Options::default());
+            let told = |host: &VirtualHost| {
+                json!({
+                    "name": host.name,
+                    "domains": host.domains,
+                    "routes": host.routes.len(),
+                    "require_tls": host.require_tls == RequireTls::All,
+                })
+            };
+            let hosts: Vec<Value> = translated.table(text(case, "route_config")).iter().map(told).collect();
+            if json!(hosts) != case["virtual_hosts"] {
+                complaints.insert(label.to_owned(), format!("{hosts:?}"));
+            }
+        }
+    }
+    judge("istio-gateway-virtual-hosts", &complaints);
+}
+
+/// A condition in Envoy's words as one in Istio's. `*` is no regular expression; Istio writes it for any value.
+fn istio_match(label: &str, envoy: &Value) -> Value {
+    only(label, envoy, &["prefix", "path", "safe_regex", "headers", "query_parameters"]);
+    let mut block = json!({});
+    for (key, kind) in [("prefix", "prefix"), ("path", "exact"), ("safe_regex", "regex")] {
+        if let Some(value) = envoy.get(key).filter(|value| **value != json!("*")) {
+            block["uri"] = json!({ kind: value });
+        }
+    }
+    for (from, to) in [("headers", "headers"), ("query_parameters", "queryParams")] {
+        for condition in envoy.get(from).map(list).unwrap_or_default() {
+            only(label, &condition, &["name", "safe_regex", "exact", "present"]);
+            let name = text(&condition, "name");
+            block[to][name] = match (condition.get("safe_regex"), condition.get("exact")) {
+                (Some(regex), None) => json!({ "regex": regex }),
+                (None, Some(exact)) => json!({ "exact": exact }),
+                _ => json!({}),
+            };
+        }
+    }
+    block
+}
+
+/// A VirtualService of port 80 with one rule, bound to `gateway` of a namespace.
+fn one_rule(name: &str, gateway_namespace: &str, rule: &Value) -> Value {
+    let mut rule = rule.clone();
+    if rule.get("route").is_none() {
+        rule["route"] = json!([{ "destination": { "host": "b" } }]);
+    }
+    let gateways = [format!("{gateway_namespace}/gateway")];
+    manifest("VirtualService", name, json!({ "hosts": ["b"], "gateways": gateways, "http": [rule] }))
+}
+
+/// The route of a rule that stands alone.
+fn route_of(rule: &Value) -> Arc<Route> {
+    let translated = Translated::new(&[gateway("default", 80), one_rule("one", "default", rule)], Options::default());
+    Arc::clone(&translated.routes()[0])
+}
+
+fn percent(millionths: u32) -> f64 {
+    f64::from(millionths) / 10_000.0
+}
+
+#[test]
+fn conformance_istio_route_details() {
+    let mut complaints = BTreeMap::new();
+    for (shared, cases) in load("istio-route-details") {
+        let group = Value::Object(shared);
+        only("a group", &group, &["operation", "description", "source_file"]);
+        for case in &cases {
+            let (wrong, known) = detail(text(&group, "operation"), case);
+            only(text(case, "id"), case, &[known, &["id", "name"]].concat());
+            if let Some(wrong) = wrong {
+                complaints.insert(text(case, "id").to_owned(), wrong);
+            }
+        }
+    }
+    judge("istio-route-details", &complaints);
+}
+
+/// What is wrong with a case, and which fields it was judged by.
+fn detail(operation: &str, case: &Value) -> (Option<String>, &'static [&'static str]) {
+    let label = text(case, "id");
+    let differs = |found: Value, wanted: &Value| (found != *wanted).then(|| format!("{found} is not {wanted}"));
+    match operation {
+        "is_catch_all" => {
+            let route = route_of(&json!({ "match": [istio_match(label, &case["match"])] }));
+            (differs(json!(route.condition.is_catch_all()), &case["catch_all"]), &["match", "catch_all"])
+        }
+        "sort_routes" => {
+            let mut manifests = vec![gateway("default", 80)];
+            for (index, envoy) in list(&case["in"]).iter().enumerate() {
+                let rule = json!({ "name": index.to_string(), "match": [istio_match(label, envoy)] });
+                manifests.push(one_rule(&format!("vs-{index:02}"), "default", &rule));
+            }
+            let translated = Translated::new(&manifests, Options::default());
+            let index = |route: &Arc<Route>| route.name.parse::<usize>().expect("its index");
+            let sorted: Vec<Value> = translated.routes().iter().map(|route| case["in"][index(route)].clone()).collect();
+            (differs(json!(sorted), &case["sorted"]), &["in", "sorted"])
+        }
+        "mirror_percent" => {
+            let route = route_of(&case["route"]);
+            let Action::Forward(forward) = &route.action else { panic!("{label}: it forwards") };
+            let share = forward.mirrors.first().map_or(0.0, |mirror| percent(mirror.share.0));
+            let wanted = case["percent"].as_f64().expect("a number");
+            let wrong = ((share - wanted).abs() > 1e-9).then(|| format!("{share} % is not {wanted} %"));
+            (wrong, &["route", "percent"])
+        }
+        "mirror_host" => {
+            assert_eq!(case["disable_shadow_host_suffix"], json!(false), "{label}: the suffix cannot be switched off");
+            let host = text(case, "host");
+            let rule = json!({ "mirror": { "host": "m" } });
+            let mut service = one_rule("one", "default", &rule);
+            service["spec"]["hosts"] = json!([host]);
+            let stage = Stage::new(&[gateway("default", 80), service], Options::default(), 1);
+            let (_, seen) = stage.ask(80, &Request::new("GET", host, "/"));
+            let copy = seen.iter().find(|seen| destination(&seen.pod) == "m");
+            let found = copy.and_then(|copy| joined(&copy.headers, "host"));
+            (differs(json!(found), &case["mirrored_host"]), &["disable_shadow_host_suffix", "host", "mirrored_host"])
+        }
+        "source_match" => {
+            let namespace = text(case, "proxy_namespace");
+            let rule = json!({ "match": [case["match"]] });
+            let translated =
+                Translated::new(&[gateway(namespace, 80), one_rule("one", namespace, &rule)], Options::default());
+            let hosts = translated.table("http.80");
+            let applies = hosts.iter().any(|host| !host.routes.is_empty());
+            (differs(json!(applies), &case["applies"]), &["match", "proxy_namespace", "applies"])
+        }
+        "jwt_claim_path" => {
+            let path = matches::jwt_claim(text(case, "header"));
+            (differs(json!(path), &case["claim_path"]), &["header", "claim_path"])
+        }
+        "fault" => (wrong_fault(case), &["fault", "delay_ms", "delay_percent", "abort_grpc_status", "abort_percent"]),
+        "cors_preflight" => (wrong_preflight(case), &["policy", "origin", "origin_allowed", "preflight_forwarded"]),
+        other => panic!("this test does not know the operation {other}"),
+    }
+}
+
+fn wrong_fault(case: &Value) -> Option<String> {
+    let route = route_of(&json!({ "fault": case["fault"] }));
+    let fault = route.fault.clone().expect("a fault");
+    let delay = fault.delay.map(|(delay, share)| (json!(u64::try_from(delay.as_millis()).unwrap()), percent(share.0)));
+    let abort = fault.abort.map(|(abort, share)| match abort {
+        Abort::Grpc(status) => (json!(status), percent(share.0)),
+        Abort::Http(status) => panic!("an abort with {status}"),
+    });
+    let number = |key: &str| case.get(key).map(|value| value.as_f64().expect("a number"));
+    let wanted_delay = case.get("delay_ms").cloned().zip(number("delay_percent"));
+    let wanted_abort = case.get("abort_grpc_status").cloned().zip(number("abort_percent"));
+    (delay != wanted_delay || abort != wanted_abort).then(|| format!("{:?}", route.fault))
+}
+
+fn wrong_preflight(case: &Value) -> Option<String> {
+    let rule = json!({ "corsPolicy": case["policy"] });
+    let manifests = [gateway("default", 80), one_rule("one", "default", &rule)];
+    let stage = Stage::new(&manifests, Options::default(), 1);
+    let origin = text(case, "origin");
+    let request =
+        Request::new("OPTIONS", "b", "/").header("origin", origin).header("access-control-request-method", "GET");
+    let (answer, seen) = stage.ask(80, &request);
+    let answer = answer.expect("an answer");
+    let allowed = joined(&answer.headers, "access-control-allow-origin").as_deref() == Some(origin);
+    let wanted = (&case["origin_allowed"], &case["preflight_forwarded"]);
+    let found = (&json!(allowed), &json!(!seen.is_empty()));
+    (found != wanted).then(|| format!("(allowed, forwarded) is {found:?} and not {wanted:?}: {answer:?}"))
+}
+
+/// A gateway with what its objects lead to.
+struct Stage {
+    world: World,
+}
+
+impl Stage {
+    /// Each cluster has so many pods, called by its host or subset.
+    fn new(manifests: &[Value], options: Options, replicas: usize) -> Self {
+        let routing = Translated::new(manifests, options).routing;
+        let (mut clusters, mut pods) = (Vec::new(), Vec::new());
+        for (number, upstream) in routing.upstreams.iter().enumerate() {
+            let host = upstream.service.strip_prefix("default/").unwrap_or(&upstream.service);
+            let name = upstream.subset.get("version").map_or(host, String::as_str);
+            let mut endpoints = Vec::new();
+            for replica in 0..replicas {
+                let ip = Ipv4Addr::new(10, 1, u8::try_from(number).unwrap(), u8::try_from(replica + 1).unwrap());
+                endpoints.push(SocketAddr::V4(SocketAddrV4::new(ip, upstream.port)));
+                pods.push(Pod { name: format!("{name}#{replica}"), ip, ports: vec![upstream.port] });
+            }
+            clusters.push(Cluster { name: Arc::clone(&upstream.cluster), policy: upstream.policy, endpoints });
+        }
+        let listeners = routing.listeners.clone();
+        let setup = Setup { seed: 7, listeners, routes: routing.routes, clusters, pods };
+        Self { world: World::new(setup) }
+    }
+
+    /// An answer, and what pods saw.
+    fn ask(&self, port: u16, request: &Request) -> (Option<Answer>, Vec<Seen>) {
+        let answer = self.world.ask(port, request);
+        (answer, self.world.seen())
+    }
+}
+
+/// The host or subset that a pod is of.
+fn destination(pod: &str) -> &str {
+    pod.split('#').next().unwrap_or_default()
+}
+
+#[test]
+fn conformance_istio_virtual_service() {
+    let mut complaints = BTreeMap::new();
+    for (shared, cases) in load("istio-virtual-service") {
+        let group = Value::Object(shared);
+        let known = ["test", "source_file", "note", "virtual_service", "gateway", "destination_rule", "annotations"];
+        let settings = ["proxy_headers", "http3_alt_svc", "mesh_config", "endpoints"];
+        only("a group", &group, &[&known[..], &settings[..]].concat());
+        for case in &cases {
+            only(text(case, "id"), case, &["id", "request", "repeat", "expect"]);
+            if let Err(wrong) = served(&group, case) {
+                complaints.insert(text(case, "id").to_owned(), wrong);
+            }
+        }
+    }
+    judge("istio-virtual-service", &complaints);
+}
+
+/// The objects of a case.
+fn manifests_of(group: &Value, port: u64) -> Vec<Value> {
+    let mut manifests = vec![match group.get("gateway") {
+        Some(spec) => manifest("Gateway", "gateway", spec.clone()),
+        None => gateway("default", port),
+    }];
+    if let Some(spec) = group.get("destination_rule") {
+        manifests.push(manifest("DestinationRule", "rule", spec.clone()));
+    }
+    let Some(spec) = group.get("virtual_service") else { return manifests };
+    let mut service = manifest("VirtualService", "tested", spec.clone());
+    if let Some(annotations) = group.get("annotations") {
+        service["metadata"]["annotations"] = annotations.clone();
+    }
+    // The source's subsets are there; here somebody has to define them.
+    let mut subsets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in virtual_services(&[service.clone()]).iter().flat_map(|service| &service.http) {
+        for one in &rule.destinations {
+            let of_host = subsets.entry(one.destination.host.clone()).or_default();
+            of_host.extend(one.destination.subset.clone());
+        }
+    }
+    for (index, (host, names)) in subsets.iter().filter(|(_, names)| !names.is_empty()).enumerate() {
+        let subset = |name: &String| json!({ "name": name, "labels": { "version": name } });
+        let spec = json!({ "host": host, "subsets": names.iter().map(subset).collect::<Vec<_>>() });
+        manifests.push(manifest("DestinationRule", &format!("subsets-{index}"), spec));
+    }
+    manifests.push(service);
+    manifests
+}
+
+/// What the settings around a case ask of the gateway.
+fn options_of(group: &Value) -> Result<Options, String> {
+    if group.get("http3_alt_svc").is_some() {
+        return Err("HTTP/3 is not announced".to_owned());
+    }
+    if let Some(mesh) = group.get("mesh_config") {
+        // Nothing is forwarded in these cases, so it makes no difference who is trusted.
+        assert_eq!(*mesh, json!({ "gatewayTopology": { "numTrustedProxies": 1 } }));
+    }
+    let mut options = Options::default();
+    if let Some(headers) = group.get("proxy_headers") {
+        assert_eq!(*headers, json!({ "xForwardedHost": { "enabled": true } }));
+        options.appends_forwarded_host = true;
+    }
+    Ok(options)
+}
+
+fn served(group: &Value, case: &Value) -> Result<(), String> {
+    let (wire, expect) = (&case["request"], &case["expect"]);
+    only("a request", wire, &["host", "target", "method", "headers", "port", "scheme", "protocol"]);
+    if wire.get("protocol").is_some_and(|protocol| *protocol != json!("HTTP/1.1")) {
+        return Err("the client speaks HTTP/1.1 only".to_owned());
+    }
+    assert!(wire.get("scheme").is_none_or(|scheme| *scheme == json!("http")), "the client speaks http only");
+    let port = wire.get("port").map_or(80, |port| port.as_u64().expect("a port"));
+    let replicas = match group.get("endpoints") {
+        None => 1,
+        Some(count) => {
+            assert_eq!(*count, json!("several"));
+            4
+        }
+    };
+    let stage = Stage::new(&manifests_of(group, port), options_of(group)?, replicas);
+    let port = u16::try_from(port).expect("a port");
+    let method = wire.get("method").map_or("GET", |method| method.as_str().expect("a method"));
+    let mut request = Request::new(method, text(wire, "host"), text(wire, "target"));
+    for pair in wire.get("headers").map(list).unwrap_or_default() {
+        request = request.header(pair[0].as_str().expect("a name"), pair[1].as_str().expect("a value"));
+    }
+    let upstream_headers = expect.get("upstream_response_headers").map(pairs).unwrap_or_default();
+    let what = What::Answer { status: 200, headers: upstream_headers };
+    stage.world.behave(Behavior { first: Vec::new(), then: Reply { after: Duration::ZERO, what } });
+    if let Some(repeat) = case.get("repeat") {
+        return repeated(&stage, port, &request, repeat, expect);
+    }
+    if let Some(timeout) = expect.get("timeout_ms") {
+        timed(&stage, port, &request, timeout.as_u64().expect("a number"))?;
+    }
+    // Where a case is about one of several destinations, requests are sent until one goes there.
+    let wanted = expect.get("destination").map(|name| name.as_str().expect("a name"));
+    let mut last = Err("no answer".to_owned());
+    for _ in 0..50 {
+        let (answer, seen) = stage.ask(port, &request);
+        let answer = answer.ok_or("no answer")?;
+        let log = stage.world.log();
+        let is_there = wanted.is_none_or(|wanted| seen.iter().any(|seen| destination(&seen.pod) == wanted));
+        if is_there {
+            return compared(expect, &answer, &seen, log.first().and_then(|record| record.route.as_deref()));
+        }
+        last = Err(format!("it never went to {wanted:?}: {answer:?}, {seen:?}"));
+    }
+    last
+}
+
+fn pairs(value: &Value) -> Vec<(String, String)> {
+    let fields = value.as_object().expect("a map");
+    fields.iter().map(|(name, value)| (name.clone(), value.as_str().expect("a text").to_owned())).collect()
+}
+
+fn compared(expect: &Value, answer: &Answer, seen: &[Seen], route: Option<&str>) -> Result<(), String> {
+    let about_upstream = ["upstream", "destination", "upstream_response_headers"];
+    let about_answer = ["status", "location", "body", "response_headers", "absent_response_headers"];
+    only("what is expected", expect, &[&about_upstream[..], &about_answer[..], &["route_name", "timeout_ms"]].concat());
+    let mut wrong = Vec::new();
+    let mut differ = |what: &str, found: Value, wanted: &Value| {
+        if found != *wanted {
+            wrong.push(format!("{what} is {found} and not {wanted}"));
+        }
+    };
+    differ("the status", json!(answer.status), &expect["status"]);
+    if let Some(location) = expect.get("location") {
+        differ("location", json!(joined(&answer.headers, "location")), location);
+    }
+    if let Some(body) = expect.get("body") {
+        differ("the body", json!(String::from_utf8_lossy(&answer.body)), body);
+    }
+    if let Some(name) = expect.get("route_name") {
+        differ("the route", json!(route), name);
+    }
+    for (name, value) in expect.get("response_headers").map(pairs).unwrap_or_default() {
+        differ(&name, json!(joined(&answer.headers, &name)), &json!(value));
+    }
+    for name in
+        expect.get("absent_response_headers").map(|_| texts(expect, "absent_response_headers")).unwrap_or_default()
+    {
+        differ(name, json!(joined(&answer.headers, name)), &Value::Null);
+    }
+    if let Some(upstream) = expect.get("upstream") {
+        only("the upstream", upstream, &["headers", "absent_headers", "host", "target", "protocol"]);
+        let [seen] = seen else { return Err(format!("one request reaches a pod: {seen:?}, {answer:?}")) };
+        for (key, found) in [("host", joined(&seen.headers, "host")), ("target", Some(seen.target.clone()))] {
+            if let Some(wanted) = upstream.get(key) {
+                differ(key, json!(found), wanted);
+            }
+        }
+        if let Some(protocol) = upstream.get("protocol") {
+            // Pods understand nothing else.
+            differ("the protocol", json!("HTTP/1.1"), protocol);
+        }
+        for (name, value) in upstream.get("headers").map(pairs).unwrap_or_default() {
+            differ(&name, json!(joined(&seen.headers, &name)), &json!(value));
+        }
+        for name in upstream.get("absent_headers").map(|_| texts(upstream, "absent_headers")).unwrap_or_default() {
+            differ(name, json!(joined(&seen.headers, name)), &Value::Null);
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// A pod that takes longer than the time-out, or half a minute where there is none.
+fn timed(stage: &Stage, port: u16, request: &Request, timeout_ms: u64) -> Result<(), String> {
+    let after = Duration::from_millis(if timeout_ms == 0 { 30_000 } else { timeout_ms + 5_000 });
+    stage.world.behave(Behavior { first: vec![Reply { after, ..Reply::default() }], then: Reply::default() });
+    let (answer, _) = stage.ask(port, request);
+    let _ = stage.world.log();
+    let answer = answer.ok_or("no answer")?;
+    let took_ms = u64::try_from(answer.took.as_millis()).expect("a short time");
+    let is_right = match timeout_ms {
+        0 => answer.status == 200 && took_ms >= 30_000,
+        limit => answer.status == 504 && (limit..limit + 20).contains(&took_ms),
+    };
+    if is_right { Ok(()) } else { Err(format!("after {took_ms} ms it was {}", answer.status)) }
+}
+
+fn repeated(stage: &Stage, port: u16, request: &Request, repeat: &Value, expect: &Value) -> Result<(), String> {
+    let known = ["count", "per_destination", "tolerance", "distinct_endpoints", "distinct_endpoints_at_least"];
+    only("a repetition", repeat, &known);
+    only("what is expected of all", expect, &["status"]);
+    let mut pods: BTreeMap<String, i64> = BTreeMap::new();
+    for _ in 0..repeat["count"].as_u64().expect("a count") {
+        let (answer, seen) = stage.ask(port, request);
+        let answer = answer.ok_or("no answer")?;
+        if json!(answer.status) != expect["status"] {
+            return Err(format!("the status is {}", answer.status));
+        }
+        for seen in seen {
+            *pods.entry(seen.pod).or_default() += 1;
+        }
+    }
+    if let Some(shares) = repeat.get("per_destination") {
+        let tolerance = repeat["tolerance"].as_i64().expect("a number");
+        for (name, wanted) in shares.as_object().expect("a map") {
+            let count: i64 = pods.iter().filter(|(pod, _)| destination(pod) == name).map(|(_, count)| count).sum();
+            if (count - wanted.as_i64().expect("a number")).abs() > tolerance {
+                return Err(format!("{count} and not {wanted} went to {name}"));
+            }
+        }
+    }
+    let distinct = u64::try_from(pods.len()).expect("few");
+    if repeat.get("distinct_endpoints").is_some_and(|wanted| wanted.as_u64() != Some(distinct)) {
+        return Err(format!("{distinct} endpoints were used"));
+    }
+    if repeat.get("distinct_endpoints_at_least").is_some_and(|least| least.as_u64() > Some(distinct)) {
+        return Err(format!("{distinct} endpoints were used"));
+    }
+    Ok(())
 }

@@ -3,10 +3,13 @@
 //! One pass over an object makes its model and reports every problem: what the webhook would refuse is a problem, what it would warn of is a note.
 //! - [`gateway`], [`virtual_service`], [`destination_rule`]: the objects; the other rooms are their parts, by the names of the API.
 //! - [`host`]: names with wildcards; [`delegate`]: VirtualServices that take over the rules of others.
+//! - `table`: all of them into the gateway's tables; `translate`: rules into routes; `clusters` and `policies`: where destinations lead, and
+//!   what holds there.
 //!
 //! Sources: istio api networking/v1alpha3; istio pkg/config/validation.
 
 pub mod actions;
+mod clusters;
 pub mod cors;
 pub mod delegate;
 pub mod destination;
@@ -19,11 +22,14 @@ pub mod http_route;
 mod layer4;
 pub mod load_balancer;
 pub mod matches;
+mod policies;
 mod reach;
 pub mod retry;
 pub mod string_match;
+pub(super) mod table;
 pub mod tls;
 pub mod traffic_policy;
+mod translate;
 mod values;
 pub mod virtual_service;
 

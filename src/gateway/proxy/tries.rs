@@ -35,7 +35,10 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const UNSENT_MAX: u32 = 100;
 
 /// A request that waits to be sent.
-#[expect(clippy::large_enum_variant, reason = "nearly every request is sent once; a box would be an allocation for each")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is sent once; a box would be an allocation for each"
+)]
 pub(super) enum Unsent {
     /// Once; nothing of it is kept.
     Once(Option<Request<RequestBody>>),
@@ -172,7 +175,10 @@ impl<H: Host> Tries<'_, H> {
             };
             match answer {
                 Ok(response) => {
-                    return Ok((response, Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active }));
+                    return Ok((
+                        response,
+                        Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active },
+                    ));
                 }
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.

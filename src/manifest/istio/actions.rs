@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::values;
+use crate::gateway::routes::RegexRewrite;
 use crate::manifest::read::{Field, Fields};
 
 /// A client is sent elsewhere.
@@ -176,5 +177,10 @@ fn read_regex_rewrite(field: &Field<'_>) -> Option<(String, String)> {
         substitution.refuse("this is empty", "write what replaces each match, such as \\1");
         return None;
     }
-    Some((values::expression(&pattern?)?, text.to_owned()))
+    let pattern = values::expression(&pattern?)?;
+    if let Err(error) = RegexRewrite::new(&pattern, text) {
+        substitution.refuse(error.to_string(), "write \\1 for what the first group matched");
+        return None;
+    }
+    Some((pattern, text.to_owned()))
 }

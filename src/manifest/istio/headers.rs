@@ -4,6 +4,7 @@
 
 use super::values;
 use crate::manifest::read::{Field, Fields};
+use crate::record::results::FidelityStatus;
 
 /// Changes to requests and to responses.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -61,7 +62,7 @@ fn read_changes(field: &Field<'_>, is_request: bool) -> Option<HeaderChanges> {
                 && let Some(text) = value.text()
                 && check_value(&value, text)
             {
-                value.note(crate::record::results::FidelityStatus::Modelled, None);
+                note_value(&value, text);
                 pairs.push((name.to_owned(), text.to_owned()));
             }
         }
@@ -71,12 +72,20 @@ fn read_changes(field: &Field<'_>, is_request: bool) -> Option<HeaderChanges> {
         if let Some(name) = item.text()
             && check_name(&item, name, false)
         {
-            item.note(crate::record::results::FidelityStatus::Modelled, None);
+            item.note(FidelityStatus::Modelled, None);
             found.remove.push(name.to_owned());
         }
     }
     fields.finish();
     Some(found)
+}
+
+fn note_value(field: &Field<'_>, text: &str) {
+    if commands(text).is_ok_and(|commands| commands.is_empty()) {
+        field.note(FidelityStatus::Modelled, None);
+    } else {
+        field.note(FidelityStatus::Approximated, Some("Envoy's commands are sent as they stand"));
+    }
 }
 
 fn check_name(field: &Field<'_>, name: &str, may_be_host: bool) -> bool {

@@ -63,6 +63,16 @@ pub enum Defaults {
     With503,
 }
 
+impl Defaults {
+    /// Those of a version of Istio, such as `1.26`.
+    #[must_use]
+    pub fn of(version: &str) -> Self {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(u32::MAX));
+        let version = (parts.next().unwrap_or(1), parts.next().unwrap_or(u32::MAX));
+        if version < (1, 24) { Self::With503 } else { Self::Now }
+    }
+}
+
 const OWN_CONDITIONS: [&str; 5] =
     ["connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes"];
 
@@ -170,7 +180,7 @@ mod tests {
     #[test]
     fn older_istio_retried_503() {
         let codes = |defaults| settings(None, false, defaults).map(|settings| settings.codes);
-        assert_eq!([codes(Defaults::Now), codes(Defaults::With503)], [Some(vec![]), Some(vec![503])]);
+        assert_eq!([codes(Defaults::of("1.24")), codes(Defaults::of("1.23"))], [Some(vec![]), Some(vec![503])]);
     }
 
     #[test]
