@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, SERVER};
+use http::header::{CONNECTION, EXPECT, HOST, SERVER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -40,6 +40,7 @@ use super::routes::{
 };
 use super::server::{ConnectionState, Shared};
 use super::upstream::Cluster;
+use crate::units::SimTime;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -61,7 +62,7 @@ pub(super) async fn handle<H: Host>(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let host = &shared.workers[worker];
-    let record = new_record(host.now(), &request);
+    let record = new_record(&shared, host.now(), &request, &connection);
     let mut journal = Journal::new(Rc::clone(&shared) as Rc<dyn Audience>, record, connection.open());
     host.charge(Work::Request).await;
     let client_says_close = says_close(&request) || request.version() < Version::HTTP_11;
@@ -69,7 +70,7 @@ pub(super) async fn handle<H: Host>(
         connection.client_said_close.set(true);
     }
     // The table of this moment holds for the whole request, whatever is pushed meanwhile.
-    let routes = Rc::clone(&shared.routes.borrow());
+    let routes = shared.routes_of(&connection);
     let context = Context { shared: &shared, worker, host, connection: &connection };
     let result = context.answer(&routes, &mut journal.record, &mut Some(request)).await;
     let mut response = match result {
@@ -92,7 +93,7 @@ pub(super) async fn handle<H: Host>(
     };
     *response.version_mut() = Version::HTTP_11;
     response.headers_mut().insert(SERVER, HeaderValue::from_static("istio-envoy"));
-    if shared.says_close(worker) {
+    if shared.says_close(worker, &connection) {
         connection.tell_to_leave(host.now());
     }
     if client_says_close || connection.was_told_to_leave_by_last_answer() {
@@ -103,12 +104,19 @@ pub(super) async fn handle<H: Host>(
     Ok(response)
 }
 
-fn new_record(now: crate::units::SimTime, request: &Request<Incoming>) -> AccessRecord {
+fn new_record<H: Host>(
+    shared: &Shared<H>,
+    now: SimTime,
+    request: &Request<Incoming>,
+    connection: &ConnectionState,
+) -> AccessRecord {
+    let user_agent = shared.wants_headers().then(|| request.headers().get(USER_AGENT).cloned());
     AccessRecord {
         started_at: now,
         ended_at: now,
         method: request.method().clone(),
         uri: request.uri().clone(),
+        version: request.version(),
         authority: request.headers().get(HOST).cloned(),
         request_id: request.headers().get(&REQUEST_ID).cloned(),
         status: None,
@@ -118,6 +126,14 @@ fn new_record(now: crate::units::SimTime, request: &Request<Incoming>) -> Access
         cluster: None,
         upstream: None,
         attempts: 0,
+        service_time: None,
+        bytes_received: request.body().size_hint().exact().unwrap_or(0),
+        bytes_sent: 0,
+        client: connection.client,
+        downstream_local: connection.local,
+        upstream_local: None,
+        forwarded_for: None,
+        user_agent: user_agent.flatten(),
     }
 }
 
@@ -164,7 +180,7 @@ impl<H: Host> Context<'_, H> {
             return Err(LocalReply::new(StatusCode::BAD_REQUEST, Flags::DPE, "missing_host_header", ""));
         };
         let view = view(request, authority);
-        let found = routes.find(self.connection.port, &view).ok_or_else(LocalReply::no_route)?;
+        let found = routes.find(self.connection.port(), &view).ok_or_else(LocalReply::no_route)?;
         // Plain HTTP is all there is, so every request to a host that requires TLS is sent there.
         if found.host.require_tls != RequireTls::No {
             return Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &https_location(&view)));
@@ -200,7 +216,7 @@ impl<H: Host> Context<'_, H> {
     }
 
     fn redirect(&self, redirect: &Redirect, view: &RequestView<'_>, found: &Found<'_>, route: &Route) -> LocalReply {
-        let location = redirect.location(view, &route.condition.path, self.connection.port);
+        let location = redirect.location(view, &route.condition.path, self.connection.port());
         let mut reply = LocalReply::redirect(redirect.status, &location);
         found.change_response(None, reply.headers_mut());
         reply
@@ -226,13 +242,15 @@ impl<H: Host> Context<'_, H> {
         };
         let cluster = self.shared.cluster(name).ok_or_else(LocalReply::no_cluster)?;
         record.cluster = Some(Arc::clone(name));
-        self.prepare(found, route, forward, destination, record.request_id.is_some(), request);
+        self.prepare(found, route, forward, destination, record, request);
         let mut unsent = self.keep(forward, unsent);
         let tries = Tries { worker: self.worker, host: self.host, cluster: &cluster, forward };
         let (mut response, exchange) = tries.run(record, &mut unsent).await?;
         let headers = response.headers_mut();
         remove_hop_by_hop(headers);
-        let elapsed_ms = self.host.now().since(exchange.sent_at).as_millis();
+        let elapsed = self.host.now().since(exchange.sent_at);
+        record.service_time = Some(elapsed);
+        let elapsed_ms = elapsed.as_millis();
         headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
         found.change_response(Some(destination), headers);
         Ok((response, exchange))
@@ -245,14 +263,17 @@ impl<H: Host> Context<'_, H> {
         route: &Route,
         forward: &Forward,
         destination: &Destination,
-        has_id: bool,
+        record: &mut AccessRecord,
         request: &mut Request<Incoming>,
     ) {
         if request.uri().authority().is_some() {
             take_authority(request);
         }
         let headers = request.headers_mut();
-        prepare_for_upstream(headers, has_id, self.connection, self.host);
+        prepare_for_upstream(headers, record, self.connection, self.host);
+        if self.shared.wants_headers() {
+            record.forwarded_for = headers.get(&FORWARDED_FOR).cloned();
+        }
         found.change_request(destination, headers);
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         if let Some(path) = forward.rewrite(destination, &route.condition.path, &path, request.headers_mut())
@@ -310,7 +331,12 @@ fn take_authority(request: &mut Request<Incoming>) {
 }
 
 /// The headers of a request as the upstream gets them.
-fn prepare_for_upstream<H: Host>(headers: &mut HeaderMap, has_id: bool, connection: &ConnectionState, host: &H) {
+fn prepare_for_upstream<H: Host>(
+    headers: &mut HeaderMap,
+    record: &mut AccessRecord,
+    connection: &ConnectionState,
+    host: &H,
+) {
     remove_hop_by_hop(headers);
     headers.remove(EXPECT);
     let client = &connection.client_ip;
@@ -323,8 +349,10 @@ fn prepare_for_upstream<H: Host>(headers: &mut HeaderMap, has_id: bool, connecti
     };
     headers.insert(FORWARDED_FOR, forwarded_for);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if !has_id {
+    if record.request_id.is_none() {
         let id = format!("{:016x}{:016x}", host.random(), host.random());
-        headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("hexadecimal digits make a header"));
+        let id = HeaderValue::from_str(&id).expect("hexadecimal digits make a header");
+        record.request_id = Some(id.clone());
+        headers.insert(REQUEST_ID, id);
     }
 }

@@ -180,6 +180,12 @@ impl Routes {
         self.ports.keys().copied()
     }
 
+    /// How many routes there are, over all ports and hosts.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.ports.values().flat_map(|table| &table.hosts).map(|host| host.routes.len()).sum()
+    }
+
     /// Where a request to a port comes to; none if no virtual host has its name.
     #[must_use]
     pub fn find(&self, port: u16, request: &RequestView<'_>) -> Option<Found<'_>> {
@@ -240,9 +246,10 @@ impl PortRoutes {
     }
 }
 
+/// A host without its port. Brackets tell the colons of an IPv6 address from it.
 fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+    match authority.rfind(':') {
+        Some(colon) if authority.rfind(']').is_none_or(|bracket| bracket < colon) => &authority[..colon],
         _ => authority,
     }
 }

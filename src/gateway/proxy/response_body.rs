@@ -120,6 +120,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         if let Some(local) = self.local.take() {
             self.journal.is_complete = true;
+            self.record().bytes_sent += local.len() as u64;
             return Poll::Ready((!local.is_empty()).then(|| Ok(Frame::data(local))));
         }
         let Some(exchange) = self.upstream.as_mut() else { return Poll::Ready(None) };
@@ -128,7 +129,8 @@ impl Body for ResponseBody {
         match &frame {
             Poll::Ready(None) => self.complete(),
             Poll::Ready(Some(Err(_))) => self.remark(Flags::UC),
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.record().bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 let incoming = self.upstream.as_ref().and_then(|exchange| exchange.incoming.as_ref());
                 if incoming.is_some_and(Body::is_end_stream) {
                     self.complete();

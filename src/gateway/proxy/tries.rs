@@ -161,6 +161,7 @@ impl<H: Host> Tries<'_, H> {
                 ConnectFailure::Refused => LocalReply::refused(),
                 ConnectFailure::TimedOut => LocalReply::connect_timeout(),
             })?;
+            record.upstream_local = lent.local();
             let Some(mut request) = unsent.take() else { return Err(LocalReply::terminated()) };
             let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
             request.headers_mut().insert(ATTEMPT_COUNT, attempt);
