@@ -9,6 +9,7 @@
 //! and we do not simulate is listed as ignored.
 
 pub mod deployment;
+pub mod istio;
 pub mod istio_gateway;
 pub mod object;
 pub mod problem;
