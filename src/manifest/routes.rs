@@ -82,7 +82,7 @@ struct Server {
 pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     let mut routing = Routing::default();
     let of_kind = |kind: &str| {
-        let mut found: Vec<&Object> = objects.iter().filter(|object| object.id.kind == kind).collect();
+        let mut found: Vec<&Object> = objects.iter().filter(|object| object.is(kind, super::object::ISTIO)).collect();
         found.sort_by(|a, b| (&a.id.name, &a.id.namespace).cmp(&(&b.id.name, &b.id.namespace)));
         found
     };
