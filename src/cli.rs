@@ -2,7 +2,7 @@
 //!
 //! - [`args`]: what can be typed. [`exit`]: what the exit code says. `find`: scenarios and their manifests on disk.
 //! - `batch`: many runs side by side, with progress and Ctrl-C. `folder`: the run folder. `output`: formats and where they go.
-//! - `run`, `compare`: the commands.
+//! - `run`, `compare`, `gateway`: the commands.
 
 pub mod args;
 mod batch;
@@ -10,6 +10,8 @@ mod compare;
 pub mod exit;
 mod find;
 mod folder;
+#[cfg(unix)]
+mod gateway;
 mod output;
 mod run;
 mod terminal;
@@ -28,6 +30,8 @@ pub fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Run(args) => run::run(args, cli.color),
         Command::Compare(args) => compare::compare(args, cli.color),
+        #[cfg(unix)]
+        Command::Gateway(args) => gateway::gateway(args, cli.color),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "gatedrill", &mut std::io::stdout());
             Exit::Ok

@@ -18,10 +18,10 @@ pub mod delay;
 pub mod events;
 pub mod executor;
 pub mod random;
-pub mod signal;
 
 pub use delay::Delay;
 pub use events::{Datum, Event, EventId, EventLog, Fingerprint};
 pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle, TimerKey};
 pub use random::{Stream, Streams};
-pub use signal::Signal;
+
+pub use crate::units::Signal;

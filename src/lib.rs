@@ -10,6 +10,8 @@ pub mod drill;
 pub mod edge;
 pub mod engine;
 pub mod gateway;
+#[cfg(unix)]
+pub mod live;
 pub mod load;
 pub mod manifest;
 pub mod net;

@@ -1,7 +1,12 @@
-//! Quantities with their units in the type: an instant of virtual time cannot be mistaken for a span or a count.
+//! Quantities with their units in the type: an instant of virtual time cannot be mistaken for a span or a count. And [`Signal`], the one
+//! thing tasks wait for that needs no executor of its own.
+
+mod signal;
 
 use std::fmt;
 use std::time::Duration;
+
+pub use signal::Signal;
 
 /// An instant of virtual time: nanoseconds since the start of the run.
 ///

@@ -23,6 +23,9 @@ pub enum Command {
     Run(RunArgs),
     /// Run two scenarios or variants over the same seeds and tell what a change makes better or worse.
     Compare(CompareArgs),
+    /// Serve real clients with the gateway that manifests describe.
+    #[cfg(unix)]
+    Gateway(GatewayArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -141,4 +144,41 @@ pub struct CompareArgs {
 pub enum FailOnCompare {
     /// Head is worse in something that gates.
     Regression,
+}
+
+/// What `gateway` takes.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// A manifest file, a folder of them, or a glob. Read again on SIGHUP.
+    #[arg(required = true, value_name = "MANIFEST")]
+    pub manifests: Vec<String>,
+    /// Which Gateway, where the manifests hold several.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub gateway: Option<String>,
+    /// Where to listen; PORT is the port that the manifests speak of, needed when they speak of several. Repeatable.
+    #[arg(long, required = true, value_name = "[PORT=]ADDRESS:PORT")]
+    pub listen: Vec<String>,
+    /// Where a Service is: web.default:80=127.0.0.1:9001,127.0.0.1:9002. Repeatable.
+    #[arg(long = "endpoint", value_name = "NAME.NAMESPACE:PORT=ADDRESS[,...]")]
+    pub endpoints: Vec<String>,
+    /// Answer /healthz/ready on this port: 200 while it serves, 503 while it drains.
+    #[arg(long, value_name = "PORT")]
+    pub status_port: Option<u16>,
+    /// Worker threads; the number of cores if absent.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// How requests are printed to standard output.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessLog::Text)]
+    pub access_log: AccessLog,
+}
+
+/// How requests are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum AccessLog {
+    /// Istio's text format.
+    Text,
+    /// Istio's JSON format.
+    Json,
+    /// Not at all.
+    Off,
 }

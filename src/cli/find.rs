@@ -170,6 +170,30 @@ pub(super) fn scenarios(argument: &str) -> Result<Vec<String>, Problems> {
     })
 }
 
+/// The manifests that arguments name: files, folders, globs.
+#[cfg(unix)]
+pub(super) fn manifests(arguments: &[String]) -> Result<Vec<NamedText>, Problems> {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for argument in arguments {
+        let is_pattern = argument.contains(['*', '?', '[']) && !Path::new(argument).exists();
+        let matched = glob::glob(argument).ok().filter(|_| is_pattern);
+        let paths =
+            matched.map_or_else(|| vec![PathBuf::from(argument)], |paths| paths.filter_map(Result::ok).collect());
+        if paths.is_empty() {
+            problems.push(
+                Problem::nowhere(format!("`{argument}` matches nothing")).help("name a manifest, or a folder of them"),
+            );
+        }
+        for path in paths {
+            match read_manifests(&path) {
+                Ok(found) => texts.extend(found),
+                Err((text, _)) => problems.push(Problem::nowhere(text).help("name a manifest, or a folder of them")),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(Problems::new(problems, crate::manifest::Files::default())) }
+}
+
 /// A scenario file's text.
 pub(super) fn scenario_text(name: &str) -> Result<String, Problems> {
     let fail = |(text, help): (String, String)| {

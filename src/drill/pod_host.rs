@@ -158,6 +158,10 @@ impl Host for PodHost {
         }
     }
 
+    fn local_address(&self, stream: &net::TcpStream) -> Option<SocketAddr> {
+        Some(SocketAddr::V4(stream.local_addr()))
+    }
+
     async fn charge(&self, work: Work) {
         let cost = match work {
             Work::Request => self.cpu.costs.request,

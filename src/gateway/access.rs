@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::units::SimTime;
 
@@ -12,7 +13,7 @@ use crate::units::SimTime;
 ///
 /// Source: envoy docs/root/configuration/observability/access_log/usage.rst.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 impl Flags {
     /// Nothing to remark.
@@ -37,8 +38,14 @@ impl Flags {
     pub const DC: Self = Self(1 << 8);
     /// Downstream protocol error.
     pub const DPE: Self = Self(1 << 9);
+    /// Upstream overflow: a limit of connections or requests.
+    pub const UO: Self = Self(1 << 10);
+    /// A delay was injected.
+    pub const DI: Self = Self(1 << 11);
+    /// An abort was injected.
+    pub const FI: Self = Self(1 << 12);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::NR, "NR"),
         (Self::NC, "NC"),
         (Self::UH, "UH"),
@@ -49,6 +56,9 @@ impl Flags {
         (Self::URX, "URX"),
         (Self::DC, "DC"),
         (Self::DPE, "DPE"),
+        (Self::UO, "UO"),
+        (Self::DI, "DI"),
+        (Self::FI, "FI"),
     ];
 
     /// Both sets together.
@@ -86,6 +96,8 @@ pub struct AccessRecord {
     pub method: Method,
     /// Path and query as the client sent them.
     pub uri: Uri,
+    /// The protocol of the request.
+    pub version: Version,
     /// The `Host` header.
     pub authority: Option<HeaderValue>,
     /// `x-request-id`.
@@ -104,12 +116,33 @@ pub struct AccessRecord {
     pub upstream: Option<SocketAddr>,
     /// Tries, the first included.
     pub attempts: u32,
+    /// The last try's request head to the head of its answer; none if there was no answer.
+    pub service_time: Option<Duration>,
+    /// Bytes of the request's body, as far as its head tells.
+    pub bytes_received: u64,
+    /// Bytes of the answer's body.
+    pub bytes_sent: u64,
+    /// The client.
+    pub client: SocketAddr,
+    /// The end of the connection to the client, where the host knows it.
+    pub downstream_local: Option<SocketAddr>,
+    /// The end of the connection to the endpoint, where the host knows it.
+    pub upstream_local: Option<SocketAddr>,
+    /// `x-forwarded-for` with the client in it, if [`Observer::wants_headers`].
+    pub forwarded_for: Option<HeaderValue>,
+    /// `user-agent`, if [`Observer::wants_headers`].
+    pub user_agent: Option<HeaderValue>,
 }
 
 /// Who hears of finished requests.
 pub trait Observer {
     /// A request's stream has ended.
     fn finished(&self, record: &AccessRecord);
+
+    /// Whether records should hold the headers that only a log prints.
+    fn wants_headers(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody.

@@ -81,31 +81,55 @@ pub async fn run<H: Host>(
     host.spawn("agent-status", async move { serve_status(server, listener, state).await });
     pin!(sigterm).await;
     is_ready.set(false);
-    match config.shutdown {
+    shut_down(&host, &gateway, config.shutdown, watch).await;
+    Ok(())
+}
+
+/// What the agent runs: a gateway, or several that share one set of ports.
+pub trait Proxy {
+    /// Begins to drain, as `POST /drain_listeners?graceful` does.
+    fn drain(&self);
+    /// Open downstream connections.
+    fn connection_count(&self) -> usize;
+}
+
+impl<H: Host> Proxy for Gateway<H> {
+    fn drain(&self) {
+        Self::drain(self);
+    }
+
+    fn connection_count(&self) -> usize {
+        Self::connection_count(self)
+    }
+}
+
+/// What SIGTERM leads to; ends when the process is to exit.
+pub async fn shut_down<H: Host>(host: &H, proxy: &impl Proxy, mode: ShutdownMode, watch: impl Fn(Step)) {
+    match mode {
         ShutdownMode::ExitAtOnce => {}
         ShutdownMode::Drain { duration } => {
-            gateway.drain();
+            proxy.drain();
             watch(Step::DrainStarted);
             host.sleep_until(host.now().after(duration)).await;
         }
         ShutdownMode::ExitOnZero { minimum } => {
-            gateway.drain();
+            proxy.drain();
             watch(Step::DrainStarted);
             let mut next = host.now().after(minimum);
             host.sleep_until(next).await;
             loop {
                 next = next.after(LOOK_INTERVAL);
                 host.sleep_until(next).await;
-                if gateway.connection_count() == 0 {
+                if proxy.connection_count() == 0 {
                     break;
                 }
             }
         }
     }
-    Ok(())
 }
 
-async fn serve_status<H: Host>(host: H, listener: H::Listener, is_ready: Rc<Cell<bool>>) {
+/// Answers `/healthz/ready` for as long as it runs: 200 while the gateway is ready, else 503.
+pub async fn serve_status<H: Host>(host: H, listener: H::Listener, is_ready: Rc<Cell<bool>>) {
     loop {
         let Ok((stream, _)) = host.accept(&listener).await else { continue };
         let is_ready = Rc::clone(&is_ready);

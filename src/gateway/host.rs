@@ -40,6 +40,8 @@ pub trait Host: Clone + 'static {
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
     /// Connects to an upstream.
     fn dial(&self, to: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + 'static;
+    /// The worker's own end of a connection, for the access log; none if it keeps no account of it.
+    fn local_address(&self, stream: &Self::Stream) -> Option<SocketAddr>;
     /// Ends when the worker has done the work, behind all that it was given before.
     fn charge(&self, work: Work) -> impl Future<Output = ()>;
 }

@@ -11,9 +11,12 @@
 pub mod action;
 pub mod headers;
 pub mod matching;
+pub mod rewrite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use http::HeaderMap;
 
 pub use action::{
     Abort, Action, Cors, Destination, DirectResponse, Fault, Forward, HashPolicy, HostRewrite, Millionths, Mirror,
@@ -105,6 +108,40 @@ pub struct Found<'a> {
     pub route: Option<&'a Arc<Route>>,
 }
 
+impl Found<'_> {
+    /// Makes the changes to a request that its destination, route, virtual host and table ask for.
+    pub fn change_request(&self, destination: &Destination, headers: &mut HeaderMap) {
+        let route = self.route.map(|route| &route.request_headers);
+        let lists = [
+            Some(&destination.request_headers),
+            route,
+            Some(&self.host.request_headers),
+            Some(&self.table.request_headers),
+        ];
+        self.change(lists, headers);
+    }
+
+    /// Makes the changes to a response; one of the gateway's own has no destination.
+    pub fn change_response(&self, destination: Option<&Destination>, headers: &mut HeaderMap) {
+        let lists = [
+            destination.map(|destination| &destination.response_headers),
+            self.route.map(|route| &route.response_headers),
+            Some(&self.host.response_headers),
+            Some(&self.table.response_headers),
+        ];
+        self.change(lists, headers);
+    }
+
+    fn change(&self, mut lists: [Option<&HeaderOps>; 4], headers: &mut HeaderMap) {
+        if self.table.most_specific_last {
+            lists.reverse();
+        }
+        for list in lists.into_iter().flatten().filter(|list| !list.is_empty()) {
+            list.apply(headers);
+        }
+    }
+}
+
 impl VirtualHost {
     /// The host of one name.
     #[must_use]
@@ -141,6 +178,12 @@ impl Routes {
     /// The ports with routes.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.ports.keys().copied()
+    }
+
+    /// How many routes there are, over all ports and hosts.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.ports.values().flat_map(|table| &table.hosts).map(|host| host.routes.len()).sum()
     }
 
     /// Where a request to a port comes to; none if no virtual host has its name.

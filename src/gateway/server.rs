@@ -25,8 +25,7 @@ use super::host::{Host, Work};
 use super::proxy::{Audience, ResponseBody, handle};
 use super::routes::Routes;
 use super::upstream::Cluster;
-use crate::engine::Signal;
-use crate::units::SimTime;
+use crate::units::{Signal, SimTime};
 
 /// What a gateway starts with.
 #[derive(Clone, Debug)]
@@ -52,6 +51,19 @@ impl<H> Clone for Gateway<H> {
     }
 }
 
+/// A listening port of a process. Its connections hold it, so it lives as long as the last of them.
+#[derive(Default)]
+pub(super) struct Listener {
+    /// The port by which routes know it.
+    port: u16,
+    /// It is no longer configured: it closes, and its connections are told to leave.
+    removed: Signal,
+    /// The routes as they were at its removal.
+    kept: RefCell<Option<Rc<Routes>>>,
+    /// The drain time since its removal is over.
+    over: Signal,
+}
+
 /// What all workers of a process share.
 pub(super) struct Shared<H> {
     pub(super) workers: Vec<H>,
@@ -60,6 +72,7 @@ pub(super) struct Shared<H> {
     connect_timeout: Duration,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
+    listeners: RefCell<BTreeMap<(u16, u16), Rc<Listener>>>,
     listeners_close: Signal,
     connection_count: Cell<usize>,
     observer: Rc<dyn Observer>,
@@ -86,24 +99,79 @@ impl<H: Host> Gateway<H> {
             connect_timeout: config.connect_timeout,
             drain: config.drain,
             drain_began_at: Cell::new(None),
+            listeners: RefCell::default(),
             listeners_close: Signal::default(),
             connection_count: Cell::new(0),
             observer,
             workers,
         });
-        for (index, worker) in shared.workers.iter().enumerate() {
-            for (bound, known_as) in &config.listeners {
-                let listener = worker.listen(*bound)?;
-                let (shared, known_as) = (Rc::clone(&shared), *known_as);
-                worker.spawn("gateway-accept", async move { accept(shared, index, listener, known_as).await });
-            }
-        }
-        Ok(Self { shared })
+        let gateway = Self { shared };
+        gateway.set_listeners(&config.listeners)?;
+        Ok(gateway)
     }
 
     /// Replaces all routes; requests under way keep theirs.
     pub fn set_routes(&self, routes: Rc<Routes>) {
         *self.shared.routes.borrow_mut() = routes;
+    }
+
+    /// Makes these the listeners, as in [`GatewayConfig::listeners`]. One that is removed takes what the system has accepted for it, then closes;
+    /// its connections keep the present routes, are told to leave by their next answer, and after the drain time those that are idle are closed.
+    ///
+    /// Source: envoy docs/root/intro/arch_overview/operations/draining.rst (removal of a listener).
+    ///
+    /// # Errors
+    ///
+    /// If a port cannot be bound. Those that could be are listened on, and none is removed.
+    pub fn set_listeners(&self, wanted: &[(u16, u16)]) -> io::Result<()> {
+        let shared = &self.shared;
+        for (bound, port) in wanted {
+            if shared.listeners.borrow().contains_key(&(*bound, *port)) {
+                continue;
+            }
+            let listener = Rc::new(Listener { port: *port, ..Listener::default() });
+            for (index, worker) in shared.workers.iter().enumerate() {
+                let socket = worker.listen(*bound)?;
+                let (shared, listener) = (Rc::clone(shared), Rc::clone(&listener));
+                worker.spawn("gateway-accept", async move { accept(shared, index, socket, listener).await });
+            }
+            shared.listeners.borrow_mut().insert((*bound, *port), listener);
+        }
+        let removed: Vec<Rc<Listener>> =
+            shared.listeners.borrow_mut().extract_if(.., |key, _| !wanted.contains(key)).map(|(_, of)| of).collect();
+        for listener in removed {
+            *listener.kept.borrow_mut() = Some(Rc::clone(&shared.routes.borrow()));
+            listener.removed.raise();
+            let worker = &shared.workers[0];
+            let over = worker.sleep_until(worker.now().after(shared.drain.drain_time));
+            worker.spawn("gateway-listener-drain", async move {
+                over.await;
+                listener.over.raise();
+            });
+        }
+        Ok(())
+    }
+
+    /// Sets the policies of clusters. One whose policy changes keeps its endpoints and loses its idle connections.
+    pub fn set_policies(&self, policies: &BTreeMap<Arc<str>, Policy>) {
+        let shared = &self.shared;
+        let mut clusters = shared.clusters.borrow_mut();
+        for (name, policy) in policies {
+            let known = clusters.get(name);
+            if known.is_some_and(|cluster| cluster.policy() == *policy) {
+                continue;
+            }
+            let made = Cluster::new(*policy, shared.connect_timeout, shared.workers.len());
+            if let Some(known) = known {
+                made.set_endpoints(&known.addresses());
+            }
+            clusters.insert(Arc::clone(name), Rc::new(made));
+        }
+    }
+
+    /// Removes all clusters but these. Requests under way keep theirs.
+    pub fn retain_clusters(&self, is_kept: impl Fn(&str) -> bool) {
+        self.shared.clusters.borrow_mut().retain(|name, _| is_kept(name));
     }
 
     /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
@@ -151,11 +219,28 @@ impl<H: Host> Gateway<H> {
 }
 
 impl<H: Host> Shared<H> {
-    /// Whether a response sent now tells its client to leave.
-    pub(super) fn says_close(&self, worker: usize) -> bool {
+    /// Whether records should hold the headers that only a log prints.
+    pub(super) fn wants_headers(&self) -> bool {
+        self.observer.wants_headers()
+    }
+
+    /// A cluster by its name.
+    pub(super) fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.clusters.borrow().get(name).cloned()
+    }
+
+    /// Whether a response sent now on this connection tells its client to leave.
+    pub(super) fn says_close(&self, worker: usize, connection: &ConnectionState) -> bool {
         let host = &self.workers[worker];
         let began_at = self.drain_began_at.get();
-        began_at.is_some_and(|began_at| self.drain.says_close(began_at, host.now(), || host.random()))
+        connection.listener.removed.is_raised()
+            || began_at.is_some_and(|began_at| self.drain.says_close(began_at, host.now(), || host.random()))
+    }
+
+    /// The routes that hold for the requests of a connection.
+    pub(super) fn routes_of(&self, connection: &ConnectionState) -> Rc<Routes> {
+        let kept = connection.listener.kept.borrow();
+        kept.as_ref().map_or_else(|| Rc::clone(&self.routes.borrow()), Rc::clone)
     }
 }
 
@@ -169,15 +254,22 @@ impl<H: Host> Audience for Shared<H> {
     }
 }
 
-async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, listener: H::Listener, port: u16) {
+async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, socket: H::Listener, listener: Rc<Listener>) {
     let host = shared.workers[worker].clone();
     let mut closing = pin!(shared.listeners_close.raised());
+    let mut removed = pin!(listener.removed.raised());
     loop {
         let accepted = {
-            let mut next = pin!(host.accept(&listener));
-            poll_fn(|cx| match closing.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => next.as_mut().poll(cx).map(Some),
+            let mut next = pin!(host.accept(&socket));
+            poll_fn(|cx| {
+                if closing.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                // A port that is removed closes when no client waits at it: none of them is to be lost to a change of configuration.
+                match next.as_mut().poll(cx) {
+                    Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+                    Poll::Pending => removed.as_mut().poll(cx).map(|()| None),
+                }
             })
             .await
         };
@@ -186,11 +278,11 @@ async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, listener: H::List
             // The client is gone again, or the process is out of descriptors: the next one may do better.
             Some(Err(_)) => {}
             Some(Ok((stream, client))) => {
-                let shared = Rc::clone(&shared);
+                let (shared, listener) = (Rc::clone(&shared), Rc::clone(&listener));
                 host.spawn("gateway-connection", async move {
                     let open = OpenConnection::new(Rc::clone(&shared));
                     shared.workers[worker].charge(Work::Connection).await;
-                    serve(shared, worker, stream, client, port).await;
+                    serve(shared, worker, stream, client, listener).await;
                     drop(open);
                 });
             }
@@ -218,8 +310,11 @@ impl<H> Drop for OpenConnection<H> {
 
 /// What the requests of one downstream connection share.
 pub(super) struct ConnectionState {
-    pub(super) port: u16,
+    listener: Rc<Listener>,
+    pub(super) client: SocketAddr,
     pub(super) client_ip: HeaderValue,
+    /// The gateway's end, where the host knows it.
+    pub(super) local: Option<SocketAddr>,
     pub(super) client_said_close: Cell<bool>,
     open_count: Cell<usize>,
     /// When the first answer said close because of a drain.
@@ -228,6 +323,11 @@ pub(super) struct ConnectionState {
 }
 
 impl ConnectionState {
+    /// The port by which routes know where it came in.
+    pub(super) fn port(&self) -> u16 {
+        self.listener.port
+    }
+
     pub(super) fn open(self: &Rc<Self>) -> OpenRequest {
         self.open_count.set(self.open_count.get() + 1);
         self.last_answer_told.set(false);
@@ -258,11 +358,20 @@ impl Drop for OpenRequest {
 ///
 /// hyper ends a connection after an answer that says close. Envoy does not: a client that stays is served until the drain
 /// timeout, so the bytes are taken back from hyper and served anew.
-async fn serve<H: Host>(shared: Rc<Shared<H>>, worker: usize, stream: H::Stream, client: SocketAddr, port: u16) {
+async fn serve<H: Host>(
+    shared: Rc<Shared<H>>,
+    worker: usize,
+    stream: H::Stream,
+    client: SocketAddr,
+    listener: Rc<Listener>,
+) {
     let client_ip = HeaderValue::from_str(&client.ip().to_string()).expect("an address makes a header");
+    let mut listener_over = pin!(listener.over.raised());
     let state = Rc::new(ConnectionState {
-        port,
+        listener,
+        client,
         client_ip,
+        local: shared.workers[worker].local_address(&stream),
         client_said_close: Cell::new(false),
         open_count: Cell::new(0),
         told_at: Cell::new(None),
@@ -282,7 +391,8 @@ async fn serve<H: Host>(shared: Rc<Shared<H>>, worker: usize, stream: H::Stream,
                 if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
                     return Poll::Ready(Some(result));
                 }
-                let is_over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
+                let is_over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready())
+                    || listener_over.as_mut().poll(cx).is_ready();
                 // A request under way is still answered; hyper ends the connection after it.
                 if is_over && state.open_count.get() == 0 { Poll::Ready(None) } else { Poll::Pending }
             })

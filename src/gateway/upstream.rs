@@ -17,11 +17,11 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
 use super::balance::{Picker, Policy};
 use super::host::Host;
+use super::proxy::RequestBody;
 use super::retry::REPICKS_MAX;
 
 /// A cluster: endpoints and how to choose one.
@@ -82,6 +82,15 @@ impl Cluster {
         chosen.map(|index| Rc::clone(&endpoints[index]))
     }
 
+    pub(super) fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Its endpoints.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.endpoints.borrow().iter().map(|endpoint| endpoint.address).collect()
+    }
+
     pub(super) fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
@@ -135,7 +144,9 @@ pub(super) struct Pool {
 /// The request side of an upstream connection.
 struct Sender {
     number: u64,
-    requests: SendRequest<Incoming>,
+    /// The gateway's end of it, where the host knows it.
+    local: Option<SocketAddr>,
+    requests: SendRequest<RequestBody>,
 }
 
 /// A connection lent to one request; dropping it without giving it back closes it.
@@ -234,10 +245,14 @@ impl Pool {
             None => Err(ConnectFailure::TimedOut),
             Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectFailure::TimedOut),
             Some(Err(_)) => Err(ConnectFailure::Refused),
-            Some(Ok(stream)) => http1::handshake(stream).await.map_err(|_| ConnectFailure::Refused),
+            Some(Ok(stream)) => {
+                let local = host.local_address(&stream);
+                let shaken = http1::handshake(stream).await.map_err(|_| ConnectFailure::Refused);
+                shaken.map(|(requests, connection)| (requests, connection, local))
+            }
         };
         match established {
-            Ok((requests, connection)) => {
+            Ok((requests, connection, local)) => {
                 let number = self.number_next.replace(self.number_next.get() + 1);
                 let pool = Rc::downgrade(&self);
                 host.spawn("upstream-connection", async move {
@@ -247,7 +262,7 @@ impl Pool {
                         pool.idle.borrow_mut().retain(|sender| sender.number != number);
                     }
                 });
-                self.give(Sender { number, requests });
+                self.give(Sender { number, local, requests });
             }
             Err(failure) => {
                 let purged = self.pending.take();
@@ -273,8 +288,13 @@ impl Pool {
 }
 
 impl Lent {
-    pub(super) fn requests(&mut self) -> &mut SendRequest<Incoming> {
+    pub(super) fn requests(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender.as_mut().expect("a lent connection is there until it is given back").requests
+    }
+
+    /// The gateway's end of the connection.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.sender.as_ref().and_then(|sender| sender.local)
     }
 
     /// The answer is complete: the connection is free for the next request.

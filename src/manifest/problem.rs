@@ -169,6 +169,12 @@ impl Problems {
     /// All problems with the lines they stand in, for a terminal.
     #[must_use]
     pub fn render(&self, coloured: bool) -> String {
+        self.render_ending(coloured, "nothing was run")
+    }
+
+    /// The same with other words for what follows from them.
+    #[must_use]
+    pub fn render_ending(&self, coloured: bool, ending: &str) -> String {
         let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
         let mut text = String::new();
         for problem in self.list.iter().take(SHOWN_MAX) {
@@ -179,7 +185,7 @@ impl Problems {
         if count > SHOWN_MAX {
             text.push_str(&format!("{} more are not shown\n", count - SHOWN_MAX));
         }
-        text.push_str(&format!("{count} problem{}; nothing was run\n", if count == 1 { "" } else { "s" }));
+        text.push_str(&format!("{count} problem{}; {ending}\n", if count == 1 { "" } else { "s" }));
         text
     }
 

@@ -109,7 +109,66 @@ pub struct QueryMatch {
 ///
 /// If the expression is not one.
 pub fn anchored(expression: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{expression})$"))
+    self::expression(expression)?;
+    Regex::new(&format!("^(?:{})$", as_re2(expression)))
+}
+
+/// A regular expression that may match anywhere in a text.
+///
+/// # Errors
+///
+/// If the expression is not one.
+pub fn expression(expression: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&as_re2(expression))
+}
+
+/// What RE2 reads otherwise than the crate `regex`, in the latter's words: `\Q…\E` quotes, a brace that begins no repetition is plain, and so
+/// are brackets and doubled signs inside a class.
+fn as_re2(expression: &str) -> String {
+    let mut out = String::with_capacity(expression.len());
+    let mut rest = expression;
+    let mut in_class = false;
+    while let Some(character) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix("\\Q") {
+            let (quoted, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+            out.push_str(&regex::escape(quoted));
+            rest = after;
+            continue;
+        }
+        let mut length = character.len_utf8();
+        match character {
+            '\\' => length += rest[1..].chars().next().map_or(0, char::len_utf8),
+            '[' if !in_class => {
+                in_class = true;
+                // A bracket in the first place of a class is a member of it.
+                length += if rest[length..].starts_with('^') { 1 } else { 0 };
+                if rest[length..].starts_with(']') {
+                    out.push_str(&rest[..length]);
+                    out.push_str("\\]");
+                    rest = &rest[length + 1..];
+                    continue;
+                }
+            }
+            '[' => match rest.strip_prefix("[:").and_then(|name| name.find(":]")) {
+                Some(name_length) => length = name_length + 4,
+                None => out.push('\\'),
+            },
+            ']' => in_class = false,
+            '&' | '~' if in_class => out.push('\\'),
+            '{' if !in_class && !is_repetition(rest) => out.push('\\'),
+            _ => {}
+        }
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    out
+}
+
+/// Whether a text begins with `{n}`, `{n,}` or `{n,m}`.
+fn is_repetition(text: &str) -> bool {
+    let Some((inner, _)) = text[1..].split_once('}') else { return false };
+    let (least, most) = inner.split_once(',').unwrap_or((inner, ""));
+    !least.is_empty() && least.bytes().chain(most.bytes()).all(|byte| byte.is_ascii_digit())
 }
 
 impl RouteMatch {
@@ -229,5 +288,30 @@ impl QueryMatch {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.find(|(name, _)| *name == self.name).is_some_and(|(_, value)| self.value.holds(value, self.ignore_case))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_mean_what_they_mean_in_re2() {
+        for (expression, text, matches) in [
+            ("/v1/{id}", "/v1/{id}", true),
+            ("/v[0-9]{1,2}", "/v12", true),
+            ("/v[0-9]{1,2}", "/v123", false),
+            (r"\Qa.b\E+", "a.bb", true),
+            (r"\Qa.b\E", "axb", false),
+            ("[[]x", "[x", true),
+            ("[[:alpha:]&&]+", "a&", true),
+            ("[]a]+", "]a", true),
+            (r"\{x}", "{x}", true),
+        ] {
+            assert_eq!(anchored(expression).unwrap().is_match(text), matches, "{expression} on {text}");
+        }
+        for expression in ["/(+invalid)", "a)(b", "(a"] {
+            assert!(anchored(expression).is_err(), "{expression}");
+        }
     }
 }

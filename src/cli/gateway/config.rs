@@ -1,0 +1,248 @@
+//! Manifests and options into what the gateway is to do: the one place where the live gateway meets the readers of manifests.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::options::{Listen, Options};
+use crate::cli::find;
+use crate::cluster::Service;
+use crate::edge::TrafficPolicy;
+use crate::live::{ClusterTable, ListenerPlan, Plan, Tables};
+use crate::manifest::object::{Object, objects};
+use crate::manifest::read::Note;
+use crate::manifest::routes::{self, Around, Routing};
+use crate::manifest::service::{self, ServiceKind, ServiceManifest};
+use crate::manifest::{Files, Node, Place, Problem, Problems, Sink, Value, yaml};
+use crate::record::results::FidelityStatus;
+use crate::scenario::NamedText;
+
+/// A configuration that can be served.
+pub(super) struct Configuration {
+    pub(super) plan: Plan,
+    /// Routes and services, in words.
+    pub(super) summary: String,
+    /// What the user may not have meant.
+    pub(super) warnings: Vec<String>,
+    /// Endpoints of services that no route names: a slip at the start, and the way of things after a change.
+    pub(super) unnamed: Vec<String>,
+}
+
+/// Why there is none.
+pub(super) enum Refusal {
+    /// The manifests cannot be read or are invalid.
+    Problems(Problems),
+    /// Manifests and options do not go together.
+    Usage(String),
+}
+
+/// Reads the manifests and what the options make of them.
+pub(super) fn read(options: &Options) -> Result<Configuration, Refusal> {
+    let texts = find::manifests(&options.manifests).map_err(Refusal::Problems)?;
+    let (routing, files, notes) = resolve(&texts, options)?;
+    let listeners = listeners(&routing, options)?;
+    let mut warnings = not_carried_out(&files, &notes);
+    warnings.extend(unused_ports(&routing, options, &listeners));
+    let unnamed = unnamed(&routing, options);
+    let (clusters, without) = clusters(&routing, options);
+    for name in without {
+        warnings.push(format!(
+            "{name} has no endpoint: its requests are answered 503 UH; give it one with --endpoint {name}=…"
+        ));
+    }
+    let count = |count: usize, of: &str| format!("{count} {of}{}", if count == 1 { "" } else { "s" });
+    let routes = routing.routes.route_count();
+    let summary = format!("{} to {}", count(routes, "route"), count(clusters.len(), "service"));
+    // Routes are built by each worker for itself: they are not shared between threads.
+    let (texts, options) = (Arc::new(texts), options.clone());
+    let build = move || {
+        let resolved = resolve(&texts, &options).ok();
+        let (routing, _, _) = resolved.expect("what was read once reads the same again");
+        let (clusters, _) = self::clusters(&routing, &options);
+        Tables { routes: Rc::new(routing.routes), clusters }
+    };
+    Ok(Configuration { plan: Plan { listeners, build: Arc::new(build) }, summary, warnings, unnamed })
+}
+
+type Resolved = (Routing, Files, Vec<Note>);
+
+/// The routes of the chosen Gateway.
+fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> {
+    let (mut files, sink) = (Files::default(), Sink::default());
+    let mut found: Vec<Object> = Vec::new();
+    for (name, text) in texts {
+        let index = files.add(name, text);
+        let (documents, problems) = yaml::parse(text, index);
+        problems.into_iter().for_each(|problem| sink.report(problem));
+        for object in objects(documents, &sink) {
+            // As `kubectl apply` would: the last of a name stays.
+            match found.iter_mut().find(|known| known.id == object.id) {
+                Some(known) => *known = object,
+                None => found.push(object),
+            }
+        }
+    }
+    if sink.problem_count() > 0 {
+        return Err(Refusal::Problems(Problems::new(sink.take_problems(), files)));
+    }
+    choose_gateway(&mut found, options, &sink)?;
+    let mut services = BTreeMap::new();
+    for object in found.iter().filter(|object| object.id.kind == "Service") {
+        services.extend(service::read(object, &sink).map(|manifest| (object.key(), manifest)));
+    }
+    let declared: Vec<String> = options.endpoints.iter().map(|endpoints| endpoints.service.clone()).collect();
+    let (labels, ports, front) = (BTreeMap::new(), BTreeMap::new(), no_front());
+    let around = Around { labels: &labels, ports: &ports, front: &front, services: &services, declared: &declared };
+    let routing = if sink.problem_count() == 0 { routes::read(&found, &around, &sink) } else { Routing::default() };
+    let problems = sink.take_problems();
+    if !problems.is_empty() {
+        return Err(Refusal::Problems(Problems::new(problems, files)));
+    }
+    Ok((routing, files, sink.take_notes()))
+}
+
+/// Leaves the chosen Gateway applying to this process, and no other. Selectors speak of pods, and here there are none.
+fn choose_gateway(found: &mut [Object], options: &Options, sink: &Sink) -> Result<(), Refusal> {
+    let names: Vec<String> = found.iter().filter(|object| object.id.kind == "Gateway").map(Object::key).collect();
+    let chosen = match (&options.gateway, &names[..]) {
+        (_, []) => {
+            let problem = Problem::nowhere("the manifests hold no Gateway");
+            sink.report(problem.help("name the file that has it"));
+            return Err(Refusal::Problems(Problems::new(sink.take_problems(), Files::default())));
+        }
+        (None, [only]) => only.clone(),
+        (None, several) => {
+            return Err(Refusal::Usage(format!(
+                "the manifests hold {} Gateways: {}; choose one with --gateway {}",
+                several.len(),
+                several.join(", "),
+                several[0]
+            )));
+        }
+        (Some(name), names) if names.contains(name) => name.clone(),
+        (Some(name), names) => {
+            return Err(Refusal::Usage(format!(
+                "--gateway {name}: there is no such Gateway; there are {}",
+                names.join(", ")
+            )));
+        }
+    };
+    for object in found.iter_mut().filter(|object| object.id.kind == "Gateway") {
+        let is_chosen = object.key() == chosen;
+        let Value::Map(entries) = &mut object.node.value else { continue };
+        let Some(spec) = entries.iter_mut().find(|entry| &*entry.key == "spec") else { continue };
+        let at = spec.node.at;
+        let Value::Map(fields) = &mut spec.node.value else { continue };
+        fields.retain(|entry| &*entry.key != "selector");
+        if !is_chosen {
+            let selector = Node::map(at, vec![("gatedrill", Node::string(at, "another"))]);
+            fields.push(yaml::Entry { key: Rc::from("selector"), key_at: at, node: selector });
+        }
+    }
+    Ok(())
+}
+
+/// In the place of the Service in front of the pods: here clients come without one.
+fn no_front() -> ServiceManifest {
+    ServiceManifest {
+        service: Service { key: Rc::from(""), selector: BTreeMap::new(), publish_not_ready: false },
+        ports: Vec::new(),
+        kind: ServiceKind::ClusterIp,
+        kind_at: Place::NOWHERE,
+        policy: TrafficPolicy::Cluster,
+        policy_at: Place::NOWHERE,
+        load_balancer_class: None,
+        annotations: BTreeMap::new(),
+        annotations_at: Place::NOWHERE,
+    }
+}
+
+/// Where to listen. Each `--listen` stands for one port of the manifests.
+fn listeners(routing: &Routing, options: &Options) -> Result<Vec<ListenerPlan>, Refusal> {
+    let ports: Vec<u16> = routing.listeners.iter().map(|(_, port)| *port).collect();
+    let listed: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let mut listeners: Vec<ListenerPlan> = Vec::new();
+    for Listen { port, address } in &options.listen {
+        let port = match (port, &ports[..]) {
+            (Some(port), ports) if ports.contains(port) => *port,
+            // It may come with a reload.
+            (Some(_), _) => continue,
+            (None, [only]) => *only,
+            (None, ports) => {
+                let text = format!("the Gateway has ports {}; say which one {address} is for", listed.join(", "));
+                let first = ports.first().map_or("80".to_owned(), u16::to_string);
+                return Err(Refusal::Usage(format!("{text}: --listen {first}={address}")));
+            }
+        };
+        let is_chosen_by_system = address.port() == 0;
+        if !is_chosen_by_system && listeners.iter().any(|known| known.address == *address) {
+            return Err(Refusal::Usage(format!("--listen names {address} twice")));
+        }
+        listeners.push(ListenerPlan { address: *address, port });
+    }
+    if listeners.is_empty() {
+        let text = "no --listen is for a port of the Gateway, so nothing would be served";
+        return Err(Refusal::Usage(format!("{text}; its ports are {}", listed.join(", "))));
+    }
+    Ok(listeners)
+}
+
+/// Ports that nothing comes of.
+fn unused_ports(routing: &Routing, options: &Options, listeners: &[ListenerPlan]) -> Vec<String> {
+    let is_served = |port: u16| listeners.iter().any(|listener| listener.port == port);
+    let unserved = routing.listeners.iter().map(|(_, port)| *port).filter(|port| !is_served(*port));
+    let mut warnings: Vec<String> = unserved
+        .map(|port| format!("port {port} of the Gateway is not served; add --listen {port}=ADDRESS:PORT"))
+        .collect();
+    for listen in &options.listen {
+        if let Some(port) = listen.port.filter(|port| !is_served(*port)) {
+            warnings.push(format!("nothing listens on {}: the Gateway has no port {port}", listen.address));
+        }
+    }
+    warnings
+}
+
+/// Endpoints of services that no route names.
+fn unnamed(routing: &Routing, options: &Options) -> Vec<String> {
+    let named: Vec<String> = routing.upstreams.iter().map(upstream_name).collect();
+    let endpoints = options.endpoints.iter().map(super::options::Endpoints::name);
+    let unnamed = endpoints.filter(|name| !named.contains(name));
+    unnamed.map(|name| format!("--endpoint {name}: no route names it; the routes name {}", named.join(", "))).collect()
+}
+
+/// A service as `--endpoint` names it.
+fn upstream_name(upstream: &routes::Upstream) -> String {
+    let (namespace, name) = upstream.service.split_once('/').unwrap_or(("default", &upstream.service));
+    format!("{name}.{namespace}:{}", upstream.port)
+}
+
+/// The clusters with their endpoints, and the names of those without.
+fn clusters(routing: &Routing, options: &Options) -> (BTreeMap<Arc<str>, ClusterTable>, Vec<String>) {
+    let mut clusters = BTreeMap::new();
+    let mut without = Vec::new();
+    for upstream in &routing.upstreams {
+        let is_for = |of: &&super::options::Endpoints| of.service == upstream.service && of.port == upstream.port;
+        let endpoints: Vec<SocketAddr> =
+            options.endpoints.iter().find(is_for).map(|found| found.addresses.clone()).unwrap_or_default();
+        if endpoints.is_empty() {
+            without.push(upstream_name(upstream));
+        }
+        let table = ClusterTable { policy: upstream.policy, endpoints };
+        clusters.insert(Arc::clone(&upstream.cluster), table);
+    }
+    (clusters, without)
+}
+
+/// What the manifests say and the gateway does not do, with file and line.
+fn not_carried_out(files: &Files, notes: &[Note]) -> Vec<String> {
+    let notes = notes.iter().filter(|note| note.status == FidelityStatus::Ignored);
+    notes
+        .map(|note| {
+            let place =
+                files.position(note.place).map(|(file, line, _)| format!("{file}:{line}: ")).unwrap_or_default();
+            let why = note.text.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
+            format!("{place}{} is not carried out{why}", note.path)
+        })
+        .collect()
+}
