@@ -222,7 +222,11 @@ impl Case {
             let answer = world.ask(self.port, &self.request.request(self.port)).ok_or("no answer")?;
             let seen = world.seen();
             let log = world.log();
-            self.compare(&answer, &seen).map_err(|why| format!("{why}\n    {answer:?}\n    {seen:?}\n    {log:?}"))?;
+            let told = |why| {
+                let Answer { status, headers, .. } = &answer;
+                format!("{why}\n    {status} {headers:?}\n    {seen:?}\n    {log:?}")
+            };
+            self.compare(&answer, &seen).map_err(told)?;
             all.extend(seen);
         }
         self.compare_shares(&all)
