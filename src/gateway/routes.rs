@@ -246,9 +246,10 @@ impl PortRoutes {
     }
 }
 
+/// A host without its port. Brackets tell the colons of an IPv6 address from it.
 fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+    match authority.rfind(':') {
+        Some(colon) if authority.rfind(']').is_none_or(|bracket| bracket < colon) => &authority[..colon],
         _ => authority,
     }
 }

@@ -235,7 +235,9 @@ impl PathMatch {
 }
 
 impl ValueMatch {
-    fn holds(&self, value: &str, ignore_case: bool) -> bool {
+    /// Whether the condition holds for a value.
+    #[must_use]
+    pub fn holds(&self, value: &str, ignore_case: bool) -> bool {
         if ignore_case {
             let value = value.to_ascii_lowercase();
             return match self {
@@ -285,9 +287,8 @@ impl HeaderMatch {
 
 impl QueryMatch {
     fn holds(&self, query: Option<&str>) -> bool {
-        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.find(|(name, _)| *name == self.name).is_some_and(|(_, value)| self.value.holds(value, self.ignore_case))
+        let value = query.and_then(|query| crate::gateway::parameters::query_parameter(query, &self.name));
+        value.is_some_and(|value| self.value.holds(value, self.ignore_case))
     }
 }
 

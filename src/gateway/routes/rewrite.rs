@@ -210,10 +210,9 @@ impl Forward {
         path_and_query: &str,
         headers: &mut HeaderMap,
     ) -> Option<String> {
-        if let Some(rewrite) = destination.host.as_ref().or(self.host.as_ref()) {
-            if let Some(host) = rewrite.host(path_and_query, headers) {
-                rewrite_host(headers, host, self.append_forwarded_host);
-            }
+        let rewrite = destination.host.as_ref().or(self.host.as_ref());
+        if let Some(host) = rewrite.and_then(|rewrite| rewrite.host(path_and_query, headers)) {
+            rewrite_host(headers, host, self.append_forwarded_host);
         }
         let rewrite = destination.path.as_ref().or(self.path.as_ref())?;
         if let Ok(original) = HeaderValue::from_str(path_and_query) {
@@ -238,19 +237,15 @@ impl HostRewrite {
 pub fn rewrite_host(headers: &mut HeaderMap, host: HeaderValue, append_forwarded_host: bool) {
     let earlier = headers.insert(HOST, host).filter(|earlier| append_forwarded_host && !earlier.is_empty());
     let Some(earlier) = earlier else { return };
-    let forwarded = headers.get(&FORWARDED_HOST).filter(|value| !value.is_empty());
-    let appended = match forwarded.and_then(|value| value.to_str().ok()) {
-        None => earlier,
-        Some(list) => {
-            let earlier = earlier.to_str().unwrap_or_default();
-            if list.rsplit(',').next() == Some(earlier) {
-                return;
-            }
-            let list = HeaderValue::from_str(&format!("{list},{earlier}"));
-            list.expect("two header values with a comma between them are one")
-        }
+    let forwarded = headers.get(&FORWARDED_HOST).filter(|value| !value.is_empty()).map(HeaderValue::as_bytes);
+    let appended = match forwarded {
+        None => Ok(earlier),
+        Some(list) if list.rsplit(|byte| *byte == b',').next() == Some(earlier.as_bytes()) => return,
+        Some(list) => HeaderValue::from_bytes(&[list, b",", earlier.as_bytes()].concat()),
     };
-    headers.insert(FORWARDED_HOST, appended);
+    if let Ok(appended) = appended {
+        headers.insert(FORWARDED_HOST, appended);
+    }
 }
 
 #[cfg(test)]
