@@ -231,3 +231,6 @@ fn bound(listening: &Listening, around: &Around<'_>, sink: &Sink) -> u16 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
