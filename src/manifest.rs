@@ -10,6 +10,7 @@
 
 pub mod deployment;
 pub mod gateway_api;
+pub mod istio;
 pub mod istio_gateway;
 pub mod object;
 pub mod problem;

@@ -33,41 +33,37 @@ use self::namespaces::Namespaces;
 use self::reference::Grants;
 use self::rules::Built;
 use self::status::Status;
+use super::istio::clusters::Clusters;
 use super::object::{GATEWAY_API, GATEWAY_API_EXPERIMENTS, Object};
-use super::problem::Problem;
+use super::problem::{Place, Problem};
 use super::read::{Fields, Sink};
-use super::routes::Routing;
-use super::service::{ServiceManifest, TargetPort};
+use super::routes::{Around, Proxy, Routing};
+use super::service::ServiceManifest;
 use crate::gateway::routes::{Route, VirtualHost};
 use crate::record::results::FidelityStatus;
 
-/// What the objects are looked up in.
-#[derive(Clone, Copy)]
-pub struct Around<'a> {
-    /// Which Gateways are asked for.
-    pub chosen: Chosen<'a>,
-    /// All Services, by key.
-    pub services: &'a BTreeMap<String, ServiceManifest>,
-    /// Services that are declared elsewhere, by key; they have every port.
-    pub declared: &'a [String],
+/// What comes of the objects.
+pub struct Translated {
+    /// Listeners and routes; the services behind are with the clusters.
+    pub routing: Routing,
+    /// What their status says.
+    pub status: Status,
+    /// Whether some Gateway is for this proxy.
+    pub has_gateway: bool,
+    /// Gateways for others: where each stands, and the Services in front of its pods.
+    foreign: Vec<(Place, Vec<String>)>,
 }
 
-/// Which Gateways are asked for.
-#[derive(Clone, Copy)]
-pub enum Chosen<'a> {
-    /// All.
-    All,
-    /// The one of this `namespace/name`.
-    Named(&'a str),
-    /// Those of these pods.
-    OfPods {
-        /// The labels of the pods.
-        labels: &'a BTreeMap<String, String>,
-        /// Their named ports.
-        ports: &'a BTreeMap<String, u16>,
-        /// The Service in front of them.
-        front: &'a ServiceManifest,
-    },
+impl Translated {
+    /// Says of each Gateway that it is for other pods.
+    pub(super) fn refuse_services(&self, front: &ServiceManifest, sink: &Sink) {
+        for (place, services) in &self.foreign {
+            let text = format!("its pods are those behind the Service {}, not the target's", services.join(", "));
+            let name = front.service.key.split('/').next_back().unwrap_or_default();
+            let help = format!("write addresses: [{{ type: Hostname, value: {name} }}]");
+            sink.report(Problem::at(*place, "spec.addresses", text).help(help));
+        }
+    }
 }
 
 /// All objects, read.
@@ -79,27 +75,36 @@ struct Objects {
     namespaces: Namespaces,
 }
 
-/// Reads all objects of the Gateway API.
-pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
-    translate(objects, around, sink).0
-}
-
-/// Reads all objects of the Gateway API; also what their status says.
-pub fn translate(objects: &[Object], around: &Around<'_>, sink: &Sink) -> (Routing, Status) {
+/// Reads and translates all objects of the Gateway API.
+pub(super) fn translate(objects: &[Object], around: &Around<'_>, clusters: &Clusters<'_>, sink: &Sink) -> Translated {
     let found = Objects::read(objects, sink);
     let mut listeners = attach::listeners(&found.gateways, &found.sets, &found.grants, &found.namespaces);
     let mut attachments = Vec::new();
-    let built: Vec<Built> = found.routes.iter().map(|route| rules::build(route, around, &found.grants, sink)).collect();
     let mut outcomes: Vec<Vec<Outcome<'_>>> = Vec::new();
     for (index, route) in found.routes.iter().enumerate() {
         outcomes.push(attach::attach(route, index, &mut listeners, &found.namespaces, &mut attachments));
     }
-    let ours: BTreeSet<usize> =
-        (0..found.gateways.len()).filter(|index| is_ours(&found.gateways[*index], around)).collect();
-    report::note(&found, &listeners, &attachments, &outcomes, &ours, sink);
-    let routing = routing(&found, &listeners, &attachments, &built, &ours, around, sink);
-    let status = report::status(&found, &listeners, &outcomes, &built);
-    (routing, status)
+    let is_ours: Vec<bool> = found.gateways.iter().map(|gateway| is_ours(gateway, around)).collect();
+    let mut built = Vec::new();
+    for (index, route) in found.routes.iter().enumerate() {
+        let mut mine = attachments.iter().filter(|attachment| attachment.route == index);
+        let takes_part = mine.any(|attachment| is_ours[listeners[attachment.listening].gateway]);
+        built.push(rules::build(route, around, &found.grants, takes_part.then_some(clusters), sink));
+    }
+    report::note(&found, &listeners, &attachments, &outcomes, &is_ours, around, sink);
+    let foreign = found.gateways.iter().zip(&is_ours).filter(|(_, is_ours)| !**is_ours);
+    Translated {
+        routing: routing(&found, &listeners, &attachments, &built, &is_ours, around, sink),
+        status: report::status(&found, &listeners, &outcomes, &built),
+        has_gateway: is_ours.contains(&true),
+        foreign: foreign.map(|(gateway, _)| (gateway.at, gateway.services.clone())).collect(),
+    }
+}
+
+/// What the status of all objects says, whoever they are for.
+#[must_use]
+pub fn status(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Status {
+    translate(objects, around, &Clusters::new(around, &[], sink), sink).status
 }
 
 impl Objects {
@@ -153,20 +158,21 @@ fn open<'a>(object: &'a Object, prefix: &'a str, versions: &[&str], sink: &'a Si
     Some(fields)
 }
 
+/// Whether a Gateway is for this proxy.
 fn is_ours(gateway: &Gateway, around: &Around<'_>) -> bool {
-    match around.chosen {
-        Chosen::All => true,
-        Chosen::Named(name) => gateway.this.key() == name,
-        Chosen::OfPods { labels, front, .. } => gateway.services.iter().any(|key| {
-            let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
-            let selects = |service: &ServiceManifest| {
-                let selector = &service.service.selector;
-                !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-            };
-            *key == *front.service.key
-                || namespace(key) == namespace(&front.service.key) && around.services.get(key).is_some_and(selects)
-        }),
-    }
+    let (labels, front) = match around.proxy {
+        Proxy::Named(names) => return names.is_empty() || names.contains(&gateway.this.key()),
+        Proxy::Pods { labels, front, .. } => (labels, front),
+    };
+    let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
+    let selects = |service: &ServiceManifest| {
+        let selector = &service.service.selector;
+        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    gateway.services.iter().any(|key| {
+        *key == *front.service.key
+            || namespace(key) == namespace(&front.service.key) && around.services.get(key).is_some_and(selects)
+    })
 }
 
 fn routing(
@@ -174,14 +180,14 @@ fn routing(
     listeners: &[Listening],
     attachments: &[Attachment],
     built: &[Built],
-    ours: &BTreeSet<usize>,
+    is_ours: &[bool],
     around: &Around<'_>,
     sink: &Sink,
 ) -> Routing {
     let mut routing = Routing::default();
     let mut hosts: BTreeMap<(u16, &str), Vec<Arc<Route>>> = BTreeMap::new();
     for (index, listening) in listeners.iter().enumerate() {
-        if !ours.contains(&listening.gateway) || !listening.serves_http() {
+        if !is_ours[listening.gateway] || !listening.serves_http() {
             continue;
         }
         let port = listening.listener.port;
@@ -192,15 +198,9 @@ fn routing(
         routing.routes.port_mut(port);
         let mut own: BTreeMap<&str, Vec<&Arc<Route>>> = BTreeMap::new();
         for attachment in attachments.iter().filter(|attachment| attachment.listening == index) {
-            let built = &built[attachment.route];
             routing.first_route_at.get_or_insert(found.routes[attachment.route].at);
-            for upstream in &built.upstreams {
-                if !routing.upstreams.iter().any(|known| known.cluster == upstream.cluster) {
-                    routing.upstreams.push(upstream.clone());
-                }
-            }
             for host in &attachment.hosts {
-                own.entry(host).or_default().extend(&built.routes);
+                own.entry(host).or_default().extend(&built[attachment.route].routes);
             }
         }
         for (host, mut routes) in own {
@@ -218,18 +218,13 @@ fn routing(
 
 /// The port that a listener binds.
 fn bound(listening: &Listening, around: &Around<'_>, sink: &Sink) -> u16 {
-    let port = listening.listener.port;
-    let Chosen::OfPods { ports, front, .. } = around.chosen else { return port };
-    match front.ports.iter().find(|known| known.port == port).map(|known| &known.target) {
-        Some(TargetPort::Number(target)) => *target,
-        Some(TargetPort::Name(name)) => ports.get(name).copied().unwrap_or(port),
-        None => {
-            let text = "the Service in front has no such port, so no client reaches it";
-            let path = format!("{} {}", listening.owner, listening.listener.name);
-            sink.note(listening.listener.at, path, FidelityStatus::Approximated, Some(text));
-            port
-        }
+    let (bound, is_reached) = around.proxy.bound(listening.listener.port);
+    if !is_reached {
+        let text = "the Service in front has no such port, so no client reaches it";
+        let path = format!("{} {}", listening.owner, listening.listener.name);
+        sink.note(listening.listener.at, path, FidelityStatus::Approximated, Some(text));
     }
+    bound
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
 use crate::manifest::deployment::{self, DeploymentManifest};
-use crate::manifest::routes::{self, Around, Routing};
+use crate::manifest::istio::retry;
+use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
 use crate::manifest::{Object, Place, Problem, Sink, istio_gateway};
 
@@ -176,11 +177,12 @@ impl State {
         let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
         let declared: Vec<String> = settings.backends.iter().map(|backend| backend.service.clone()).collect();
         let around = Around {
-            labels: &labels,
-            ports: &deployments[&target].ports,
-            front: &services[&front],
+            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &services[&front] },
             services: &services,
             declared: &declared,
+            hosts: &[],
+            missing: Missing::Refused,
+            options: Options { retries: retry::Defaults::of(&settings.gateway.istio), ..Options::default() },
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);

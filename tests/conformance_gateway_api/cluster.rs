@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
+use gatedrill::manifest::gateway_api::status;
 use gatedrill::manifest::gateway_api::status::Status;
-use gatedrill::manifest::gateway_api::{Around, Chosen, translate};
 use gatedrill::manifest::object::{Object, objects};
-use gatedrill::manifest::routes::Routing;
+use gatedrill::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use gatedrill::manifest::service::{self, ServiceManifest, TargetPort};
 use gatedrill::manifest::{Sink, yaml};
 use serde_json::{Value, json};
@@ -52,13 +52,30 @@ impl Cluster {
         Self { file: file.to_owned(), objects, services, pods, unselected }
     }
 
-    /// Reads the objects.
-    pub(crate) fn translate(&self, chosen: Chosen<'_>) -> (Routing, Status) {
+    /// The routes of one Gateway.
+    pub(crate) fn routing(&self, gateway: &str) -> Routing {
+        self.read(&[gateway.to_owned()], routes::read)
+    }
+
+    /// The status of all objects.
+    pub(crate) fn status(&self) -> Status {
+        self.read(&[], status)
+    }
+
+    fn read<T>(&self, gateways: &[String], read: impl FnOnce(&[Object], &Around<'_>, &Sink) -> T) -> T {
         let sink = Sink::default();
-        let translated = translate(&self.objects, &Around { chosen, services: &self.services, declared: &[] }, &sink);
+        let around = Around {
+            proxy: Proxy::Named(gateways),
+            services: &self.services,
+            declared: &[],
+            hosts: &[],
+            missing: Missing::Refused,
+            options: Options::default(),
+        };
+        let found = read(&self.objects, &around, &sink);
         let problems = sink.take_problems();
         assert!(problems.is_empty(), "{}: {problems:?}", self.file);
-        translated
+        found
     }
 
     /// A world in which the gateway has these routes.

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 
 use case::{Case, Condition, File};
 use cluster::Cluster;
-use gatedrill::manifest::gateway_api::Chosen;
 use gatedrill::manifest::gateway_api::status;
 
 fn folder() -> PathBuf {
@@ -91,15 +90,14 @@ fn conformance_every_request_is_answered_as_the_suite_asks() {
 }
 
 fn run(case: &Case, cluster: &Cluster) -> Result<(), String> {
-    let (routing, _) = cluster.translate(Chosen::Named(&case.gateway));
-    case.run(cluster.world(routing))
+    case.run(cluster.world(cluster.routing(&case.gateway)))
 }
 
 #[test]
 fn conformance_every_condition_is_as_the_suite_asks() {
     let mut failures = Vec::new();
     for (name, file, cluster) in files() {
-        let (_, status) = cluster.translate(Chosen::All);
+        let status = cluster.status();
         for condition in &file.conditions {
             if let Err(why) = check(condition, &status) {
                 failures.push(format!("{name} {}: {why}", condition.id));

@@ -14,6 +14,7 @@ use super::http_route::HttpRoute;
 use super::listener::Listener;
 use super::namespaces::Namespaces;
 use super::reference::{Grants, ParentRef, Reference};
+use crate::manifest::istio::host::is_subset;
 use crate::manifest::object::GATEWAY_API;
 
 /// A listener, where it stands, and what is wrong with it.
@@ -268,15 +269,6 @@ fn hosts(route: &HttpRoute, at: usize, listeners: &[Listening]) -> Vec<String> {
         }
     }
     found
-}
-
-/// Whether every host of `narrow` is one of `wide`.
-fn is_subset(narrow: &str, wide: &str) -> bool {
-    match (narrow.strip_prefix('*'), wide.strip_prefix('*')) {
-        (inner, Some(suffix)) => inner.unwrap_or(narrow).ends_with(suffix),
-        (None, None) => narrow == wide,
-        (Some(_), None) => false,
-    }
 }
 
 /// The narrower of two names of which one covers the other.

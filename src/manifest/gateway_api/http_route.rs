@@ -14,8 +14,8 @@ use super::gateway::created;
 use super::matches::{catch_all, read_matches};
 use super::reference::{ParentRef, Reference, read_parents};
 use super::values;
-use crate::gateway::RetryPolicy;
 use crate::gateway::routes::{PathMatch, RouteMatch};
+use crate::manifest::istio::retry::Retries;
 use crate::manifest::object::Object;
 use crate::manifest::problem::Place;
 use crate::manifest::read::{Field, Fields, Sink};
@@ -40,7 +40,8 @@ pub(super) struct Rule {
     pub(super) filters: Filters,
     pub(super) backends: Vec<Backend>,
     pub(super) timeout: Option<Duration>,
-    pub(super) retry: RetryPolicy,
+    /// None: Istio's default.
+    pub(super) retries: Option<Retries>,
 }
 
 /// A backend and its share.
@@ -98,7 +99,7 @@ fn empty_rule() -> Rule {
         filters: Filters::default(),
         backends: Vec::new(),
         timeout: None,
-        retry: RetryPolicy::ISTIO,
+        retries: None,
     }
 }
 
@@ -125,15 +126,15 @@ fn read_rule(item: &Field<'_>, namespace: &str) -> Option<Rule> {
         field.iter().for_each(|field| field.refuse("a redirected request goes to no backend", help));
     }
     let (request, backend) = fields.look("timeouts").map_or((None, None), |field| read_timeouts(&field));
-    let retry = fields.look("retry").map(|field| read_retry(&field));
+    let retries = fields.look("retry").map(|field| read_retry(&field));
     fields.ignore(&["sessionPersistence"], "not simulated");
     fields.finish();
-    let (timeout, retry) = match (retry, backend) {
-        (None, Some(backend)) => (Some(backend), RetryPolicy::ISTIO),
-        (None, None) => (request, RetryPolicy::ISTIO),
-        (Some(retry), backend) => (request, RetryPolicy { per_try_timeout: backend, ..retry? }),
+    let (timeout, retries) = match (retries, backend) {
+        (None, Some(backend)) => (Some(backend), None),
+        (None, None) => (request, None),
+        (Some(retries), backend) => (request, Some(Retries { per_try_timeout: backend, ..retries? })),
     };
-    Some(Rule { name, matches, filters, backends, timeout, retry })
+    Some(Rule { name, matches, filters, backends, timeout, retries })
 }
 
 fn read_weighted(item: &Field<'_>, has_one_prefix: bool, namespace: &str) -> Option<Backend> {
@@ -161,7 +162,7 @@ fn read_timeouts(field: &Field<'_>) -> (Option<Duration>, Option<Duration>) {
     (request, backend)
 }
 
-fn read_retry(field: &Field<'_>) -> Option<RetryPolicy> {
+fn read_retry(field: &Field<'_>) -> Option<Retries> {
     let fields = field.fields()?;
     let attempts = fields.get("attempts").map_or(Some(2), |field| field.whole::<u32>(0, i64::from(i32::MAX)));
     let backoff = fields.get("backoff").map(|field| values::duration(&field));
@@ -169,10 +170,14 @@ fn read_retry(field: &Field<'_>) -> Option<RetryPolicy> {
     let codes: Vec<Option<u16>> = items.iter().map(|item| item.whole(400, 599)).collect();
     values::refuse_twice(&items, &codes, |code| format!("{code} stands twice"));
     fields.finish();
-    let mut policy = RetryPolicy { attempts: attempts?, ..RetryPolicy::ISTIO };
-    if let Some(base) = backoff.map_or(Some(None), |backoff| backoff.map(Some))?.filter(|base| !base.is_zero()) {
-        policy.backoff_base = base;
-        policy.backoff_max = base.saturating_mul(10);
-    }
-    Some(policy)
+    let conditions = ["connect-failure", "refused-stream", "unavailable", "cancelled"];
+    let codes = codes.iter().flatten().map(u16::to_string);
+    Some(Retries {
+        attempts: attempts?,
+        per_try_timeout: None,
+        backoff: backoff.map_or(Some(None), |backoff| backoff.map(Some))?.filter(|base| !base.is_zero()),
+        retry_on: conditions.map(str::to_owned).into_iter().chain(codes).collect(),
+        remote_localities: false,
+        avoid_previous_hosts: None,
+    })
 }

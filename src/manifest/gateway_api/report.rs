@@ -1,12 +1,11 @@
 //! What is told of the objects: their status, as Istio's controller writes it, and notes on what takes no part.
 
-use std::collections::BTreeSet;
-
 use super::Objects;
 use super::attach::{Attachment, Listening, Outcome, takes};
 use super::rules::Built;
 use super::status::{Condition, ListenerStatus, ParentStatus, RouteParentStatus, RouteStatus, Status};
 use crate::manifest::read::Sink;
+use crate::manifest::routes::{Around, Proxy};
 use crate::record::results::FidelityStatus;
 
 const ACCEPTED: &str = "Accepted";
@@ -120,12 +119,15 @@ pub(super) fn note(
     listeners: &[Listening],
     attachments: &[Attachment],
     outcomes: &[Vec<Outcome<'_>>],
-    ours: &BTreeSet<usize>,
+    is_ours: &[bool],
+    around: &Around<'_>,
     sink: &Sink,
 ) {
     let ignored = |place, path: String, text: &str| sink.note(place, path, FidelityStatus::Ignored, Some(text));
-    for (index, gateway) in found.gateways.iter().enumerate() {
-        if !ours.contains(&index) {
+    // Who is named is chosen among others.
+    let is_chosen = matches!(around.proxy, Proxy::Named(_));
+    for (gateway, is_ours) in found.gateways.iter().zip(is_ours) {
+        if !is_ours && !is_chosen {
             let services = gateway.services.join(", ");
             let text = format!("its pods are those behind the Service {services}, not the target's");
             ignored(gateway.at, gateway.this.to_string(), &text);
@@ -141,8 +143,7 @@ pub(super) fn note(
             Some(_) => {}
         }
     }
-    for listening in listeners.iter().filter(|listening| ours.contains(&listening.gateway) && !listening.serves_http())
-    {
+    for listening in listeners.iter().filter(|listening| is_ours[listening.gateway] && !listening.serves_http()) {
         let refused = listening.refused.as_ref().map(|(_, text)| text.as_str());
         let conflict = listening.conflict.map(|_| "an earlier listener has this place");
         let text = refused.or(conflict).unwrap_or("only plain HTTP is simulated; this listener is left out");
@@ -151,11 +152,14 @@ pub(super) fn note(
     }
     for ((index, route), outcomes) in found.routes.iter().enumerate().zip(outcomes) {
         let mine = attachments.iter().filter(|attachment| attachment.route == index);
-        if mine.clone().any(|attachment| ours.contains(&listeners[attachment.listening].gateway)) {
+        if mine.clone().any(|attachment| is_ours[listeners[attachment.listening].gateway]) {
             continue;
         }
         let denied: Vec<&str> = outcomes.iter().filter_map(|outcome| Some(outcome.denied.as_ref()?.words())).collect();
         let text = if mine.count() > 0 {
+            if is_chosen {
+                continue;
+            }
             "its Gateways are for other pods".to_owned()
         } else if denied.is_empty() {
             let parents: Vec<String> = route.parents.iter().map(|parent| parent.to.to_string()).collect();

@@ -12,15 +12,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::Around;
 use super::filters::{BackendRef, Filters};
 use super::http_route::{Backend, HttpRoute, Rule};
 use super::reference::Grants;
-use crate::gateway::Policy;
-use crate::gateway::routes::{Action, Destination, DirectResponse, Forward, HostRewrite, Mirror, Route, Target};
+use crate::gateway::RetryPolicy;
+use crate::gateway::routes::{
+    Action, Destination, DirectResponse, Forward, HashPolicy, HostRewrite, Mirror, Route, Target,
+};
+use crate::manifest::istio::clusters::{Clusters, DOMAIN};
+use crate::manifest::istio::translate::retry_policy;
+use crate::manifest::istio::{destination, retry};
 use crate::manifest::object::ISTIO;
 use crate::manifest::read::Sink;
-use crate::manifest::routes::Upstream;
+use crate::manifest::routes::Around;
 use crate::record::results::FidelityStatus;
 
 /// What a route comes to.
@@ -28,12 +32,16 @@ use crate::record::results::FidelityStatus;
 pub(super) struct Built {
     /// One for each match, in the order of writing.
     pub(super) routes: Vec<Arc<Route>>,
-    pub(super) upstreams: Vec<Upstream>,
     /// What is wrong with its references: reason and words.
     pub(super) unresolved: Option<(&'static str, String)>,
 }
 
-/// What a backend cannot be used for.
+struct Located {
+    cluster: Arc<str>,
+    hash: Option<HashPolicy>,
+}
+
+/// Why a backend cannot be used.
 struct Unusable {
     reason: &'static str,
     words: String,
@@ -41,30 +49,36 @@ struct Unusable {
     is_fatal: bool,
 }
 
-struct Builder<'a> {
+struct Builder<'a, 'c> {
     route: &'a HttpRoute,
     around: &'a Around<'a>,
     grants: &'a Grants,
+    clusters: Option<&'a Clusters<'c>>,
     sink: &'a Sink,
     built: Built,
     is_void: bool,
 }
 
-/// Builds the routes of all rules.
-pub(super) fn build(route: &HttpRoute, around: &Around<'_>, grants: &Grants, sink: &Sink) -> Built {
-    let mut builder = Builder { route, around, grants, sink, built: Built::default(), is_void: false };
+/// Builds the routes of all rules. Those that take no part need no clusters.
+pub(super) fn build(
+    route: &HttpRoute,
+    around: &Around<'_>,
+    grants: &Grants,
+    clusters: Option<&Clusters<'_>>,
+    sink: &Sink,
+) -> Built {
+    let mut builder = Builder { route, around, grants, clusters, sink, built: Built::default(), is_void: false };
     for (index, rule) in route.rules.iter().enumerate() {
         builder.add(index, rule);
     }
     let mut built = builder.built;
     if builder.is_void {
         built.routes.clear();
-        built.upstreams.clear();
     }
     built
 }
 
-impl Builder<'_> {
+impl Builder<'_, '_> {
     fn add(&mut self, index: usize, rule: &Rule) {
         let this = &self.route.this;
         let name: Arc<str> = match &rule.name {
@@ -91,42 +105,56 @@ impl Builder<'_> {
         if used.is_empty() {
             return Action::Direct(DirectResponse { status: StatusCode::INTERNAL_SERVER_ERROR, body: Bytes::new() });
         }
-        let destinations = used.into_iter().map(|backend| self.destination(backend)).collect();
+        let is_single = used.len() == 1;
+        let mut hash = Vec::new();
+        let mut destinations = Vec::new();
+        for backend in used {
+            let (destination, policy) = self.destination(backend);
+            destinations.push(destination);
+            hash.extend(policy.filter(|policy| !hash.contains(policy)));
+        }
+        let options = self.around.options;
+        let settings = retry::settings(rule.retries.as_ref(), is_single && !hash.is_empty(), options.retries);
         Action::Forward(Forward {
             path: rule.filters.path.clone(),
             host: new_host(&rule.filters),
+            append_forwarded_host: options.appends_forwarded_host,
             timeout: rule.timeout,
-            retry: rule.retry.clone(),
+            retry: settings.as_ref().map_or(RetryPolicy::NONE, retry_policy),
             mirrors,
+            hash,
             ..Forward::to(destinations)
         })
     }
 
-    fn destination(&mut self, backend: &Backend) -> Destination {
+    fn destination(&mut self, backend: &Backend) -> (Destination, Option<HashPolicy>) {
         let filters = &backend.filters;
         self.refuse_unsupported(filters);
         if !filters.mirrors.is_empty() || filters.cors.is_some() {
             self.void("InvalidFilter", "a backend has a filter that only rules have".to_owned());
         }
-        let target = match (self.cluster(&backend.target), &filters.redirect) {
+        let located = self.cluster(&backend.target);
+        let hash = located.as_ref().and_then(|located| located.hash.clone());
+        let target = match (located, &filters.redirect) {
             (Some(_), Some(redirect)) => Target::Redirect(Box::new(redirect.clone())),
-            (Some(cluster), None) => Target::Cluster(cluster),
+            (Some(located), None) => Target::Cluster(located.cluster),
             (None, _) => Target::Unavailable(StatusCode::INTERNAL_SERVER_ERROR),
         };
-        Destination {
+        let destination = Destination {
             target,
             weight: backend.weight,
             request_headers: filters.request_headers.clone(),
             response_headers: filters.response_headers.clone(),
             path: filters.path.clone(),
             host: new_host(filters),
-        }
+        };
+        (destination, hash)
     }
 
     fn mirrors(&mut self, filters: &Filters) -> Vec<Mirror> {
         let mut mirrors = Vec::new();
         for (backend, share) in &filters.mirrors {
-            mirrors.extend(self.cluster(backend).map(|cluster| Mirror { cluster, share: *share }));
+            mirrors.extend(self.cluster(backend).map(|located| Mirror { cluster: located.cluster, share: *share }));
         }
         mirrors
     }
@@ -142,18 +170,27 @@ impl Builder<'_> {
         self.built.unresolved.get_or_insert((reason, words));
     }
 
-    /// The cluster of a backend; none if it cannot be used.
-    fn cluster(&mut self, backend: &BackendRef) -> Option<Arc<str>> {
+    /// The cluster of a backend, and what binds its requests to endpoints; none if it cannot be used.
+    fn cluster(&mut self, backend: &BackendRef) -> Option<Located> {
         match self.resolve(backend) {
             Ok((service, port)) => {
                 let (namespace, name) = service.split_once('/')?;
-                let cluster: Arc<str> = Arc::from(format!("outbound|{port}||{name}.{namespace}.svc.cluster.local"));
-                if !self.built.upstreams.iter().any(|known| known.cluster == cluster) {
-                    let policy = Policy::LeastRequest;
-                    let (cluster, at) = (Arc::clone(&cluster), backend.at);
-                    self.built.upstreams.push(Upstream { cluster, service, port, policy, at });
-                }
-                Some(cluster)
+                let host = format!("{name}.{namespace}{DOMAIN}");
+                let Some(clusters) = self.clusters else {
+                    return Some(Located { cluster: Arc::from(format!("outbound|{port}||{host}")), hash: None });
+                };
+                let proxy = self.around.proxy.namespace().unwrap_or(&self.route.this.namespace);
+                let destination = destination::Destination {
+                    host,
+                    subset: None,
+                    port: Some(port),
+                    namespace: namespace.to_owned(),
+                    at: backend.at,
+                    port_at: backend.at,
+                    path: "backendRefs".to_owned(),
+                };
+                let located = clusters.resolve(&destination, proxy, port)?;
+                Some(Located { cluster: located.cluster, hash: located.hash })
             }
             Err(Unusable { reason, words, is_fatal }) => {
                 let path = format!("{} backendRefs", self.route.this);
@@ -199,8 +236,7 @@ impl Builder<'_> {
             let words = format!("the backend `{key}` has no port");
             return Err(Unusable { reason: "InvalidDestination", words, is_fatal: true });
         };
-        let ports = service.map(|service| service.ports.as_slice()).unwrap_or_default();
-        if !ports.is_empty() && !ports.iter().any(|known| known.port == port) {
+        if service.is_some_and(|service| !service.ports.iter().any(|known| known.port == port)) {
             // The controller does not look at ports; the cluster is just not there.
             return unusable("", format!("Service `{key}` has no port {port}"));
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::gateway::routes::{Action, PathMatch, RequestView, Target};
 use crate::manifest::object::objects;
+use crate::manifest::routes::{Missing, Options};
 use crate::manifest::service;
 use crate::manifest::yaml;
 
@@ -54,13 +55,22 @@ fn read_for(text: &str, pods: Option<(&BTreeMap<String, String>, &BTreeMap<Strin
         .filter(|object| object.id.kind == "Service")
         .filter_map(|object| Some((object.key(), service::read(object, &sink)?)))
         .collect();
-    let chosen = pods.map_or(Chosen::All, |(labels, ports)| Chosen::OfPods {
+    let proxy = pods.map_or(Proxy::Named(&[]), |(labels, ports)| Proxy::Pods {
         labels,
         ports,
         front: &services["default/edge-istio"],
     });
-    let around = Around { chosen, services: &services, declared: &["default/declared".to_owned()] };
-    let (routing, status) = translate(&objects, &around, &sink);
+    let around = Around {
+        proxy,
+        services: &services,
+        declared: &["default/declared".to_owned()],
+        hosts: &[],
+        missing: Missing::Refused,
+        options: Options::default(),
+    };
+    let clusters = Clusters::new(&around, &[], &sink);
+    let Translated { mut routing, status, .. } = translate(&objects, &around, &clusters, &sink);
+    routing.upstreams = clusters.into_upstreams();
     let problems = sink.take_problems().into_iter().map(|problem| format!("{}: {}", problem.path, problem.text));
     let notes = sink.take_notes().into_iter().filter_map(|note| Some(format!("{}: {}", note.path, note.text?)));
     Read { routing, status, problems: problems.collect(), notes: notes.collect() }
