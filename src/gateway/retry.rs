@@ -129,8 +129,10 @@ pub enum Reset {
     RefusedStream,
     /// The connection ended before any of the request was sent.
     BeforeRequest,
-    /// The connection or the stream ended after that, or the time for one try was over.
+    /// The connection or the stream ended after that.
     AfterRequest,
+    /// The time for one try was over.
+    TooLate,
 }
 
 /// What follows from the end of a try.
@@ -313,6 +315,7 @@ impl<'a> RetryState<'a> {
             Reset::RefusedStream => any.and(RetryOn::REFUSED_STREAM),
             Reset::BeforeRequest => any.and(RetryOn::RESET_BEFORE_REQUEST),
             Reset::AfterRequest => any,
+            Reset::TooLate => any.and(RetryOn::PER_TRY_TIMEOUT),
         };
         if self.retry_on.has_any(conditions) { Decision::Retry } else { Decision::No }
     }
@@ -356,6 +359,9 @@ mod tests {
         assert_eq!(on(RetryOn::RESET_BEFORE_REQUEST, Reset::AfterRequest), Decision::No);
         assert_eq!(on(RetryOn::RESET_BEFORE_REQUEST, Reset::BeforeRequest), Decision::Retry);
         assert_eq!(on(RetryOn::FIVE_XX, Reset::Overflow), Decision::No);
+        assert_eq!(on(RetryOn::PER_TRY_TIMEOUT, Reset::TooLate), Decision::Retry);
+        assert_eq!(on(RetryOn::PER_TRY_TIMEOUT, Reset::AfterRequest), Decision::No);
+        assert_eq!(default(Reset::TooLate), Decision::No);
     }
 
     #[test]

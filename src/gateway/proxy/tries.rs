@@ -213,7 +213,7 @@ impl<H: Host> Tries<'_, H> {
                     Some(answer) => answer,
                     None => {
                         let reply = LocalReply::timed_out("upstream_per_try_timeout");
-                        return Err(Failure::new(reply, Reset::AfterRequest));
+                        return Err(Failure::new(reply, Reset::TooLate));
                     }
                 },
             };

@@ -16,6 +16,7 @@ use super::filters::{BackendRef, Filters};
 use super::http_route::{Backend, HttpRoute, Rule};
 use super::reference::Grants;
 use crate::gateway::RetryPolicy;
+use crate::gateway::retry::RetryOn;
 use crate::gateway::routes::{
     Action, Destination, DirectResponse, Forward, HashPolicy, HostRewrite, Mirror, Route, Target,
 };
@@ -115,12 +116,16 @@ impl Builder<'_, '_> {
         }
         let options = self.around.options;
         let settings = retry::settings(rule.retries.as_ref(), is_single && !hash.is_empty(), options.retries);
+        let mut retry = settings.as_ref().map_or(RetryPolicy::NONE, retry_policy);
+        if retry.per_try_timeout.is_some() {
+            retry.retry_on = retry.retry_on.and(RetryOn::PER_TRY_TIMEOUT);
+        }
         Action::Forward(Forward {
             path: rule.filters.path.clone(),
             host: new_host(&rule.filters),
             append_forwarded_host: options.appends_forwarded_host,
             timeout: rule.timeout,
-            retry: settings.as_ref().map_or(RetryPolicy::NONE, retry_policy),
+            retry,
             mirrors,
             hash,
             ..Forward::to(destinations)

@@ -23,6 +23,7 @@ use super::retry;
 use super::string_match::StringMatch;
 use super::virtual_service::VirtualService;
 use crate::gateway::RetryPolicy;
+use crate::gateway::retry::RetryOn;
 use crate::gateway::routes::{
     Abort, Action, AddMode, Cors, Destination, DirectResponse, Fault, Forward, HeaderAdd, HeaderMatch, HeaderOps,
     HostRewrite, Millionths, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect, RedirectPort, RegexRewrite, Route,
@@ -243,13 +244,17 @@ fn mirrors(rule: &HttpRoute, context: &Context<'_, '_>) -> Vec<Mirror> {
 /// Of a base interval Istio's longest is ten times as much. Source: envoy source/common/router/retry_policy_impl.cc.
 pub(in crate::manifest) fn retry_policy(settings: &retry::RetrySettings) -> RetryPolicy {
     let base = settings.backoff.unwrap_or(RetryPolicy::ISTIO.backoff_base);
-    let on_connect = ["connect-failure", "5xx", "gateway-error", "reset"];
+    let list = settings.conditions.join(",");
     RetryPolicy {
         attempts: settings.attempts,
         per_try_timeout: settings.per_try_timeout,
-        on_connect_failure: settings.conditions.iter().any(|condition| on_connect.contains(&condition.as_str())),
+        retry_on: RetryOn::parse(&list).0.and(RetryOn::parse_grpc(&list).0),
+        retriable_status_codes: settings.codes.clone().into(),
         backoff_base: base,
         backoff_max: base.saturating_mul(10).max(Duration::from_millis(1)),
+        avoids_previous_hosts: settings.avoids_previous_hosts,
+        retry_remote_localities: settings.tries_other_priorities,
+        ..RetryPolicy::ISTIO
     }
 }
 
