@@ -233,6 +233,7 @@ impl<'a> RetryState<'a> {
             RetryOn::RETRIABLE_4XX,
             RetryOn::RETRIABLE_HEADERS,
             RetryOn::ENVOY_RATE_LIMITED,
+            RetryOn::PER_TRY_TIMEOUT,
         ];
         let has_codes = !self.policy.retriable_status_codes.is_empty()
             || self.asked.as_ref().is_some_and(|asked| !asked.status_codes.is_empty());
