@@ -8,7 +8,6 @@
 //! Sources: istio pilot/pkg/networking/core/route/route.go.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -241,20 +240,20 @@ fn mirrors(rule: &HttpRoute, context: &Context<'_, '_>) -> Vec<Mirror> {
     located.collect()
 }
 
-/// Of a base interval Istio's longest is ten times as much. Source: envoy source/common/router/retry_policy_impl.cc.
+/// The longest interval is ten times the base. Source: envoy source/common/router/retry_policy_impl.cc.
 pub(in crate::manifest) fn retry_policy(settings: &retry::RetrySettings) -> RetryPolicy {
-    let base = settings.backoff.unwrap_or(RetryPolicy::ISTIO.backoff_base);
     let list = settings.conditions.join(",");
+    let base = settings.backoff.unwrap_or(RetryPolicy::ISTIO.backoff_base);
     RetryPolicy {
         attempts: settings.attempts,
         per_try_timeout: settings.per_try_timeout,
         retry_on: RetryOn::parse(&list).0.and(RetryOn::parse_grpc(&list).0),
         retriable_status_codes: settings.codes.clone().into(),
         backoff_base: base,
-        backoff_max: base.saturating_mul(10).max(Duration::from_millis(1)),
+        backoff_max: base.saturating_mul(10),
         avoids_previous_hosts: settings.avoids_previous_hosts,
         retry_remote_localities: settings.tries_other_priorities,
-        ..RetryPolicy::ISTIO
+        ..RetryPolicy::NONE
     }
 }
 
