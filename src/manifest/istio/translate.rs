@@ -241,7 +241,7 @@ fn mirrors(rule: &HttpRoute, context: &Context<'_, '_>) -> Vec<Mirror> {
 }
 
 /// The longest interval is ten times the base. Source: envoy source/common/router/retry_policy_impl.cc.
-fn retry_policy(settings: &retry::RetrySettings) -> RetryPolicy {
+pub(in crate::manifest) fn retry_policy(settings: &retry::RetrySettings) -> RetryPolicy {
     let list = settings.conditions.join(",");
     let base = settings.backoff.unwrap_or(RetryPolicy::ISTIO.backoff_base);
     RetryPolicy {
