@@ -15,6 +15,7 @@ mod filters;
 mod gateway;
 mod http_route;
 mod listener;
+pub mod made;
 mod matches;
 mod namespaces;
 mod reference;
@@ -41,6 +42,9 @@ use super::routes::{Around, Proxy, Routing};
 use super::service::ServiceManifest;
 use crate::gateway::routes::{Route, VirtualHost};
 use crate::record::results::FidelityStatus;
+
+/// Classes that Istio has without an object and that are no gateways of ours.
+const FOREIGN_CLASSES: [&str; 2] = ["istio-remote", "istio-waypoint"];
 
 /// What comes of the objects.
 pub struct Translated {
@@ -120,7 +124,7 @@ impl Objects {
         };
         of_kind("Namespace", "").for_each(|object| found.namespaces.read(object, sink));
         of_kind("ReferenceGrant", GATEWAY_API).for_each(|object| found.grants.read(object, sink));
-        let mut foreign: BTreeSet<String> = BTreeSet::from(["istio-waypoint".to_owned(), "istio-remote".to_owned()]);
+        let mut foreign: BTreeSet<String> = FOREIGN_CLASSES.map(str::to_owned).into();
         for object in of_kind("GatewayClass", GATEWAY_API) {
             if gateway::read_class(object, sink).is_none() {
                 foreign.insert(object.id.name.clone());

@@ -5,6 +5,7 @@
 
 mod case;
 mod cluster;
+mod drill;
 #[path = "../support/gateway_world.rs"]
 mod gateway_world;
 

@@ -15,9 +15,9 @@ use crate::manifest::problem::Place;
 use crate::manifest::read::{Field, Fields, Sink};
 
 /// The name of Istio's controller.
-const CONTROLLER: &str = "istio.io/gateway-controller";
+pub(super) const CONTROLLER: &str = "istio.io/gateway-controller";
 /// The annotation that names Deployment and Service otherwise.
-const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
+pub(super) const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 
 /// A `Gateway`.
 #[derive(Debug)]

@@ -428,3 +428,39 @@ fn a_request_finds_its_route() {
         assert_eq!(found.is_some(), is_found, "{path}");
     }
 }
+
+#[test]
+fn istio_makes_a_deployment_and_a_service() {
+    let sink = Sink::default();
+    let text = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: edge, namespace: shop, annotations: { a.b/c: d }, labels: { team: t } }
+spec:
+  gatewayClassName: istio
+  listeners: [{ name: http, port: 80, protocol: HTTP }, { name: other, port: 80, protocol: HTTP, hostname: a.b }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: more, namespace: shop }
+spec: { parentRef: { name: edge }, listeners: [{ name: alt, port: 8080, protocol: HTTP }] }
+";
+    let (documents, _) = yaml::parse(text, 0);
+    let objects = objects(documents, &sink);
+    let made = made::make(&objects[0], &objects).expect("it is Istio's");
+    let deployment = crate::manifest::deployment::read(&made.deployment, &sink).expect("a Deployment");
+    let service = service::read(&made.service, &sink).expect("a Service");
+    assert_eq!(sink.take_problems(), Vec::new());
+    assert_eq!(
+        (made.deployment.key(), made.service.key()),
+        ("shop/edge-istio".to_owned(), "shop/edge-istio".to_owned())
+    );
+    let labels = &deployment.deployment.template.labels;
+    assert!(service.service.selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
+    assert_eq!(labels["team"], "t");
+    let ports: Vec<u16> = service.ports.iter().map(|port| port.port).collect();
+    assert_eq!((ports, deployment.deployment.replicas), (vec![15021, 80, 8080], 1));
+    assert_eq!(service.annotations["a.b/c"].0, "d");
+    let own = Object { node: objects[1].node.clone(), ..objects[0].clone() };
+    assert!(made::make(&own, &objects).is_none(), "without a class there is none");
+}
