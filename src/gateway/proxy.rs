@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, SERVER, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, SERVER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -100,7 +100,13 @@ pub(super) async fn handle<H: Host>(
         }
     };
     *response.version_mut() = Version::HTTP_11;
-    response.headers_mut().insert(SERVER, HeaderValue::from_static("istio-envoy"));
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("istio-envoy"));
+    if !headers.contains_key(DATE)
+        && let Some(date) = host.date()
+    {
+        headers.insert(DATE, date);
+    }
     if shared.says_close(worker, &connection) {
         connection.tell_to_leave(host.now());
     }
@@ -181,11 +187,24 @@ fn prepare<H: Host>(headers: &mut HeaderMap, record: &mut AccessRecord, connecti
     headers.insert(FORWARDED_FOR, forwarded_for);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     if record.request_id.is_none() {
-        let id = format!("{:016x}{:016x}", host.random(), host.random());
-        let id = HeaderValue::from_str(&id).expect("hexadecimal digits make a header");
+        let id = HeaderValue::from_str(&uuid(host.random(), host.random())).expect("a UUID makes a header");
         record.request_id = Some(id.clone());
         headers.insert(REQUEST_ID, id);
     }
+}
+
+/// A random UUID (version 4) of these bits. Source: RFC 9562, section 5.4.
+fn uuid(high: u64, low: u64) -> String {
+    let (high, low) = (high & !0xf000 | 0x4000, low & (u64::MAX >> 2) | 1 << 63);
+    let group = |bits: u64, from: u32, mask: u64| (bits >> from) & mask;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        group(high, 16, 0xffff),
+        group(high, 0, 0xffff),
+        low >> 48,
+        group(low, 0, 0xffff_ffff_ffff)
+    )
 }
 
 async fn try_all<H: Host>(
@@ -430,5 +449,17 @@ impl Drop for ResponseBody {
         if self.is_end_stream() {
             self.complete();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_uuids() {
+        assert_eq!(uuid(u64::MAX, u64::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(uuid(0, 0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid(0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef), "01234567-89ab-4def-8123-456789abcdef");
     }
 }
