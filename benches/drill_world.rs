@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatedrill::backend::{BackendConfig, BodyShape};
@@ -31,9 +32,9 @@ pub(crate) fn run(seed: u64, connections: usize, rate: u32, duration: Duration) 
 }
 
 fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> WorldConfig {
-    let cluster: Rc<str> = Rc::from("web");
+    let cluster: Arc<str> = Arc::from("web");
     let backends = BackendSpec {
-        cluster: Rc::clone(&cluster),
+        cluster: Arc::clone(&cluster),
         service: Rc::from("bench/web"),
         port: 80,
         deployment: None,
@@ -124,11 +125,11 @@ fn deployment() -> Deployment {
     }
 }
 
-fn gateway(cluster: &Rc<str>) -> GatewaySpec {
+fn gateway(cluster: &Arc<str>) -> GatewaySpec {
     GatewaySpec {
         config: GatewayConfig {
             listeners: vec![(80, 80)],
-            clusters: BTreeMap::from([(Rc::clone(cluster), Policy::LeastRequest)]),
+            clusters: BTreeMap::from([(Arc::clone(cluster), Policy::LeastRequest)]),
             connect_timeout: Duration::from_secs(10),
             drain: DrainConfig::ISTIO,
         },

@@ -13,14 +13,15 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use gatedrill::backend::Backend;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
-use gatedrill::gateway::routes::{Destination, PathMatch, Route, Routes, VirtualHost};
-use gatedrill::gateway::{DrainConfig, Gateway, GatewayConfig, Policy, RetryPolicy};
+use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
+use gatedrill::gateway::{DrainConfig, Gateway, GatewayConfig, Policy};
 use gatedrill::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Reuse, Sink};
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
@@ -49,26 +50,20 @@ fn link() -> LinkConfig {
     LinkConfig { latency: Duration::from_micros(100), ..LinkConfig::default() }
 }
 
-fn routes(cluster: &Rc<str>) -> Routes {
+fn routes(cluster: &Arc<str>) -> Routes {
     let mut routes = Routes::default();
     for number in 0..20 {
-        let route = Route {
-            name: Rc::from("route"),
-            path: PathMatch::Prefix(format!("/service-{number}/")),
-            method: None,
-            headers: Vec::new(),
-            destinations: vec![Destination { cluster: Rc::clone(cluster), weight: 1 }],
-            timeout: None,
-            retry: RetryPolicy::ISTIO,
-        };
-        routes.add(80, VirtualHost { name: format!("host-{number}.example.com"), routes: vec![Rc::new(route)] });
+        let action = Action::Forward(Forward::to(vec![Destination::cluster(Arc::clone(cluster), 1)]));
+        let condition = RouteMatch::path(PathMatch::Prefix(format!("/service-{number}/")));
+        let route = Route::new("route", condition, action);
+        routes.add(80, VirtualHost::new(format!("host-{number}.example.com"), vec![Arc::new(route)]));
     }
     routes
 }
 
 /// Two gateway pods and four backends.
 fn servers(sim: &Sim, streams: Streams, net: &Net) {
-    let cluster: Rc<str> = Rc::from("web");
+    let cluster: Arc<str> = Arc::from("web");
     let mut backends = Vec::new();
     for number in 1..=4 {
         let ip = Ipv4Addr::new(10, 2, 0, number);
@@ -87,7 +82,7 @@ fn servers(sim: &Sim, streams: Streams, net: &Net) {
         };
         let config = GatewayConfig {
             listeners: vec![(80, 80)],
-            clusters: BTreeMap::from([(Rc::clone(&cluster), Policy::LeastRequest)]),
+            clusters: BTreeMap::from([(Arc::clone(&cluster), Policy::LeastRequest)]),
             connect_timeout: Duration::from_secs(10),
             drain: DrainConfig::ISTIO,
         };

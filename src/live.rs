@@ -74,7 +74,7 @@ pub struct Tables {
     /// The routes.
     pub routes: Rc<Routes>,
     /// The clusters, by name.
-    pub clusters: BTreeMap<Rc<str>, ClusterTable>,
+    pub clusters: BTreeMap<Arc<str>, ClusterTable>,
 }
 
 /// A cluster.

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatedrill::backend::{Backend, BackendConfig, BodyShape};
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Delay, Signal, Sim, Streams, TaskGroup};
 use gatedrill::gateway::agent::{AgentConfig, ShutdownMode, run};
-use gatedrill::gateway::routes::{Destination, PathMatch, Route, Routes, VirtualHost};
+use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
     AccessRecord, DrainConfig, DrainStrategy, Gateway, GatewayConfig, Observer, Policy, RetryPolicy,
 };
@@ -86,25 +87,20 @@ fn world(setup: Setup) -> World {
             PodHost::new(&sim, pod.clone(), tasks.clone(), streams.stream("worker", &worker.to_string()), cpu, worker)
         })
         .collect();
-    let cluster: Rc<str> = Rc::from("web");
-    let route = |path: &str, cluster: &Rc<str>| {
-        Rc::new(Route {
-            name: Rc::from(path),
-            path: PathMatch::Prefix(path.to_owned()),
-            method: None,
-            headers: Vec::new(),
-            destinations: vec![Destination { cluster: Rc::clone(cluster), weight: 1 }],
-            timeout: setup.route_timeout,
-            retry: setup.retry,
-        })
+    let cluster: Arc<str> = Arc::from("web");
+    let route = |path: &str, cluster: &Arc<str>| {
+        let (timeout, retry) = (setup.route_timeout, setup.retry);
+        let to = Forward::to(vec![Destination::cluster(Arc::clone(cluster), 1)]);
+        let action = Action::Forward(Forward { timeout, retry, ..to });
+        Arc::new(Route::new(path, RouteMatch::path(PathMatch::Prefix(path.to_owned())), action))
     };
     let mut routes = Routes::default();
-    let nowhere = Rc::from("nowhere");
+    let nowhere = Arc::from("nowhere");
     let list = vec![route("/nowhere", &nowhere), route("/", &cluster)];
-    routes.add(80, VirtualHost { name: "shop".to_owned(), routes: list });
+    routes.add(80, VirtualHost::new("shop", list));
     let config = GatewayConfig {
         listeners: vec![(8080, 80)],
-        clusters: BTreeMap::from([(Rc::clone(&cluster), Policy::LeastRequest)]),
+        clusters: BTreeMap::from([(Arc::clone(&cluster), Policy::LeastRequest)]),
         connect_timeout: Duration::from_secs(10),
         drain: setup.drain,
     };

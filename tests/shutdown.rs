@@ -9,6 +9,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatedrill::backend::{BackendConfig, BodyShape};
@@ -23,8 +24,8 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
-use gatedrill::gateway::routes::{Destination, PathMatch, Route, Routes, VirtualHost};
-use gatedrill::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, Policy, RetryPolicy, ShutdownMode};
+use gatedrill::gateway::routes::{self, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
+use gatedrill::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, Policy, ShutdownMode};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
 use gatedrill::record::{Outcome, RequestRow};
@@ -113,7 +114,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
     }
 }
 
-fn gateway(inputs: &Value, cluster: &Rc<str>) -> GatewaySpec {
+fn gateway(inputs: &Value, cluster: &Arc<str>) -> GatewaySpec {
     let (shutdown, envoy) = (&inputs["shutdown"], &inputs["envoy"]);
     let shutdown_mode = match shutdown["mode"].as_str() {
         Some("envoy_sigterm") => ShutdownMode::ExitAtOnce,
@@ -127,7 +128,7 @@ fn gateway(inputs: &Value, cluster: &Rc<str>) -> GatewaySpec {
     GatewaySpec {
         config: GatewayConfig {
             listeners: vec![(80, 80)],
-            clusters: BTreeMap::from([(Rc::clone(cluster), Policy::LeastRequest)]),
+            clusters: BTreeMap::from([(Arc::clone(cluster), Policy::LeastRequest)]),
             connect_timeout: Duration::from_secs(10),
             drain: DrainConfig { drain_time: seconds(&envoy["drain_time_s"]), strategy, ..DrainConfig::ISTIO },
         },
@@ -238,18 +239,11 @@ fn actions(inputs: &Value) -> Vec<Action> {
 }
 
 fn world(inputs: &Value) -> WorldConfig {
-    let cluster_name: Rc<str> = Rc::from("upstream");
-    let route = Route {
-        name: Rc::from("all"),
-        path: PathMatch::Prefix("/".to_owned()),
-        method: None,
-        headers: Vec::new(),
-        destinations: vec![Destination { cluster: Rc::clone(&cluster_name), weight: 1 }],
-        timeout: None,
-        retry: RetryPolicy::ISTIO,
-    };
+    let cluster_name: Arc<str> = Arc::from("upstream");
+    let action = routes::Action::Forward(Forward::to(vec![Destination::cluster(Arc::clone(&cluster_name), 1)]));
+    let route = Route::new("all", RouteMatch::path(PathMatch::Prefix("/".to_owned())), action);
     let mut routes = Routes::default();
-    routes.add(80, VirtualHost { name: "*".to_owned(), routes: vec![Rc::new(route)] });
+    routes.add(80, VirtualHost::new("*", vec![Arc::new(route)]));
     let upstream = &inputs["upstream"];
     let keep_alive = seconds(&upstream["keepalive_idle_s"]);
     WorldConfig {

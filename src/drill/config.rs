@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::Sources;
@@ -65,7 +66,7 @@ pub struct FrontSpec {
 #[derive(Clone, Debug)]
 pub struct BackendSpec {
     /// The gateway's cluster that leads there.
-    pub cluster: Rc<str>,
+    pub cluster: Arc<str>,
     /// The Service, as `namespace/name`.
     pub service: Rc<str>,
     /// The port its replicas listen on.

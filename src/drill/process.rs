@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::pod_host::{Cpu, CpuCosts, PodHost};
@@ -35,7 +36,7 @@ pub struct GatewaySpec {
 }
 
 /// The endpoints of the gateway's clusters as all gateway pods are told them.
-pub(super) type Endpoints = Rc<RefCell<BTreeMap<Rc<str>, Vec<SocketAddr>>>>;
+pub(super) type Endpoints = Rc<RefCell<BTreeMap<Arc<str>, Vec<SocketAddr>>>>;
 
 /// What every process needs of its world.
 #[derive(Clone)]

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
@@ -214,7 +215,7 @@ impl World {
                 started.expect("a host that was just attached is there");
                 addresses.push(SocketAddr::V4(SocketAddrV4::new(ip, spec.port)));
             }
-            self.endpoints.borrow_mut().insert(Rc::clone(&spec.cluster), addresses);
+            self.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
         }
     }
 
@@ -236,7 +237,7 @@ impl World {
                     for process in world.gateways.borrow().values() {
                         process.gateway.set_endpoints(&spec.cluster, &addresses);
                     }
-                    world.endpoints.borrow_mut().insert(Rc::clone(&spec.cluster), addresses);
+                    world.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
                 }
             });
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
@@ -13,7 +13,7 @@ use crate::units::SimTime;
 ///
 /// Source: envoy docs/root/configuration/observability/access_log/usage.rst.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 impl Flags {
     /// Nothing to remark.
@@ -38,8 +38,14 @@ impl Flags {
     pub const DC: Self = Self(1 << 8);
     /// Downstream protocol error.
     pub const DPE: Self = Self(1 << 9);
+    /// Upstream overflow: a limit of connections or requests.
+    pub const UO: Self = Self(1 << 10);
+    /// A delay was injected.
+    pub const DI: Self = Self(1 << 11);
+    /// An abort was injected.
+    pub const FI: Self = Self(1 << 12);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::NR, "NR"),
         (Self::NC, "NC"),
         (Self::UH, "UH"),
@@ -50,6 +56,9 @@ impl Flags {
         (Self::URX, "URX"),
         (Self::DC, "DC"),
         (Self::DPE, "DPE"),
+        (Self::UO, "UO"),
+        (Self::DI, "DI"),
+        (Self::FI, "FI"),
     ];
 
     /// Both sets together.
@@ -100,9 +109,9 @@ pub struct AccessRecord {
     /// Envoy's text for how the response came about.
     pub details: &'static str,
     /// The route, if one matched.
-    pub route: Option<Rc<str>>,
+    pub route: Option<Arc<str>>,
     /// The cluster, once one was drawn.
-    pub cluster: Option<Rc<str>>,
+    pub cluster: Option<Arc<str>>,
     /// The endpoint of the last try.
     pub upstream: Option<SocketAddr>,
     /// Tries, the first included.

@@ -1,24 +1,47 @@
-//! One request: route, endpoint, connection, answer, and the record of it.
+//! One request, from its head to the record of it.
+//!
+//! ```text
+//! head ─→ route ─→ faults ─→ CORS ─→ redirect or direct answer?
+//!                                     └─→ destination ─→ headers, path, host as the upstream gets them ─→ mirrors
+//!                                                                                                        └─→ tries ─→ answer
+//! ```
+//!
+//! Nothing that a fault, CORS, a redirect or a direct answer makes is ever tried again: all of that comes before the first try.
+//! Source: envoy source/common/router/router.cc `decodeHeaders`; istio pilot/pkg/networking/core/listener_builder.go (the order of filters).
+
+mod mirror;
+mod reply;
+mod request_body;
+mod response_body;
+mod tries;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, SERVER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 
+use self::reply::LocalReply;
+use self::request_body::Kept;
+pub(super) use self::request_body::RequestBody;
+pub(super) use self::response_body::{Audience, ResponseBody};
+use self::response_body::{Exchange, Journal};
+use self::tries::{Tries, Unsent};
 use super::access::{AccessRecord, Flags};
 use super::host::{Host, Work};
-use super::routes::Route;
+use super::routes::rewrite::https_location;
+use super::routes::{
+    Action, Destination, Fault, Forward, Found, Redirect, RequestView, RequireTls, Route, Routes, Target,
+};
 use super::server::{ConnectionState, Shared};
-use super::upstream::{Active, Cluster, ConnectFailure, Lent, within};
+use super::upstream::Cluster;
+use crate::units::SimTime;
 
-const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,34 +54,6 @@ const HOP_BY_HOP: [HeaderName; 4] = [
     HeaderName::from_static("upgrade"),
 ];
 
-/// Sends again on another connection, at most so often, what a closing connection gave back unsent.
-const UNSENT_MAX: u32 = 100;
-
-/// A response that the gateway makes itself.
-struct LocalReply {
-    status: StatusCode,
-    flags: Flags,
-    details: &'static str,
-    body: &'static str,
-}
-
-impl LocalReply {
-    const fn new(status: StatusCode, flags: Flags, details: &'static str, body: &'static str) -> Self {
-        Self { status, flags, details, body }
-    }
-}
-
-/// Texts of Envoy's local replies. Source: envoy source/common/router/router.cc.
-const NO_HEALTHY_UPSTREAM: &str = "no healthy upstream";
-const CONNECT_FAILED: &str =
-    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
-const CONNECT_TIMED_OUT: &str =
-    "upstream connect error or disconnect/reset before headers. reset reason: connection timeout";
-const TERMINATED: &str =
-    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
-const PROTOCOL_ERROR: &str = "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
-const TIMED_OUT: &str = "upstream request timeout";
-
 /// Answers one request of a connection.
 pub(super) async fn handle<H: Host>(
     shared: Rc<Shared<H>>,
@@ -67,35 +62,32 @@ pub(super) async fn handle<H: Host>(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let host = &shared.workers[worker];
-    let now = host.now();
-    let mut journal = Journal::new(Rc::clone(&shared) as Rc<dyn Audience>, now, &request, &connection);
+    let record = new_record(&shared, host.now(), &request, &connection);
+    let mut journal = Journal::new(Rc::clone(&shared) as Rc<dyn Audience>, record, connection.open());
     host.charge(Work::Request).await;
     let client_says_close = says_close(&request) || request.version() < Version::HTTP_11;
     if client_says_close {
         connection.client_said_close.set(true);
     }
-    let result = forward(&shared, worker, &connection, &mut journal.record, &mut Some(request)).await;
+    // The table of this moment holds for the whole request, whatever is pushed meanwhile.
+    let routes = shared.routes_of(&connection);
+    let context = Context { shared: &shared, worker, host, connection: &connection };
+    let result = context.answer(&routes, &mut journal.record, &mut Some(request)).await;
     let mut response = match result {
-        Ok((mut response, mut exchange)) => {
-            let headers = response.headers_mut();
-            remove_hop_by_hop(headers);
-            let elapsed = host.now().since(exchange.sent_at);
-            journal.record.service_time = Some(elapsed);
-            let elapsed_ms = elapsed.as_millis();
-            headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
+        Ok((response, mut exchange)) => {
             journal.record.details = "via_upstream";
             response.map(|body| {
                 exchange.incoming = Some(body);
-                ResponseBody { local: None, upstream: Some(exchange), journal }
+                ResponseBody::upstream(exchange, journal)
             })
         }
-        Err(reply) => {
+        Err(mut reply) => {
             journal.record.flags = journal.record.flags.and(reply.flags);
             journal.record.details = reply.details;
-            let local = Bytes::from_static(reply.body.as_bytes());
-            let mut response = Response::new(ResponseBody { local: Some(local), upstream: None, journal });
+            let headers = reply.take_headers();
+            let mut response = Response::new(ResponseBody::local(reply.body, journal));
             *response.status_mut() = reply.status;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            *response.headers_mut() = headers;
             response
         }
     };
@@ -113,8 +105,42 @@ pub(super) async fn handle<H: Host>(
     if client_says_close || connection.was_told_to_leave_by_last_answer() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.body_mut().journal.record.status = Some(response.status());
+    let status = response.status();
+    response.body_mut().record().status = Some(status);
     Ok(response)
+}
+
+fn new_record<H: Host>(
+    shared: &Shared<H>,
+    now: SimTime,
+    request: &Request<Incoming>,
+    connection: &ConnectionState,
+) -> AccessRecord {
+    let user_agent = shared.wants_headers().then(|| request.headers().get(USER_AGENT).cloned());
+    AccessRecord {
+        started_at: now,
+        ended_at: now,
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        version: request.version(),
+        authority: request.headers().get(HOST).cloned(),
+        request_id: request.headers().get(&REQUEST_ID).cloned(),
+        status: None,
+        flags: Flags::NONE,
+        details: "-",
+        route: None,
+        cluster: None,
+        upstream: None,
+        attempts: 0,
+        service_time: None,
+        bytes_received: request.body().size_hint().exact().unwrap_or(0),
+        bytes_sent: 0,
+        client: connection.client,
+        downstream_local: connection.local,
+        upstream_local: None,
+        forwarded_for: None,
+        user_agent: user_agent.flatten(),
+    }
 }
 
 /// Removes the headers that concern one connection only. Most heads have none: then nothing is looked up.
@@ -130,52 +156,189 @@ fn says_close(request: &Request<Incoming>) -> bool {
     request.headers().get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
-/// Sends `unsent` to where its route leads. It is taken out when it is sent; a reference, because a request is large and every
-/// future that owns it would hold it twice.
-async fn forward<H: Host>(
-    shared: &Rc<Shared<H>>,
+/// Where a request is answered.
+struct Context<'a, H> {
+    shared: &'a Rc<Shared<H>>,
     worker: usize,
-    connection: &ConnectionState,
-    record: &mut AccessRecord,
-    unsent: &mut Option<Request<Incoming>>,
-) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-    let request = unsent.as_mut().expect("nothing has been sent yet");
-    if request.version() < Version::HTTP_11 {
-        let details = "low_version";
-        return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, details, ""));
+    host: &'a H,
+    connection: &'a ConnectionState,
+}
+
+impl<H: Host> Context<'_, H> {
+    /// The answer to `unsent`. The request is taken out when it is sent; a reference, because it is large and every future that owns it would
+    /// hold it twice.
+    async fn answer(
+        &self,
+        routes: &Routes,
+        record: &mut AccessRecord,
+        unsent: &mut Option<Request<Incoming>>,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let request = unsent.as_mut().expect("nothing has been sent yet");
+        if request.version() < Version::HTTP_11 {
+            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, "low_version", ""));
+        }
+        // A target with a host of its own outweighs the header.
+        if let Some(authority) = request.uri().authority() {
+            record.authority = HeaderValue::from_str(authority.as_str()).ok();
+        }
+        let authority = record.authority.clone();
+        let Some(authority) = authority.as_ref().and_then(|value| value.to_str().ok()) else {
+            return Err(LocalReply::new(StatusCode::BAD_REQUEST, Flags::DPE, "missing_host_header", ""));
+        };
+        let headers = request.headers_mut();
+        normalize(headers, record, self.connection, self.host);
+        if self.shared.wants_headers() {
+            record.forwarded_for = headers.get(&FORWARDED_FOR).cloned();
+        }
+        let view = view(request, authority);
+        let found = routes.find(self.connection.port(), &view).ok_or_else(LocalReply::no_route)?;
+        // Plain HTTP is all there is, so every request to a host that requires TLS is sent there.
+        if found.host.require_tls != RequireTls::No {
+            return Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &https_location(&view)));
+        }
+        let route = found.route.ok_or_else(LocalReply::no_route)?;
+        record.route = Some(Arc::clone(&route.name));
+        if let Some(fault) = &route.fault {
+            self.make_trouble(fault, record).await?;
+        }
+        match &route.action {
+            Action::Forward(forward) => self.forward(&found, route, forward, record, unsent).await,
+            Action::Redirect(redirect) => Err(self.redirect(redirect, &view, &found, route)),
+            Action::Direct(direct) => {
+                let mut reply = LocalReply::direct(direct.status, direct.body.clone());
+                found.change_response(None, reply.headers_mut());
+                Err(reply)
+            }
+        }
     }
-    let host = &shared.workers[worker];
-    prepare(request.headers_mut(), record, connection, host);
-    if shared.wants_headers() {
-        record.forwarded_for = request.headers().get(&FORWARDED_FOR).cloned();
+
+    /// Delays or aborts the request, as drawn.
+    async fn make_trouble(&self, fault: &Fault, record: &mut AccessRecord) -> Result<(), LocalReply> {
+        if let Some((delay, share)) = fault.delay
+            && share.holds(self.host.random())
+        {
+            record.flags = record.flags.and(Flags::DI);
+            self.host.sleep_until(self.host.now().after(delay)).await;
+        }
+        match fault.abort {
+            Some((abort, share)) if share.holds(self.host.random()) => Err(LocalReply::abort(abort)),
+            _ => Ok(()),
+        }
     }
-    let Some(authority) = record.authority.as_ref().and_then(|value| value.to_str().ok()) else {
-        return Err(LocalReply::new(StatusCode::BAD_REQUEST, Flags::DPE, "missing_host_header", ""));
-    };
-    let route = {
-        let routes = shared.routes_of(connection);
-        let path = request.uri().path();
-        routes.find(connection.port(), authority, request.method(), path, request.headers()).cloned()
-    };
-    let not_found = LocalReply::new(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "");
-    let route: Rc<Route> = route.ok_or(not_found)?;
-    record.route = Some(Rc::clone(&route.name));
-    let no_cluster = || LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, Flags::NC, "cluster_not_found", "");
-    let name = route.destination(|| host.random()).cloned().ok_or_else(no_cluster)?;
-    let cluster = shared.clusters.borrow().get(&name).cloned().ok_or_else(no_cluster)?;
-    record.cluster = Some(name);
-    let mut tries = pin!(try_all(worker, host, &cluster, &route, record, unsent));
-    match route.timeout {
-        None => tries.await,
-        Some(timeout) => within(host, timeout, tries.as_mut()).await.unwrap_or_else(|| {
-            Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "upstream_response_timeout", TIMED_OUT))
-        }),
+
+    fn redirect(&self, redirect: &Redirect, view: &RequestView<'_>, found: &Found<'_>, route: &Route) -> LocalReply {
+        let location = redirect.location(view, &route.condition.path, self.connection.port());
+        let mut reply = LocalReply::redirect(redirect.status, &location);
+        found.change_response(None, reply.headers_mut());
+        reply
+    }
+
+    async fn forward(
+        &self,
+        found: &Found<'_>,
+        route: &Route,
+        forward: &Forward,
+        record: &mut AccessRecord,
+        unsent: &mut Option<Request<Incoming>>,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let request = unsent.as_mut().expect("nothing has been sent yet");
+        let destination = forward.destination(|| self.host.random()).ok_or_else(LocalReply::no_cluster)?;
+        let name = match &destination.target {
+            Target::Cluster(name) => name,
+            Target::Unavailable(status) => return Err(LocalReply::direct(*status, Bytes::new())),
+            Target::Redirect(redirect) => {
+                let authority = record.authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+                return Err(self.redirect(redirect, &view(request, authority), found, route));
+            }
+        };
+        let cluster = self.shared.cluster(name).ok_or_else(LocalReply::no_cluster)?;
+        record.cluster = Some(Arc::clone(name));
+        self.prepare(found, route, forward, destination, request);
+        let mut unsent = self.keep(forward, unsent);
+        let tries = Tries { worker: self.worker, host: self.host, cluster: &cluster, forward };
+        let (mut response, exchange) = tries.run(record, &mut unsent).await?;
+        let headers = response.headers_mut();
+        remove_hop_by_hop(headers);
+        let elapsed = self.host.now().since(exchange.sent_at);
+        record.service_time = Some(elapsed);
+        let elapsed_ms = elapsed.as_millis();
+        headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
+        found.change_response(Some(destination), headers);
+        Ok((response, exchange))
+    }
+
+    /// Makes of a request what the upstream gets to see.
+    fn prepare(
+        &self,
+        found: &Found<'_>,
+        route: &Route,
+        forward: &Forward,
+        destination: &Destination,
+        request: &mut Request<Incoming>,
+    ) {
+        if request.uri().authority().is_some() {
+            take_authority(request);
+        }
+        found.change_request(destination, request.headers_mut());
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+        if let Some(path) = forward.rewrite(destination, &route.condition.path, &path, request.headers_mut())
+            && let Ok(uri) = Uri::try_from(path)
+        {
+            *request.uri_mut() = uri;
+        }
+    }
+
+    /// Takes the request out, with its body kept if it may be needed again, and sends the copies.
+    fn keep(&self, forward: &Forward, unsent: &mut Option<Request<Incoming>>) -> Unsent {
+        let (head, body) = unsent.take().expect("nothing has been sent yet").into_parts();
+        let has_body = !body.is_end_stream();
+        let is_timed = forward.timeout.is_some() || forward.retry.per_try_timeout.is_some();
+        let mirrors: Vec<Rc<Cluster>> = forward
+            .mirrors
+            .iter()
+            .filter(|mirror| mirror.share.holds(self.host.random()))
+            .filter_map(|mirror| self.shared.cluster(&mirror.cluster))
+            .collect();
+        let is_repeated = forward.retry.repeats_what_was_sent();
+        if mirrors.is_empty() && !is_repeated && !(has_body && is_timed) {
+            let body = if has_body { RequestBody::Passing(body) } else { RequestBody::Empty };
+            return Unsent::Once(Some(Request::from_parts(head, body)));
+        }
+        let kept = has_body.then(|| Kept::new(body));
+        for mirror in mirrors {
+            mirror::send(self.worker, self.host, mirror, head.clone(), kept.as_ref(), forward.timeout);
+        }
+        Unsent::Often(Box::new(head), kept)
     }
 }
 
-/// The headers of a request as routes see them and the upstream gets them.
-fn prepare<H: Host>(headers: &mut HeaderMap, record: &mut AccessRecord, connection: &ConnectionState, host: &H) {
+/// What routes ask of a request.
+fn view<'a>(request: &'a Request<Incoming>, authority: &'a str) -> RequestView<'a> {
+    RequestView {
+        method: request.method(),
+        authority,
+        scheme: "http",
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+    }
+}
+
+/// Moves the host of an absolute target to the `Host` header.
+fn take_authority(request: &mut Request<Incoming>) {
+    let uri = request.uri();
+    let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// The headers of a request as routes see them. Source: envoy source/common/http/conn_manager_utility.cc `mutateRequestHeaders`.
+fn normalize<H: Host>(headers: &mut HeaderMap, record: &mut AccessRecord, connection: &ConnectionState, host: &H) {
     remove_hop_by_hop(headers);
+    headers.remove(EXPECT);
     let client = &connection.client_ip;
     let forwarded_for = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         None => client.clone(),
@@ -205,251 +368,6 @@ fn uuid(high: u64, low: u64) -> String {
         low >> 48,
         group(low, 0, 0xffff_ffff_ffff)
     )
-}
-
-async fn try_all<H: Host>(
-    worker: usize,
-    host: &H,
-    cluster: &Rc<Cluster>,
-    route: &Route,
-    record: &mut AccessRecord,
-    unsent: &mut Option<Request<Incoming>>,
-) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-    let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut retries = 0;
-    loop {
-        record.attempts += 1;
-        let failure = match try_once(worker, host, cluster, route, record, unsent, &mut tried).await {
-            Ok(done) => return Ok(done),
-            Err(failure) => failure,
-        };
-        // What was sent is not sent again: by default only failures to connect are retried, and those leave it unsent.
-        let is_retriable = route.retry.on_connect_failure && failure.flags.has(Flags::UF) && unsent.is_some();
-        if !is_retriable || route.retry.attempts == 0 {
-            return Err(failure);
-        }
-        if retries == route.retry.attempts {
-            return Err(LocalReply { flags: failure.flags.and(Flags::URX), ..failure });
-        }
-        retries += 1;
-        host.sleep_until(host.now().after(route.retry.backoff(retries, host.random()))).await;
-    }
-}
-
-async fn try_once<H: Host>(
-    worker: usize,
-    host: &H,
-    cluster: &Rc<Cluster>,
-    route: &Route,
-    record: &mut AccessRecord,
-    unsent: &mut Option<Request<Incoming>>,
-    tried: &mut Vec<SocketAddr>,
-) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-    let unavailable = |flags, details, body| LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, flags, details, body);
-    let Some(endpoint) = cluster.pick(worker, host, tried) else {
-        return Err(unavailable(Flags::UH, "no_healthy_upstream", NO_HEALTHY_UPSTREAM));
-    };
-    record.upstream = Some(endpoint.address);
-    tried.push(endpoint.address);
-    let active = Active::new(Rc::clone(&endpoint));
-    for _ in 0..UNSENT_MAX {
-        let lent = endpoint.pool(worker).lend(host, endpoint.address, cluster.connect_timeout()).await;
-        let mut lent = lent.map_err(|failure| match failure {
-            ConnectFailure::Refused => unavailable(
-                Flags::UF,
-                "upstream_reset_before_response_started{remote_connection_failure}",
-                CONNECT_FAILED,
-            ),
-            ConnectFailure::TimedOut => {
-                unavailable(Flags::UF, "upstream_reset_before_response_started{connection_timeout}", CONNECT_TIMED_OUT)
-            }
-        })?;
-        let mut request = unsent.take().expect("a try begins with the request unsent");
-        record.upstream_local = lent.local();
-        let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
-        request.headers_mut().insert(ATTEMPT_COUNT, attempt);
-        let sent_at = host.now();
-        let mut sending = pin!(lent.requests().try_send_request(request));
-        let answer = match route.retry.per_try_timeout {
-            None => sending.await,
-            Some(timeout) => match within(host, timeout, sending.as_mut()).await {
-                Some(answer) => answer,
-                None => {
-                    let details = "upstream_per_try_timeout";
-                    return Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, Flags::UT, details, TIMED_OUT));
-                }
-            },
-        };
-        match answer {
-            Ok(response) => {
-                return Ok((response, Exchange { incoming: None, lent: Some(lent), sent_at, _active: active }));
-            }
-            Err(mut error) => match error.take_message() {
-                // The connection was closing as it was lent: Envoy would have known, and taken another.
-                Some(request) => *unsent = Some(request),
-                None if error.error().is_parse() => {
-                    return Err(LocalReply::new(
-                        StatusCode::BAD_GATEWAY,
-                        Flags::UPE,
-                        "upstream_reset_before_response_started{protocol_error}",
-                        PROTOCOL_ERROR,
-                    ));
-                }
-                None => {
-                    return Err(unavailable(
-                        Flags::UC,
-                        "upstream_reset_before_response_started{connection_termination}",
-                        TERMINATED,
-                    ));
-                }
-            },
-        }
-    }
-    Err(unavailable(Flags::UC, "upstream_reset_before_response_started{connection_termination}", TERMINATED))
-}
-
-/// The upstream half of a request under way.
-struct Exchange {
-    incoming: Option<Incoming>,
-    lent: Option<Lent>,
-    sent_at: crate::units::SimTime,
-    _active: Active,
-}
-
-/// Who is told of finished requests.
-pub(super) trait Audience {
-    fn now(&self) -> crate::units::SimTime;
-    fn tell(&self, record: &AccessRecord);
-    fn wants_headers(&self) -> bool;
-}
-
-/// The record of a request; it is told when it is dropped, at the end of the stream.
-struct Journal {
-    audience: Rc<dyn Audience>,
-    record: AccessRecord,
-    is_complete: bool,
-    _open: super::server::OpenRequest,
-}
-
-impl Journal {
-    fn new(
-        audience: Rc<dyn Audience>,
-        now: crate::units::SimTime,
-        request: &Request<Incoming>,
-        connection: &Rc<ConnectionState>,
-    ) -> Box<Self> {
-        let user_agent = audience.wants_headers().then(|| request.headers().get(USER_AGENT).cloned());
-        let record = AccessRecord {
-            started_at: now,
-            ended_at: now,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            authority: request.headers().get(HOST).cloned(),
-            request_id: request.headers().get(&REQUEST_ID).cloned(),
-            status: None,
-            flags: Flags::NONE,
-            details: "-",
-            route: None,
-            cluster: None,
-            upstream: None,
-            attempts: 0,
-            service_time: None,
-            bytes_received: request.body().size_hint().exact().unwrap_or(0),
-            bytes_sent: 0,
-            client: connection.client,
-            downstream_local: connection.local,
-            upstream_local: None,
-            forwarded_for: None,
-            user_agent: user_agent.flatten(),
-        };
-        Box::new(Self { audience, record, is_complete: false, _open: connection.open() })
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        self.record.ended_at = self.audience.now();
-        if !self.is_complete && !self.record.flags.has(Flags::UC) {
-            self.record.flags = self.record.flags.and(Flags::DC);
-        }
-        self.audience.tell(&self.record);
-    }
-}
-
-/// The body of an answer: the gateway's own, or the upstream's as it comes.
-pub(super) struct ResponseBody {
-    local: Option<Bytes>,
-    upstream: Option<Exchange>,
-    /// In a box: the record is large, and an answer is moved a few times on its way out.
-    journal: Box<Journal>,
-}
-
-impl ResponseBody {
-    /// The upstream's body is complete: its connection is free.
-    fn complete(&mut self) {
-        self.journal.is_complete = true;
-        if let Some(lent) = self.upstream.take().and_then(|mut exchange| exchange.lent.take()) {
-            lent.give_back();
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(local) = self.local.take() {
-            self.journal.is_complete = true;
-            self.journal.record.bytes_sent += local.len() as u64;
-            return Poll::Ready((!local.is_empty()).then(|| Ok(Frame::data(local))));
-        }
-        let Some(incoming) = self.upstream.as_mut().and_then(|exchange| exchange.incoming.as_mut()) else {
-            return Poll::Ready(None);
-        };
-        let frame = Pin::new(incoming).poll_frame(cx);
-        match &frame {
-            Poll::Ready(None) => self.complete(),
-            Poll::Ready(Some(Err(_))) => self.journal.record.flags = self.journal.record.flags.and(Flags::UC),
-            Poll::Ready(Some(Ok(frame))) => {
-                self.journal.record.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                let incoming = self.upstream.as_ref().and_then(|exchange| exchange.incoming.as_ref());
-                if incoming.is_some_and(Body::is_end_stream) {
-                    self.complete();
-                }
-            }
-            Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match (&self.local, &self.upstream) {
-            (Some(local), _) => local.is_empty(),
-            (None, Some(exchange)) => exchange.incoming.as_ref().is_none_or(Body::is_end_stream),
-            (None, None) => true,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match (&self.local, &self.upstream) {
-            (Some(local), _) => SizeHint::with_exact(local.len() as u64),
-            (None, Some(exchange)) => {
-                exchange.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-            }
-            (None, None) => SizeHint::with_exact(0),
-        }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        // hyper does not poll a body that says it is at its end: an empty answer is complete without a frame.
-        if self.is_end_stream() {
-            self.complete();
-        }
-    }
 }
 
 #[cfg(test)]

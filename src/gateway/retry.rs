@@ -43,6 +43,12 @@ impl RetryPolicy {
     /// No retries.
     pub const NONE: Self = Self { attempts: 0, ..Self::ISTIO };
 
+    /// Whether something may be tried again of which a part was sent: then the request is kept.
+    #[must_use]
+    pub fn repeats_what_was_sent(&self) -> bool {
+        false
+    }
+
     /// The wait before retry `number`, counted from 1.
     #[must_use]
     pub fn backoff(&self, number: u32, random: u64) -> Duration {

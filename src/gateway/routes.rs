@@ -1,132 +1,178 @@
 //! From port, host and path to a route.
 //!
-//! - The host of a request is lower-cased and its port cut off. Look-up order: exact name, then `*.suffix` longest first, then `*`.
-//!   A wildcard stands for at least one character, and may span several labels. Once a virtual host is chosen there is no falling back to a
-//!   less specific one.
-//! - Inside it the first route whose conditions all hold wins. A prefix is a plain string prefix (`/foo` matches `/foobar`); a
-//!   regex must match the whole path; the query is not part of the path.
+//! - The host of a request is lower-cased and its port cut off. Look-up order: exact name, then `*.suffix` longest first, then `prefix.*`
+//!   longest first, then `*`. A wildcard stands for at least one character, and may span several labels. Once a virtual host is chosen there
+//!   is no falling back to a less specific one.
+//! - Inside it the first route whose conditions all hold wins.
 //!
+//! One table serves all sources of configuration: Istio's objects and those of the Gateway API are translated into it.
 //! Sources: envoy api envoy/config/route/v3/route_components.proto; istio pilot/pkg/networking/core/route/route.go.
 
+pub mod action;
+pub mod headers;
+pub mod matching;
+pub mod rewrite;
+
 use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method};
-use regex::Regex;
+use http::HeaderMap;
 
-use super::retry::RetryPolicy;
+pub use action::{
+    Abort, Action, Cors, Destination, DirectResponse, Fault, Forward, HashPolicy, HostRewrite, Millionths, Mirror,
+    PathRewrite, Redirect, RedirectPort, RegexRewrite, Target,
+};
+pub use headers::{AddMode, HeaderAdd, HeaderOps};
+pub use matching::{HeaderMatch, PathMatch, QueryMatch, RequestView, RouteMatch, ValueMatch, anchored};
 
-/// All routes of a gateway: for each port, its virtual hosts.
+/// All routes of a gateway: for each port its table.
 #[derive(Clone, Default, Debug)]
 pub struct Routes {
-    ports: BTreeMap<u16, HostTable>,
+    ports: BTreeMap<u16, PortRoutes>,
 }
 
-/// A name and the routes for it.
-#[derive(Clone, Debug)]
-pub struct VirtualHost {
-    /// `a.example.com`, `*.example.com` or `*`.
-    pub name: String,
-    /// Its routes; the first that matches wins.
-    pub routes: Vec<Rc<Route>>,
-}
-
-/// Conditions and where to go if they hold.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The route's name in the access log.
-    pub name: Rc<str>,
-    /// The condition on the path.
-    pub path: PathMatch,
-    /// The condition on the method, if any.
-    pub method: Option<ValueMatch>,
-    /// Conditions on headers; all must hold.
-    pub headers: Vec<HeaderMatch>,
-    /// Clusters by weight. Not empty; a weight of 0 gets nothing, unless the destination is the only one.
-    pub destinations: Vec<Destination>,
-    /// From the complete request to the end of the answer, retries included; unset: no limit.
-    pub timeout: Option<Duration>,
-    /// What is tried again.
-    pub retry: RetryPolicy,
-}
-
-/// A cluster and its share.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// The cluster's name.
-    pub cluster: Rc<str>,
-    /// Its share, relative to the sum of all.
-    pub weight: u32,
-}
-
-/// A condition on the path.
-#[derive(Clone, Debug)]
-pub enum PathMatch {
-    /// The whole path.
-    Exact(String),
-    /// The path's first characters.
-    Prefix(String),
-    /// The whole path by regular expression; anchor it with [`anchored`].
-    Regex(Regex),
-}
-
-/// A condition on a value.
-#[derive(Clone, Debug)]
-pub enum ValueMatch {
-    /// Any value.
-    Present,
-    /// The whole value.
-    Exact(String),
-    /// Its first characters.
-    Prefix(String),
-    /// The whole value by regular expression; anchor it with [`anchored`].
-    Regex(Regex),
-}
-
-/// A condition on a header.
-#[derive(Clone, Debug)]
-pub struct HeaderMatch {
-    /// The header.
-    pub name: HeaderName,
-    /// The condition on its first value.
-    pub value: ValueMatch,
-    /// The condition must not hold. A missing header then counts as the empty string.
-    pub inverted: bool,
-}
-
-/// A regular expression that must match a whole text.
-///
-/// # Errors
-///
-/// If the expression is not one.
-pub fn anchored(expression: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{expression})$"))
-}
-
+/// The routes of one port.
 #[derive(Clone, Default, Debug)]
-struct HostTable {
+pub struct PortRoutes {
+    /// Changes to all requests.
+    pub request_headers: HeaderOps,
+    /// Changes to all responses.
+    pub response_headers: HeaderOps,
+    /// The changes of the whole table are made first and those of the route last, so that the route's win. Istio leaves it off.
+    pub most_specific_last: bool,
     hosts: Vec<VirtualHost>,
     exact: BTreeMap<String, usize>,
     /// `.example.com` for `*.example.com`.
     suffixes: BTreeMap<String, usize>,
+    /// `www.` for `www.*`.
+    prefixes: BTreeMap<String, usize>,
     any: Option<usize>,
 }
 
-impl Routes {
-    /// Adds a virtual host to a port. Of two with one name the first stays.
-    pub fn add(&mut self, port: u16, mut host: VirtualHost) {
-        host.name.make_ascii_lowercase();
-        let table = self.ports.entry(port).or_default();
-        let index = table.hosts.len();
-        if host.name == "*" {
-            table.any.get_or_insert(index);
-        } else if let Some(suffix) = host.name.strip_prefix('*') {
-            table.suffixes.entry(suffix.to_owned()).or_insert(index);
-        } else {
-            table.exact.entry(host.name.clone()).or_insert(index);
+/// Names and the routes for them.
+#[derive(Clone, Debug)]
+pub struct VirtualHost {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `a.example.com`, `*.example.com`, `www.*` or `*`.
+    pub domains: Vec<String>,
+    /// Its routes; the first that matches wins.
+    pub routes: Vec<Arc<Route>>,
+    /// Who is sent to HTTPS instead.
+    pub require_tls: RequireTls,
+    /// Changes to all its requests.
+    pub request_headers: HeaderOps,
+    /// Changes to all its responses.
+    pub response_headers: HeaderOps,
+}
+
+/// Whether plain HTTP is answered with a redirect to HTTPS.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum RequireTls {
+    /// It is served.
+    #[default]
+    No,
+    /// It is redirected.
+    All,
+    /// It is redirected for clients from outside.
+    External,
+}
+
+/// Conditions and what is done if they hold.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The route's name in the access log.
+    pub name: Arc<str>,
+    /// Its conditions.
+    pub condition: RouteMatch,
+    /// What is done.
+    pub action: Action,
+    /// Changes to the request.
+    pub request_headers: HeaderOps,
+    /// Changes to the response.
+    pub response_headers: HeaderOps,
+    /// Trouble made on purpose.
+    pub fault: Option<Fault>,
+    /// Who else may read answers in a browser.
+    pub cors: Option<Cors>,
+}
+
+/// Where a request has come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The table of its port.
+    pub table: &'a PortRoutes,
+    /// Its virtual host.
+    pub host: &'a VirtualHost,
+    /// Its route; none if no condition holds.
+    pub route: Option<&'a Arc<Route>>,
+}
+
+impl Found<'_> {
+    /// Makes the changes to a request that its destination, route, virtual host and table ask for.
+    pub fn change_request(&self, destination: &Destination, headers: &mut HeaderMap) {
+        let route = self.route.map(|route| &route.request_headers);
+        let lists = [
+            Some(&destination.request_headers),
+            route,
+            Some(&self.host.request_headers),
+            Some(&self.table.request_headers),
+        ];
+        self.change(lists, headers);
+    }
+
+    /// Makes the changes to a response; one of the gateway's own has no destination.
+    pub fn change_response(&self, destination: Option<&Destination>, headers: &mut HeaderMap) {
+        let lists = [
+            destination.map(|destination| &destination.response_headers),
+            self.route.map(|route| &route.response_headers),
+            Some(&self.host.response_headers),
+            Some(&self.table.response_headers),
+        ];
+        self.change(lists, headers);
+    }
+
+    fn change(&self, mut lists: [Option<&HeaderOps>; 4], headers: &mut HeaderMap) {
+        if self.table.most_specific_last {
+            lists.reverse();
         }
-        table.hosts.push(host);
+        for list in lists.into_iter().flatten().filter(|list| !list.is_empty()) {
+            list.apply(headers);
+        }
+    }
+}
+
+impl VirtualHost {
+    /// The host of one name.
+    #[must_use]
+    pub fn new(name: impl Into<String>, routes: Vec<Arc<Route>>) -> Self {
+        let name = name.into();
+        Self {
+            domains: vec![name.clone()],
+            name,
+            routes,
+            require_tls: RequireTls::No,
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+        }
+    }
+}
+
+impl Routes {
+    /// Adds a virtual host to a port. Of two with one domain the first keeps it.
+    pub fn add(&mut self, port: u16, host: VirtualHost) {
+        self.port_mut(port).add(host);
+    }
+
+    /// The table of a port, made empty if there is none yet: it answers 404 to all.
+    pub fn port_mut(&mut self, port: u16) -> &mut PortRoutes {
+        self.ports.entry(port).or_default()
+    }
+
+    /// The table of a port.
+    #[must_use]
+    pub fn port(&self, port: u16) -> Option<&PortRoutes> {
+        self.ports.get(&port)
     }
 
     /// The ports with routes.
@@ -140,10 +186,43 @@ impl Routes {
         self.ports.values().flat_map(|table| &table.hosts).map(|host| host.routes.len()).sum()
     }
 
-    /// The virtual host for a `Host` header's value on a port.
+    /// Where a request to a port comes to; none if no virtual host has its name.
     #[must_use]
-    pub fn host(&self, port: u16, authority: &str) -> Option<&VirtualHost> {
+    pub fn find(&self, port: u16, request: &RequestView<'_>) -> Option<Found<'_>> {
         let table = self.ports.get(&port)?;
+        let host = table.host(request.authority)?;
+        Some(Found { table, host, route: host.routes.iter().find(|route| route.condition.holds(request)) })
+    }
+}
+
+impl PortRoutes {
+    /// Adds a virtual host. Of two with one domain the first keeps it.
+    pub fn add(&mut self, host: VirtualHost) {
+        let index = self.hosts.len();
+        for domain in &host.domains {
+            let domain = domain.to_ascii_lowercase();
+            if domain == "*" {
+                self.any.get_or_insert(index);
+            } else if let Some(suffix) = domain.strip_prefix('*') {
+                self.suffixes.entry(suffix.to_owned()).or_insert(index);
+            } else if let Some(prefix) = domain.strip_suffix('*') {
+                self.prefixes.entry(prefix.to_owned()).or_insert(index);
+            } else {
+                self.exact.entry(domain).or_insert(index);
+            }
+        }
+        self.hosts.push(host);
+    }
+
+    /// Its virtual hosts, in the order in which they were added.
+    #[must_use]
+    pub fn hosts(&self) -> &[VirtualHost] {
+        &self.hosts
+    }
+
+    /// The virtual host for the value of a `Host` header.
+    #[must_use]
+    pub fn host(&self, authority: &str) -> Option<&VirtualHost> {
         let name = without_port(authority);
         let lowered: String;
         let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -152,63 +231,50 @@ impl Routes {
         } else {
             name
         };
-        let index = table.exact.get(name).copied().or_else(|| {
-            let dots = name.char_indices().filter(|(index, letter)| *letter == '.' && *index > 0);
-            dots.into_iter().find_map(|(index, _)| table.suffixes.get(&name[index..]).copied())
+        let index = self.exact.get(name).copied();
+        let index = index.or_else(|| {
+            let starts = (1..name.len()).filter(|start| name.is_char_boundary(*start));
+            let mut known = starts.filter_map(|start| self.suffixes.get(&name[start..]));
+            if self.suffixes.is_empty() { None } else { known.next().copied() }
         });
-        Some(&table.hosts[index.or(table.any.filter(|_| !name.is_empty()))?])
-    }
-
-    /// The route of a request.
-    #[must_use]
-    pub fn find(
-        &self,
-        port: u16,
-        authority: &str,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Option<&Rc<Route>> {
-        let host = self.host(port, authority)?;
-        host.routes.iter().find(|route| route.matches(method, path, headers))
+        let index = index.or_else(|| {
+            let ends = (1..name.len()).rev().filter(|end| name.is_char_boundary(*end));
+            let mut known = ends.filter_map(|end| self.prefixes.get(&name[..end]));
+            if self.prefixes.is_empty() { None } else { known.next().copied() }
+        });
+        Some(&self.hosts[index.or(self.any.filter(|_| !name.is_empty()))?])
     }
 }
 
+/// A host without its port. Brackets tell the colons of an IPv6 address from it.
 fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+    match authority.rfind(':') {
+        Some(colon) if authority.rfind(']').is_none_or(|bracket| bracket < colon) => &authority[..colon],
         _ => authority,
     }
 }
 
-impl Route {
-    fn matches(&self, method: &Method, path: &str, headers: &HeaderMap) -> bool {
-        let path_holds = match &self.path {
-            PathMatch::Exact(text) => path == text,
-            PathMatch::Prefix(text) => path.starts_with(text.as_str()),
-            PathMatch::Regex(regex) => regex.is_match(path),
-        };
-        path_holds
-            && self.method.as_ref().is_none_or(|wanted| wanted.holds(method.as_str()))
-            && self.headers.iter().all(|condition| condition.holds(headers))
+impl Forward {
+    /// To these destinations, with Istio's retries and nothing else.
+    #[must_use]
+    pub fn to(destinations: Vec<Destination>) -> Self {
+        Self {
+            destinations,
+            path: None,
+            host: None,
+            append_forwarded_host: false,
+            timeout: None,
+            retry: crate::gateway::RetryPolicy::ISTIO,
+            mirrors: Vec::new(),
+            hash: Vec::new(),
+        }
     }
 
-    /// Whether every request to its virtual host matches.
+    /// The destination for a draw of 64 uniform bits; drawn once per request and kept over its retries.
     #[must_use]
-    pub fn is_catch_all(&self) -> bool {
-        let any_path = match &self.path {
-            PathMatch::Prefix(text) => text == "/",
-            PathMatch::Regex(regex) => matches!(regex.as_str(), "^(?:.*)$" | "^(?:*)$"),
-            PathMatch::Exact(_) => false,
-        };
-        any_path && self.method.is_none() && self.headers.is_empty()
-    }
-
-    /// The cluster for a draw of 64 uniform bits; drawn once per request and kept over its retries.
-    #[must_use]
-    pub fn destination(&self, random: impl FnOnce() -> u64) -> Option<&Rc<str>> {
+    pub fn destination(&self, random: impl FnOnce() -> u64) -> Option<&Destination> {
         if let [only] = &self.destinations[..] {
-            return Some(&only.cluster);
+            return Some(only);
         }
         let total: u64 = self.destinations.iter().map(|destination| u64::from(destination.weight)).sum();
         if total == 0 {
@@ -217,7 +283,7 @@ impl Route {
         let mut drawn = super::host::random_below(random(), total);
         for destination in &self.destinations {
             match drawn.checked_sub(u64::from(destination.weight)) {
-                None => return Some(&destination.cluster),
+                None => return Some(destination),
                 Some(rest) => drawn = rest,
             }
         }
@@ -225,37 +291,46 @@ impl Route {
     }
 }
 
-impl ValueMatch {
-    fn holds(&self, value: &str) -> bool {
-        match self {
-            Self::Present => true,
-            Self::Exact(text) => value == text,
-            Self::Prefix(text) => value.starts_with(text.as_str()),
-            Self::Regex(regex) => regex.is_match(value),
+impl Destination {
+    /// A cluster and its share.
+    #[must_use]
+    pub fn cluster(name: impl Into<Arc<str>>, weight: u32) -> Self {
+        Self {
+            target: Target::Cluster(name.into()),
+            weight,
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+            path: None,
+            host: None,
         }
     }
 }
 
-impl HeaderMatch {
-    fn holds(&self, headers: &HeaderMap) -> bool {
-        let value = headers.get(&self.name).map(|value| value.to_str().unwrap_or_default());
-        match (value, &self.value, self.inverted) {
-            (value, ValueMatch::Present, inverted) => value.is_some() != inverted,
-            (Some(value), condition, inverted) => condition.holds(value) != inverted,
-            (None, condition, true) => !condition.holds(""),
-            (None, _, false) => false,
+impl Route {
+    /// A route without extras.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, condition: RouteMatch, action: Action) -> Self {
+        Self {
+            name: name.into(),
+            condition,
+            action,
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+            fault: None,
+            cors: None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderName, Method};
+
     use super::*;
 
-    fn route(name: &str, path: PathMatch, headers: Vec<HeaderMatch>) -> Rc<Route> {
-        let destinations = vec![Destination { cluster: Rc::from(name), weight: 1 }];
-        let (method, timeout, retry) = (None, None, RetryPolicy::ISTIO);
-        Rc::new(Route { name: Rc::from(name), path, method, headers, destinations, timeout, retry })
+    fn route(name: &str, path: PathMatch, headers: Vec<HeaderMatch>) -> Arc<Route> {
+        let action = Action::Forward(Forward::to(vec![Destination::cluster(name, 1)]));
+        Arc::new(Route::new(name, RouteMatch { headers, ..RouteMatch::path(path) }, action))
     }
 
     fn prefix(text: &str) -> PathMatch {
@@ -263,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_found_exact_then_longest_suffix_then_any() {
+    fn hosts_are_found_exact_then_longest_suffix_then_longest_prefix_then_any() {
         let mut routes = Routes::default();
-        for name in ["a.foo.com", "*.foo.com", "*.com", "*"] {
-            routes.add(80, VirtualHost { name: name.to_owned(), routes: Vec::new() });
+        for name in ["a.foo.com", "*.foo.com", "*.com", "foo.*", "*"] {
+            routes.add(80, VirtualHost::new(name, Vec::new()));
         }
-        let found = |authority| routes.host(80, authority).map(|host| host.name.as_str());
+        let found = |authority| routes.port(80).unwrap().host(authority).map(|host| host.name.as_str());
         for (authority, name) in [
             ("a.foo.com:8443", "a.foo.com"),
             ("A.Foo.COM", "a.foo.com"),
@@ -276,41 +351,40 @@ mod tests {
             ("foo.com", "*.com"),
             (".foo.com", "*.com"),
             (".com", "*"),
+            ("FOO.org", "foo.*"),
+            ("foo.", "*"),
             ("bar.org", "*"),
         ] {
             assert_eq!(found(authority), Some(name), "{authority}");
         }
         assert_eq!(found(""), None);
-        assert!(routes.host(81, "a.foo.com").is_none());
+        assert!(routes.port(81).is_none());
     }
 
     #[test]
     fn the_first_route_that_matches_wins() {
-        let gold = HeaderMatch {
-            name: HeaderName::from_static("x-tier"),
-            value: ValueMatch::Exact("gold".to_owned()),
-            inverted: false,
-        };
+        let gold = HeaderMatch::new(HeaderName::from_static("x-tier"), ValueMatch::Exact("gold".to_owned()));
+        let not_gold = HeaderMatch { inverted: true, missing_is_empty: true, ..gold.clone() };
         let mut routes = Routes::default();
         let list = vec![
-            route("gold", prefix("/foo"), vec![gold.clone()]),
-            route(
-                "not-gold-regex",
-                PathMatch::Regex(anchored("/v[0-9]+").unwrap()),
-                vec![HeaderMatch { inverted: true, ..gold }],
-            ),
+            route("gold", prefix("/foo"), vec![gold]),
+            route("not-gold-regex", PathMatch::Regex(anchored("/v[0-9]+").unwrap()), vec![not_gold]),
             route("exact", PathMatch::Exact("/foo".to_owned()), Vec::new()),
             route("prefix", prefix("/foo"), Vec::new()),
+            route("segments", PathMatch::Segments("/seg".to_owned()), Vec::new()),
         ];
-        routes.add(80, VirtualHost { name: "*".to_owned(), routes: list });
+        routes.add(80, VirtualHost::new("*", list));
         let mut headers = HeaderMap::new();
         let found = |path: &str, headers: &HeaderMap| {
-            routes.find(80, "h", &Method::GET, path, headers).map(|route| route.name.to_string())
+            let view = RequestView { method: &Method::GET, authority: "h", scheme: "http", path, query: None, headers };
+            routes.find(80, &view).and_then(|found| found.route).map(|route| route.name.to_string())
         };
         assert_eq!(found("/foo", &headers).as_deref(), Some("exact"));
         assert_eq!(found("/foobar", &headers).as_deref(), Some("prefix"));
         assert_eq!(found("/v12", &headers).as_deref(), Some("not-gold-regex"));
         assert_eq!(found("/v12/x", &headers), None);
+        assert_eq!(found("/seg/x", &headers).as_deref(), Some("segments"));
+        assert_eq!(found("/segment", &headers), None);
         headers.insert("x-tier", "gold".parse().unwrap());
         assert_eq!(found("/foobar", &headers).as_deref(), Some("gold"));
         assert_eq!(found("/v12", &headers), None);
@@ -318,14 +392,15 @@ mod tests {
 
     #[test]
     fn weights_share_and_a_single_destination_ignores_its_own() {
-        let mut shared = Route::clone(&route("a", prefix("/"), Vec::new()));
-        shared.destinations = [("a", 0), ("b", 1), ("c", 3)]
-            .map(|(name, weight)| Destination { cluster: Rc::from(name), weight })
-            .to_vec();
-        let at = |quarter: u64| shared.destination(|| quarter << 62).map(|cluster| cluster.to_string());
-        assert_eq!([at(0), at(1), at(2), at(3)].map(Option::unwrap), ["b", "c", "c", "c"]);
+        let destinations = [("a", 0), ("b", 1), ("c", 3)].map(|(name, weight)| Destination::cluster(name, weight));
+        let mut shared = Forward::to(destinations.to_vec());
+        let at = |shared: &Forward, quarter: u64| match &shared.destination(|| quarter << 62).unwrap().target {
+            Target::Cluster(name) => name.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([0, 1, 2, 3].map(|quarter| at(&shared, quarter)), ["b", "c", "c", "c"]);
         shared.destinations.truncate(1);
-        assert_eq!(shared.destination(|| 0).map(|cluster| cluster.to_string()).as_deref(), Some("a"));
-        assert!(shared.is_catch_all());
+        assert_eq!(at(&shared, 0), "a");
+        assert!(RouteMatch::path(prefix("/")).is_catch_all());
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub struct GatewayConfig {
     /// Where it listens: the port it binds, and the port by which its routes know it.
     pub listeners: Vec<(u16, u16)>,
     /// Its clusters and their policies.
-    pub clusters: BTreeMap<Rc<str>, Policy>,
+    pub clusters: BTreeMap<Arc<str>, Policy>,
     /// How long a connect to an upstream may take. Istio's default is 10 s.
     pub connect_timeout: Duration,
     /// How it drains.
@@ -67,7 +68,7 @@ pub(super) struct Listener {
 pub(super) struct Shared<H> {
     pub(super) workers: Vec<H>,
     pub(super) routes: RefCell<Rc<Routes>>,
-    pub(super) clusters: RefCell<BTreeMap<Rc<str>, Rc<Cluster>>>,
+    pub(super) clusters: RefCell<BTreeMap<Arc<str>, Rc<Cluster>>>,
     connect_timeout: Duration,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
@@ -91,7 +92,7 @@ impl<H: Host> Gateway<H> {
     ) -> io::Result<Self> {
         let count = workers.len();
         let cluster = |policy| Rc::new(Cluster::new(policy, config.connect_timeout, count));
-        let clusters = config.clusters.iter().map(|(name, policy)| (Rc::clone(name), cluster(*policy)));
+        let clusters = config.clusters.iter().map(|(name, policy)| (Arc::clone(name), cluster(*policy)));
         let shared = Rc::new(Shared {
             routes: RefCell::new(routes),
             clusters: RefCell::new(clusters.collect()),
@@ -152,7 +153,7 @@ impl<H: Host> Gateway<H> {
     }
 
     /// Sets the policies of clusters. One whose policy changes keeps its endpoints and loses its idle connections.
-    pub fn set_policies(&self, policies: &BTreeMap<Rc<str>, Policy>) {
+    pub fn set_policies(&self, policies: &BTreeMap<Arc<str>, Policy>) {
         let shared = &self.shared;
         let mut clusters = shared.clusters.borrow_mut();
         for (name, policy) in policies {
@@ -164,7 +165,7 @@ impl<H: Host> Gateway<H> {
             if let Some(known) = known {
                 made.set_endpoints(&known.addresses());
             }
-            clusters.insert(Rc::clone(name), Rc::new(made));
+            clusters.insert(Arc::clone(name), Rc::new(made));
         }
     }
 
@@ -174,10 +175,10 @@ impl<H: Host> Gateway<H> {
     }
 
     /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
-    pub fn set_endpoints(&self, cluster: &Rc<str>, endpoints: &[SocketAddr]) {
+    pub fn set_endpoints(&self, cluster: &Arc<str>, endpoints: &[SocketAddr]) {
         let shared = &self.shared;
         let mut clusters = shared.clusters.borrow_mut();
-        let found = clusters.entry(Rc::clone(cluster)).or_insert_with(|| {
+        let found = clusters.entry(Arc::clone(cluster)).or_insert_with(|| {
             let workers = shared.workers.len();
             Rc::new(Cluster::new(Policy::LeastRequest, shared.connect_timeout, workers))
         });
@@ -218,6 +219,16 @@ impl<H: Host> Gateway<H> {
 }
 
 impl<H: Host> Shared<H> {
+    /// Whether records should hold the headers that only a log prints.
+    pub(super) fn wants_headers(&self) -> bool {
+        self.observer.wants_headers()
+    }
+
+    /// A cluster by its name.
+    pub(super) fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.clusters.borrow().get(name).cloned()
+    }
+
     /// Whether a response sent now on this connection tells its client to leave.
     pub(super) fn says_close(&self, worker: usize, connection: &ConnectionState) -> bool {
         let host = &self.workers[worker];
@@ -240,10 +251,6 @@ impl<H: Host> Audience for Shared<H> {
 
     fn tell(&self, record: &AccessRecord) {
         self.observer.finished(record);
-    }
-
-    fn wants_headers(&self) -> bool {
-        self.observer.wants_headers()
     }
 }
 

@@ -17,11 +17,11 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
 use super::balance::{Picker, Policy};
 use super::host::Host;
+use super::proxy::RequestBody;
 use super::retry::REPICKS_MAX;
 
 /// A cluster: endpoints and how to choose one.
@@ -146,7 +146,7 @@ struct Sender {
     number: u64,
     /// The gateway's end of it, where the host knows it.
     local: Option<SocketAddr>,
-    requests: SendRequest<Incoming>,
+    requests: SendRequest<RequestBody>,
 }
 
 /// A connection lent to one request; dropping it without giving it back closes it.
@@ -288,7 +288,7 @@ impl Pool {
 }
 
 impl Lent {
-    pub(super) fn requests(&mut self) -> &mut SendRequest<Incoming> {
+    pub(super) fn requests(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender.as_mut().expect("a lent connection is there until it is given back").requests
     }
 

@@ -67,7 +67,7 @@ async fn work(start: Start) -> io::Result<()> {
     let tables = (first.plan.build)();
     let config = GatewayConfig {
         listeners: Vec::new(),
-        clusters: tables.clusters.iter().map(|(name, cluster)| (Rc::clone(name), cluster.policy)).collect(),
+        clusters: tables.clusters.iter().map(|(name, cluster)| (Arc::clone(name), cluster.policy)).collect(),
         connect_timeout: settings.connect_timeout,
         drain: settings.drain,
     };
@@ -117,7 +117,7 @@ impl Worker {
     /// connections of removed listeners, which keep their routes, have had the drain time.
     fn apply(&self, assignment: Assignment) -> io::Result<()> {
         let tables = Rc::new((assignment.plan.build)());
-        let policies = tables.clusters.iter().map(|(name, cluster)| (Rc::clone(name), cluster.policy)).collect();
+        let policies = tables.clusters.iter().map(|(name, cluster)| (Arc::clone(name), cluster.policy)).collect();
         self.gateway.set_policies(&policies);
         *self.current.borrow_mut() = Rc::clone(&tables);
         self.set_endpoints();

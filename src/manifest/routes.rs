@@ -10,7 +10,7 @@
 //! Sources: istio pilot/pkg/model/gateway.go (merging), pilot/pkg/networking/core/{gateway,route/route}.go.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -19,7 +19,9 @@ use super::object::Object;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::service::{ServiceManifest, TargetPort};
-use crate::gateway::routes::{Destination, HeaderMatch, PathMatch, Route, Routes, ValueMatch, VirtualHost, anchored};
+use crate::gateway::routes::{
+    Action, Destination, Forward, HeaderMatch, PathMatch, Route, RouteMatch, Routes, ValueMatch, VirtualHost, anchored,
+};
 use crate::gateway::{Policy, RetryPolicy};
 use crate::record::results::FidelityStatus;
 
@@ -40,7 +42,7 @@ pub struct Routing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The cluster's name.
-    pub cluster: Rc<str>,
+    pub cluster: Arc<str>,
     /// `namespace/name` of the Service.
     pub service: String,
     /// The Service's port.
@@ -97,7 +99,7 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     let policies: BTreeMap<String, Policy> =
         of_kind("DestinationRule").iter().filter_map(|object| read_destination_rule(object, sink)).collect();
     // Routes by (port, host), in the order of the VirtualServices.
-    let mut tables: BTreeMap<(u16, String), Vec<Rc<Route>>> = BTreeMap::new();
+    let mut tables: BTreeMap<(u16, String), Vec<Arc<Route>>> = BTreeMap::new();
     for object in of_kind("VirtualService") {
         if !names_a_gateway(object) {
             let note = "without a gateway it is for the sidecars of the mesh";
@@ -122,7 +124,7 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
             for host in bound_hosts(server, &parsed.hosts, &object.id.namespace) {
                 takes_part = true;
                 let routes = parsed.routes.iter().filter(|route| route.port.is_none_or(|port| port == server.port));
-                tables.entry((server.port, host)).or_default().extend(routes.map(|route| Rc::clone(&route.route)));
+                tables.entry((server.port, host)).or_default().extend(routes.map(|route| Arc::clone(&route.route)));
             }
         }
         if takes_part {
@@ -138,8 +140,8 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     }
     for ((port, name), mut routes) in tables {
         // Stable: `false` (a condition) sorts before `true` (a catch-all).
-        routes.sort_by_key(|route| route.is_catch_all());
-        routing.routes.add(port, VirtualHost { name, routes });
+        routes.sort_by_key(|route| route.condition.is_catch_all());
+        routing.routes.add(port, VirtualHost::new(name, routes));
     }
     if gateways.is_empty() {
         sink.report(
@@ -286,7 +288,7 @@ fn names_a_gateway(object: &Object) -> bool {
 }
 
 struct ParsedRoute {
-    route: Rc<Route>,
+    route: Arc<Route>,
     /// Only on this server port.
     port: Option<u16>,
 }
@@ -377,16 +379,9 @@ fn read_rule(rule: &Field<'_>, context: &mut Context<'_>, routes: &mut Vec<Parse
     }
     let mut push = |found: Match| {
         let Match { path, method, headers, port } = found;
-        let route = Route {
-            name: Rc::from(name.as_str()),
-            path,
-            method,
-            headers,
-            destinations: destinations.clone(),
-            timeout,
-            retry,
-        };
-        routes.push(ParsedRoute { route: Rc::new(route), port });
+        let condition = RouteMatch { method, headers, ..RouteMatch::path(path) };
+        let action = Action::Forward(Forward { timeout, retry, ..Forward::to(destinations.clone()) });
+        routes.push(ParsedRoute { route: Arc::new(Route::new(name.as_str(), condition, action)), port });
     };
     if matches.is_empty() {
         push(Match::default());
@@ -420,7 +415,7 @@ fn read_match(block: &Field<'_>) -> Option<Match> {
             Some(ValueMatch::Exact(text)) => found.path = PathMatch::Exact(text),
             Some(ValueMatch::Prefix(text)) => found.path = PathMatch::Prefix(text),
             Some(ValueMatch::Regex(regex)) => found.path = PathMatch::Regex(regex),
-            Some(ValueMatch::Present) => {}
+            Some(_) => {}
             None => is_whole = false,
         }
     }
@@ -435,7 +430,11 @@ fn read_match(block: &Field<'_>) -> Option<Match> {
                 continue;
             };
             match read_value(&value) {
-                Some(value) => found.headers.push(HeaderMatch { name, value, inverted }),
+                Some(value) => found.headers.push(HeaderMatch {
+                    inverted,
+                    missing_is_empty: inverted && !matches!(value, ValueMatch::Present),
+                    ..HeaderMatch::new(name, value)
+                }),
                 None => is_whole = false,
             }
         }
@@ -583,14 +582,14 @@ fn read_destination(target: &Field<'_>, is_single: bool, context: &mut Context<'
         }
     };
     let (namespace, name) = key.split_once('/')?;
-    let cluster: Rc<str> = Rc::from(format!("outbound|{chosen}||{name}.{namespace}.svc.cluster.local"));
+    let cluster: Arc<str> = Arc::from(format!("outbound|{chosen}||{name}.{namespace}.svc.cluster.local"));
     let policy = context.policies.get(&key).copied().unwrap_or(Policy::LeastRequest);
     if !context.upstreams.iter().any(|known| known.cluster == cluster) {
         let at = host_field.place();
-        context.upstreams.push(Upstream { cluster: Rc::clone(&cluster), service: key, port: chosen, policy, at });
+        context.upstreams.push(Upstream { cluster: Arc::clone(&cluster), service: key, port: chosen, policy, at });
     }
     let weight = if is_single { 1 } else { weight? };
-    Some(Destination { cluster, weight })
+    Some(Destination::cluster(cluster, weight))
 }
 
 /// A name with dots is a whole name to Istio: `web.shop` is no Service, though resolvers elsewhere find one.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Patch, Subject};
@@ -125,7 +126,7 @@ const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration
 fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
     let manifest = resolved.target()?;
     let drain = drain_setting(manifest, settings, sink)?;
-    let clusters = resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy));
+    let clusters = resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.policy));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
     // No pod gets more than its node has.
     let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
@@ -240,7 +241,7 @@ fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<Backe
             sink.report(problem.help("one port of a backend is simulated: route to one"));
         }
         specs.push(BackendSpec {
-            cluster: Rc::clone(&upstream.cluster),
+            cluster: Arc::clone(&upstream.cluster),
             service: Rc::from(upstream.service.as_str()),
             port,
             deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
@@ -416,8 +417,8 @@ fn changes(
     {
         refuse("the services that routes lead to");
     }
-    let policies = |resolved: &Resolved| -> BTreeMap<Rc<str>, _> {
-        resolved.routing.upstreams.iter().map(|upstream| (Rc::clone(&upstream.cluster), upstream.policy)).collect()
+    let policies = |resolved: &Resolved| -> BTreeMap<Arc<str>, _> {
+        resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.policy)).collect()
     };
     let known = policies(current);
     if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {

@@ -218,7 +218,7 @@ fn upstream_name(upstream: &routes::Upstream) -> String {
 }
 
 /// The clusters with their endpoints, and the names of those without.
-fn clusters(routing: &Routing, options: &Options) -> (BTreeMap<Rc<str>, ClusterTable>, Vec<String>) {
+fn clusters(routing: &Routing, options: &Options) -> (BTreeMap<Arc<str>, ClusterTable>, Vec<String>) {
     let mut clusters = BTreeMap::new();
     let mut without = Vec::new();
     for upstream in &routing.upstreams {
@@ -229,7 +229,7 @@ fn clusters(routing: &Routing, options: &Options) -> (BTreeMap<Rc<str>, ClusterT
             without.push(upstream_name(upstream));
         }
         let table = ClusterTable { policy: upstream.policy, endpoints };
-        clusters.insert(Rc::clone(&upstream.cluster), table);
+        clusters.insert(Arc::clone(&upstream.cluster), table);
     }
     (clusters, without)
 }

@@ -1,0 +1,82 @@
+//! Copies of requests for other clusters: sent beside the request itself, never tried again, their answers thrown away.
+//!
+//! A copy's `Host` header gets `-shadow` behind its name, before its port. Copies use their cluster's connections and counts like any request.
+//! Source: envoy source/common/router/{router,shadow_writer_impl}.cc.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Request};
+use http_body::Body;
+
+use super::request_body::{Kept, RequestBody};
+use crate::gateway::host::Host;
+use crate::gateway::upstream::{Active, Cluster, within};
+
+/// Sends a copy; `timeout` is the route's.
+pub(super) fn send<H: Host>(
+    worker: usize,
+    host: &H,
+    cluster: Rc<Cluster>,
+    mut head: Parts,
+    kept: Option<&Rc<Kept>>,
+    timeout: Option<Duration>,
+) {
+    if let Some(shadow) = head.headers.get(HOST).and_then(shadow_host) {
+        head.headers.insert(HOST, shadow);
+    }
+    let body = kept.map_or(RequestBody::Empty, |kept| RequestBody::Kept(kept.read_beside()));
+    let (own, request) = (host.clone(), Request::from_parts(head, body));
+    host.spawn("gateway-mirror", async move {
+        let mut copy = pin!(copy(worker, &own, &cluster, request));
+        match timeout {
+            None => copy.await,
+            Some(timeout) => {
+                // A copy that takes too long is broken off, and nobody hears of it.
+                let _ = within(&own, timeout, copy.as_mut()).await;
+            }
+        }
+    });
+}
+
+async fn copy<H: Host>(worker: usize, host: &H, cluster: &Rc<Cluster>, request: Request<RequestBody>) {
+    let Some(endpoint) = cluster.pick(worker, host, &[]) else { return };
+    let _active = Active::new(Rc::clone(&endpoint));
+    let lent = endpoint.pool(worker).lend(host, endpoint.address, cluster.connect_timeout()).await;
+    let Ok(mut lent) = lent else { return };
+    let Ok(answer) = lent.requests().try_send_request(request).await else { return };
+    let mut body = answer.into_body();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if frame.is_err() {
+            return;
+        }
+    }
+    if body.is_end_stream() {
+        lent.give_back();
+    }
+}
+
+fn shadow_host(host: &HeaderValue) -> Option<HeaderValue> {
+    let host = host.to_str().ok()?;
+    let port_at = host.rfind(':').filter(|colon| host[colon + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+    let (name, port) = host.split_at(port_at.unwrap_or(host.len()));
+    HeaderValue::from_str(&format!("{name}-shadow{port}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shadow_stands_before_the_port() {
+        for (host, shadow) in
+            [("a.com", "a.com-shadow"), ("a.com:8080", "a.com-shadow:8080"), ("[::1]:80", "[::1]-shadow:80")]
+        {
+            assert_eq!(shadow_host(&HeaderValue::from_str(host).unwrap()).unwrap(), shadow);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Answers that the gateway makes itself: errors, redirects, direct responses.
+//!
+//! Texts and details are Envoy's. Sources: envoy source/common/router/router.cc,
+//! docs/root/configuration/http/http_conn_man/response_code_details.rst.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::gateway::access::Flags;
+use crate::gateway::routes::Abort;
+
+/// An answer of the gateway's own.
+#[derive(Debug)]
+pub(super) struct LocalReply {
+    pub(super) status: StatusCode,
+    pub(super) flags: Flags,
+    pub(super) details: &'static str,
+    pub(super) body: Bytes,
+    /// In a box: most answers have none, and a map is large.
+    pub(super) headers: Option<Box<HeaderMap>>,
+}
+
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+impl LocalReply {
+    pub(super) fn new(status: StatusCode, flags: Flags, details: &'static str, body: &'static str) -> Self {
+        Self { status, flags, details, body: Bytes::from_static(body.as_bytes()), headers: None }
+    }
+
+    fn unavailable(flags: Flags, details: &'static str, body: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, flags, details, body)
+    }
+
+    pub(super) fn no_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "")
+    }
+
+    pub(super) fn no_cluster() -> Self {
+        Self::unavailable(Flags::NC, "cluster_not_found", "")
+    }
+
+    pub(super) fn no_host() -> Self {
+        Self::unavailable(Flags::UH, "no_healthy_upstream", "no healthy upstream")
+    }
+
+    pub(super) fn refused() -> Self {
+        Self::unavailable(
+            Flags::UF,
+            "upstream_reset_before_response_started{remote_connection_failure}",
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        )
+    }
+
+    pub(super) fn connect_timeout() -> Self {
+        Self::unavailable(
+            Flags::UF,
+            "upstream_reset_before_response_started{connection_timeout}",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+        )
+    }
+
+    pub(super) fn terminated() -> Self {
+        Self::unavailable(
+            Flags::UC,
+            "upstream_reset_before_response_started{connection_termination}",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        )
+    }
+
+    pub(super) fn protocol_error() -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            Flags::UPE,
+            "upstream_reset_before_response_started{protocol_error}",
+            "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+        )
+    }
+
+    pub(super) fn overflow() -> Self {
+        let mut reply = Self::unavailable(
+            Flags::UO,
+            "upstream_reset_before_response_started{overflow}",
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+        );
+        reply.insert(OVERLOADED, HeaderValue::from_static("true"));
+        reply
+    }
+
+    pub(super) fn timed_out(details: &'static str) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, Flags::UT, details, "upstream request timeout")
+    }
+
+    /// An answer that the configuration asks for.
+    pub(super) fn direct(status: StatusCode, body: Bytes) -> Self {
+        Self { status, flags: Flags::NONE, details: "direct_response", body, headers: None }
+    }
+
+    pub(super) fn redirect(status: StatusCode, location: &str) -> Self {
+        let mut reply = Self::direct(status, Bytes::new());
+        // What makes no header makes no redirect either: the client gets the status alone.
+        if let Ok(location) = HeaderValue::from_str(location) {
+            reply.insert(LOCATION, location);
+        }
+        reply
+    }
+
+    /// A fault that was drawn.
+    pub(super) fn abort(abort: Abort) -> Self {
+        let (status, body) = match abort {
+            Abort::Http(status) => (status, "fault filter abort"),
+            Abort::Grpc(_) => (StatusCode::OK, ""),
+        };
+        let mut reply = Self::new(status, Flags::FI, "fault_filter_abort", body);
+        if let Abort::Grpc(code) = abort {
+            reply.insert(GRPC_STATUS, HeaderValue::from(code));
+            reply.insert(GRPC_MESSAGE, HeaderValue::from_static("fault filter abort"));
+            reply.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        }
+        reply
+    }
+
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers.get_or_insert_default()
+    }
+
+    pub(super) fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers_mut().insert(name, value);
+    }
+
+    /// Its headers, the type of its body among them.
+    pub(super) fn take_headers(&mut self) -> HeaderMap {
+        let mut headers = self.headers.take().map(|headers| *headers).unwrap_or_default();
+        if !self.body.is_empty() {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));
+        }
+        headers
+    }
+}

@@ -1,0 +1,214 @@
+//! One request to upstreams: as many tries as its route allows, each with an endpoint and a connection of its own.
+//!
+//! ```text
+//! pick an endpoint ─→ connection from its pool ─→ send ─→ answer's head ─┬─ not to be tried again: it is the answer
+//!        ▲                    │ refused, timed out        │ broken off   │
+//!        └──── back-off ←─────┴───────────────────────────┴──────────────┘ to be tried again
+//! ```
+//!
+//! A try's timeout counts from when the try is sent in full, the route's from when the client's request is complete; the latter covers all tries
+//! and waits. Nothing is tried again once an answer's head has gone to the client.
+//! Source: envoy source/common/router/{router,upstream_request,retry_state_impl}.cc.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+use super::reply::LocalReply;
+use super::request_body::{Kept, RequestBody};
+use super::response_body::{Exchange, Limit};
+use crate::gateway::access::{AccessRecord, Flags};
+use crate::gateway::host::Host;
+use crate::gateway::routes::Forward;
+use crate::gateway::upstream::{Active, Cluster, ConnectFailure};
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+/// Sends again on another connection, at most so often, what a closing connection gave back unsent.
+const UNSENT_MAX: u32 = 100;
+
+/// A request that waits to be sent.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is sent once; a box would be an allocation for each"
+)]
+pub(super) enum Unsent {
+    /// Once; nothing of it is kept.
+    Once(Option<Request<RequestBody>>),
+    /// As often as need be.
+    Often(Box<Parts>, Option<Rc<Kept>>),
+}
+
+impl Unsent {
+    fn take(&mut self) -> Option<Request<RequestBody>> {
+        match self {
+            Self::Once(request) => request.take(),
+            Self::Often(head, None) => Some(Request::from_parts(Parts::clone(head), RequestBody::Empty)),
+            Self::Often(head, Some(kept)) => {
+                let body = RequestBody::Kept(kept.read());
+                kept.is_whole().then(|| Request::from_parts(Parts::clone(head), body))
+            }
+        }
+    }
+
+    fn put_back(&mut self, request: Request<RequestBody>) {
+        if let Self::Once(place) = self {
+            *place = Some(request);
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Once(request) => request.is_some(),
+            Self::Often(_, kept) => kept.as_ref().is_none_or(|kept| kept.is_whole()),
+        }
+    }
+
+    fn kept(&self) -> Option<&Rc<Kept>> {
+        match self {
+            Self::Once(_) => None,
+            Self::Often(_, kept) => kept.as_ref(),
+        }
+    }
+}
+
+/// What all tries of a request share.
+pub(super) struct Tries<'a, H> {
+    pub(super) worker: usize,
+    pub(super) host: &'a H,
+    pub(super) cluster: &'a Rc<Cluster>,
+    pub(super) forward: &'a Forward,
+}
+
+impl<H: Host> Tries<'_, H> {
+    /// Sends the request until there is an answer to keep, or nothing more to try.
+    pub(super) async fn run(
+        &self,
+        record: &mut AccessRecord,
+        unsent: &mut Unsent,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let Some(timeout) = self.forward.timeout else { return self.try_all(record, unsent).await };
+        let (host, kept) = (self.host.clone(), unsent.kept().cloned());
+        let mut limit: Limit = Box::pin(async move {
+            if let Some(kept) = kept {
+                kept.ended().await;
+            }
+            host.sleep_until(host.now().after(timeout)).await;
+        });
+        let done = {
+            let mut tries = pin!(self.try_all(record, unsent));
+            poll_fn(|cx| match tries.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+            })
+            .await
+        };
+        let (response, mut exchange) =
+            done.unwrap_or_else(|| Err(LocalReply::timed_out("upstream_response_timeout")))?;
+        exchange.limit = Some(limit);
+        Ok((response, exchange))
+    }
+
+    async fn try_all(
+        &self,
+        record: &mut AccessRecord,
+        unsent: &mut Unsent,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let retry = &self.forward.retry;
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut retries = 0;
+        loop {
+            record.attempts += 1;
+            let failure = match self.try_once(record, unsent, &mut tried).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            let is_retriable = retry.on_connect_failure && failure.flags.has(Flags::UF) && unsent.is_there();
+            if !is_retriable || retry.attempts == 0 {
+                return Err(failure);
+            }
+            if retries == retry.attempts {
+                return Err(LocalReply { flags: failure.flags.and(Flags::URX), ..failure });
+            }
+            retries += 1;
+            self.host.sleep_until(self.host.now().after(retry.backoff(retries, self.host.random()))).await;
+        }
+    }
+
+    async fn try_once(
+        &self,
+        record: &mut AccessRecord,
+        unsent: &mut Unsent,
+        tried: &mut Vec<SocketAddr>,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let Some(endpoint) = self.cluster.pick(self.worker, self.host, tried) else {
+            return Err(LocalReply::no_host());
+        };
+        record.upstream = Some(endpoint.address);
+        tried.push(endpoint.address);
+        let active = Active::new(Rc::clone(&endpoint));
+        for _ in 0..UNSENT_MAX {
+            let pool = endpoint.pool(self.worker);
+            let lent = pool.lend(self.host, endpoint.address, self.cluster.connect_timeout()).await;
+            let mut lent = lent.map_err(|failure| match failure {
+                ConnectFailure::Refused => LocalReply::refused(),
+                ConnectFailure::TimedOut => LocalReply::connect_timeout(),
+            })?;
+            record.upstream_local = lent.local();
+            let Some(mut request) = unsent.take() else { return Err(LocalReply::terminated()) };
+            let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
+            request.headers_mut().insert(ATTEMPT_COUNT, attempt);
+            let sent_at = self.host.now();
+            let mut sending = pin!(lent.requests().try_send_request(request));
+            let answer = match self.forward.retry.per_try_timeout {
+                None => sending.await,
+                Some(timeout) => match self.within_try(timeout, unsent.kept(), sending.as_mut()).await {
+                    Some(answer) => answer,
+                    None => return Err(LocalReply::timed_out("upstream_per_try_timeout")),
+                },
+            };
+            match answer {
+                Ok(response) => {
+                    return Ok((
+                        response,
+                        Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active },
+                    ));
+                }
+                Err(mut error) => match error.take_message() {
+                    // The connection was closing as it was lent: Envoy would have known, and taken another.
+                    Some(request) => unsent.put_back(request),
+                    None if error.error().is_parse() => return Err(LocalReply::protocol_error()),
+                    None => return Err(LocalReply::terminated()),
+                },
+            }
+        }
+        Err(LocalReply::terminated())
+    }
+
+    /// The output of `sending`, unless a try's timeout passes first.
+    async fn within_try<F: Future>(
+        &self,
+        timeout: Duration,
+        kept: Option<&Rc<Kept>>,
+        mut sending: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        let mut limit = pin!(async {
+            if let Some(kept) = kept {
+                Rc::clone(kept).ended().await;
+            }
+            self.host.sleep_until(self.host.now().after(timeout)).await;
+        });
+        poll_fn(|cx| match sending.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
