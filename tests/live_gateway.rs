@@ -57,6 +57,12 @@ metadata: { name: api, namespace: default }
 spec: { selector: { app: api }, ports: [{ port: 80 }] }
 ";
 
+/// The same with one more server on the Gateway.
+fn with_port_81(manifests: &str) -> String {
+    let server = "    - port: { number: 81, name: more, protocol: HTTP }\n      hosts: [\"shop.example.com\"]\n---";
+    manifests.replacen("---", server, 1)
+}
+
 /// An upstream: answers each request with its name and the path; `/slow` after a second.
 struct Upstream {
     address: SocketAddr,
@@ -360,8 +366,7 @@ fn live_a_reload_changes_routes_and_listeners_or_nothing() {
     assert!(gateway.get("/api/cart").ends_with("api /api/cart\n"));
 
     // A good one with another path and another port.
-    let more = "    - port: { number: 81, name: more, protocol: HTTP }\n      hosts: [\"shop.example.com\"]\n---";
-    gateway.write(&SHOP.replace("prefix: /api/", "prefix: /v2/").replacen("---", more, 1));
+    gateway.write(&with_port_81(&SHOP.replace("prefix: /api/", "prefix: /v2/")));
     gateway.signal("-HUP");
     let told = gateway.wait_for("reloaded: ");
     let second: SocketAddr = told.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
@@ -391,6 +396,27 @@ fn live_a_reload_changes_routes_and_listeners_or_nothing() {
         assert!(Instant::now() < deadline, "the port is closed");
     }
     assert!(gateway.get("/api/cart").ends_with("api /api/cart\n"));
+}
+
+#[test]
+fn live_a_reload_that_cannot_listen_changes_nothing() {
+    let web = Upstream::start("web");
+    let to_web = endpoint("web", &web);
+    let holds = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
+    let held = format!("81={}", holds.local_addr().expect("a bound socket has an address"));
+    let options = ["--listen", "80=127.0.0.1:0", "--listen", &held, "--endpoint", &to_web, "--access-log", "off"];
+    let mut gateway = Gateway::start(SHOP, &options);
+    gateway.write(&with_port_81(SHOP));
+    gateway.signal("-HUP");
+    let told = gateway.wait_for("error: cannot listen on ");
+    assert!(told.ends_with("another process listens there; the former configuration stays"), "{told}");
+    drop(holds);
+    gateway.signal("-HUP");
+    gateway.wait_for("reloaded: ");
+    for address in [gateway.listening[0].to_string(), held.replace("81=", "")] {
+        let stream = TcpStream::connect(address).expect("it listens");
+        ask_once(stream).expect("it is served");
+    }
 }
 
 #[test]
@@ -428,8 +454,6 @@ fn live_sigterm_drains_as_istio_does() {
 fn live_what_cannot_start_says_why_in_a_line() {
     let web = Upstream::start("web");
     let to_web = endpoint("web", &web);
-    let taken = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
-    let taken = taken.local_addr().expect("a bound socket has an address").to_string();
     let holds = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
     let held = holds.local_addr().expect("a bound socket has an address").to_string();
     let two = format!(
@@ -438,7 +462,6 @@ fn live_what_cannot_start_says_why_in_a_line() {
     );
     let ports =
         SHOP.replacen("---", "    - port: { number: 81, name: b, protocol: HTTP }\n      hosts: [\"*\"]\n---", 1);
-    drop(taken);
     for (manifests, options, code, part) in [
         (SHOP, &["--listen", &held][..], 1, "error: cannot listen on 127.0.0.1:"),
         (SHOP, &["--listen", "192.0.2.1:80"], 1, "this machine has no such address"),
@@ -491,8 +514,7 @@ fn live_a_thousand_reloads_under_load_lose_nothing() {
     wrk.args(["-t1", "-c16", "-d120s", "-H", "Host: shop.example.com", &url]);
     let load = wrk.stdout(Stdio::piped()).spawn().expect("wrk runs");
     // Other routes, other clusters, one more listener; and back.
-    let more = "    - port: { number: 81, name: more, protocol: HTTP }\n      hosts: [\"shop.example.com\"]\n---";
-    let other = SHOP.replace("host: api", "host: web").replace("name: api\n", "name: v2\n").replacen("---", more, 1);
+    let other = with_port_81(&SHOP.replace("host: api", "host: web").replace("name: api\n", "name: v2\n"));
     for reload in 0..1000 {
         gateway.write(if reload % 2 == 0 { &other } else { SHOP });
         gateway.signal("-HUP");
