@@ -255,15 +255,15 @@ def measure(port, process, seconds, connections, priority):
     after, resident = usage(process)
     if "Socket errors" in report or "Non-2xx" in report:
         sys.exit(report)
-    find = lambda pattern: re.search(pattern, report).group(1)  # noqa: E731
+    find = lambda pattern: re.search(pattern, report, re.MULTILINE).group(1)  # noqa: E731
     rate = float(find(r"Requests/sec:\s+([\d.]+)"))
     cpu = (after - before) / elapsed
     return {
         "rate": rate,
         "cpu": cpu,
         "per_core": rate / cpu,
-        "p50": milliseconds(find(r"50%\s+(\S+)")),
-        "p99": milliseconds(find(r"99%\s+(\S+)")),
+        "p50": milliseconds(find(r"^\s+50%\s+(\S+)")),
+        "p99": milliseconds(find(r"^\s+99%\s+(\S+)")),
         "memory": resident / 2**20,
     }
 

@@ -26,6 +26,9 @@ use crate::units::SimTime;
 /// The pause after a connection could not be accepted for want of descriptors or memory: without one the loop would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Small pieces are put together before they are sent: `send` costs the kernel less than `writev`, and copying them costs less than that.
+const GATHERED_MAX: usize = 2048;
+
 /// One worker thread. Clones are handles to it.
 #[derive(Clone)]
 pub(super) struct LiveHost {
@@ -205,6 +208,18 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if let [part] = parts {
+            return Pin::new(&mut self.io).poll_write(cx, part);
+        }
+        if length > GATHERED_MAX {
+            return Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        }
+        let (mut gathered, mut end) = ([0; GATHERED_MAX], 0);
+        for part in parts {
+            gathered[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Pin::new(&mut self.io).poll_write(cx, &gathered[..length])
     }
 }
