@@ -19,7 +19,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
-use gatedrill::gateway::{AgentConfig, DrainConfig, GatewayConfig, Policy, ShutdownMode};
+use gatedrill::gateway::{AgentConfig, DownstreamConfig, DrainConfig, GatewayConfig, Policy, ShutdownMode};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
 
@@ -131,6 +131,7 @@ fn gateway(cluster: &Arc<str>) -> GatewaySpec {
             listeners: vec![(80, 80)],
             clusters: BTreeMap::from([(Arc::clone(cluster), Policy::LeastRequest)]),
             connect_timeout: Duration::from_secs(10),
+            downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig::ISTIO,
         },
         agent: AgentConfig { shutdown: ShutdownMode::ExitAtOnce, status_port: 15021 },

@@ -21,7 +21,7 @@ use gatedrill::backend::Backend;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
-use gatedrill::gateway::{DrainConfig, Gateway, GatewayConfig, Policy};
+use gatedrill::gateway::{DownstreamConfig, DrainConfig, Gateway, GatewayConfig, Policy};
 use gatedrill::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Reuse, Sink};
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
@@ -84,6 +84,7 @@ fn servers(sim: &Sim, streams: Streams, net: &Net) {
             listeners: vec![(80, 80)],
             clusters: BTreeMap::from([(Arc::clone(&cluster), Policy::LeastRequest)]),
             connect_timeout: Duration::from_secs(10),
+            downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig::ISTIO,
         };
         let gateway = Gateway::start(vec![worker(0), worker(1)], config, Rc::clone(&routes), Rc::new(()));

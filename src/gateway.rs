@@ -1,7 +1,8 @@
 //! The L7 gateway: real HTTP bytes, real routing and balancing.
 //!
 //! It never learns which world it lives in: everything it needs of one is the [`Host`] trait. Policies are plain structs
-//! (`routes`, `balance`, `retry`, `drain`, `access`); `server`, `proxy` and `upstream` carry hyper's bytes to them; `agent` plays Istio's
+//! (`routes`, `balance`, `retry`, `timeouts`, `limits`,
+//! `outlier`, `drain`, `access`); `server`, `proxy` and `upstream` carry hyper's bytes to them; `agent` plays Istio's
 //! pilot-agent, which runs the gateway and decides when it ends.
 //!
 //! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, redirects, direct responses,
@@ -19,11 +20,14 @@ pub mod fault;
 pub mod grpc;
 pub mod hash;
 pub mod host;
+pub mod limits;
+pub mod outlier;
 pub mod parameters;
 mod proxy;
 pub mod retry;
 pub mod routes;
 mod server;
+pub mod timeouts;
 mod upstream;
 
 pub use access::{AccessRecord, Flags, Observer};

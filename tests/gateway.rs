@@ -15,7 +15,7 @@ use gatedrill::engine::{Delay, Signal, Sim, Streams, TaskGroup};
 use gatedrill::gateway::agent::{AgentConfig, ShutdownMode, run};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
-    AccessRecord, DrainConfig, DrainStrategy, Gateway, GatewayConfig, Observer, Policy, RetryPolicy,
+    AccessRecord, DownstreamConfig, DrainConfig, DrainStrategy, Gateway, GatewayConfig, Observer, Policy, RetryPolicy,
 };
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 use gatedrill::units::SimTime;
@@ -89,7 +89,7 @@ fn world(setup: Setup) -> World {
         .collect();
     let cluster: Arc<str> = Arc::from("web");
     let route = |path: &str, cluster: &Arc<str>| {
-        let (timeout, retry) = (setup.route_timeout, setup.retry);
+        let (timeout, retry) = (setup.route_timeout, setup.retry.clone());
         let to = Forward::to(vec![Destination::cluster(Arc::clone(cluster), 1)]);
         let action = Action::Forward(Forward { timeout, retry, ..to });
         Arc::new(Route::new(path, RouteMatch::path(PathMatch::Prefix(path.to_owned())), action))
@@ -102,6 +102,7 @@ fn world(setup: Setup) -> World {
         listeners: vec![(8080, 80)],
         clusters: BTreeMap::from([(Arc::clone(&cluster), Policy::LeastRequest)]),
         connect_timeout: Duration::from_secs(10),
+        downstream: DownstreamConfig::in_drill(),
         drain: setup.drain,
     };
     let log = Rc::new(Log::default());

@@ -320,16 +320,19 @@ fn live_requests_are_logged_as_istio_does() {
     let unavailable = gateway.get("/api/cart");
     assert!(unavailable.starts_with("HTTP/1.1 503") && unavailable.ends_with("no healthy upstream"), "{unavailable}");
     let url = format!("http://{}/cart", gateway.listening[0]);
-    curl(&["-d", "abc", "-H", "host: shop.example.com", "-H", "x-request-id: r-1", "-A", "drill", &url]);
-    let line = gateway.log_lines("r-1", 1).remove(0);
+    curl(&["-d", "abc", "-H", "host: shop.example.com", "-A", "drill", &url]);
+    let line = gateway.log_lines("drill", 1).remove(0);
     let (time, rest) = line.split_once("] ").expect("a time");
     assert!(time.len() == 25 && time.starts_with("[20") && time.ends_with('Z'), "{line}");
     let start = "\"POST /cart HTTP/1.1\" 200 - via_upstream - \"-\" 3 10 ";
     assert!(rest.starts_with(start), "{line}");
-    let mid = format!(
-        "\"127.0.0.1\" \"drill\" \"r-1\" \"shop.example.com\" \"{address}\" outbound|80||web.default.svc.cluster.local 127.0.0.1:"
-    );
-    assert!(rest.contains(&mid) && rest.contains(&format!(" {} 127.0.0.1:", gateway.listening[0])), "{line}");
+    let (before_id, rest) = rest.split_once("\"127.0.0.1\" \"drill\" \"").expect("client and agent");
+    let service_time = before_id[start.len()..].split(' ').nth(1).expect("after the duration");
+    assert!(service_time.parse::<u64>().is_ok(), "{line}");
+    let (id, rest) = rest.split_once('"').expect("an id");
+    assert!(id.len() == 36 && id.split('-').count() == 5, "a UUID: {line}");
+    let mid = format!(" \"shop.example.com\" \"{address}\" outbound|80||web.default.svc.cluster.local 127.0.0.1:");
+    assert!(rest.starts_with(&mid) && rest.contains(&format!(" {} 127.0.0.1:", gateway.listening[0])), "{line}");
     assert!(rest.ends_with(" - -"), "no name, no SNI: {line}");
     let line = gateway.log_lines("/api/cart", 1).remove(0);
     assert!(line.contains(" 503 UH no_healthy_upstream - \"-\" 0 19 ") && line.ends_with(" - api"), "{line}");

@@ -25,7 +25,9 @@ use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
 use gatedrill::gateway::routes::{self, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
-use gatedrill::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, Policy, ShutdownMode};
+use gatedrill::gateway::{
+    AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, Policy, ShutdownMode,
+};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
 use gatedrill::record::{Outcome, RequestRow};
@@ -130,6 +132,7 @@ fn gateway(inputs: &Value, cluster: &Arc<str>) -> GatewaySpec {
             listeners: vec![(80, 80)],
             clusters: BTreeMap::from([(Arc::clone(cluster), Policy::LeastRequest)]),
             connect_timeout: Duration::from_secs(10),
+            downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig { drain_time: seconds(&envoy["drain_time_s"]), strategy, ..DrainConfig::ISTIO },
         },
         agent: AgentConfig { shutdown: shutdown_mode, status_port: 15021 },

@@ -197,6 +197,12 @@ impl DownstreamConfig {
         &[CertDetail::Subject, CertDetail::Cert, CertDetail::Uri, CertDetail::Dns],
     );
 
+    /// The same in a drill: the client's `x-request-id` stays, so that a request can be followed to the backend and back.
+    #[must_use]
+    pub fn in_drill() -> Self {
+        Self { keeps_external_request_id: true, ..Self::ISTIO_GATEWAY }
+    }
+
     /// Envoy's own defaults.
     pub const ENVOY: Self = Self::new(false, PathPolicy::NONE, ForwardClientCert::Sanitize, &[]);
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -33,27 +33,23 @@ pub(super) use self::response_body::{Audience, ResponseBody};
 use self::response_body::{Exchange, Journal};
 use self::tries::{Tries, Unsent};
 use super::access::{AccessRecord, Flags};
+use super::cors::CorsVerdict;
+use super::downstream::{Prepared, Scheme, Verdict};
+use super::grpc;
 use super::host::{Host, Work};
+use super::retry::{RetryState, remove_control_headers};
 use super::routes::rewrite::https_location;
 use super::routes::{
-    Action, Destination, Fault, Forward, Found, Redirect, RequestView, RequireTls, Route, Routes, Target,
+    Action, Cors, Destination, Forward, Found, Redirect, RequestView, RequireTls, Route, Routes, Target,
 };
 use super::server::{ConnectionState, Shared};
+use super::timeouts::{RouteTimeouts, Timeouts};
 use super::upstream::Cluster;
 use crate::units::SimTime;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
-/// Headers that concern one connection only.
-const HOP_BY_HOP: [HeaderName; 4] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("upgrade"),
-];
-
 /// Answers one request of a connection.
 pub(super) async fn handle<H: Host>(
     shared: Rc<Shared<H>>,
@@ -143,15 +139,6 @@ fn new_record<H: Host>(
     }
 }
 
-/// Removes the headers that concern one connection only. Most heads have none: then nothing is looked up.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
-    }
-}
-
 fn says_close(request: &Request<Incoming>) -> bool {
     request.headers().get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
@@ -175,54 +162,88 @@ impl<H: Host> Context<'_, H> {
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
         let request = unsent.as_mut().expect("nothing has been sent yet");
         if request.version() < Version::HTTP_11 {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, "low_version", ""));
+            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::NONE, "low_version", ""));
         }
-        // A target with a host of its own outweighs the header.
-        if let Some(authority) = request.uri().authority() {
-            record.authority = HeaderValue::from_str(authority.as_str()).ok();
-        }
-        let authority = record.authority.clone();
-        let Some(authority) = authority.as_ref().and_then(|value| value.to_str().ok()) else {
-            return Err(LocalReply::new(StatusCode::BAD_REQUEST, Flags::DPE, "missing_host_header", ""));
+        let downstream = &self.shared.downstream;
+        let verdict = downstream.prepare_request(request, &self.connection.peer, None, || self.host.random());
+        let prepared = match verdict {
+            Verdict::Continue(prepared) => prepared,
+            Verdict::Reply(refusal) => return Err(LocalReply::refusal(refusal)),
         };
         let headers = request.headers_mut();
-        normalize(headers, record, self.connection, self.host);
+        headers.remove(EXPECT);
+        record.request_id = headers.get(&REQUEST_ID).cloned();
+        record.authority = headers.get(HOST).cloned();
         if self.shared.wants_headers() {
             record.forwarded_for = headers.get(&FORWARDED_FOR).cloned();
         }
-        let view = view(request, authority);
-        let found = routes.find(self.connection.port(), &view).ok_or_else(LocalReply::no_route)?;
-        // Plain HTTP is all there is, so every request to a host that requires TLS is sent there.
-        if found.host.require_tls != RequireTls::No {
+        let is_grpc = grpc::is_request(headers);
+        let authority = record.authority.clone();
+        let authority = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let Some(found) = routes.find(self.connection.port(), &view(request, authority, &prepared)) else {
+            return Err(LocalReply::no_route().for_client(is_grpc));
+        };
+        let cors = found.route.and_then(|route| route.cors.as_ref());
+        let cors = cors.map(|cors| (cors, cors.judge(request.method(), request.headers())));
+        let exchanged = self.exchange(&found, cors.as_ref(), &prepared, is_grpc, record, unsent).await;
+        let mut exchanged = exchanged.map_err(|reply| reply.for_client(is_grpc));
+        if let Some((cors, CorsVerdict::Sign(origin))) = &cors {
+            let headers = match &mut exchanged {
+                Ok((response, _)) => response.headers_mut(),
+                Err(reply) => reply.headers_mut(),
+            };
+            cors.sign(origin, headers);
+        }
+        exchanged
+    }
+
+    async fn exchange(
+        &self,
+        found: &Found<'_>,
+        cors: Option<&(&Cors, CorsVerdict)>,
+        prepared: &Prepared,
+        is_grpc: bool,
+        record: &mut AccessRecord,
+        unsent: &mut Option<Request<Incoming>>,
+    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        let request = unsent.as_mut().expect("nothing has been sent yet");
+        let authority = record.authority.clone();
+        let authority = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let view = view(request, authority, prepared);
+        let is_secured = match found.host.require_tls {
+            RequireTls::No => true,
+            RequireTls::All => prepared.scheme == Scheme::Https,
+            RequireTls::External => prepared.is_internal || prepared.scheme == Scheme::Https,
+        };
+        if !is_secured {
             return Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &https_location(&view)));
         }
         let route = found.route.ok_or_else(LocalReply::no_route)?;
         record.route = Some(Arc::clone(&route.name));
         if let Some(fault) = &route.fault {
-            self.make_trouble(fault, record).await?;
+            let injected = fault.draw(|| self.host.random());
+            if let Some(delay) = injected.delay {
+                record.flags = record.flags.and(Flags::DI);
+                self.host.sleep_until(self.host.now().after(delay)).await;
+            }
+            if let Some(abort) = injected.abort {
+                return Err(LocalReply::abort(abort));
+            }
+        }
+        if let Some((_, CorsVerdict::Answer(headers))) = cors {
+            return Err(LocalReply::preflight(headers));
         }
         match &route.action {
-            Action::Forward(forward) => self.forward(&found, route, forward, record, unsent).await,
-            Action::Redirect(redirect) => Err(self.redirect(redirect, &view, &found, route)),
+            Action::Forward(forward) => {
+                let choice = self.choose(found, route, forward, &view)?;
+                self.forward(found, route, forward, choice, is_grpc, prepared, record, unsent).await
+            }
+            Action::Redirect(redirect) => Err(self.redirect(redirect, &view, found, route)),
             Action::Direct(direct) => {
                 let mut reply = LocalReply::direct(direct.status, direct.body.clone());
                 found.change_response(None, reply.headers_mut());
                 Err(reply)
             }
-        }
-    }
-
-    /// Delays or aborts the request, as drawn.
-    async fn make_trouble(&self, fault: &Fault, record: &mut AccessRecord) -> Result<(), LocalReply> {
-        if let Some((delay, share)) = fault.delay
-            && share.holds(self.host.random())
-        {
-            record.flags = record.flags.and(Flags::DI);
-            self.host.sleep_until(self.host.now().after(delay)).await;
-        }
-        match fault.abort {
-            Some((abort, share)) if share.holds(self.host.random()) => Err(LocalReply::abort(abort)),
-            _ => Ok(()),
         }
     }
 
@@ -233,151 +254,118 @@ impl<H: Host> Context<'_, H> {
         reply
     }
 
+    /// Draws the destination, which stays the same over all tries.
+    fn choose<'r>(
+        &self,
+        found: &Found<'_>,
+        route: &Route,
+        forward: &'r Forward,
+        view: &RequestView<'_>,
+    ) -> Result<Choice<'r>, LocalReply> {
+        let destination = forward.destination(|| self.host.random()).ok_or_else(LocalReply::no_cluster)?;
+        match &destination.target {
+            Target::Cluster(name) => {
+                let cluster = self.shared.cluster(name).ok_or_else(LocalReply::no_cluster)?;
+                Ok(Choice { destination, name, cluster })
+            }
+            Target::Unavailable(status) => Err(LocalReply::direct(*status, Bytes::new())),
+            Target::Redirect(redirect) => Err(self.redirect(redirect, view, found, route)),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that is known of a request comes together here")]
     async fn forward(
         &self,
         found: &Found<'_>,
         route: &Route,
         forward: &Forward,
+        choice: Choice<'_>,
+        is_grpc: bool,
+        prepared: &Prepared,
         record: &mut AccessRecord,
         unsent: &mut Option<Request<Incoming>>,
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-        let request = unsent.as_mut().expect("nothing has been sent yet");
-        let destination = forward.destination(|| self.host.random()).ok_or_else(LocalReply::no_cluster)?;
-        let name = match &destination.target {
-            Target::Cluster(name) => name,
-            Target::Unavailable(status) => return Err(LocalReply::direct(*status, Bytes::new())),
-            Target::Redirect(redirect) => {
-                let authority = record.authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-                return Err(self.redirect(redirect, &view(request, authority), found, route));
-            }
-        };
-        let cluster = self.shared.cluster(name).ok_or_else(LocalReply::no_cluster)?;
+        let Choice { destination, name, cluster } = choice;
         record.cluster = Some(Arc::clone(name));
-        self.prepare(found, route, forward, destination, request);
-        let mut unsent = self.keep(forward, unsent);
-        let tries = Tries { worker: self.worker, host: self.host, cluster: &cluster, forward };
-        let (mut response, exchange) = tries.run(record, &mut unsent).await?;
+        let request = unsent.as_mut().expect("nothing has been sent yet");
+        let retries = RetryState::new(&forward.retry, request.method(), request.headers());
+        let timeouts = RouteTimeouts::istio(forward.timeout, forward.retry.per_try_timeout);
+        let timeouts = timeouts.resolve(is_grpc, request.headers_mut());
+        remove_control_headers(request.headers_mut());
+        change_request(found, route, forward, destination, request);
+        let is_repeated = retries.repeats_what_was_sent(is_grpc);
+        let mut unsent = self.keep(forward, &timeouts, is_repeated, unsent);
+        let tries = Tries { worker: self.worker, host: self.host, cluster: &cluster, timeouts };
+        let (mut response, exchange) = tries.run(retries, record, &mut unsent).await?;
         let headers = response.headers_mut();
-        remove_hop_by_hop(headers);
+        self.shared.downstream.prepare_response(headers, prepared);
         let elapsed = self.host.now().since(exchange.sent_at);
         record.service_time = Some(elapsed);
-        let elapsed_ms = elapsed.as_millis();
-        headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed_ms).unwrap_or(u64::MAX)));
+        headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)));
         found.change_response(Some(destination), headers);
         Ok((response, exchange))
     }
 
-    /// Makes of a request what the upstream gets to see.
-    fn prepare(
-        &self,
-        found: &Found<'_>,
-        route: &Route,
-        forward: &Forward,
-        destination: &Destination,
-        request: &mut Request<Incoming>,
-    ) {
-        if request.uri().authority().is_some() {
-            take_authority(request);
-        }
-        found.change_request(destination, request.headers_mut());
-        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-        if let Some(path) = forward.rewrite(destination, &route.condition.path, &path, request.headers_mut())
-            && let Ok(uri) = Uri::try_from(path)
-        {
-            *request.uri_mut() = uri;
-        }
-    }
-
     /// Takes the request out, with its body kept if it may be needed again, and sends the copies.
-    fn keep(&self, forward: &Forward, unsent: &mut Option<Request<Incoming>>) -> Unsent {
+    fn keep(
+        &self,
+        forward: &Forward,
+        timeouts: &Timeouts,
+        is_repeated: bool,
+        unsent: &mut Option<Request<Incoming>>,
+    ) -> Unsent {
         let (head, body) = unsent.take().expect("nothing has been sent yet").into_parts();
         let has_body = !body.is_end_stream();
-        let is_timed = forward.timeout.is_some() || forward.retry.per_try_timeout.is_some();
-        let mirrors: Vec<Rc<Cluster>> = forward
-            .mirrors
-            .iter()
-            .filter(|mirror| mirror.share.holds(self.host.random()))
-            .filter_map(|mirror| self.shared.cluster(&mirror.cluster))
-            .collect();
-        let is_repeated = forward.retry.repeats_what_was_sent();
+        let is_timed = timeouts.global.is_some() || timeouts.per_try.is_some();
+        let mirrors = forward.mirrors.iter().filter(|mirror| mirror.share.holds(self.host.random()));
+        let mirrors: Vec<Rc<Cluster>> = mirrors.filter_map(|mirror| self.shared.cluster(&mirror.cluster)).collect();
         if mirrors.is_empty() && !is_repeated && !(has_body && is_timed) {
             let body = if has_body { RequestBody::Passing(body) } else { RequestBody::Empty };
             return Unsent::Once(Some(Request::from_parts(head, body)));
         }
         let kept = has_body.then(|| Kept::new(body));
         for mirror in mirrors {
-            mirror::send(self.worker, self.host, mirror, head.clone(), kept.as_ref(), forward.timeout);
+            mirror::send(self.worker, self.host, mirror, head.clone(), kept.as_ref(), timeouts.global);
         }
         Unsent::Often(Box::new(head), kept)
     }
 }
 
+/// A destination that was drawn.
+struct Choice<'r> {
+    destination: &'r Destination,
+    name: &'r Arc<str>,
+    cluster: Rc<Cluster>,
+}
+
+/// Makes of a request what its route wants the upstream to see.
+fn change_request(
+    found: &Found<'_>,
+    route: &Route,
+    forward: &Forward,
+    destination: &Destination,
+    request: &mut Request<Incoming>,
+) {
+    found.change_request(destination, request.headers_mut());
+    if !forward.rewrites(destination) {
+        return;
+    }
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+    if let Some(path) = forward.rewrite(destination, &route.condition.path, &path, request.headers_mut())
+        && let Ok(uri) = Uri::try_from(path)
+    {
+        *request.uri_mut() = uri;
+    }
+}
+
 /// What routes ask of a request.
-fn view<'a>(request: &'a Request<Incoming>, authority: &'a str) -> RequestView<'a> {
+fn view<'a>(request: &'a Request<Incoming>, authority: &'a str, prepared: &Prepared) -> RequestView<'a> {
     RequestView {
         method: request.method(),
         authority,
-        scheme: "http",
+        scheme: prepared.scheme.as_str(),
         path: request.uri().path(),
         query: request.uri().query(),
         headers: request.headers(),
-    }
-}
-
-/// Moves the host of an absolute target to the `Host` header.
-fn take_authority(request: &mut Request<Incoming>) {
-    let uri = request.uri();
-    let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(path);
-    if let Some(host) = host {
-        request.headers_mut().insert(HOST, host);
-    }
-}
-
-/// The headers of a request as routes see them. Source: envoy source/common/http/conn_manager_utility.cc `mutateRequestHeaders`.
-fn normalize<H: Host>(headers: &mut HeaderMap, record: &mut AccessRecord, connection: &ConnectionState, host: &H) {
-    remove_hop_by_hop(headers);
-    headers.remove(EXPECT);
-    let client = &connection.client_ip;
-    let forwarded_for = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-        None => client.clone(),
-        Some(earlier) => {
-            let list = format!("{earlier},{}", client.to_str().unwrap_or_default());
-            HeaderValue::from_str(&list).unwrap_or_else(|_| client.clone())
-        }
-    };
-    headers.insert(FORWARDED_FOR, forwarded_for);
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if record.request_id.is_none() {
-        let id = HeaderValue::from_str(&uuid(host.random(), host.random())).expect("a UUID makes a header");
-        record.request_id = Some(id.clone());
-        headers.insert(REQUEST_ID, id);
-    }
-}
-
-/// A random UUID (version 4) of these bits. Source: RFC 9562, section 5.4.
-fn uuid(high: u64, low: u64) -> String {
-    let (high, low) = (high & !0xf000 | 0x4000, low & (u64::MAX >> 2) | 1 << 63);
-    let group = |bits: u64, from: u32, mask: u64| (bits >> from) & mask;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        group(high, 16, 0xffff),
-        group(high, 0, 0xffff),
-        low >> 48,
-        group(low, 0, 0xffff_ffff_ffff)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_uuids() {
-        assert_eq!(uuid(u64::MAX, u64::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_eq!(uuid(0, 0), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(uuid(0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef), "01234567-89ab-4def-8123-456789abcdef");
     }
 }

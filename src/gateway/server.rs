@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -20,6 +20,7 @@ use hyper::service::Service;
 
 use super::access::{AccessRecord, Observer};
 use super::balance::Policy;
+use super::downstream::{DownstreamConfig, Peer};
 use super::drain::DrainConfig;
 use super::host::{Host, Work};
 use super::proxy::{Audience, ResponseBody, handle};
@@ -36,6 +37,8 @@ pub struct GatewayConfig {
     pub clusters: BTreeMap<Arc<str>, Policy>,
     /// How long a connect to an upstream may take. Istio's default is 10 s.
     pub connect_timeout: Duration,
+    /// What it does to requests before they are routed.
+    pub downstream: DownstreamConfig,
     /// How it drains.
     pub drain: DrainConfig,
 }
@@ -69,6 +72,7 @@ pub(super) struct Shared<H> {
     pub(super) workers: Vec<H>,
     pub(super) routes: RefCell<Rc<Routes>>,
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, Rc<Cluster>>>,
+    pub(super) downstream: DownstreamConfig,
     connect_timeout: Duration,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
@@ -97,6 +101,7 @@ impl<H: Host> Gateway<H> {
             routes: RefCell::new(routes),
             clusters: RefCell::new(clusters.collect()),
             connect_timeout: config.connect_timeout,
+            downstream: config.downstream,
             drain: config.drain,
             drain_began_at: Cell::new(None),
             listeners: RefCell::default(),
@@ -322,7 +327,8 @@ impl<H> Drop for OpenConnection<H> {
 pub(super) struct ConnectionState {
     listener: Rc<Listener>,
     pub(super) client: SocketAddr,
-    pub(super) client_ip: HeaderValue,
+    /// The client, as headers tell of it.
+    pub(super) peer: Peer,
     /// The gateway's end, where the host knows it.
     pub(super) local: Option<SocketAddr>,
     pub(super) client_said_close: Cell<bool>,
@@ -375,13 +381,15 @@ async fn serve<H: Host>(
     client: SocketAddr,
     listener: Rc<Listener>,
 ) {
-    let client_ip = HeaderValue::from_str(&client.ip().to_string()).expect("an address makes a header");
+    let local = shared.workers[worker].local_address(&stream);
+    let own_ip = local.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |local| local.ip());
+    let peer = Peer::new(Some(client.ip()), SocketAddr::new(own_ip, listener.port), false);
     let mut listener_over = pin!(listener.over.raised());
     let state = Rc::new(ConnectionState {
         listener,
         client,
-        client_ip,
-        local: shared.workers[worker].local_address(&stream),
+        peer,
+        local,
         client_said_close: Cell::new(false),
         open_count: Cell::new(0),
         told_at: Cell::new(None),

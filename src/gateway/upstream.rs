@@ -19,18 +19,20 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 
-use super::balance::{Picker, Policy};
-use super::host::Host;
+use super::balance::{BalanceConfig, BalancedHost, HostSets, PickRequest, Picker, Policy};
+use super::host::{Host, random_below};
 use super::proxy::RequestBody;
 use super::retry::REPICKS_MAX;
+use crate::units::SimTime;
 
 /// A cluster: endpoints and how to choose one.
 pub(super) struct Cluster {
     policy: Policy,
     connect_timeout: Duration,
     endpoints: RefCell<Vec<Rc<Endpoint>>>,
+    sets: RefCell<HostSets>,
     /// One for each worker.
-    pickers: Vec<Cell<Picker>>,
+    pickers: Vec<RefCell<Picker>>,
 }
 
 /// An endpoint as this process sees it.
@@ -43,8 +45,9 @@ pub(super) struct Endpoint {
 
 impl Cluster {
     pub(super) fn new(policy: Policy, connect_timeout: Duration, workers: usize) -> Self {
-        let pickers = (0..workers).map(|_| Cell::default()).collect();
-        Self { policy, connect_timeout, endpoints: RefCell::default(), pickers }
+        let pickers = (0..workers).map(|_| RefCell::default()).collect();
+        let sets = RefCell::new(HostSets::new(BalanceConfig::new(policy), 50, Vec::new()));
+        Self { policy, connect_timeout, endpoints: RefCell::default(), sets, pickers }
     }
 
     /// Makes these the endpoints. Those that stay keep their connections and counts.
@@ -62,23 +65,33 @@ impl Cluster {
                 endpoint.retire();
             }
         }
+        let host = |endpoint: &Rc<Endpoint>| BalancedHost {
+            weight: 1,
+            priority: 0,
+            is_healthy: true,
+            hash_key: endpoint.address.to_string().into(),
+            slow_start_since: None,
+        };
+        let sets = HostSets::new(BalanceConfig::new(self.policy), 50, next.iter().map(host).collect());
+        for picker in &self.pickers {
+            picker.borrow_mut().refresh(&sets, SimTime::ZERO, |_| 0, |_| 0);
+        }
+        *self.sets.borrow_mut() = sets;
         *self.endpoints.borrow_mut() = next;
     }
 
     /// An endpoint for the next try, if possible not one of `tried`.
     pub(super) fn pick<H: Host>(&self, worker: usize, host: &H, tried: &[SocketAddr]) -> Option<Rc<Endpoint>> {
         let endpoints = self.endpoints.borrow();
-        let mut picker = self.pickers[worker].get();
-        let mut chosen = None;
-        let repicks = if tried.is_empty() { 0 } else { REPICKS_MAX };
-        for _ in 0..=repicks {
-            let active = |index: usize| endpoints[index].active.get();
-            chosen = picker.pick(self.policy, endpoints.len(), active, || host.random());
-            if chosen.is_none_or(|index| !tried.contains(&endpoints[index].address)) {
-                break;
-            }
-        }
-        self.pickers[worker].set(picker);
+        let request = PickRequest { repicks: if tried.is_empty() { 0 } else { REPICKS_MAX }, ..PickRequest::default() };
+        let chosen = self.pickers[worker].borrow_mut().pick(
+            &self.sets.borrow(),
+            &request,
+            |index| tried.contains(&endpoints[index].address),
+            |index| endpoints[index].active.get(),
+            host.now(),
+            |bound| random_below(host.random(), bound),
+        );
         chosen.map(|index| Rc::clone(&endpoints[index]))
     }
 

@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::host::LiveHost;
 use super::log::{LogSender, WorkerLog};
 use super::{Plan, Settings, Tables};
-use crate::gateway::{Gateway, GatewayConfig, Host, Observer};
+use crate::gateway::{DownstreamConfig, Gateway, GatewayConfig, Host, Observer};
 
 /// What control tells a worker.
 pub(super) enum Command {
@@ -69,6 +69,7 @@ async fn work(start: Start) -> io::Result<()> {
         listeners: Vec::new(),
         clusters: tables.clusters.iter().map(|(name, cluster)| (Arc::clone(name), cluster.policy)).collect(),
         connect_timeout: settings.connect_timeout,
+        downstream: DownstreamConfig::ISTIO_GATEWAY,
         drain: settings.drain,
     };
     let gateway = Gateway::start(vec![host.clone()], config, Rc::clone(&tables.routes), observer)?;

@@ -19,6 +19,7 @@ use super::object::Object;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::service::{ServiceManifest, TargetPort};
+use crate::gateway::retry::RetryOn;
 use crate::gateway::routes::{
     Action, Destination, Forward, HeaderMatch, PathMatch, Route, RouteMatch, Routes, ValueMatch, VirtualHost, anchored,
 };
@@ -380,7 +381,7 @@ fn read_rule(rule: &Field<'_>, context: &mut Context<'_>, routes: &mut Vec<Parse
     let mut push = |found: Match| {
         let Match { path, method, headers, port } = found;
         let condition = RouteMatch { method, headers, ..RouteMatch::path(path) };
-        let action = Action::Forward(Forward { timeout, retry, ..Forward::to(destinations.clone()) });
+        let action = Action::Forward(Forward { timeout, retry: retry.clone(), ..Forward::to(destinations.clone()) });
         routes.push(ParsedRoute { route: Arc::new(Route::new(name.as_str(), condition, action)), port });
     };
     if matches.is_empty() {
@@ -497,9 +498,7 @@ fn read_retries(field: &Field<'_>) -> Option<RetryPolicy> {
     let mut policy = RetryPolicy::ISTIO;
     if let Some(field) = retry_on {
         let conditions: Vec<&str> = field.text()?.split(',').map(str::trim).collect();
-        policy.on_connect_failure = conditions
-            .iter()
-            .any(|condition| matches!(*condition, "connect-failure" | "5xx" | "gateway-error" | "reset"));
+        policy.retry_on = RetryOn::parse(field.text()?).0;
         let simulated = conditions.iter().all(|condition| {
             matches!(
                 *condition,

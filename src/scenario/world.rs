@@ -15,7 +15,7 @@ use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
-use crate::gateway::{AgentConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
+use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
@@ -136,6 +136,7 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
             listeners: resolved.routing.listeners.clone(),
             clusters: clusters.collect(),
             connect_timeout: CONNECT_TIMEOUT,
+            downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig {
                 drain_time: drain.drain_time,
                 strategy: DrainStrategy::Immediate,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::Routes;
-use gatedrill::gateway::{AccessRecord, DrainConfig, Gateway, GatewayConfig, Observer, Policy};
+use gatedrill::gateway::{AccessRecord, DownstreamConfig, DrainConfig, Gateway, GatewayConfig, Observer, Policy};
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 
 /// The client's address.
@@ -226,6 +226,7 @@ impl World {
             listeners: setup.listeners,
             clusters: setup.clusters.iter().map(|cluster| (Arc::clone(&cluster.name), cluster.policy)).collect(),
             connect_timeout: Duration::from_secs(10),
+            downstream: DownstreamConfig::ISTIO_GATEWAY,
             drain: DrainConfig::ISTIO,
         };
         let log = Rc::new(Log::default());

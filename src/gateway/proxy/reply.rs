@@ -8,7 +8,9 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::gateway::access::Flags;
+use crate::gateway::downstream::Refusal;
 use crate::gateway::routes::Abort;
+use crate::gateway::{cors, fault, grpc};
 
 /// An answer of the gateway's own.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct LocalReply {
     pub(super) body: Bytes,
     /// In a box: most answers have none, and a map is large.
     pub(super) headers: Option<Box<HeaderMap>>,
+    /// What a gRPC client is told, unless the status says it.
+    grpc_status: Option<u32>,
 }
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -27,7 +31,7 @@ const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 impl LocalReply {
     pub(super) fn new(status: StatusCode, flags: Flags, details: &'static str, body: &'static str) -> Self {
-        Self { status, flags, details, body: Bytes::from_static(body.as_bytes()), headers: None }
+        Self { status, flags, details, body: Bytes::from_static(body.as_bytes()), headers: None, grpc_status: None }
     }
 
     fn unavailable(flags: Flags, details: &'static str, body: &'static str) -> Self {
@@ -95,7 +99,7 @@ impl LocalReply {
 
     /// An answer that the configuration asks for.
     pub(super) fn direct(status: StatusCode, body: Bytes) -> Self {
-        Self { status, flags: Flags::NONE, details: "direct_response", body, headers: None }
+        Self { status, flags: Flags::NONE, details: "direct_response", body, headers: None, grpc_status: None }
     }
 
     pub(super) fn redirect(status: StatusCode, location: &str) -> Self {
@@ -109,17 +113,40 @@ impl LocalReply {
 
     /// A fault that was drawn.
     pub(super) fn abort(abort: Abort) -> Self {
-        let (status, body) = match abort {
-            Abort::Http(status) => (status, "fault filter abort"),
-            Abort::Grpc(_) => (StatusCode::OK, ""),
-        };
-        let mut reply = Self::new(status, Flags::FI, "fault_filter_abort", body);
-        if let Abort::Grpc(code) = abort {
-            reply.insert(GRPC_STATUS, HeaderValue::from(code));
-            reply.insert(GRPC_MESSAGE, HeaderValue::from_static("fault filter abort"));
-            reply.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let reply = Self::new(abort.status(), Flags::FI, fault::DETAILS, fault::BODY);
+        Self { grpc_status: Some(abort.grpc_status()), ..reply }
+    }
+
+    /// What the connection manager refuses.
+    pub(super) fn refusal(refusal: Refusal) -> Self {
+        let mut reply = Self::new(refusal.status, Flags::NONE, refusal.details, "");
+        if let Some(location) = refusal.location {
+            reply.insert(LOCATION, location);
         }
         reply
+    }
+
+    /// The answer to a preflight.
+    pub(super) fn preflight(headers: &HeaderMap) -> Self {
+        let reply = Self::new(StatusCode::OK, Flags::NONE, cors::DETAILS, "");
+        Self { headers: Some(Box::new(headers.clone())), ..reply }
+    }
+
+    /// The answer as its client understands it: one that speaks gRPC gets 200, and the status in headers.
+    pub(super) fn for_client(mut self, is_grpc: bool) -> Self {
+        if is_grpc {
+            let code = self.grpc_status.unwrap_or_else(|| grpc::status_of(self.status, false));
+            let message = std::mem::take(&mut self.body);
+            self.status = StatusCode::OK;
+            self.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            self.insert(GRPC_STATUS, HeaderValue::from(code));
+            if let Ok(message) = HeaderValue::from_maybe_shared(message)
+                && !message.is_empty()
+            {
+                self.insert(GRPC_MESSAGE, message);
+            }
+        }
+        self
     }
 
     pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {

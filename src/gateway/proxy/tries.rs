@@ -19,15 +19,18 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::reply::LocalReply;
 use super::request_body::{Kept, RequestBody};
 use super::response_body::{Exchange, Limit};
 use crate::gateway::access::{AccessRecord, Flags};
-use crate::gateway::host::Host;
-use crate::gateway::routes::Forward;
+use crate::gateway::host::{Host, random_below};
+use crate::gateway::retry::{Decision, Reset, RetryState, TryEnd};
+use crate::gateway::timeouts::Timeouts;
 use crate::gateway::upstream::{Active, Cluster, ConnectFailure};
+use crate::units::SimTime;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -84,17 +87,32 @@ pub(super) struct Tries<'a, H> {
     pub(super) worker: usize,
     pub(super) host: &'a H,
     pub(super) cluster: &'a Rc<Cluster>,
-    pub(super) forward: &'a Forward,
+    pub(super) timeouts: Timeouts,
+}
+
+/// Why a try has no answer.
+struct Failure {
+    /// What the client gets, if it is the last one.
+    reply: LocalReply,
+    /// What decides on a retry; none where there is never one.
+    reset: Option<Reset>,
+}
+
+impl Failure {
+    fn new(reply: LocalReply, reset: Reset) -> Self {
+        Self { reply, reset: Some(reset) }
+    }
 }
 
 impl<H: Host> Tries<'_, H> {
     /// Sends the request until there is an answer to keep, or nothing more to try.
     pub(super) async fn run(
         &self,
+        retries: RetryState<'_>,
         record: &mut AccessRecord,
         unsent: &mut Unsent,
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-        let Some(timeout) = self.forward.timeout else { return self.try_all(record, unsent).await };
+        let Some(timeout) = self.timeouts.global else { return self.try_all(retries, record, unsent).await };
         let (host, kept) = (self.host.clone(), unsent.kept().cloned());
         let mut limit: Limit = Box::pin(async move {
             if let Some(kept) = kept {
@@ -103,7 +121,7 @@ impl<H: Host> Tries<'_, H> {
             host.sleep_until(host.now().after(timeout)).await;
         });
         let done = {
-            let mut tries = pin!(self.try_all(record, unsent));
+            let mut tries = pin!(self.try_all(retries, record, unsent));
             poll_fn(|cx| match tries.as_mut().poll(cx) {
                 Poll::Ready(done) => Poll::Ready(Some(done)),
                 Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
@@ -118,38 +136,52 @@ impl<H: Host> Tries<'_, H> {
 
     async fn try_all(
         &self,
+        mut retries: RetryState<'_>,
         record: &mut AccessRecord,
         unsent: &mut Unsent,
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-        let retry = &self.forward.retry;
+        let began_at = self.host.now();
         let mut tried: Vec<SocketAddr> = Vec::new();
-        let mut retries = 0;
+        let draw = |bound| random_below(self.host.random(), bound);
         loop {
             record.attempts += 1;
-            let failure = match self.try_once(record, unsent, &mut tried).await {
-                Ok(done) => return Ok(done),
-                Err(failure) => failure,
+            let outcome = self.try_once(began_at, record, unsent, &mut tried).await;
+            let is_possible = retries.is_enabled() && unsent.is_there();
+            let end = match &outcome {
+                Ok((response, _)) => TryEnd::Response { status: response.status(), headers: response.headers() },
+                Err(Failure { reset: Some(reset), .. }) => TryEnd::Reset(*reset),
+                Err(Failure { reset: None, reply: _ }) => return outcome.map_err(|failure| failure.reply),
             };
-            let is_retriable = retry.on_connect_failure && failure.flags.has(Flags::UF) && unsent.is_there();
-            if !is_retriable || retry.attempts == 0 {
-                return Err(failure);
+            let decision = if is_possible { retries.decide(&end, || true) } else { Decision::No };
+            let wait = match decision {
+                Decision::No | Decision::Overflow => return outcome.map_err(|failure| failure.reply),
+                Decision::LimitExceeded => {
+                    record.flags = record.flags.and(Flags::URX);
+                    return outcome.map_err(|failure| failure.reply);
+                }
+                Decision::RetryAtOnce => Duration::ZERO,
+                Decision::Retry => retries.backoff(&end, self.host.now().as_nanos() / 1_000_000_000, draw),
+            };
+            // An answer that is not kept goes with its connection, unless nothing more is to come on it.
+            if let Ok((response, mut exchange)) = outcome
+                && response.body().is_end_stream()
+                && let Some(lent) = exchange.lent.take()
+            {
+                lent.give_back();
             }
-            if retries == retry.attempts {
-                return Err(LocalReply { flags: failure.flags.and(Flags::URX), ..failure });
-            }
-            retries += 1;
-            self.host.sleep_until(self.host.now().after(retry.backoff(retries, self.host.random()))).await;
+            self.host.sleep_until(self.host.now().after(wait)).await;
         }
     }
 
     async fn try_once(
         &self,
+        began_at: SimTime,
         record: &mut AccessRecord,
         unsent: &mut Unsent,
         tried: &mut Vec<SocketAddr>,
-    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+    ) -> Result<(Response<Incoming>, Exchange), Failure> {
         let Some(endpoint) = self.cluster.pick(self.worker, self.host, tried) else {
-            return Err(LocalReply::no_host());
+            return Err(Failure { reply: LocalReply::no_host(), reset: None });
         };
         record.upstream = Some(endpoint.address);
         tried.push(endpoint.address);
@@ -157,39 +189,50 @@ impl<H: Host> Tries<'_, H> {
         for _ in 0..UNSENT_MAX {
             let pool = endpoint.pool(self.worker);
             let lent = pool.lend(self.host, endpoint.address, self.cluster.connect_timeout()).await;
-            let mut lent = lent.map_err(|failure| match failure {
-                ConnectFailure::Refused => LocalReply::refused(),
-                ConnectFailure::TimedOut => LocalReply::connect_timeout(),
+            let mut lent = lent.map_err(|failure| {
+                let reply = match failure {
+                    ConnectFailure::Refused => LocalReply::refused(),
+                    ConnectFailure::TimedOut => LocalReply::connect_timeout(),
+                };
+                Failure::new(reply, Reset::ConnectFailure)
             })?;
             record.upstream_local = lent.local();
-            let Some(mut request) = unsent.take() else { return Err(LocalReply::terminated()) };
+            let Some(mut request) = unsent.take() else {
+                return Err(Failure { reply: LocalReply::terminated(), reset: None });
+            };
             let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
             request.headers_mut().insert(ATTEMPT_COUNT, attempt);
             let sent_at = self.host.now();
+            if record.attempts > 1 {
+                self.timeouts.tell(sent_at.since(began_at), request.headers_mut());
+            }
             let mut sending = pin!(lent.requests().try_send_request(request));
-            let answer = match self.forward.retry.per_try_timeout {
+            let answer = match self.timeouts.per_try {
                 None => sending.await,
                 Some(timeout) => match self.within_try(timeout, unsent.kept(), sending.as_mut()).await {
                     Some(answer) => answer,
-                    None => return Err(LocalReply::timed_out("upstream_per_try_timeout")),
+                    None => {
+                        let reply = LocalReply::timed_out("upstream_per_try_timeout");
+                        return Err(Failure::new(reply, Reset::AfterRequest));
+                    }
                 },
             };
             match answer {
                 Ok(response) => {
-                    return Ok((
-                        response,
-                        Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active },
-                    ));
+                    let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active };
+                    return Ok((response, exchange));
                 }
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.
                     Some(request) => unsent.put_back(request),
-                    None if error.error().is_parse() => return Err(LocalReply::protocol_error()),
-                    None => return Err(LocalReply::terminated()),
+                    None if error.error().is_parse() => {
+                        return Err(Failure::new(LocalReply::protocol_error(), Reset::AfterRequest));
+                    }
+                    None => return Err(Failure::new(LocalReply::terminated(), Reset::AfterRequest)),
                 },
             }
         }
-        Err(LocalReply::terminated())
+        Err(Failure::new(LocalReply::terminated(), Reset::BeforeRequest))
     }
 
     /// The output of `sending`, unless a try's timeout passes first.

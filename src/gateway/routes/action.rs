@@ -17,6 +17,7 @@ use super::matching::ValueMatch;
 use crate::gateway::retry::RetryPolicy;
 
 /// What becomes of a request.
+#[expect(clippy::large_enum_variant, reason = "nearly every route forwards")]
 #[derive(Clone, Debug)]
 pub enum Action {
     /// It goes to a cluster.

@@ -200,6 +200,13 @@ pub fn split_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 impl Forward {
+    /// Whether anything is rewritten for the upstream.
+    #[must_use]
+    pub fn rewrites(&self, destination: &Destination) -> bool {
+        [&destination.path, &self.path].into_iter().any(Option::is_some)
+            || [&destination.host, &self.host].into_iter().any(Option::is_some)
+    }
+
     /// Rewrites host and path for the upstream: the host in `headers`, together with `x-forwarded-host` and `x-envoy-original-path`; the new
     /// path and query are returned where they change. To be called once for a request, after the changes to headers.
     #[must_use]
