@@ -1,6 +1,6 @@
 //! From port, host and path to a route.
 //!
-//! - The host of a request is lower-cased and its port cut off. Look-up order: exact name, then `*.suffix` longest first, then `prefix.*`
+//! - The host of a request is lower-cased and its port cut off (Istio's `ignore_port_in_host_matching`). Look-up order: exact name, then `*.suffix` longest first, then `prefix.*`
 //!   longest first, then `*`. A wildcard stands for at least one character, and may span several labels. Once a virtual host is chosen there
 //!   is no falling back to a less specific one.
 //! - Inside it the first route whose conditions all hold wins.
@@ -9,21 +9,25 @@
 //! Sources: envoy api envoy/config/route/v3/route_components.proto; istio pilot/pkg/networking/core/route/route.go.
 
 pub mod action;
+pub mod format;
 pub mod headers;
+mod hosts;
 pub mod matching;
+mod paths;
 pub mod rewrite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 pub use action::{
     Abort, Action, Cors, Destination, DirectResponse, Fault, Forward, HashPolicy, HostRewrite, Millionths, Mirror,
     PathRewrite, Redirect, RedirectPort, RegexRewrite, Target,
 };
-pub use headers::{AddMode, HeaderAdd, HeaderOps};
+pub use format::{FormatContext, HeaderText};
+pub use headers::{AddMode, HeaderAdd, HeaderOps, InvalidHeader};
+use hosts::HostIndex;
 pub use matching::{HeaderMatch, PathMatch, QueryMatch, RequestView, RouteMatch, ValueMatch, anchored};
+use paths::Paths;
 
 /// All routes of a gateway: for each port its table.
 #[derive(Clone, Default, Debug)]
@@ -40,13 +44,13 @@ pub struct PortRoutes {
     pub response_headers: HeaderOps,
     /// The changes of the whole table are made first and those of the route last, so that the route's win. Istio leaves it off.
     pub most_specific_last: bool,
+    /// The port of a `Host` header belongs to the name that is looked up. Istio leaves it off.
+    pub port_counts: bool,
+    /// What follows a semicolon in the path is not looked at. Istio leaves it off.
+    pub ignores_path_parameters: bool,
     hosts: Vec<VirtualHost>,
-    exact: BTreeMap<String, usize>,
-    /// `.example.com` for `*.example.com`.
-    suffixes: BTreeMap<String, usize>,
-    /// `www.` for `www.*`.
-    prefixes: BTreeMap<String, usize>,
-    any: Option<usize>,
+    index: HostIndex,
+    paths: Paths,
 }
 
 /// Names and the routes for them.
@@ -108,40 +112,6 @@ pub struct Found<'a> {
     pub route: Option<&'a Arc<Route>>,
 }
 
-impl Found<'_> {
-    /// Makes the changes to a request that its destination, route, virtual host and table ask for.
-    pub fn change_request(&self, destination: &Destination, headers: &mut HeaderMap) {
-        let route = self.route.map(|route| &route.request_headers);
-        let lists = [
-            Some(&destination.request_headers),
-            route,
-            Some(&self.host.request_headers),
-            Some(&self.table.request_headers),
-        ];
-        self.change(lists, headers);
-    }
-
-    /// Makes the changes to a response; one of the gateway's own has no destination.
-    pub fn change_response(&self, destination: Option<&Destination>, headers: &mut HeaderMap) {
-        let lists = [
-            destination.map(|destination| &destination.response_headers),
-            self.route.map(|route| &route.response_headers),
-            Some(&self.host.response_headers),
-            Some(&self.table.response_headers),
-        ];
-        self.change(lists, headers);
-    }
-
-    fn change(&self, mut lists: [Option<&HeaderOps>; 4], headers: &mut HeaderMap) {
-        if self.table.most_specific_last {
-            lists.reverse();
-        }
-        for list in lists.into_iter().flatten().filter(|list| !list.is_empty()) {
-            list.apply(headers);
-        }
-    }
-}
-
 impl VirtualHost {
     /// The host of one name.
     #[must_use]
@@ -189,9 +159,7 @@ impl Routes {
     /// Where a request to a port comes to; none if no virtual host has its name.
     #[must_use]
     pub fn find(&self, port: u16, request: &RequestView<'_>) -> Option<Found<'_>> {
-        let table = self.ports.get(&port)?;
-        let host = table.host(request.authority)?;
-        Some(Found { table, host, route: host.routes.iter().find(|route| route.condition.holds(request)) })
+        self.ports.get(&port)?.find(request)
     }
 }
 
@@ -200,17 +168,9 @@ impl PortRoutes {
     pub fn add(&mut self, host: VirtualHost) {
         let index = self.hosts.len();
         for domain in &host.domains {
-            let domain = domain.to_ascii_lowercase();
-            if domain == "*" {
-                self.any.get_or_insert(index);
-            } else if let Some(suffix) = domain.strip_prefix('*') {
-                self.suffixes.entry(suffix.to_owned()).or_insert(index);
-            } else if let Some(prefix) = domain.strip_suffix('*') {
-                self.prefixes.entry(prefix.to_owned()).or_insert(index);
-            } else {
-                self.exact.entry(domain).or_insert(index);
-            }
+            self.index.add(&domain.to_ascii_lowercase(), index);
         }
+        self.paths.add(host.routes.iter().map(|route| &**route));
         self.hosts.push(host);
     }
 
@@ -220,29 +180,45 @@ impl PortRoutes {
         &self.hosts
     }
 
+    /// Where a request comes to; none if no virtual host has its name.
+    #[must_use]
+    pub fn find(&self, request: &RequestView<'_>) -> Option<Found<'_>> {
+        let index = self.host_index(request.authority)?;
+        let host = &self.hosts[index];
+        let path = match self.ignores_path_parameters {
+            true => request.path.split(';').next().unwrap_or_default(),
+            false => request.path,
+        };
+        let request = RequestView { path, ..*request };
+        let route = self.paths.find(index, &request, |route| host.routes[route].condition.holds(&request));
+        Some(Found { table: self, host, route: route.map(|route| &host.routes[route]) })
+    }
+
     /// The virtual host for the value of a `Host` header.
     #[must_use]
     pub fn host(&self, authority: &str) -> Option<&VirtualHost> {
-        let name = without_port(authority);
-        let lowered: String;
-        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            lowered = name.to_ascii_lowercase();
-            &lowered
-        } else {
-            name
+        self.host_index(authority).map(|index| &self.hosts[index])
+    }
+
+    fn host_index(&self, authority: &str) -> Option<usize> {
+        let name = if self.port_counts { authority } else { without_port(authority) };
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.index.find(&name.to_ascii_lowercase());
+        }
+        self.index.find(name)
+    }
+}
+
+impl RequireTls {
+    /// Whether a request is sent to HTTPS instead: with 301, to [`rewrite::https_location`].
+    #[must_use]
+    pub fn redirects(self, scheme: &str, is_internal: bool) -> bool {
+        let concerns = match self {
+            Self::No => false,
+            Self::All => true,
+            Self::External => !is_internal,
         };
-        let index = self.exact.get(name).copied();
-        let index = index.or_else(|| {
-            let starts = (1..name.len()).filter(|start| name.is_char_boundary(*start));
-            let mut known = starts.filter_map(|start| self.suffixes.get(&name[start..]));
-            if self.suffixes.is_empty() { None } else { known.next().copied() }
-        });
-        let index = index.or_else(|| {
-            let ends = (1..name.len()).rev().filter(|end| name.is_char_boundary(*end));
-            let mut known = ends.filter_map(|end| self.prefixes.get(&name[..end]));
-            if self.prefixes.is_empty() { None } else { known.next().copied() }
-        });
-        Some(&self.hosts[index.or(self.any.filter(|_| !name.is_empty()))?])
+        concerns && scheme != "https"
     }
 }
 

@@ -9,7 +9,7 @@
 //! Sources: istio api networking/v1alpha3; istio pkg/config/validation.
 
 pub mod actions;
-mod clusters;
+pub(super) mod clusters;
 pub mod cors;
 pub mod delegate;
 pub mod destination;
@@ -29,7 +29,7 @@ pub mod string_match;
 pub(super) mod table;
 pub mod tls;
 pub mod traffic_policy;
-mod translate;
+pub(super) mod translate;
 mod values;
 pub mod virtual_service;
 
@@ -37,7 +37,7 @@ use destination_rule::DestinationRule;
 use gateway::Gateway;
 use virtual_service::VirtualService;
 
-use super::object::Object;
+use super::object::{ISTIO, Object};
 use super::read::Sink;
 
 /// All routing objects, each kind in order of name and namespace, since manifests carry no creation time.
@@ -56,7 +56,7 @@ impl Config {
     #[must_use]
     pub fn read(objects: &[Object], sink: &Sink) -> Self {
         let of_kind = |kind: &str| {
-            let mut found: Vec<&Object> = objects.iter().filter(|object| object.id.kind == kind).collect();
+            let mut found: Vec<&Object> = objects.iter().filter(|object| object.is(kind, ISTIO)).collect();
             found.sort_by(|a, b| (&a.id.name, &a.id.namespace).cmp(&(&b.id.name, &b.id.namespace)));
             found
         };

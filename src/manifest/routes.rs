@@ -1,21 +1,18 @@
 //! What the routing objects of all APIs come to: the gateway's listeners, its routes, and the services behind.
 //!
-//! `istio` reads and translates Istio's objects; this room has what the translators share and what their callers ask for.
+//! `istio` reads and translates Istio's objects, `gateway_api` those of the Gateway API; this room has what the translators share and what their callers ask for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::istio;
+use super::istio::clusters::Clusters;
 use super::object::Object;
-use super::problem::Place;
+use super::problem::{Place, Problem};
 use super::read::Sink;
 use super::service::{ServiceManifest, TargetPort};
+use super::{gateway_api, istio};
 use crate::gateway::Policy;
 use crate::gateway::routes::{Routes, VirtualHost};
-
-/// Istio's default for connects to upstreams. Source: mesh configuration `connectTimeout`.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the gateway gets.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +118,43 @@ impl Proxy<'_> {
     }
 }
 
-/// Reads all routing objects.
+impl Routing {
+    /// Takes in another. Of two virtual hosts with one name on a port the other's stays: this may have one that answers 404 to all.
+    fn add(&mut self, other: Self) {
+        let mut routes = other.routes;
+        for port in self.routes.ports() {
+            let table = routes.port_mut(port);
+            self.routes.port(port).iter().flat_map(|own| own.hosts()).for_each(|host| table.add(host.clone()));
+        }
+        self.routes = routes;
+        for listener in other.listeners {
+            if !self.listeners.contains(&listener) {
+                self.listeners.push(listener);
+            }
+        }
+        self.secure.extend(other.secure);
+        self.upstreams.extend(other.upstreams);
+        self.first_route_at = self.first_route_at.or(other.first_route_at);
+    }
+}
+
+/// Reads all routing objects, of both APIs.
 pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
-    istio::table::read(objects, around, sink)
+    let before = sink.problem_count();
+    let config = istio::Config::read(objects, sink);
+    let is_istio_whole = sink.problem_count() == before;
+    let clusters = Clusters::new(around, &config.destination_rules, sink);
+    let found = gateway_api::translate(objects, around, &clusters, sink);
+    let mut routing = istio::table::build(&config, is_istio_whole && !found.has_gateway, around, &clusters, sink);
+    if let (true, false, Proxy::Pods { front, .. }) = (config.gateways.is_empty(), found.has_gateway, around.proxy) {
+        found.refuse_services(front, sink);
+        if !objects.iter().any(|object| object.id.kind == "Gateway") {
+            let text = "no Gateway configures the target, so it would listen nowhere";
+            let problem = Problem::at(front.annotations_at, "", text);
+            sink.report(problem.help("add an Istio Gateway whose selector matches its pods"));
+        }
+    }
+    routing.add(found.routing);
+    routing.upstreams = clusters.into_upstreams();
+    routing
 }

@@ -25,10 +25,10 @@ use crate::manifest::read::{Sink, did_you_mean};
 use crate::manifest::routes::{Around, Missing, Upstream};
 
 /// The domain of Services.
-pub(super) const DOMAIN: &str = ".svc.cluster.local";
+pub(in crate::manifest) const DOMAIN: &str = ".svc.cluster.local";
 
 /// The clusters that routes lead to.
-pub(super) struct Clusters<'a> {
+pub(in crate::manifest) struct Clusters<'a> {
     around: &'a Around<'a>,
     sink: &'a Sink,
     policies: Policies<'a>,
@@ -39,11 +39,11 @@ pub(super) struct Clusters<'a> {
 
 /// Where a destination leads.
 #[derive(Clone, Debug)]
-pub(super) struct Located {
+pub(in crate::manifest) struct Located {
     /// The cluster's name.
-    pub(super) cluster: Arc<str>,
+    pub(in crate::manifest) cluster: Arc<str>,
     /// What binds its requests to endpoints.
-    pub(super) hash: Option<HashPolicy>,
+    pub(in crate::manifest) hash: Option<HashPolicy>,
     upstream: Option<Upstream>,
 }
 
@@ -54,19 +54,24 @@ struct Known {
 }
 
 impl<'a> Clusters<'a> {
-    pub(super) fn new(around: &'a Around<'a>, rules: &'a [DestinationRule], sink: &'a Sink) -> Self {
+    pub(in crate::manifest) fn new(around: &'a Around<'a>, rules: &'a [DestinationRule], sink: &'a Sink) -> Self {
         let policies = Policies::new(rules);
         Self { around, sink, policies, told: RefCell::default(), upstreams: RefCell::default() }
     }
 
     /// The clusters that were used.
-    pub(super) fn into_upstreams(self) -> Vec<Upstream> {
+    pub(in crate::manifest) fn into_upstreams(self) -> Vec<Upstream> {
         self.policies.note_unused(self.sink);
         self.upstreams.into_inner()
     }
 
     /// Where a destination leads, and that something leads there. None: it is refused.
-    pub(super) fn resolve(&self, destination: &Destination, proxy: &str, listener_port: u16) -> Option<Located> {
+    pub(in crate::manifest) fn resolve(
+        &self,
+        destination: &Destination,
+        proxy: &str,
+        listener_port: u16,
+    ) -> Option<Located> {
         let located = self.locate(destination, proxy, listener_port)?;
         let mut upstreams = self.upstreams.borrow_mut();
         if let Some(upstream) = &located.upstream

@@ -20,29 +20,25 @@ use super::translate::{self, Context};
 use super::virtual_service::{MESH, VirtualService};
 use super::{Config, host, values};
 use crate::gateway::routes::{RequireTls, Route, VirtualHost};
-use crate::manifest::object::Object;
 use crate::manifest::problem::{Place, Problem};
 use crate::manifest::read::Sink;
 use crate::manifest::routes::{Around, Missing, Proxy, Routing};
 use crate::record::results::FidelityStatus;
 
-/// Reads all routing objects and translates them.
-pub(in crate::manifest) fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
-    let before = sink.problem_count();
-    let config = Config::read(objects, sink);
-    let are_whole = sink.problem_count() == before;
+/// Translates all routing objects. `are_whole` says that nothing is wrong with any of them.
+pub(in crate::manifest) fn build(
+    config: &Config,
+    are_whole: bool,
+    around: &Around<'_>,
+    clusters: &Clusters<'_>,
+    sink: &Sink,
+) -> Routing {
     let services = delegate::resolve(&config.virtual_services, |rule, lost| tell_lost(rule, lost, around, sink));
     let applying: Vec<&Gateway> = config.gateways.iter().filter(|gateway| applies(gateway, around, sink)).collect();
     if applying.is_empty() && are_whole {
         refuse_selectors(&config.gateways, around, sink);
     }
-    if let (true, Proxy::Pods { front, .. }) = (config.gateways.is_empty(), around.proxy) {
-        let text = "no Gateway configures the target, so it would listen nowhere";
-        let problem = Problem::at(front.annotations_at, "", text);
-        sink.report(problem.help("add an Istio Gateway whose selector matches its pods"));
-    }
-    let clusters = Clusters::new(around, &config.destination_rules, sink);
-    let builder = Builder { around, sink, services: &services, clusters: &clusters };
+    let builder = Builder { around, sink, services: &services, clusters };
     builder.check_services(&config.gateways);
     let mut routing = Routing::default();
     let mut tables: BTreeMap<u16, Vec<(&Gateway, &Server)>> = BTreeMap::new();
@@ -66,9 +62,8 @@ pub(in crate::manifest) fn read(objects: &[Object], around: &Around<'_>, sink: &
     let first = services.iter().find(|service| taking_part.iter().any(|known| std::ptr::eq(*known, *service)));
     routing.first_route_at = first.map(|service| service.at);
     if around.missing == Missing::Refused {
-        refuse_half_names(&config, around, sink);
+        refuse_half_names(config, around, sink);
     }
-    routing.upstreams = clusters.into_upstreams();
     routing
 }
 
@@ -129,11 +124,11 @@ fn refuse_half_names(config: &Config, around: &Around<'_>, sink: &Sink) {
     }
 }
 
-struct Builder<'b, 'a> {
-    around: &'a Around<'a>,
-    sink: &'a Sink,
+struct Builder<'b, 'c> {
+    around: &'b Around<'b>,
+    sink: &'b Sink,
     services: &'b [VirtualService],
-    clusters: &'b Clusters<'a>,
+    clusters: &'b Clusters<'c>,
 }
 
 impl<'b> Builder<'b, '_> {
