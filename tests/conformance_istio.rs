@@ -599,11 +599,18 @@ impl Stage {
                 endpoints.push(SocketAddr::V4(SocketAddrV4::new(ip, upstream.port)));
                 pods.push(Pod { name: format!("{name}#{replica}"), ip, ports: vec![upstream.port] });
             }
-            clusters.push(Cluster { name: Arc::clone(&upstream.cluster), policy: upstream.policy, endpoints });
+            clusters.push(Cluster {
+                name: Arc::clone(&upstream.cluster),
+                policy: upstream.config.balance.policy,
+                endpoints,
+            });
         }
         let listeners = routing.listeners.clone();
-        let setup = Setup { seed: 7, listeners, routes: routing.routes, clusters, pods };
-        Self { world: World::new(setup) }
+        let world = World::new(Setup { seed: 7, listeners, routes: routing.routes, clusters, pods });
+        for upstream in &routing.upstreams {
+            world.gateway().set_cluster(&upstream.cluster, upstream.config);
+        }
+        Self { world }
     }
 
     /// An answer, and what pods saw.

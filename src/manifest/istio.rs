@@ -9,6 +9,7 @@
 //! Sources: istio api networking/v1alpha3; istio pkg/config/validation.
 
 pub mod actions;
+pub mod cluster_config;
 pub(super) mod clusters;
 pub mod cors;
 pub mod delegate;

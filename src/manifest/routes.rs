@@ -11,7 +11,7 @@ use super::problem::{Place, Problem};
 use super::read::Sink;
 use super::service::{ServiceManifest, TargetPort};
 use super::{gateway_api, istio};
-use crate::gateway::Policy;
+use crate::gateway::ClusterConfig;
 use crate::gateway::routes::{Routes, VirtualHost};
 
 /// What the gateway gets.
@@ -40,8 +40,8 @@ pub struct Upstream {
     pub port: u16,
     /// Labels that its endpoints have; empty: all endpoints of the Service.
     pub subset: BTreeMap<String, String>,
-    /// How requests are spread.
-    pub policy: Policy,
+    /// How requests are spread, how many may be under way, which endpoints are put aside.
+    pub config: ClusterConfig,
     /// Where the route names it.
     pub at: Place,
 }

@@ -126,11 +126,7 @@ const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration
 fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
     let manifest = resolved.target()?;
     let drain = drain_setting(manifest, settings, sink)?;
-    let clusters = resolved
-        .routing
-        .upstreams
-        .iter()
-        .map(|upstream| (Arc::clone(&upstream.cluster), gateway::ClusterConfig::balanced(upstream.policy)));
+    let clusters = resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
     // No pod gets more than its node has.
     let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
@@ -428,11 +424,11 @@ fn changes(
         refuse("the services that routes lead to");
     }
     let policies = |resolved: &Resolved| -> BTreeMap<Arc<str>, _> {
-        resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.policy)).collect()
+        resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config)).collect()
     };
     let known = policies(current);
     if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
-        refuse("how requests are spread");
+        refuse("the policies of a DestinationRule");
     }
     // What is behind a Service: its pods and their ports. The balancer's side was compared above.
     let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));

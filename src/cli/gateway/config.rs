@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::options::{Listen, Options};
 use crate::cli::find;
-use crate::gateway::{ClusterConfig, EndpointConfig};
+use crate::gateway::EndpointConfig;
 use crate::live::{ClusterTable, ListenerPlan, Plan, Tables};
 use crate::manifest::object::{Object, objects};
 use crate::manifest::read::Note;
@@ -206,7 +206,7 @@ fn clusters(routing: &Routing, options: &Options) -> (BTreeMap<Arc<str>, Cluster
         if endpoints.is_empty() {
             without.push(upstream_name(upstream));
         }
-        let table = ClusterTable { config: ClusterConfig::balanced(upstream.policy), endpoints };
+        let table = ClusterTable { config: upstream.config, endpoints };
         clusters.insert(Arc::clone(&upstream.cluster), table);
     }
     (clusters, without)

@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::cluster_config::cluster_config;
 use super::destination::Destination;
 use super::destination_rule::DestinationRule;
-use super::load_balancer::{HashKey, Simple};
+use super::load_balancer::HashKey;
 use super::policies::Policies;
-use crate::gateway::Policy;
 use crate::gateway::routes::HashPolicy;
 use crate::manifest::problem::{Place, Problem};
 use crate::manifest::read::{Sink, did_you_mean};
@@ -136,17 +136,13 @@ impl<'a> Clusters<'a> {
         };
         let balancer = found.policy.load_balancer.as_ref();
         let hash = balancer.and_then(|balancer| hash_policy(balancer.consistent_hash.as_ref()?.key.as_ref()?));
-        let policy = match balancer.and_then(|balancer| balancer.simple) {
-            Some(Simple::RoundRobin) => Policy::RoundRobin,
-            _ => Policy::LeastRequest,
-        };
         let cluster = name(port, subset, &host);
         let upstream = Upstream {
             cluster: Arc::clone(&cluster),
             service: known.key,
             port,
             subset: labels,
-            policy,
+            config: cluster_config(&found.policy),
             at: destination.at,
         };
         Some(Located { cluster, hash, upstream: Some(upstream) })

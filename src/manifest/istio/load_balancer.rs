@@ -108,6 +108,8 @@ const SIMPLE: [(&str, Option<Simple>); 6] = [
 
 /// Source: istio pilot/pkg/networking/core/loadbalancer/loadbalancer.go.
 const RING_SIZE_MIN: u64 = 1024;
+/// Source: envoy api envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto.
+const RING_SIZE_MAX: u64 = 8 << 20;
 /// Source: envoy source/extensions/load_balancing_policies/maglev.
 const MAGLEV_SIZE: u64 = 65_537;
 const MAGLEV_SIZE_MAX: u64 = 5_000_011;
@@ -117,6 +119,9 @@ pub(super) fn read(field: &Field<'_>, has_outlier: bool) -> Option<LoadBalancer>
     let fields = field.fields()?;
     let simple_field = fields.get("simple");
     let simple = simple_field.as_ref().and_then(|field| field.choice(&SIMPLE)).flatten();
+    if let Some(field) = simple_field.as_ref().filter(|_| simple == Some(Simple::Passthrough)) {
+        field.note(FidelityStatus::Approximated, Some("requests are spread by least request"));
+    }
     let hash_field = fields.look("consistentHash");
     if simple_field.is_some() && hash_field.is_some() {
         field.refuse("`simple` and `consistentHash` exclude each other", "write one of them");
@@ -164,7 +169,13 @@ fn read_hash(field: &Field<'_>) -> Option<ConsistentHash> {
     if old.is_some() && (ring.is_some() || maglev.is_some()) || ring.is_some() && maglev.is_some() {
         field.refuse("more than one table", "write one of ringHash and maglev");
     }
-    let size = |field: &Field<'_>| field.whole::<u64>(0, i64::MAX).filter(|size| *size > 0);
+    let size = |field: &Field<'_>| {
+        let size = field.whole::<u64>(0, i64::MAX)?;
+        if size > RING_SIZE_MAX {
+            field.refuse(format!("Envoy's rings have at most {RING_SIZE_MAX} points"), "write less");
+        }
+        Some(size.min(RING_SIZE_MAX)).filter(|size| *size > 0)
+    };
     let table = match (&ring, &maglev) {
         (_, Some(maglev)) => read_maglev(maglev)?,
         (Some(ring), None) => {
