@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::istio::clusters::Clusters;
 use super::object::Object;
@@ -14,9 +13,6 @@ use super::service::{ServiceManifest, TargetPort};
 use super::{gateway_api, istio};
 use crate::gateway::Policy;
 use crate::gateway::routes::{Routes, VirtualHost};
-
-/// Istio's default for connects to upstreams. Source: mesh configuration `connectTimeout`.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the gateway gets.
 #[derive(Clone, Debug, Default)]

@@ -84,7 +84,7 @@ fn note_value(field: &Field<'_>, text: &str) {
     if commands(text).is_ok_and(|commands| commands.is_empty()) {
         field.note(FidelityStatus::Modelled, None);
     } else {
-        field.note(FidelityStatus::Approximated, Some("Envoy's commands are sent as they stand"));
+        field.note(FidelityStatus::Approximated, Some("a field that the gateway knows nothing of is empty"));
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use super::actions::{self, PortChoice};
 use super::clusters::Clusters;
@@ -265,10 +265,8 @@ fn header_ops(changes: &HeaderChanges) -> HeaderOps {
         let mut pairs: Vec<&(String, String)> = pairs.iter().filter(|(name, _)| !is_internal(name)).collect();
         pairs.sort();
         for (name, value) in pairs {
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(name), HeaderValue::from_str(&value.replace("%%", "%")))
-            {
-                ops.add.push(HeaderAdd { name, value, mode });
+            if let Ok(add) = HeaderAdd::new(name, value, mode) {
+                ops.add.push(add);
             }
         }
     }
