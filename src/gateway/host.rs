@@ -4,6 +4,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 
+use http::HeaderValue;
+
 use crate::units::SimTime;
 
 /// Work that costs processor time. A world without a processor model charges nothing.
@@ -40,6 +42,10 @@ pub trait Host: Clone + 'static {
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
     /// Connects to an upstream.
     fn dial(&self, to: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + 'static;
+    /// The present as the `date` header tells it; none in a world without a calendar.
+    fn date(&self) -> Option<HeaderValue> {
+        None
+    }
     /// The worker's own end of a connection, for the access log; none if it keeps no account of it.
     fn local_address(&self, stream: &Self::Stream) -> Option<SocketAddr>;
     /// Ends when the worker has done the work, behind all that it was given before.

@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, SERVER, SET_COOKIE, USER_AGENT};
+use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, SET_COOKIE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -93,7 +93,13 @@ pub(super) async fn handle<H: Host>(
         }
     };
     *response.version_mut() = Version::HTTP_11;
-    response.headers_mut().insert(SERVER, HeaderValue::from_static("istio-envoy"));
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("istio-envoy"));
+    if !headers.contains_key(DATE)
+        && let Some(date) = host.date()
+    {
+        headers.insert(DATE, date);
+    }
     if shared.says_close(worker, &connection) {
         connection.tell_to_leave(host.now());
     }

@@ -248,11 +248,21 @@ impl<H: Host> Audience for Shared<H> {
     }
 }
 
+/// A port that is removed takes at most so many clients more: no more can have waited at it. Source: Linux `net.core.somaxconn`.
+const LAST_CLIENTS_MAX: u32 = 4096;
+
 async fn accept<H: Host>(shared: Rc<Shared<H>>, worker: usize, socket: H::Listener, listener: Rc<Listener>) {
     let host = shared.workers[worker].clone();
     let mut closing = pin!(shared.listeners_close.raised());
     let mut removed = pin!(listener.removed.raised());
+    let mut last_left = LAST_CLIENTS_MAX;
     loop {
+        if listener.removed.is_raised() {
+            if last_left == 0 {
+                return;
+            }
+            last_left -= 1;
+        }
         let accepted = {
             let mut next = pin!(host.accept(&socket));
             poll_fn(|cx| {

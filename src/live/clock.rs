@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::HeaderValue;
+
 use crate::units::SimTime;
 
 /// The clock of the process. Copies agree.
@@ -29,6 +31,12 @@ impl Clock {
     /// An instant as tokio counts; none if it is too far away.
     pub(super) fn instant(&self, at: SimTime) -> Option<tokio::time::Instant> {
         self.began.checked_add(at.since(SimTime::ZERO)).map(tokio::time::Instant::from_std)
+    }
+
+    /// An instant as the `date` header tells it.
+    pub(super) fn date(&self, at: SimTime) -> Option<HeaderValue> {
+        let text = httpdate::fmt_http_date(UNIX_EPOCH.checked_add(self.since_epoch(at))?);
+        HeaderValue::from_str(&text).ok()
     }
 
     /// From 1970 to an instant, in UTC. Steps of the system's clock after the begin are not followed, so that times never run backwards.

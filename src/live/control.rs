@@ -145,7 +145,8 @@ impl Addresses {
                 continue;
             }
             // The same address for another port of the manifests: both are listened on until the former is closed.
-            let ours = self.known.iter().find(|known| known.wanted.address == wanted.address);
+            let is_same = |known: &&Known| known.wanted.address == wanted.address && wanted.address.port() != 0;
+            let ours = self.known.iter().find(is_same);
             let sockets = match ours {
                 Some(known) => sockets::bind_again(known.bound, workers)?,
                 None => sockets::bind(wanted.address, workers)?,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rand_chacha::ChaCha8Rng;
@@ -25,6 +26,9 @@ use crate::units::SimTime;
 /// The pause after a connection could not be accepted for want of descriptors or memory: without one the loop would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Small pieces are put together before they are sent: `send` costs the kernel less than `writev`, and copying them costs less than that.
+const GATHERED_MAX: usize = 2048;
+
 /// One worker thread. Clones are handles to it.
 #[derive(Clone)]
 pub(super) struct LiveHost {
@@ -34,6 +38,8 @@ pub(super) struct LiveHost {
 struct Inner {
     clock: Clock,
     random: RefCell<ChaCha8Rng>,
+    /// The `date` header, and the second for which it was made.
+    date: RefCell<(u64, Option<HeaderValue>)>,
     /// Sockets that were bound for this worker and are not yet listened on, by the number that stands for a port here.
     bound: RefCell<BTreeMap<u16, BoundListener>>,
     /// Open downstream connections, of all workers.
@@ -50,7 +56,8 @@ impl LiveHost {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let random = RefCell::new(ChaCha8Rng::from_seed(seed));
-        Ok(Self { inner: Rc::new(Inner { clock, random, bound: RefCell::default(), open }) })
+        let date = RefCell::new((u64::MAX, None));
+        Ok(Self { inner: Rc::new(Inner { clock, random, date, bound: RefCell::default(), open }) })
     }
 
     /// Gives the worker a socket to listen on. Ports are numbers that the control gives out: an address has more to it than a port, and two
@@ -116,6 +123,16 @@ impl Host for LiveHost {
 
     fn dial(&self, to: SocketAddr) -> impl Future<Output = io::Result<Stream>> + 'static {
         dial(to)
+    }
+
+    fn date(&self) -> Option<HeaderValue> {
+        let now = self.now();
+        let second = self.inner.clock.since_epoch(now).as_secs();
+        let mut date = self.inner.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, self.inner.clock.date(now));
+        }
+        date.1.clone()
     }
 
     fn local_address(&self, stream: &Stream) -> Option<SocketAddr> {
@@ -191,6 +208,18 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if let [part] = parts {
+            return Pin::new(&mut self.io).poll_write(cx, part);
+        }
+        if length > GATHERED_MAX {
+            return Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        }
+        let (mut gathered, mut end) = ([0; GATHERED_MAX], 0);
+        for part in parts {
+            gathered[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Pin::new(&mut self.io).poll_write(cx, &gathered[..length])
     }
 }

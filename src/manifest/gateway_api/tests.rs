@@ -326,7 +326,7 @@ fn backends_that_cannot_be_used_answer_500_for_their_share() {
     let shares = forward.destinations.iter().map(|destination| match &destination.target {
         Target::Cluster(name) => format!("{name} {}", destination.weight),
         Target::Unavailable(status) => format!("{} {}", status.as_u16(), destination.weight),
-        Target::Redirect(_) => "redirect".to_owned(),
+        other => format!("{other:?}"),
     });
     assert_eq!(
         shares.collect::<Vec<_>>(),
