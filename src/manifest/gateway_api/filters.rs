@@ -166,7 +166,7 @@ fn read_headers(field: &Field<'_>, is_request: bool) -> Option<(HeaderOps, Optio
             if name == http::header::HOST {
                 authority = authority.or_else(|| is_request.then(|| text.to_owned()));
             } else if !changes.add.iter().any(|known| known.mode == mode && known.name == name) {
-                changes.add.push(HeaderAdd { name, value: HeaderText::Plain(parsed), mode });
+                changes.add.push(HeaderAdd { name, value: parsed, mode });
             }
         }
         values::refuse_twice(&items, &names, |name| format!("`{name}` stands twice"));
