@@ -124,6 +124,9 @@ fn refuse_half_names(config: &Config, around: &Around<'_>, sink: &Sink) {
     }
 }
 
+/// A VirtualService on a server, its names there and its routes.
+type Bound<'b> = (&'b VirtualService, Vec<String>, Vec<Arc<Route>>);
+
 struct Builder<'b, 'c> {
     around: &'b Around<'b>,
     sink: &'b Sink,
@@ -228,7 +231,7 @@ impl<'b> Builder<'b, '_> {
     }
 
     /// The VirtualServices of a server, in order, with the names they are bound to and their routes.
-    fn bound(&self, gateway: &Gateway, server: &Server) -> Vec<(&'b VirtualService, Vec<String>, Vec<Arc<Route>>)> {
+    fn bound(&self, gateway: &Gateway, server: &Server) -> Vec<Bound<'b>> {
         let key = gateway.key();
         let namespace = self.around.proxy.namespace().unwrap_or(&gateway.namespace);
         let context = Context {
