@@ -19,7 +19,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
-use gatedrill::gateway::{AgentConfig, DownstreamConfig, DrainConfig, GatewayConfig, Policy, ShutdownMode};
+use gatedrill::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, GatewayConfig, ShutdownMode};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
 
@@ -129,8 +129,7 @@ fn gateway(cluster: &Arc<str>) -> GatewaySpec {
     GatewaySpec {
         config: GatewayConfig {
             listeners: vec![(80, 80)],
-            clusters: BTreeMap::from([(Arc::clone(cluster), Policy::LeastRequest)]),
-            connect_timeout: Duration::from_secs(10),
+            clusters: BTreeMap::from([(Arc::clone(cluster), gateway::ClusterConfig::ISTIO)]),
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig::ISTIO,
         },

@@ -21,7 +21,7 @@ use gatedrill::backend::Backend;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
-use gatedrill::gateway::{DownstreamConfig, DrainConfig, Gateway, GatewayConfig, Policy};
+use gatedrill::gateway::{ClusterConfig, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig};
 use gatedrill::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Reuse, Sink};
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
@@ -68,7 +68,7 @@ fn servers(sim: &Sim, streams: Streams, net: &Net) {
     for number in 1..=4 {
         let ip = Ipv4Addr::new(10, 2, 0, number);
         Backend::start(sim, streams, &net.attach(ip, link()), 80, drill_world::backend()).expect("a fresh host");
-        backends.push(SocketAddr::V4(SocketAddrV4::new(ip, 80)));
+        backends.push(EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, 80))));
     }
     let routes = Rc::new(routes(&cluster));
     for number in 1..=2 {
@@ -82,8 +82,7 @@ fn servers(sim: &Sim, streams: Streams, net: &Net) {
         };
         let config = GatewayConfig {
             listeners: vec![(80, 80)],
-            clusters: BTreeMap::from([(Arc::clone(&cluster), Policy::LeastRequest)]),
-            connect_timeout: Duration::from_secs(10),
+            clusters: BTreeMap::from([(Arc::clone(&cluster), ClusterConfig::ISTIO)]),
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig::ISTIO,
         };

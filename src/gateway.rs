@@ -13,6 +13,7 @@
 pub mod access;
 pub mod agent;
 pub mod balance;
+pub mod cluster;
 pub mod cors;
 pub mod downstream;
 pub mod drain;
@@ -33,6 +34,7 @@ mod upstream;
 pub use access::{AccessRecord, Flags, Observer};
 pub use agent::{AgentConfig, ShutdownMode};
 pub use balance::Policy;
+pub use cluster::{ClusterConfig, EndpointConfig};
 pub use downstream::{DownstreamConfig, Peer, Prepared, Refusal, Verdict};
 pub use drain::{DrainConfig, DrainStrategy};
 pub use host::{Host, Work};

@@ -25,11 +25,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use std::collections::BTreeMap;
 
-use crate::gateway::{DrainConfig, Policy, Routes, ShutdownMode};
+use crate::gateway::{ClusterConfig, DrainConfig, EndpointConfig, Routes, ShutdownMode};
 
 pub use control::serve;
 pub use log::LogFormat;
@@ -45,8 +44,6 @@ pub struct Settings {
     pub shutdown: ShutdownMode,
     /// How it drains.
     pub drain: DrainConfig,
-    /// How long a connect to an upstream may take.
-    pub connect_timeout: Duration,
     /// How requests are printed; none: not at all.
     pub log: Option<LogFormat>,
 }
@@ -78,12 +75,12 @@ pub struct Tables {
 }
 
 /// A cluster.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ClusterTable {
-    /// How requests are spread.
-    pub policy: Policy,
+    /// Its settings.
+    pub config: ClusterConfig,
     /// Where they go.
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<EndpointConfig>,
 }
 
 /// Who started the gateway: gives the configuration anew when asked to, and is told what happens.

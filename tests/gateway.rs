@@ -15,7 +15,8 @@ use gatedrill::engine::{Delay, Signal, Sim, Streams, TaskGroup};
 use gatedrill::gateway::agent::{AgentConfig, ShutdownMode, run};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
-    AccessRecord, DownstreamConfig, DrainConfig, DrainStrategy, Gateway, GatewayConfig, Observer, Policy, RetryPolicy,
+    AccessRecord, ClusterConfig, DownstreamConfig, DrainConfig, DrainStrategy, EndpointConfig, Gateway, GatewayConfig,
+    Observer, RetryPolicy,
 };
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 use gatedrill::units::SimTime;
@@ -100,16 +101,15 @@ fn world(setup: Setup) -> World {
     routes.add(80, VirtualHost::new("shop", list));
     let config = GatewayConfig {
         listeners: vec![(8080, 80)],
-        clusters: BTreeMap::from([(Arc::clone(&cluster), Policy::LeastRequest)]),
-        connect_timeout: Duration::from_secs(10),
+        clusters: BTreeMap::from([(Arc::clone(&cluster), ClusterConfig::ISTIO)]),
         downstream: DownstreamConfig::in_drill(),
         drain: setup.drain,
     };
     let log = Rc::new(Log::default());
     let gateway =
         Gateway::start(workers, config, Rc::new(routes), Rc::clone(&log) as Rc<dyn Observer>).expect("ports are free");
-    let endpoints: Vec<_> =
-        setup.endpoints.iter().map(|last| SocketAddr::V4(SocketAddrV4::new(ip(*last), 80))).collect();
+    let address = |last: &u8| SocketAddr::V4(SocketAddrV4::new(ip(*last), 80));
+    let endpoints: Vec<_> = setup.endpoints.iter().map(|last| EndpointConfig::new(address(last))).collect();
     gateway.set_endpoints(&cluster, &endpoints);
     let sigterm = Signal::default();
     let (agent, ended, raised) = (gateway.clone(), tasks.clone(), sigterm.raised());

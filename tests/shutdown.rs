@@ -26,7 +26,7 @@ use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
 use gatedrill::gateway::routes::{self, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
-    AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, Policy, ShutdownMode,
+    self, AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode,
 };
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
@@ -130,8 +130,7 @@ fn gateway(inputs: &Value, cluster: &Arc<str>) -> GatewaySpec {
     GatewaySpec {
         config: GatewayConfig {
             listeners: vec![(80, 80)],
-            clusters: BTreeMap::from([(Arc::clone(cluster), Policy::LeastRequest)]),
-            connect_timeout: Duration::from_secs(10),
+            clusters: BTreeMap::from([(Arc::clone(cluster), gateway::ClusterConfig::ISTIO)]),
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig { drain_time: seconds(&envoy["drain_time_s"]), strategy, ..DrainConfig::ISTIO },
         },

@@ -12,7 +12,6 @@ use super::terminal::{colours_stderr, complain, tell};
 use crate::gateway::{DrainConfig, ShutdownMode};
 use crate::live::{self, End, Event, LogFormat, Operator, Plan, ServeError, Settings};
 use crate::manifest::quantity::duration_text;
-use crate::manifest::routes::CONNECT_TIMEOUT;
 
 use config::{Configuration, Refusal};
 use options::Options;
@@ -44,7 +43,6 @@ pub(super) fn gateway(args: &GatewayArgs, color: Color) -> Exit {
         status: args.status_port.map(|port| terminal.options.status_address(port)),
         shutdown: SHUTDOWN,
         drain: DrainConfig::ISTIO,
-        connect_timeout: CONNECT_TIMEOUT,
         log: match args.access_log {
             AccessLog::Text => Some(LogFormat::Text),
             AccessLog::Json => Some(LogFormat::Json),

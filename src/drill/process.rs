@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::backend::{Backend, BackendConfig};
 use crate::cluster::{LocalFuture, Process};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
 use crate::gateway::agent::{self, AgentConfig, Step};
-use crate::gateway::{Gateway, GatewayConfig, Observer, Routes};
+use crate::gateway::{EndpointConfig, Gateway, GatewayConfig, Observer, Routes};
 use crate::net;
 use crate::units::SimTime;
 
@@ -36,7 +36,7 @@ pub struct GatewaySpec {
 }
 
 /// The endpoints of the gateway's clusters as all gateway pods are told them.
-pub(super) type Endpoints = Rc<RefCell<BTreeMap<Arc<str>, Vec<SocketAddr>>>>;
+pub(super) type Endpoints = Rc<RefCell<BTreeMap<Arc<str>, Vec<EndpointConfig>>>>;
 
 /// What every process needs of its world.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use crate::backend::Backend;
 use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::{EventLog, Sim, Stall, Streams};
-use crate::gateway::{AccessRecord, Flags, Observer, Routes};
+use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
 use crate::net::{Forward, Host, LinkConfig, Net};
 use crate::record::results::{GatewayFacts, Rollout, Slo};
@@ -213,7 +213,7 @@ impl World {
                 let started =
                     Backend::start(&self.around.sim, self.around.streams, &host, spec.port, spec.config.clone());
                 started.expect("a host that was just attached is there");
-                addresses.push(SocketAddr::V4(SocketAddrV4::new(ip, spec.port)));
+                addresses.push(EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, spec.port))));
             }
             self.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
         }
@@ -232,8 +232,9 @@ impl World {
                     let now = world.around.sim.now();
                     world.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
                     let ready = seen.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
-                    let addresses: Vec<SocketAddr> =
-                        ready.map(|endpoint| SocketAddr::V4(SocketAddrV4::new(endpoint.ip, spec.port))).collect();
+                    let address = |ip| SocketAddr::V4(SocketAddrV4::new(ip, spec.port));
+                    let addresses: Vec<EndpointConfig> =
+                        ready.map(|endpoint| EndpointConfig::new(address(endpoint.ip))).collect();
                     for process in world.gateways.borrow().values() {
                         process.gateway.set_endpoints(&spec.cluster, &addresses);
                     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
+use super::outlier::Detection;
 use crate::units::SimTime;
 
 /// Envoy's response flags, as a set.
@@ -134,7 +135,7 @@ pub struct AccessRecord {
     pub user_agent: Option<HeaderValue>,
 }
 
-/// Who hears of finished requests.
+/// Who hears of finished requests, and of endpoints that leave and enter rotation.
 pub trait Observer {
     /// A request's stream has ended.
     fn finished(&self, record: &AccessRecord);
@@ -143,6 +144,12 @@ pub trait Observer {
     fn wants_headers(&self) -> bool {
         false
     }
+
+    /// An endpoint was taken out of rotation.
+    fn host_ejected(&self, _cluster: &str, _endpoint: SocketAddr, _by: Detection) {}
+
+    /// An endpoint is in rotation again.
+    fn host_returned(&self, _cluster: &str, _endpoint: SocketAddr) {}
 }
 
 /// Nobody.

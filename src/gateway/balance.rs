@@ -320,7 +320,7 @@ impl Picker {
             let is_even = set.has_equal_weights && !sets.is_in_slow_start(now);
             schedule.edf = (takes_turns && !is_even && set.members.len() > 1).then(|| {
                 let seed = *self.seed.get_or_insert_with(|| draw(SEED_BOUND));
-                let picks = u32::try_from(seed % SEED_BOUND).expect("below 2³²");
+                let picks = u32::try_from(seed % SEED_BOUND).unwrap_or(u32::MAX);
                 Edf::new(&set.members, |host| sets.weight(host, active(host), now), picks)
             });
         }

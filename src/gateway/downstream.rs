@@ -41,14 +41,14 @@ const SERVICE_CLUSTER: HeaderName = HeaderName::from_static("x-envoy-downstream-
 const TRANSFER_ENCODING: HeaderName = http::header::TRANSFER_ENCODING;
 
 /// What a client at the edge may not say.
-const NOT_FROM_EDGE: [HeaderName; 4] = [
+static NOT_FROM_EDGE: [HeaderName; 4] = [
     HeaderName::from_static("x-envoy-decorator-operation"),
     SERVICE_CLUSTER,
     HeaderName::from_static("x-envoy-downstream-service-node"),
     HeaderName::from_static("x-envoy-original-path"),
 ];
 /// What only an internal client may say.
-const NOT_FROM_OUTSIDE: [HeaderName; 14] = [
+static NOT_FROM_OUTSIDE: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
     FORCE_TRACE,
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
@@ -434,12 +434,13 @@ pub fn port_of(host: &str) -> Option<(usize, u32)> {
     host[start + 1..].parse().ok().map(|port| (start, port))
 }
 
+/// A static, not a constant: a constant would be made anew for every header that is compared with it.
+static SPECIAL: [HeaderName; 7] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, REFERER, TE, TRANSFER_ENCODING, UPGRADE];
+
 /// Whether a header may have to be changed or removed. Most are not.
 fn is_special(name: &HeaderName) -> bool {
     let text = name.as_str();
-    text.starts_with("x-envoy-")
-        || text == "x-forwarded-client-cert"
-        || [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, REFERER, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
+    text.starts_with("x-envoy-") || text == "x-forwarded-client-cert" || SPECIAL.contains(name)
 }
 
 /// Removes what concerns one connection. An upgrade is agreed on end to end.

@@ -9,23 +9,27 @@
 //! Nothing that a fault, CORS, a redirect or a direct answer makes is ever tried again: all of that comes before the first try.
 //! Source: envoy source/common/router/router.cc `decodeHeaders`; istio pilot/pkg/networking/core/listener_builder.go (the order of filters).
 
+mod fields;
 mod mirror;
 mod reply;
 mod request_body;
 mod response_body;
 mod tries;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, USER_AGENT};
+use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, SET_COOKIE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use self::fields::{ResponseChanges, change_request};
 use self::reply::LocalReply;
 use self::request_body::Kept;
 pub(super) use self::request_body::RequestBody;
@@ -36,6 +40,7 @@ use super::access::{AccessRecord, Flags};
 use super::cors::CorsVerdict;
 use super::downstream::{Prepared, Scheme, Verdict};
 use super::grpc;
+use super::hash::{HashInput, Hashed, hash};
 use super::host::{Host, Work};
 use super::retry::{RetryState, remove_control_headers};
 use super::routes::rewrite::https_location;
@@ -162,7 +167,7 @@ impl<H: Host> Context<'_, H> {
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
         let request = unsent.as_mut().expect("nothing has been sent yet");
         if request.version() < Version::HTTP_11 {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::NONE, "low_version", ""));
+            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, "low_version", ""));
         }
         let downstream = &self.shared.downstream;
         let verdict = downstream.prepare_request(request, &self.connection.peer, None, || self.host.random());
@@ -235,42 +240,59 @@ impl<H: Host> Context<'_, H> {
         }
         match &route.action {
             Action::Forward(forward) => {
-                let choice = self.choose(found, route, forward, &view)?;
+                let choice = self.choose(route, forward, &view)?;
                 self.forward(found, route, forward, choice, is_grpc, prepared, record, unsent).await
             }
-            Action::Redirect(redirect) => Err(self.redirect(redirect, &view, found, route)),
+            Action::Redirect(redirect) => {
+                let reply = self.redirect(redirect, &view, route);
+                Err(self.changed(reply, found, route, request, prepared))
+            }
             Action::Direct(direct) => {
-                let mut reply = LocalReply::direct(direct.status, direct.body.clone());
-                found.change_response(None, reply.headers_mut());
-                Err(reply)
+                let reply = LocalReply::direct(direct.status, direct.body.clone());
+                Err(self.changed(reply, found, route, request, prepared))
             }
         }
     }
 
-    fn redirect(&self, redirect: &Redirect, view: &RequestView<'_>, found: &Found<'_>, route: &Route) -> LocalReply {
-        let location = redirect.location(view, &route.condition.path, self.connection.port());
-        let mut reply = LocalReply::redirect(redirect.status, &location);
-        found.change_response(None, reply.headers_mut());
+    /// An answer of the gateway's own, with the changes that its route asks for.
+    fn changed(
+        &self,
+        mut reply: LocalReply,
+        found: &Found<'_>,
+        route: &Route,
+        request: &Request<Incoming>,
+        prepared: &Prepared,
+    ) -> LocalReply {
+        let changes = ResponseChanges::new(found.response_changes(None), request, prepared, self.connection, route);
+        let status = reply.status;
+        changes.make(status, reply.headers_mut());
         reply
+    }
+
+    fn redirect(&self, redirect: &Redirect, view: &RequestView<'_>, route: &Route) -> LocalReply {
+        let location = redirect.location(view, &route.condition.path, self.connection.port());
+        LocalReply::redirect(redirect.status, &location)
     }
 
     /// Draws the destination, which stays the same over all tries.
     fn choose<'r>(
         &self,
-        found: &Found<'_>,
         route: &Route,
         forward: &'r Forward,
         view: &RequestView<'_>,
     ) -> Result<Choice<'r>, LocalReply> {
         let destination = forward.destination(|| self.host.random()).ok_or_else(LocalReply::no_cluster)?;
-        match &destination.target {
-            Target::Cluster(name) => {
-                let cluster = self.shared.cluster(name).ok_or_else(LocalReply::no_cluster)?;
-                Ok(Choice { destination, name, cluster })
+        let name = match &destination.target {
+            Target::Cluster(name) => Arc::clone(name),
+            Target::ClusterHeader(header) => {
+                let name = view.headers.get(header).and_then(|value| value.to_str().ok());
+                name.map(Arc::from).ok_or_else(LocalReply::no_cluster)?
             }
-            Target::Unavailable(status) => Err(LocalReply::direct(*status, Bytes::new())),
-            Target::Redirect(redirect) => Err(self.redirect(redirect, view, found, route)),
-        }
+            Target::Unavailable(status) => return Err(LocalReply::direct(*status, Bytes::new())),
+            Target::Redirect(redirect) => return Err(self.redirect(redirect, view, route)),
+        };
+        let cluster = self.shared.cluster(&name).ok_or_else(LocalReply::no_cluster)?;
+        Ok(Choice { destination, name, cluster })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that is known of a request comes together here")]
@@ -286,24 +308,57 @@ impl<H: Host> Context<'_, H> {
         unsent: &mut Option<Request<Incoming>>,
     ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
         let Choice { destination, name, cluster } = choice;
-        record.cluster = Some(Arc::clone(name));
+        record.cluster = Some(name);
         let request = unsent.as_mut().expect("nothing has been sent yet");
         let retries = RetryState::new(&forward.retry, request.method(), request.headers());
         let timeouts = RouteTimeouts::istio(forward.timeout, forward.retry.per_try_timeout);
         let timeouts = timeouts.resolve(is_grpc, request.headers_mut());
         remove_control_headers(request.headers_mut());
-        change_request(found, route, forward, destination, request);
+        let changes = found.response_changes(Some(destination));
+        let changes = ResponseChanges::new(changes, request, prepared, self.connection, route);
+        let own = found.request_changes(Some(destination));
+        change_request(&own, request, prepared, self.connection, route);
+        rewrite(route, forward, destination, request);
+        let hashed = self.hash(forward, request, prepared);
         let is_repeated = retries.repeats_what_was_sent(is_grpc);
         let mut unsent = self.keep(forward, &timeouts, is_repeated, unsent);
-        let tries = Tries { worker: self.worker, host: self.host, cluster: &cluster, timeouts };
+        let tries = Tries {
+            worker: self.worker,
+            host: self.host,
+            cluster: &cluster,
+            retry: &forward.retry,
+            hash: hashed.hash,
+            timeouts,
+            waits_for: RefCell::default(),
+        };
         let (mut response, exchange) = tries.run(retries, record, &mut unsent).await?;
         let headers = response.headers_mut();
         self.shared.downstream.prepare_response(headers, prepared);
         let elapsed = self.host.now().since(exchange.sent_at);
         record.service_time = Some(elapsed);
         headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)));
-        found.change_response(Some(destination), headers);
+        for cookie in hashed.cookies {
+            headers.append(SET_COOKIE, cookie);
+        }
+        let status = response.status();
+        changes.make(status, response.headers_mut());
         Ok((response, exchange))
+    }
+
+    /// What a balancer that hashes goes by.
+    fn hash(&self, forward: &Forward, request: &Request<Incoming>, prepared: &Prepared) -> Hashed {
+        if forward.hash.is_empty() {
+            return Hashed::default();
+        }
+        let unknown = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.connection.port());
+        let input = HashInput {
+            headers: request.headers(),
+            query: request.uri().query(),
+            client: prepared.client,
+            remote: self.connection.client,
+            local: self.connection.local.unwrap_or(unknown),
+        };
+        hash(&forward.hash, &input)
     }
 
     /// Takes the request out, with its body kept if it may be needed again, and sends the copies.
@@ -334,19 +389,12 @@ impl<H: Host> Context<'_, H> {
 /// A destination that was drawn.
 struct Choice<'r> {
     destination: &'r Destination,
-    name: &'r Arc<str>,
+    name: Arc<str>,
     cluster: Rc<Cluster>,
 }
 
-/// Makes of a request what its route wants the upstream to see.
-fn change_request(
-    found: &Found<'_>,
-    route: &Route,
-    forward: &Forward,
-    destination: &Destination,
-    request: &mut Request<Incoming>,
-) {
-    found.change_request(destination, request.headers_mut());
+/// Gives a request the path and the host that the upstream is to see.
+fn rewrite(route: &Route, forward: &Forward, destination: &Destination, request: &mut Request<Incoming>) {
     if !forward.rewrites(destination) {
         return;
     }

@@ -1,6 +1,6 @@
 //! From port, host and path to a route.
 //!
-//! - The host of a request is lower-cased and its port cut off. Look-up order: exact name, then `*.suffix` longest first, then `prefix.*`
+//! - The host of a request is lower-cased and its port cut off (Istio's `ignore_port_in_host_matching`). Look-up order: exact name, then `*.suffix` longest first, then `prefix.*`
 //!   longest first, then `*`. A wildcard stands for at least one character, and may span several labels. Once a virtual host is chosen there
 //!   is no falling back to a less specific one.
 //! - Inside it the first route whose conditions all hold wins.
@@ -10,19 +10,19 @@
 
 pub mod action;
 pub mod headers;
+mod hosts;
 pub mod matching;
 pub mod rewrite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 pub use action::{
     Abort, Action, Cors, Destination, DirectResponse, Fault, Forward, HashPolicy, HostRewrite, Millionths, Mirror,
     PathRewrite, Redirect, RedirectPort, RegexRewrite, Target,
 };
-pub use headers::{AddMode, HeaderAdd, HeaderOps};
+pub use headers::{AddMode, FormatContext, HeaderAdd, HeaderOps, HeaderText, InvalidHeader};
+use hosts::HostIndex;
 pub use matching::{HeaderMatch, PathMatch, QueryMatch, RequestView, RouteMatch, ValueMatch, anchored};
 
 /// All routes of a gateway: for each port its table.
@@ -40,13 +40,12 @@ pub struct PortRoutes {
     pub response_headers: HeaderOps,
     /// The changes of the whole table are made first and those of the route last, so that the route's win. Istio leaves it off.
     pub most_specific_last: bool,
+    /// The port of a `Host` header belongs to the name that is looked up. Istio leaves it off.
+    pub port_counts: bool,
+    /// What follows a semicolon in the path is not looked at. Istio leaves it off.
+    pub ignores_path_parameters: bool,
     hosts: Vec<VirtualHost>,
-    exact: BTreeMap<String, usize>,
-    /// `.example.com` for `*.example.com`.
-    suffixes: BTreeMap<String, usize>,
-    /// `www.` for `www.*`.
-    prefixes: BTreeMap<String, usize>,
-    any: Option<usize>,
+    index: HostIndex,
 }
 
 /// Names and the routes for them.
@@ -108,40 +107,6 @@ pub struct Found<'a> {
     pub route: Option<&'a Arc<Route>>,
 }
 
-impl Found<'_> {
-    /// Makes the changes to a request that its destination, route, virtual host and table ask for.
-    pub fn change_request(&self, destination: &Destination, headers: &mut HeaderMap) {
-        let route = self.route.map(|route| &route.request_headers);
-        let lists = [
-            Some(&destination.request_headers),
-            route,
-            Some(&self.host.request_headers),
-            Some(&self.table.request_headers),
-        ];
-        self.change(lists, headers);
-    }
-
-    /// Makes the changes to a response; one of the gateway's own has no destination.
-    pub fn change_response(&self, destination: Option<&Destination>, headers: &mut HeaderMap) {
-        let lists = [
-            destination.map(|destination| &destination.response_headers),
-            self.route.map(|route| &route.response_headers),
-            Some(&self.host.response_headers),
-            Some(&self.table.response_headers),
-        ];
-        self.change(lists, headers);
-    }
-
-    fn change(&self, mut lists: [Option<&HeaderOps>; 4], headers: &mut HeaderMap) {
-        if self.table.most_specific_last {
-            lists.reverse();
-        }
-        for list in lists.into_iter().flatten().filter(|list| !list.is_empty()) {
-            list.apply(headers);
-        }
-    }
-}
-
 impl VirtualHost {
     /// The host of one name.
     #[must_use]
@@ -189,9 +154,7 @@ impl Routes {
     /// Where a request to a port comes to; none if no virtual host has its name.
     #[must_use]
     pub fn find(&self, port: u16, request: &RequestView<'_>) -> Option<Found<'_>> {
-        let table = self.ports.get(&port)?;
-        let host = table.host(request.authority)?;
-        Some(Found { table, host, route: host.routes.iter().find(|route| route.condition.holds(request)) })
+        self.ports.get(&port)?.find(request)
     }
 }
 
@@ -200,16 +163,7 @@ impl PortRoutes {
     pub fn add(&mut self, host: VirtualHost) {
         let index = self.hosts.len();
         for domain in &host.domains {
-            let domain = domain.to_ascii_lowercase();
-            if domain == "*" {
-                self.any.get_or_insert(index);
-            } else if let Some(suffix) = domain.strip_prefix('*') {
-                self.suffixes.entry(suffix.to_owned()).or_insert(index);
-            } else if let Some(prefix) = domain.strip_suffix('*') {
-                self.prefixes.entry(prefix.to_owned()).or_insert(index);
-            } else {
-                self.exact.entry(domain).or_insert(index);
-            }
+            self.index.add(&domain.to_ascii_lowercase(), index);
         }
         self.hosts.push(host);
     }
@@ -220,29 +174,41 @@ impl PortRoutes {
         &self.hosts
     }
 
+    /// Where a request comes to; none if no virtual host has its name.
+    #[must_use]
+    pub fn find(&self, request: &RequestView<'_>) -> Option<Found<'_>> {
+        let host = self.host(request.authority)?;
+        let path = match request.path.split_once(';') {
+            Some((path, _)) if self.ignores_path_parameters => path,
+            _ => request.path,
+        };
+        let request = RequestView { path, ..*request };
+        Some(Found { table: self, host, route: host.routes.iter().find(|route| route.condition.holds(&request)) })
+    }
+
     /// The virtual host for the value of a `Host` header.
     #[must_use]
     pub fn host(&self, authority: &str) -> Option<&VirtualHost> {
-        let name = without_port(authority);
-        let lowered: String;
-        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            lowered = name.to_ascii_lowercase();
-            &lowered
+        let name = if self.port_counts { authority } else { without_port(authority) };
+        let index = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            self.index.find(&name.to_ascii_lowercase())
         } else {
-            name
+            self.index.find(name)
         };
-        let index = self.exact.get(name).copied();
-        let index = index.or_else(|| {
-            let starts = (1..name.len()).filter(|start| name.is_char_boundary(*start));
-            let mut known = starts.filter_map(|start| self.suffixes.get(&name[start..]));
-            if self.suffixes.is_empty() { None } else { known.next().copied() }
-        });
-        let index = index.or_else(|| {
-            let ends = (1..name.len()).rev().filter(|end| name.is_char_boundary(*end));
-            let mut known = ends.filter_map(|end| self.prefixes.get(&name[..end]));
-            if self.prefixes.is_empty() { None } else { known.next().copied() }
-        });
-        Some(&self.hosts[index.or(self.any.filter(|_| !name.is_empty()))?])
+        Some(&self.hosts[index?])
+    }
+}
+
+impl RequireTls {
+    /// Whether a request is sent to HTTPS instead: with 301, to [`rewrite::https_location`].
+    #[must_use]
+    pub fn redirects(self, scheme: &str, is_internal: bool) -> bool {
+        let concerns = match self {
+            Self::No => false,
+            Self::All => true,
+            Self::External => !is_internal,
+        };
+        concerns && scheme != "https"
     }
 }
 

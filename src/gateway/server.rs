@@ -9,7 +9,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
@@ -19,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 
 use super::access::{AccessRecord, Observer};
-use super::balance::Policy;
+use super::cluster::{ClusterConfig, EndpointConfig};
 use super::downstream::{DownstreamConfig, Peer};
 use super::drain::DrainConfig;
 use super::host::{Host, Work};
@@ -33,10 +32,8 @@ use crate::units::{Signal, SimTime};
 pub struct GatewayConfig {
     /// Where it listens: the port it binds, and the port by which its routes know it.
     pub listeners: Vec<(u16, u16)>,
-    /// Its clusters and their policies.
-    pub clusters: BTreeMap<Arc<str>, Policy>,
-    /// How long a connect to an upstream may take. Istio's default is 10 s.
-    pub connect_timeout: Duration,
+    /// Its clusters.
+    pub clusters: BTreeMap<Arc<str>, ClusterConfig>,
     /// What it does to requests before they are routed.
     pub downstream: DownstreamConfig,
     /// How it drains.
@@ -73,7 +70,6 @@ pub(super) struct Shared<H> {
     pub(super) routes: RefCell<Rc<Routes>>,
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, Rc<Cluster>>>,
     pub(super) downstream: DownstreamConfig,
-    connect_timeout: Duration,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
     listeners: RefCell<BTreeMap<(u16, u16), Rc<Listener>>>,
@@ -94,13 +90,9 @@ impl<H: Host> Gateway<H> {
         routes: Rc<Routes>,
         observer: Rc<dyn Observer>,
     ) -> io::Result<Self> {
-        let count = workers.len();
-        let cluster = |policy| Rc::new(Cluster::new(policy, config.connect_timeout, count));
-        let clusters = config.clusters.iter().map(|(name, policy)| (Arc::clone(name), cluster(*policy)));
         let shared = Rc::new(Shared {
             routes: RefCell::new(routes),
-            clusters: RefCell::new(clusters.collect()),
-            connect_timeout: config.connect_timeout,
+            clusters: RefCell::default(),
             downstream: config.downstream,
             drain: config.drain,
             drain_began_at: Cell::new(None),
@@ -111,6 +103,9 @@ impl<H: Host> Gateway<H> {
             workers,
         });
         let gateway = Self { shared };
+        for (name, settings) in &config.clusters {
+            gateway.set_cluster(name, *settings);
+        }
         gateway.set_listeners(&config.listeners)?;
         Ok(gateway)
     }
@@ -157,37 +152,31 @@ impl<H: Host> Gateway<H> {
         Ok(())
     }
 
-    /// Sets the policies of clusters. One whose policy changes keeps its endpoints and loses its idle connections.
-    pub fn set_policies(&self, policies: &BTreeMap<Arc<str>, Policy>) {
-        let shared = &self.shared;
-        let mut clusters = shared.clusters.borrow_mut();
-        for (name, policy) in policies {
-            let known = clusters.get(name);
-            if known.is_some_and(|cluster| cluster.policy() == *policy) {
-                continue;
+    /// Makes these the settings of a cluster, which is made if there is none of this name. Where they differ from those before, connections and
+    /// counts begin anew.
+    pub fn set_cluster(&self, name: &Arc<str>, config: ClusterConfig) {
+        let known = self.shared.cluster(name);
+        match known {
+            Some(known) => known.set_config(config, self.worker()),
+            None => {
+                let (workers, observer) = (self.shared.workers.len(), Rc::clone(&self.shared.observer));
+                let made = Cluster::new(Arc::clone(name), config, workers, observer, self.worker());
+                self.shared.clusters.borrow_mut().insert(Arc::clone(name), Rc::new(made));
             }
-            let made = Cluster::new(*policy, shared.connect_timeout, shared.workers.len());
-            if let Some(known) = known {
-                made.set_endpoints(&known.addresses());
-            }
-            clusters.insert(Arc::clone(name), Rc::new(made));
         }
     }
 
+    /// Sets the settings of a cluster. If they differ from those before, it keeps its endpoints and begins anew otherwise.
     /// Removes all clusters but these. Requests under way keep theirs.
     pub fn retain_clusters(&self, is_kept: impl Fn(&str) -> bool) {
         self.shared.clusters.borrow_mut().retain(|name, _| is_kept(name));
     }
 
-    /// Makes these the endpoints of a cluster. A cluster that is new gets the policy `LeastRequest`.
-    pub fn set_endpoints(&self, cluster: &Arc<str>, endpoints: &[SocketAddr]) {
-        let shared = &self.shared;
-        let mut clusters = shared.clusters.borrow_mut();
-        let found = clusters.entry(Arc::clone(cluster)).or_insert_with(|| {
-            let workers = shared.workers.len();
-            Rc::new(Cluster::new(Policy::LeastRequest, shared.connect_timeout, workers))
-        });
-        found.set_endpoints(endpoints);
+    /// Makes these the endpoints of a cluster. Those that stay keep their connections, counts and ejections. A cluster that is not known has none.
+    pub fn set_endpoints(&self, cluster: &str, endpoints: &[EndpointConfig]) {
+        if let Some(cluster) = self.shared.cluster(cluster) {
+            cluster.set_endpoints(endpoints, self.worker());
+        }
     }
 
     /// Begins to drain, as `POST /drain_listeners?graceful` does. A second call does nothing.

@@ -1,93 +1,169 @@
-//! Endpoints and the connections to them.
+//! Clusters and their endpoints: who is in rotation, who is picked, what becomes of who fails.
 //!
-//! Each worker has a pool of its own for each endpoint. A request takes the connection used most recently; without a free one it
-//! waits, first come first served, and a connect is started unless one is already under way for every waiting request. A
-//! failure to connect fails all that wait for that endpoint. An endpoint that is taken away closes its idle connections;
-//! busy ones finish first.
+//! Endpoints that stay keep their connections, counts and ejections. One that is taken away closes its idle connections; busy
+//! ones finish first. Settings that change make a new cluster of the old one, as a new one from xDS does: connections, counts and
+//! ejections begin anew, and what is under way ends as it began.
 //!
-//! Source: envoy source/common/conn_pool/conn_pool_base.cc, source/common/http/http1/conn_pool.cc.
+//! An ejection ends with a sweep: the only timer of outlier detection, and it runs while an endpoint is ejected.
+
+mod pool;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::rc::{Rc, Weak};
-use std::task::{Poll, Waker};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-
-use super::balance::{BalanceConfig, BalancedHost, HostSets, PickRequest, Picker, Policy};
+use super::access::Observer;
+use super::balance::{BalancedHost, HostSets, PickRequest, Picker};
+use super::cluster::{ClusterConfig, EndpointConfig};
 use super::host::{Host, random_below};
-use super::proxy::RequestBody;
-use super::retry::REPICKS_MAX;
+use super::limits::{Resources, RetryPermit};
+use super::outlier::{Detector, Ejection, HostId, Outcome};
+use super::retry::{REPICKS_MAX, RetryPolicy};
 use crate::units::SimTime;
+
+use pool::Pool;
+pub(super) use pool::{Lent, PoolFailure};
 
 /// A cluster: endpoints and how to choose one.
 pub(super) struct Cluster {
-    policy: Policy,
-    connect_timeout: Duration,
+    name: Arc<str>,
+    observer: Rc<dyn Observer>,
+    terms: RefCell<Rc<Terms>>,
     endpoints: RefCell<Vec<Rc<Endpoint>>>,
     sets: RefCell<HostSets>,
     /// One for each worker.
     pickers: Vec<RefCell<Picker>>,
+    is_sweeping: Cell<bool>,
+}
+
+/// The settings of a cluster, and what is counted under them.
+struct Terms {
+    config: ClusterConfig,
+    resources: Rc<Resources>,
+    detector: Option<RefCell<Detector>>,
+    /// The clock of the process.
+    now: Rc<dyn Fn() -> SimTime>,
 }
 
 /// An endpoint as this process sees it.
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
+    terms: Rc<Terms>,
+    config: RefCell<EndpointConfig>,
+    address_text: Arc<str>,
+    outlier_id: Option<HostId>,
+    in_rotation_since: Cell<Option<SimTime>>,
+    /// Requests on its connections. Those that wait for one do not count.
     active: Cell<u32>,
     /// One for each worker.
     pools: Vec<Rc<Pool>>,
 }
 
+/// What an endpoint is picked for.
+pub(super) struct PickContext<'a> {
+    /// The hash of the request's key, for consistent hashing.
+    pub(super) hash: Option<u64>,
+    /// Where it was tried before, in order.
+    pub(super) tried: &'a [SocketAddr],
+    /// How it is retried.
+    pub(super) retry: &'a RetryPolicy,
+}
+
+impl Terms {
+    fn new<H: Host>(config: ClusterConfig, host: &H) -> Self {
+        let clock = host.clone();
+        Self {
+            config,
+            resources: Rc::new(Resources::new(config.limits, config.retry_budget)),
+            detector: config.outlier.map(|outlier| RefCell::new(Detector::new(outlier, host.now()))),
+            now: Rc::new(move || clock.now()),
+        }
+    }
+}
+
 impl Cluster {
-    pub(super) fn new(policy: Policy, connect_timeout: Duration, workers: usize) -> Self {
-        let pickers = (0..workers).map(|_| RefCell::default()).collect();
-        let sets = RefCell::new(HostSets::new(BalanceConfig::new(policy), 50, Vec::new()));
-        Self { policy, connect_timeout, endpoints: RefCell::default(), sets, pickers }
+    /// A cluster without endpoints, in a process with so many workers, of which `host` is one.
+    pub(super) fn new<H: Host>(
+        name: Arc<str>,
+        config: ClusterConfig,
+        workers: usize,
+        observer: Rc<dyn Observer>,
+        host: &H,
+    ) -> Self {
+        let sets = HostSets::new(config.balance, u64::from(config.panic_threshold_percent), Vec::new());
+        Self {
+            name,
+            observer,
+            terms: RefCell::new(Rc::new(Terms::new(config, host))),
+            endpoints: RefCell::default(),
+            sets: RefCell::new(sets),
+            pickers: (0..workers).map(|_| RefCell::default()).collect(),
+            is_sweeping: Cell::new(false),
+        }
     }
 
-    /// Makes these the endpoints. Those that stay keep their connections and counts.
-    pub(super) fn set_endpoints(&self, addresses: &[SocketAddr]) {
-        let workers = self.pickers.len();
-        let former = self.endpoints.take();
-        let known: BTreeMap<SocketAddr, Rc<Endpoint>> =
-            former.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
-        let next = addresses
-            .iter()
-            .map(|address| known.get(address).cloned().unwrap_or_else(|| Rc::new(Endpoint::new(*address, workers))));
-        let next: Vec<Rc<Endpoint>> = next.collect();
-        for (address, endpoint) in &known {
-            if !addresses.contains(address) {
-                endpoint.retire();
-            }
+    /// Makes these the settings. If they differ from those before, connections and counts begin anew.
+    pub(super) fn set_config<H: Host>(&self, config: ClusterConfig, host: &H) {
+        if self.terms.borrow().config == config {
+            return;
         }
-        let host = |endpoint: &Rc<Endpoint>| BalancedHost {
-            weight: 1,
-            priority: 0,
-            is_healthy: true,
-            hash_key: endpoint.address.to_string().into(),
-            slow_start_since: None,
-        };
-        let sets = HostSets::new(BalanceConfig::new(self.policy), 50, next.iter().map(host).collect());
+        let former = self.endpoints.take();
+        let configs: Vec<EndpointConfig> = former.iter().map(|endpoint| endpoint.config.borrow().clone()).collect();
+        former.iter().for_each(|endpoint| endpoint.retire());
+        *self.terms.borrow_mut() = Rc::new(Terms::new(config, host));
+        self.set_endpoints(&configs, host);
+    }
+
+    /// Makes these the endpoints. Those that stay keep their connections, counts and ejections.
+    pub(super) fn set_endpoints<H: Host>(&self, configs: &[EndpointConfig], host: &H) {
+        let terms = Rc::clone(&self.terms.borrow());
+        let former = self.endpoints.take().into_iter();
+        let mut known: BTreeMap<SocketAddr, Rc<Endpoint>> =
+            former.map(|endpoint| (endpoint.address, endpoint)).collect();
+        let next = configs.iter().map(|config| match known.remove(&config.address) {
+            Some(endpoint) => {
+                *endpoint.config.borrow_mut() = config.clone();
+                endpoint
+            }
+            None => Rc::new(Endpoint::new(config.clone(), &terms, self.pickers.len())),
+        });
+        let next: Vec<Rc<Endpoint>> = next.collect();
+        known.values().for_each(|endpoint| endpoint.retire());
+        *self.endpoints.borrow_mut() = next;
+        self.refresh(host);
+    }
+
+    /// Sorts the endpoints anew, after a change of them or of their health.
+    fn refresh<H: Host>(&self, host: &H) {
+        let (endpoints, terms) = (self.endpoints.borrow(), self.terms.borrow());
+        let now = host.now();
+        let hosts = endpoints.iter().map(|endpoint| endpoint.balanced(now)).collect();
+        let sets = HostSets::new(terms.config.balance, u64::from(terms.config.panic_threshold_percent), hosts);
         for picker in &self.pickers {
-            picker.borrow_mut().refresh(&sets, SimTime::ZERO, |_| 0, |_| 0);
+            let active = |index: usize| endpoints[index].active.get();
+            picker.borrow_mut().refresh(&sets, now, active, |bound| random_below(host.random(), bound));
         }
         *self.sets.borrow_mut() = sets;
-        *self.endpoints.borrow_mut() = next;
     }
 
-    /// An endpoint for the next try, if possible not one of `tried`.
-    pub(super) fn pick<H: Host>(&self, worker: usize, host: &H, tried: &[SocketAddr]) -> Option<Rc<Endpoint>> {
-        let endpoints = self.endpoints.borrow();
-        let request = PickRequest { repicks: if tried.is_empty() { 0 } else { REPICKS_MAX }, ..PickRequest::default() };
+    /// An endpoint for the next try.
+    pub(super) fn pick<H: Host>(&self, worker: usize, host: &H, context: &PickContext<'_>) -> Option<Rc<Endpoint>> {
+        let (endpoints, sets) = (self.endpoints.borrow(), self.sets.borrow());
+        let is_avoiding = context.retry.avoids_previous_hosts && !context.tried.is_empty();
+        let is_leaving_priorities = context.retry.retry_remote_localities && context.tried.len() > 1;
+        let load = is_leaving_priorities.then(|| sets.load().without(&tried_priorities(&endpoints, context.tried)));
+        let request =
+            PickRequest { hash: context.hash, repicks: if is_avoiding { REPICKS_MAX } else { 0 }, load: load.as_ref() };
         let chosen = self.pickers[worker].borrow_mut().pick(
-            &self.sets.borrow(),
+            &sets,
             &request,
-            |index| tried.contains(&endpoints[index].address),
+            |index| context.tried.contains(&endpoints[index].address),
             |index| endpoints[index].active.get(),
             host.now(),
             |bound| random_below(host.random(), bound),
@@ -95,226 +171,132 @@ impl Cluster {
         chosen.map(|index| Rc::clone(&endpoints[index]))
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        self.policy
+    /// A retry begins, if the circuit breaker has room; it is in flight until the permit is dropped.
+    pub(super) fn begin_retry(&self) -> Option<RetryPermit> {
+        self.terms.borrow().resources.begin_retry()
     }
 
-    /// Its endpoints.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.endpoints.borrow().iter().map(|endpoint| endpoint.address).collect()
-    }
-
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-}
-
-impl Endpoint {
-    fn new(address: SocketAddr, workers: usize) -> Self {
-        Self { address, active: Cell::new(0), pools: (0..workers).map(|_| Rc::default()).collect() }
-    }
-
-    fn retire(&self) {
-        for pool in &self.pools {
-            pool.is_retired.set(true);
-            let idle = pool.idle.take();
-            drop(idle);
+    /// Notes what became of a try at an endpoint; it may be ejected for it.
+    pub(super) fn report<H: Host>(self: &Rc<Self>, host: &H, endpoint: &Endpoint, outcome: Outcome) {
+        let (Some(detector), Some(id)) = (&endpoint.terms.detector, endpoint.outlier_id) else { return };
+        if !Rc::ptr_eq(&endpoint.terms, &self.terms.borrow()) {
+            return;
+        }
+        let draw = |bound| random_below(host.random(), bound);
+        let (now, mut detector) = (host.now(), detector.borrow_mut());
+        let mut told = detector.sweep(now, draw);
+        told.extend(detector.report(id, outcome, now, draw));
+        let has_sweeps = detector.next_sweep().is_some();
+        drop(detector);
+        self.heed(host, &told);
+        if has_sweeps && !self.is_sweeping.replace(true) {
+            let (cluster, worker) = (Rc::clone(self), host.clone());
+            host.spawn("outlier-sweep", async move { cluster.sweep(worker).await });
         }
     }
 
-    pub(super) fn pool(&self, worker: usize) -> &Rc<Pool> {
-        &self.pools[worker]
-    }
-}
-
-/// Counts a request as active on an endpoint for as long as it lives.
-pub(super) struct Active(Rc<Endpoint>);
-
-impl Active {
-    pub(super) fn new(endpoint: Rc<Endpoint>) -> Self {
-        endpoint.active.set(endpoint.active.get() + 1);
-        Self(endpoint)
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
-    }
-}
-
-/// The connections of one worker to one endpoint.
-#[derive(Default)]
-pub(super) struct Pool {
-    /// The one used most recently is last.
-    idle: RefCell<Vec<Sender>>,
-    pending: RefCell<VecDeque<Rc<Slot>>>,
-    connecting_count: Cell<usize>,
-    is_retired: Cell<bool>,
-    number_next: Cell<u64>,
-}
-
-/// The request side of an upstream connection.
-struct Sender {
-    number: u64,
-    /// The gateway's end of it, where the host knows it.
-    local: Option<SocketAddr>,
-    requests: SendRequest<RequestBody>,
-}
-
-/// A connection lent to one request; dropping it without giving it back closes it.
-pub(super) struct Lent {
-    sender: Option<Sender>,
-    pool: Weak<Pool>,
-}
-
-/// Why no connection came about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ConnectFailure {
-    Refused,
-    TimedOut,
-}
-
-/// Where a waiting request is given its connection.
-#[derive(Default)]
-struct Slot {
-    result: RefCell<Option<Result<Sender, ConnectFailure>>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Slot {
-    fn fill(&self, result: Result<Sender, ConnectFailure>) {
-        *self.result.borrow_mut() = Some(result);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A place in the queue; leaving it early passes on what it was given.
-struct Waiting<'a> {
-    pool: &'a Rc<Pool>,
-    slot: Rc<Slot>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.pool.pending.borrow_mut().retain(|slot| !Rc::ptr_eq(slot, &self.slot));
-        if let Some(Ok(sender)) = self.slot.result.take() {
-            self.pool.give(sender);
-        }
-    }
-}
-
-impl Pool {
-    /// A connection that can take a request.
-    pub(super) async fn lend<H: Host>(
-        self: &Rc<Self>,
-        host: &H,
-        to: SocketAddr,
-        connect_timeout: Duration,
-    ) -> Result<Lent, ConnectFailure> {
+    /// Sweeps for as long as there is a reason to.
+    async fn sweep<H: Host>(&self, host: H) {
         loop {
-            let idle = self.idle.borrow_mut().pop();
-            let mut sender = match idle {
-                Some(sender) => sender,
-                None => self.wait(host, to, connect_timeout).await?,
-            };
-            // The connection may still be busy with the end of the last answer, or have been closed since.
-            if poll_fn(|cx| sender.requests.poll_ready(cx)).await.is_ok() {
-                return Ok(Lent { sender: Some(sender), pool: Rc::downgrade(self) });
+            let terms = Rc::clone(&self.terms.borrow());
+            let Some(detector) = &terms.detector else { break };
+            let Some(sweep_at) = detector.borrow().next_sweep() else { break };
+            host.sleep_until(sweep_at).await;
+            let told = detector.borrow_mut().sweep(host.now(), |bound| random_below(host.random(), bound));
+            if Rc::ptr_eq(&terms, &self.terms.borrow()) {
+                self.heed(&host, &told);
             }
         }
+        self.is_sweeping.set(false);
     }
 
-    async fn wait<H: Host>(
-        self: &Rc<Self>,
-        host: &H,
-        to: SocketAddr,
-        connect_timeout: Duration,
-    ) -> Result<Sender, ConnectFailure> {
-        let slot = Rc::new(Slot::default());
-        self.pending.borrow_mut().push_back(Rc::clone(&slot));
-        let waiting = Waiting { pool: self, slot };
-        if self.pending.borrow().len() > self.connecting_count.get() {
-            self.connecting_count.set(self.connecting_count.get() + 1);
-            let (pool, dialler) = (Rc::clone(self), host.clone());
-            host.spawn("upstream-connect", async move { pool.connect(dialler, to, connect_timeout).await });
+    fn heed<H: Host>(&self, host: &H, told: &[Ejection]) {
+        if told.is_empty() {
+            return;
         }
-        poll_fn(|cx| match waiting.slot.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                *waiting.slot.waker.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        })
-        .await
-    }
-
-    async fn connect<H: Host>(self: Rc<Self>, host: H, to: SocketAddr, timeout: Duration) {
-        let dialled = within(&host, timeout, pin!(host.dial(to))).await;
-        self.connecting_count.set(self.connecting_count.get() - 1);
-        let established = match dialled {
-            None => Err(ConnectFailure::TimedOut),
-            Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectFailure::TimedOut),
-            Some(Err(_)) => Err(ConnectFailure::Refused),
-            Some(Ok(stream)) => {
-                let local = host.local_address(&stream);
-                let shaken = http1::handshake(stream).await.map_err(|_| ConnectFailure::Refused);
-                shaken.map(|(requests, connection)| (requests, connection, local))
-            }
-        };
-        match established {
-            Ok((requests, connection, local)) => {
-                let number = self.number_next.replace(self.number_next.get() + 1);
-                let pool = Rc::downgrade(&self);
-                host.spawn("upstream-connection", async move {
-                    // How it ends, each request on it learns for itself.
-                    let _ = connection.await;
-                    if let Some(pool) = pool.upgrade() {
-                        pool.idle.borrow_mut().retain(|sender| sender.number != number);
+        self.refresh(host);
+        let endpoints = self.endpoints.borrow();
+        let address = |id| endpoints.iter().find(|endpoint| endpoint.outlier_id == Some(id)).map(|found| found.address);
+        for ejection in told {
+            match *ejection {
+                Ejection::Ejected(id, detection) => {
+                    if let Some(address) = address(id) {
+                        self.observer.host_ejected(&self.name, address, detection);
                     }
-                });
-                self.give(Sender { number, local, requests });
-            }
-            Err(failure) => {
-                let purged = self.pending.take();
-                for slot in purged {
-                    slot.fill(Err(failure));
+                }
+                Ejection::Returned(id) => {
+                    if let Some(address) = address(id) {
+                        self.observer.host_returned(&self.name, address);
+                    }
                 }
             }
         }
     }
+}
 
-    /// Gives a free connection to the request that has waited longest, or keeps it.
-    fn give(&self, sender: Sender) {
-        if sender.requests.is_closed() {
-            return;
-        }
-        let next = self.pending.borrow_mut().pop_front();
-        match next {
-            Some(slot) => slot.fill(Ok(sender)),
-            None if self.is_retired.get() => drop(sender),
-            None => self.idle.borrow_mut().push(sender),
-        }
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.endpoints.take().iter().for_each(|endpoint| endpoint.retire());
     }
 }
 
-impl Lent {
-    pub(super) fn requests(&mut self) -> &mut SendRequest<RequestBody> {
-        &mut self.sender.as_mut().expect("a lent connection is there until it is given back").requests
+/// The priorities that a retry leaves out: those tried before, as of every second try.
+fn tried_priorities(endpoints: &[Rc<Endpoint>], tried: &[SocketAddr]) -> Vec<bool> {
+    let counted = &tried[..tried.len() - tried.len() % 2];
+    let mut priorities = Vec::new();
+    for endpoint in endpoints.iter().filter(|endpoint| counted.contains(&endpoint.address)) {
+        let priority = endpoint.priority();
+        priorities.resize(priorities.len().max(priority + 1), false);
+        priorities[priority] = true;
     }
+    priorities
+}
 
-    /// The gateway's end of the connection.
-    pub(super) fn local(&self) -> Option<SocketAddr> {
-        self.sender.as_ref().and_then(|sender| sender.local)
-    }
-
-    /// The answer is complete: the connection is free for the next request.
-    pub(super) fn give_back(mut self) {
-        if let (Some(sender), Some(pool)) = (self.sender.take(), self.pool.upgrade()) {
-            pool.give(sender);
+impl Endpoint {
+    fn new(config: EndpointConfig, terms: &Rc<Terms>, workers: usize) -> Self {
+        let address = config.address;
+        Self {
+            address,
+            terms: Rc::clone(terms),
+            address_text: Arc::from(address.to_string()),
+            config: RefCell::new(config),
+            outlier_id: terms.detector.as_ref().map(|detector| detector.borrow_mut().add()),
+            in_rotation_since: Cell::new(None),
+            active: Cell::new(0),
+            pools: (0..workers).map(|_| Rc::default()).collect(),
         }
+    }
+
+    fn priority(&self) -> usize {
+        usize::try_from(self.config.borrow().priority).expect("a priority is a small number")
+    }
+
+    fn balanced(&self, now: SimTime) -> BalancedHost {
+        let detector = self.terms.detector.as_ref().zip(self.outlier_id);
+        let is_ejected = detector.is_some_and(|(detector, id)| detector.borrow().is_ejected(id));
+        let is_healthy = self.config.borrow().is_healthy && !is_ejected;
+        if is_healthy && self.in_rotation_since.get().is_none() {
+            self.in_rotation_since.set(Some(now));
+        }
+        BalancedHost {
+            weight: self.config.borrow().weight.max(1),
+            priority: self.priority(),
+            is_healthy,
+            hash_key: self.config.borrow().hash_key.clone().unwrap_or_else(|| Arc::clone(&self.address_text)),
+            slow_start_since: self.in_rotation_since.get(),
+        }
+    }
+
+    fn retire(&self) {
+        if let (Some(detector), Some(id)) = (&self.terms.detector, self.outlier_id) {
+            detector.borrow_mut().remove(id);
+        }
+        self.pools.iter().for_each(|pool| pool.retire());
+    }
+
+    /// A connection of this worker that can take a request.
+    pub(super) async fn lend<H: Host>(self: &Rc<Self>, host: &H, worker: usize) -> Result<Lent, PoolFailure> {
+        self.pools[worker].lend(host, self).await
     }
 }
 
@@ -332,3 +314,6 @@ pub(super) async fn within<H: Host, F: Future>(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

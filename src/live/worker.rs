@@ -67,8 +67,7 @@ async fn work(start: Start) -> io::Result<()> {
     let tables = (first.plan.build)();
     let config = GatewayConfig {
         listeners: Vec::new(),
-        clusters: tables.clusters.iter().map(|(name, cluster)| (Arc::clone(name), cluster.policy)).collect(),
-        connect_timeout: settings.connect_timeout,
+        clusters: tables.clusters.iter().map(|(name, cluster)| (Arc::clone(name), cluster.config)).collect(),
         downstream: DownstreamConfig::ISTIO_GATEWAY,
         drain: settings.drain,
     };
@@ -118,8 +117,9 @@ impl Worker {
     /// connections of removed listeners, which keep their routes, have had the drain time.
     fn apply(&self, assignment: Assignment) -> io::Result<()> {
         let tables = Rc::new((assignment.plan.build)());
-        let policies = tables.clusters.iter().map(|(name, cluster)| (Arc::clone(name), cluster.policy)).collect();
-        self.gateway.set_policies(&policies);
+        for (name, cluster) in &tables.clusters {
+            self.gateway.set_cluster(name, cluster.config);
+        }
         *self.current.borrow_mut() = Rc::clone(&tables);
         self.set_endpoints();
         // Listeners first: those that are removed keep the routes that held for them.

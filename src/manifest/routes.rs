@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 
@@ -658,9 +657,6 @@ fn read_simple(balancer: &Fields<'_>) -> Option<Policy> {
         }
     }
 }
-
-/// Istio's default for connects to upstreams. Source: mesh configuration `connectTimeout`.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

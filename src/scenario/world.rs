@@ -15,13 +15,13 @@ use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
-use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
+use crate::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
 use crate::manifest::proxy_config::{self, ProxyConfig};
 use crate::manifest::read::Note;
-use crate::manifest::routes::{CONNECT_TIMEOUT, Upstream};
+use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceManifest, TargetPort};
 use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
@@ -126,7 +126,11 @@ const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration
 fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
     let manifest = resolved.target()?;
     let drain = drain_setting(manifest, settings, sink)?;
-    let clusters = resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.policy));
+    let clusters = resolved
+        .routing
+        .upstreams
+        .iter()
+        .map(|upstream| (Arc::clone(&upstream.cluster), gateway::ClusterConfig::balanced(upstream.policy)));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
     // No pod gets more than its node has.
     let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
@@ -135,7 +139,6 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
         config: GatewayConfig {
             listeners: resolved.routing.listeners.clone(),
             clusters: clusters.collect(),
-            connect_timeout: CONNECT_TIMEOUT,
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig {
                 drain_time: drain.drain_time,

@@ -13,7 +13,10 @@ use std::time::Duration;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::Routes;
-use gatedrill::gateway::{AccessRecord, DownstreamConfig, DrainConfig, Gateway, GatewayConfig, Observer, Policy};
+use gatedrill::gateway::{
+    AccessRecord, ClusterConfig, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig, Observer,
+    Policy,
+};
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 
 /// The client's address.
@@ -224,8 +227,11 @@ impl World {
         }
         let config = GatewayConfig {
             listeners: setup.listeners,
-            clusters: setup.clusters.iter().map(|cluster| (Arc::clone(&cluster.name), cluster.policy)).collect(),
-            connect_timeout: Duration::from_secs(10),
+            clusters: setup
+                .clusters
+                .iter()
+                .map(|cluster| (Arc::clone(&cluster.name), ClusterConfig::balanced(cluster.policy)))
+                .collect(),
             downstream: DownstreamConfig::ISTIO_GATEWAY,
             drain: DrainConfig::ISTIO,
         };
@@ -233,7 +239,8 @@ impl World {
         let observer = Rc::clone(&log) as Rc<dyn Observer>;
         let gateway = Gateway::start(vec![worker], config, Rc::new(setup.routes), observer).expect("ports are free");
         for cluster in &setup.clusters {
-            gateway.set_endpoints(&cluster.name, &cluster.endpoints);
+            let endpoints: Vec<_> = cluster.endpoints.iter().copied().map(EndpointConfig::new).collect();
+            gateway.set_endpoints(&cluster.name, &endpoints);
         }
         Self { sim, client, gateway, log, stage }
     }

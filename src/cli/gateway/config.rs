@@ -1,7 +1,6 @@
 //! Manifests and options into what the gateway is to do: the one place where the live gateway meets the readers of manifests.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use super::options::{Listen, Options};
 use crate::cli::find;
 use crate::cluster::Service;
 use crate::edge::TrafficPolicy;
+use crate::gateway::{ClusterConfig, EndpointConfig};
 use crate::live::{ClusterTable, ListenerPlan, Plan, Tables};
 use crate::manifest::object::{Object, objects};
 use crate::manifest::read::Note;
@@ -223,12 +223,13 @@ fn clusters(routing: &Routing, options: &Options) -> (BTreeMap<Arc<str>, Cluster
     let mut without = Vec::new();
     for upstream in &routing.upstreams {
         let is_for = |of: &&super::options::Endpoints| of.service == upstream.service && of.port == upstream.port;
-        let endpoints: Vec<SocketAddr> =
-            options.endpoints.iter().find(is_for).map(|found| found.addresses.clone()).unwrap_or_default();
+        let found = options.endpoints.iter().find(is_for).map(|found| found.addresses.as_slice());
+        let endpoints: Vec<EndpointConfig> =
+            found.unwrap_or_default().iter().copied().map(EndpointConfig::new).collect();
         if endpoints.is_empty() {
             without.push(upstream_name(upstream));
         }
-        let table = ClusterTable { policy: upstream.policy, endpoints };
+        let table = ClusterTable { config: ClusterConfig::balanced(upstream.policy), endpoints };
         clusters.insert(Arc::clone(&upstream.cluster), table);
     }
     (clusters, without)

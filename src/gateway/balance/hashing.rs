@@ -123,7 +123,7 @@ impl Maglev {
         };
         let mut ways: Vec<Permutation> = sorted.into_iter().map(way).collect();
         let largest = hosts.iter().map(|host| host.share).fold(0.0, f64::max);
-        let length = usize::try_from(size).expect("a table fits into memory");
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
         let mut table: Vec<Option<usize>> = vec![None; if ways.is_empty() { 0 } else { length }];
         let mut free = table.len();
         let mut round = 0.0;
@@ -146,9 +146,9 @@ impl Maglev {
     pub fn pick(&self, hash: u64, attempt: u32) -> Option<usize> {
         // Most bits change with the first retry: a small step might stay on one host.
         let changed = if attempt == 0 { hash } else { hash ^ (u64::MAX - u64::from(attempt) + 1) };
-        let size = u64::try_from(self.table.len()).expect("a length fits");
-        let place = usize::try_from(changed.checked_rem(size)?).expect("a place of the table");
-        Some(self.table[place])
+        let size = u64::try_from(self.table.len()).ok()?;
+        let place = usize::try_from(changed.checked_rem(size)?).ok()?;
+        self.table.get(place).copied()
     }
 
     /// Whose each place is.
@@ -174,7 +174,8 @@ impl Permutation {
 /// Whether a number has no divisor but 1 and itself, as a table's size must.
 #[must_use]
 pub fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number >= 2
+        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// Exact for what weights and sizes add up to.

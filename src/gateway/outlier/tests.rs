@@ -4,7 +4,7 @@ fn at(seconds: u64) -> SimTime {
     SimTime::ZERO.after(Duration::from_secs(seconds))
 }
 
-fn detector(config: OutlierConfig, hosts: usize) -> (Detector, Vec<HostId>) {
+fn detecting(config: OutlierConfig, hosts: usize) -> (Detector, Vec<HostId>) {
     let mut detector = Detector::new(config, SimTime::ZERO);
     let hosts = (0..hosts).map(|_| detector.add()).collect();
     (detector, hosts)
@@ -31,7 +31,7 @@ fn returns_at(detector: &mut Detector, host: HostId) -> u64 {
 #[test]
 fn the_fifth_failure_in_a_row_ejects_for_the_base_time_and_until_the_next_sweep() {
     for (failed_at, returns) in [(0, 30), (1, 40), (9, 40), (10, 40), (11, 50)] {
-        let (mut detector, hosts) = detector(OutlierConfig::ISTIO, 10);
+        let (mut detector, hosts) = detecting(OutlierConfig::ISTIO, 10);
         detector.sweep(at(failed_at), |_| 0);
         answers(&mut detector, hosts[0], 503, 4, at(failed_at));
         assert!(!detector.is_ejected(hosts[0]));
@@ -43,22 +43,22 @@ fn the_fifth_failure_in_a_row_ejects_for_the_base_time_and_until_the_next_sweep(
 
 #[test]
 fn no_more_than_the_share_is_ejected() {
-    let (mut detector, hosts) = self::detector(OutlierConfig::ISTIO, 10);
+    let (mut detector, hosts) = detecting(OutlierConfig::ISTIO, 10);
     answers(&mut detector, hosts[0], 503, 5, at(0));
     answers(&mut detector, hosts[1], 503, 5, at(0));
     assert_eq!([0, 1].map(|host| detector.is_ejected(hosts[host])), [true, false], "2 of 10 are 20 %");
-    let (mut detector, hosts) = self::detector(OutlierConfig::ISTIO, 9);
+    let (mut detector, hosts) = detecting(OutlierConfig::ISTIO, 9);
     answers(&mut detector, hosts[0], 503, 100, at(0));
     assert!(!detector.is_ejected(hosts[0]), "1 of 9 is 11 %");
     let always = OutlierConfig { always_eject_one_host: true, ..OutlierConfig::ISTIO };
-    let (mut detector, hosts) = self::detector(always, 9);
+    let (mut detector, hosts) = detecting(always, 9);
     answers(&mut detector, hosts[0], 503, 5, at(0));
     assert!(detector.is_ejected(hosts[0]), "older Envoys ejected one whatever the share");
 }
 
 #[test]
 fn a_success_starts_the_count_again() {
-    let (mut detector, hosts) = detector(OutlierConfig::ISTIO, 10);
+    let (mut detector, hosts) = detecting(OutlierConfig::ISTIO, 10);
     answers(&mut detector, hosts[0], 500, 4, at(0));
     answers(&mut detector, hosts[0], 404, 1, at(0));
     answers(&mut detector, hosts[0], 500, 4, at(0));
@@ -67,7 +67,7 @@ fn a_success_starts_the_count_again() {
 
 #[test]
 fn ejections_that_follow_each_other_grow_and_clean_sweeps_shrink_them() {
-    let (mut detector, hosts) = detector(OutlierConfig::ISTIO, 10);
+    let (mut detector, hosts) = detecting(OutlierConfig::ISTIO, 10);
     answers(&mut detector, hosts[0], 503, 5, at(0));
     assert_eq!(returns_at(&mut detector, hosts[0]), 30);
     answers(&mut detector, hosts[0], 503, 5, at(31));
@@ -81,7 +81,7 @@ fn ejections_that_follow_each_other_grow_and_clean_sweeps_shrink_them() {
 fn local_failures_count_as_gateway_errors_unless_they_are_split() {
     for (is_split, answer) in [(false, None), (true, Some(200))] {
         let config = OutlierConfig { split_external_local_origin_errors: is_split, ..OutlierConfig::ISTIO };
-        let (mut detector, hosts) = detector(config, 10);
+        let (mut detector, hosts) = detecting(config, 10);
         for outcome in [Outcome::ConnectFailed, Outcome::TimedOut].into_iter().cycle().take(5) {
             assert!(!detector.is_ejected(hosts[0]));
             // With split errors answers do not touch the local counter.
@@ -100,7 +100,7 @@ fn a_host_far_below_the_others_is_ejected_at_the_sweep() {
         enforcing: Enforcing { consecutive_5xx: 0, ..OutlierConfig::ENVOY.enforcing },
         ..OutlierConfig::ENVOY
     };
-    let (mut detector, hosts) = detector(OutlierConfig { max_ejection_percent: 100, ..config }, 10);
+    let (mut detector, hosts) = detecting(OutlierConfig { max_ejection_percent: 100, ..config }, 10);
     for host in &hosts {
         answers(&mut detector, *host, 200, 95, at(1));
     }
@@ -116,7 +116,7 @@ fn a_host_far_below_the_others_is_ejected_at_the_sweep() {
 
 #[test]
 fn a_host_that_is_taken_away_makes_room() {
-    let (mut detector, hosts) = detector(OutlierConfig::ISTIO, 11);
+    let (mut detector, hosts) = detecting(OutlierConfig::ISTIO, 11);
     answers(&mut detector, hosts[0], 503, 5, at(0));
     detector.remove(hosts[0]);
     assert_eq!(detector.next_sweep(), None);

@@ -15,7 +15,8 @@ use http_body::Body;
 
 use super::request_body::{Kept, RequestBody};
 use crate::gateway::host::Host;
-use crate::gateway::upstream::{Active, Cluster, within};
+use crate::gateway::retry::RetryPolicy;
+use crate::gateway::upstream::{Cluster, PickContext, within};
 
 /// Sends a copy; `timeout` is the route's.
 pub(super) fn send<H: Host>(
@@ -44,10 +45,9 @@ pub(super) fn send<H: Host>(
 }
 
 async fn copy<H: Host>(worker: usize, host: &H, cluster: &Rc<Cluster>, request: Request<RequestBody>) {
-    let Some(endpoint) = cluster.pick(worker, host, &[]) else { return };
-    let _active = Active::new(Rc::clone(&endpoint));
-    let lent = endpoint.pool(worker).lend(host, endpoint.address, cluster.connect_timeout()).await;
-    let Ok(mut lent) = lent else { return };
+    let context = PickContext { hash: None, tried: &[], retry: &RetryPolicy::NONE };
+    let Some(endpoint) = cluster.pick(worker, host, &context) else { return };
+    let Ok(mut lent) = endpoint.lend(host, worker).await else { return };
     let Ok(answer) = lent.requests().try_send_request(request).await else { return };
     let mut body = answer.into_body();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

@@ -119,7 +119,9 @@ impl LocalReply {
 
     /// What the connection manager refuses.
     pub(super) fn refusal(refusal: Refusal) -> Self {
-        let mut reply = Self::new(refusal.status, Flags::NONE, refusal.details, "");
+        let is_fault = refusal.status == StatusCode::BAD_REQUEST;
+        let flags = if is_fault { Flags::DPE } else { Flags::NONE };
+        let mut reply = Self::new(refusal.status, flags, refusal.details, "");
         if let Some(location) = refusal.location {
             reply.insert(LOCATION, location);
         }

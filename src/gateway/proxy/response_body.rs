@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use crate::gateway::access::{AccessRecord, Flags};
 use crate::gateway::server::OpenRequest;
-use crate::gateway::upstream::{Active, Lent};
+use crate::gateway::upstream::Lent;
 use crate::units::SimTime;
 
 /// A time that runs out.
@@ -21,12 +21,11 @@ pub(super) type Limit = Pin<Box<dyn Future<Output = ()>>>;
 /// The upstream half of a request under way.
 pub(super) struct Exchange {
     pub(super) incoming: Option<Incoming>,
+    /// Active on its endpoint to the end of the answer.
     pub(super) lent: Option<Lent>,
     pub(super) sent_at: SimTime,
     /// The route's timeout, if it has one: it holds to the end of the answer.
     pub(super) limit: Option<Limit>,
-    /// Counts it as active on its endpoint, to the end of the answer.
-    pub(super) _active: Active,
 }
 
 /// Who is told of finished requests.

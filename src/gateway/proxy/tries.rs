@@ -10,6 +10,7 @@
 //! and waits. Nothing is tried again once an answer's head has gone to the client.
 //! Source: envoy source/common/router/{router,upstream_request,retry_state_impl}.cc.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -27,9 +28,10 @@ use super::request_body::{Kept, RequestBody};
 use super::response_body::{Exchange, Limit};
 use crate::gateway::access::{AccessRecord, Flags};
 use crate::gateway::host::{Host, random_below};
-use crate::gateway::retry::{Decision, Reset, RetryState, TryEnd};
+use crate::gateway::outlier::Outcome;
+use crate::gateway::retry::{Decision, Reset, RetryPolicy, RetryState, TryEnd};
 use crate::gateway::timeouts::Timeouts;
-use crate::gateway::upstream::{Active, Cluster, ConnectFailure};
+use crate::gateway::upstream::{Cluster, Endpoint, PickContext, PoolFailure};
 use crate::units::SimTime;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -87,7 +89,12 @@ pub(super) struct Tries<'a, H> {
     pub(super) worker: usize,
     pub(super) host: &'a H,
     pub(super) cluster: &'a Rc<Cluster>,
+    pub(super) retry: &'a RetryPolicy,
     pub(super) timeouts: Timeouts,
+    /// The hash of the request's key.
+    pub(super) hash: Option<u64>,
+    /// Whose answer is waited for; empty at first.
+    pub(super) waits_for: RefCell<Option<Rc<Endpoint>>>,
 }
 
 /// Why a try has no answer.
@@ -101,6 +108,14 @@ struct Failure {
 impl Failure {
     fn new(reply: LocalReply, reset: Reset) -> Self {
         Self { reply, reset: Some(reset) }
+    }
+
+    fn of_pool(failure: PoolFailure) -> Self {
+        match failure {
+            PoolFailure::Refused => Self::new(LocalReply::refused(), Reset::ConnectFailure),
+            PoolFailure::TimedOut => Self::new(LocalReply::connect_timeout(), Reset::ConnectFailure),
+            PoolFailure::Overflow => Self::new(LocalReply::overflow(), Reset::Overflow),
+        }
     }
 }
 
@@ -128,8 +143,12 @@ impl<H: Host> Tries<'_, H> {
             })
             .await
         };
-        let (response, mut exchange) =
-            done.unwrap_or_else(|| Err(LocalReply::timed_out("upstream_response_timeout")))?;
+        let (response, mut exchange) = done.unwrap_or_else(|| {
+            if let Some(endpoint) = self.waits_for.take() {
+                self.cluster.report(self.host, &endpoint, Outcome::TimedOut);
+            }
+            Err(LocalReply::timed_out("upstream_response_timeout"))
+        })?;
         exchange.limit = Some(limit);
         Ok((response, exchange))
     }
@@ -143,16 +162,23 @@ impl<H: Host> Tries<'_, H> {
         let began_at = self.host.now();
         let mut tried: Vec<SocketAddr> = Vec::new();
         let draw = |bound| random_below(self.host.random(), bound);
+        // A retry is in flight to the end of its try.
+        let mut permit = None;
         loop {
             record.attempts += 1;
             let outcome = self.try_once(began_at, record, unsent, &mut tried).await;
+            drop(permit.take());
             let is_possible = retries.is_enabled() && unsent.is_there();
             let end = match &outcome {
                 Ok((response, _)) => TryEnd::Response { status: response.status(), headers: response.headers() },
                 Err(Failure { reset: Some(reset), .. }) => TryEnd::Reset(*reset),
                 Err(Failure { reset: None, reply: _ }) => return outcome.map_err(|failure| failure.reply),
             };
-            let decision = if is_possible { retries.decide(&end, || true) } else { Decision::No };
+            let begin_retry = || {
+                permit = self.cluster.begin_retry();
+                permit.is_some()
+            };
+            let decision = if is_possible { retries.decide(&end, begin_retry) } else { Decision::No };
             let wait = match decision {
                 Decision::No | Decision::Overflow => return outcome.map_err(|failure| failure.reply),
                 Decision::LimitExceeded => {
@@ -180,22 +206,22 @@ impl<H: Host> Tries<'_, H> {
         unsent: &mut Unsent,
         tried: &mut Vec<SocketAddr>,
     ) -> Result<(Response<Incoming>, Exchange), Failure> {
-        let Some(endpoint) = self.cluster.pick(self.worker, self.host, tried) else {
+        let context = PickContext { hash: self.hash, tried, retry: self.retry };
+        let Some(endpoint) = self.cluster.pick(self.worker, self.host, &context) else {
             return Err(Failure { reply: LocalReply::no_host(), reset: None });
         };
         record.upstream = Some(endpoint.address);
         tried.push(endpoint.address);
-        let active = Active::new(Rc::clone(&endpoint));
+        let report = |outcome| self.cluster.report(self.host, &endpoint, outcome);
         for _ in 0..UNSENT_MAX {
-            let pool = endpoint.pool(self.worker);
-            let lent = pool.lend(self.host, endpoint.address, self.cluster.connect_timeout()).await;
+            let lent = endpoint.lend(self.host, self.worker).await;
             let mut lent = lent.map_err(|failure| {
-                let reply = match failure {
-                    ConnectFailure::Refused => LocalReply::refused(),
-                    ConnectFailure::TimedOut => LocalReply::connect_timeout(),
-                };
-                Failure::new(reply, Reset::ConnectFailure)
+                if failure != PoolFailure::Overflow {
+                    report(Outcome::ConnectFailed);
+                }
+                Failure::of_pool(failure)
             })?;
+            report(Outcome::Connected);
             record.upstream_local = lent.local();
             let Some(mut request) = unsent.take() else {
                 return Err(Failure { reply: LocalReply::terminated(), reset: None });
@@ -206,29 +232,35 @@ impl<H: Host> Tries<'_, H> {
             if record.attempts > 1 {
                 self.timeouts.tell(sent_at.since(began_at), request.headers_mut());
             }
+            if self.timeouts.global.is_some() {
+                *self.waits_for.borrow_mut() = Some(Rc::clone(&endpoint));
+            }
             let mut sending = pin!(lent.requests().try_send_request(request));
             let answer = match self.timeouts.per_try {
-                None => sending.await,
-                Some(timeout) => match self.within_try(timeout, unsent.kept(), sending.as_mut()).await {
-                    Some(answer) => answer,
-                    None => {
-                        let reply = LocalReply::timed_out("upstream_per_try_timeout");
-                        return Err(Failure::new(reply, Reset::AfterRequest));
-                    }
-                },
+                None => Some(sending.await),
+                Some(timeout) => self.within_try(timeout, unsent.kept(), sending.as_mut()).await,
+            };
+            self.waits_for.take();
+            let Some(answer) = answer else {
+                report(Outcome::TimedOut);
+                let reply = LocalReply::timed_out("upstream_per_try_timeout");
+                return Err(Failure::new(reply, Reset::AfterRequest));
             };
             match answer {
                 Ok(response) => {
-                    let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None, _active: active };
+                    report(Outcome::Status(response.status().as_u16()));
+                    let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None };
                     return Ok((response, exchange));
                 }
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.
                     Some(request) => unsent.put_back(request),
-                    None if error.error().is_parse() => {
-                        return Err(Failure::new(LocalReply::protocol_error(), Reset::AfterRequest));
+                    None => {
+                        report(Outcome::ConnectFailed);
+                        let is_malformed = error.error().is_parse();
+                        let reply = if is_malformed { LocalReply::protocol_error() } else { LocalReply::terminated() };
+                        return Err(Failure::new(reply, Reset::AfterRequest));
                     }
-                    None => return Err(Failure::new(LocalReply::terminated(), Reset::AfterRequest)),
                 },
             }
         }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
-use super::headers::HeaderOps;
+use super::headers::{HeaderOps, InvalidHeader};
 use super::matching::ValueMatch;
 use crate::gateway::retry::RetryPolicy;
 
@@ -45,7 +45,7 @@ pub struct Forward {
     pub retry: RetryPolicy,
     /// Who gets a copy.
     pub mirrors: Vec<Mirror>,
-    /// What requests that belong together have in common, for balancers that hash. The first that yields something and is final ends the list.
+    /// What requests that belong together have in common, for balancers that hash.
     pub hash: Vec<HashPolicy>,
 }
 
@@ -56,7 +56,7 @@ pub struct Destination {
     pub target: Target,
     /// Its share, relative to the sum of all.
     pub weight: u32,
-    /// Changes to the request, made before the route's own.
+    /// Changes to the request, made before the route's own. Istio puts those of a route's only destination at the end of the route's instead.
     pub request_headers: HeaderOps,
     /// Changes to the response, made before the route's own.
     pub response_headers: HeaderOps,
@@ -71,10 +71,26 @@ pub struct Destination {
 pub enum Target {
     /// A cluster. One that does not exist is answered with 503.
     Cluster(Arc<str>),
+    /// The cluster that a header of the request names; without that header none, which is answered with 503. Istio does not use it.
+    ClusterHeader(HeaderName),
     /// The gateway answers with this status: the backend that a Gateway API route names is not valid.
     Unavailable(StatusCode),
     /// The client is sent elsewhere.
     Redirect(Box<Redirect>),
+}
+
+impl Target {
+    /// The name of the cluster; empty where the header that should name it is missing. None if the target is no cluster.
+    #[must_use]
+    pub fn cluster<'a>(&'a self, headers: &'a HeaderMap) -> Option<&'a str> {
+        match self {
+            Self::Cluster(name) => Some(name),
+            Self::ClusterHeader(name) => {
+                Some(headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default())
+            }
+            Self::Unavailable(_) | Self::Redirect(_) => None,
+        }
+    }
 }
 
 /// Where a client is sent.
@@ -148,6 +164,41 @@ pub enum HostRewrite {
     Header(HeaderName),
     /// The path, with each match of the pattern replaced.
     Path(RegexRewrite),
+}
+
+impl HostRewrite {
+    /// To this host.
+    ///
+    /// # Errors
+    ///
+    /// If no header can have it.
+    pub fn literal(host: &str) -> Result<Self, InvalidHeader> {
+        checked(host).map(|()| Self::Literal(host.to_owned()))
+    }
+
+    /// To the value of this header.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none.
+    pub fn header(name: &str) -> Result<Self, InvalidHeader> {
+        HeaderName::from_bytes(name.as_bytes()).map(Self::Header).map_err(|_| InvalidHeader::Name(name.to_owned()))
+    }
+}
+
+impl PathRewrite {
+    /// To this path.
+    ///
+    /// # Errors
+    ///
+    /// If no header can have it.
+    pub fn full(path: &str) -> Result<Self, InvalidHeader> {
+        checked(path).map(|()| Self::Full(path.to_owned()))
+    }
+}
+
+fn checked(value: &str) -> Result<(), InvalidHeader> {
+    HeaderValue::from_str(value).map(|_| ()).map_err(|_| InvalidHeader::Value(value.to_owned()))
 }
 
 /// A share, in millionths.

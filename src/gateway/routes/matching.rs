@@ -103,6 +103,11 @@ pub struct QueryMatch {
     pub ignore_case: bool,
 }
 
+/// A prefix of whole segments that holds a question mark or a hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a path has neither `?` nor `#`")]
+pub struct NotAPath;
+
 /// A regular expression that must match a whole text.
 ///
 /// # Errors
@@ -219,6 +224,18 @@ impl RouteMatch {
 }
 
 impl PathMatch {
+    /// Whole segments at the path's start; a slash at the end makes no difference.
+    ///
+    /// # Errors
+    ///
+    /// If the text goes beyond the path: it holds a question mark or a hash.
+    pub fn segments(prefix: &str) -> Result<Self, NotAPath> {
+        if prefix.contains(['?', '#']) {
+            return Err(NotAPath);
+        }
+        Ok(Self::Segments(prefix.trim_end_matches('/').to_owned()))
+    }
+
     fn holds(&self, path: &str, ignore_case: bool) -> bool {
         let starts = |text: &str| match (ignore_case, path.as_bytes().get(..text.len())) {
             (_, None) => false,
@@ -268,7 +285,8 @@ impl HeaderMatch {
     }
 
     fn holds(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(&self.name).iter().map(|value| value.to_str().unwrap_or_default());
+        let mut values =
+            headers.get_all(&self.name).iter().map(|value| std::str::from_utf8(value.as_bytes()).unwrap_or_default());
         let first = values.next();
         if let ValueMatch::Present = self.value {
             return (first.is_some() || self.missing_is_empty) != self.inverted;
