@@ -36,6 +36,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
     let backends = BackendSpec {
         cluster: Arc::clone(&cluster),
         service: Rc::from("bench/web"),
+        subset: BTreeMap::new(),
         port: 80,
         deployment: None,
         replicas: 4,

@@ -12,6 +12,7 @@ mod reading;
 mod route_config;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use gatedrill::gateway::downstream::path::{EscapedSlashes, PathPolicy, PathVerdict, merge_slashes, unescape_slashes};
 use gatedrill::gateway::downstream::{DownstreamConfig, Peer, StripPort, Verdict, port_of};
@@ -56,7 +57,8 @@ impl Request {
     fn prepare(&mut self, config: &RouteConfig) {
         let manager =
             DownstreamConfig { internal_only: config.internal_only.clone(), ..DownstreamConfig::ISTIO_GATEWAY };
-        let peer = Peer::new("192.0.2.1".parse().ok(), "192.0.2.2:8080".parse().unwrap(), self.scheme == "https");
+        let peer =
+            Peer::new("192.0.2.1".parse().ok(), SocketAddr::from(([192, 0, 2, 2], 8080)), self.scheme == "https");
         match manager.prepare_headers(&mut self.headers, &peer, None, || 0) {
             Verdict::Continue(prepared) => assert_eq!(prepared.scheme.as_str(), self.scheme),
             Verdict::Reply(refusal) => panic!("{refusal:?}"),
@@ -83,8 +85,8 @@ impl Request {
             target: &self.target,
             scheme: &self.scheme,
             client: None,
-            remote: "192.0.2.1:5000".parse().unwrap(),
-            local: "192.0.2.2:8080".parse().unwrap(),
+            remote: SocketAddr::from(([192, 0, 2, 1], 5000)),
+            local: SocketAddr::from(([192, 0, 2, 2], 8080)),
             protocol: Version::HTTP_11,
             route: "",
             status: None,

@@ -162,7 +162,7 @@ items:
   - apiVersion: networking.istio.io/v1
     kind: DestinationRule
     metadata: { name: api }
-    spec: { host: api, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN }, connectionPool: {} } }
+    spec: { host: api, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN }, connectionPool: { tcp: {} } } }
   - apiVersion: apps/v1
     kind: Deployment
     metadata: { name: web, annotations: {}, generation: 3, creationTimestamp: "2026-01-01T00:00:00Z" }
@@ -562,7 +562,11 @@ fn what_the_api_server_or_istio_would_refuse_is_refused_once_and_in_its_place() 
         ("attempts: 1, ", "attempts: -1, ", "retries.attempts: -1 is out of range"),
         ("weight: 90", "weight: 0", ""),
         ("host: web }", "host: web.default }", "host: Istio takes `web.default` for a whole name"),
-        ("protocol: HTTP }", "protocol: HTP }", "servers[0].port.protocol: this is no protocol (did you mean `HTTP`?)"),
+        (
+            "protocol: HTTP }",
+            "protocol: HTP }",
+            "servers[0].port.protocol: invalid protocol `HTP` (did you mean `HTTP`?)",
+        ),
         (
             "selector: { istio: edge }",
             "selector: { istio: other }",
@@ -640,7 +644,7 @@ fn what_they_take_is_taken() {
         ),
         (
             "---\napiVersion: v1\n",
-            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: { name: other }\nspec: { selector: { a: b }, servers: [ { port: { number: 80 }, hosts: [\"*\"] } ] }\n---\napiVersion: v1\n",
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: { name: other }\nspec: { selector: { a: b }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: [\"*\"] } ] }\n---\napiVersion: v1\n",
         ),
         (
             "---\napiVersion: v1\n",
@@ -694,7 +698,7 @@ spec: { type: LoadBalancer, selector: { app: gw }, ports: [ { port: 80, targetPo
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: { name: gw }
-spec: { selector: { app: gw }, servers: [ { port: { number: 80, protocol: HTTP }, hosts: [\"*\"] } ] }
+spec: { selector: { app: gw }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: [\"*\"] } ] }
 ";
     let text = "{ apiVersion: gatedrill/v1, kind: Scenario, metadata: { name: x }, spec: { duration: 1m, manifests: [ { path: manifests/ } ], loadBalancer: { healthCheck: { interval: 500ms, timeout: 1500ms } }, load: [ { name: a, rate: 1/s, mix: [ { get: http://x/ } ] } ] } }";
     let scenario = loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));

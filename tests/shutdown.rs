@@ -264,6 +264,7 @@ fn world(inputs: &Value) -> WorldConfig {
         backends: vec![BackendSpec {
             cluster: cluster_name,
             service: Rc::from("recorded/upstream"),
+            subset: BTreeMap::new(),
             port: 80,
             deployment: None,
             replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),

@@ -321,6 +321,14 @@ impl Cluster {
         living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
     }
 
+    /// Whether the pod at an address has all of these labels.
+    #[must_use]
+    pub fn has_labels(&self, ip: Ipv4Addr, labels: &BTreeMap<String, String>) -> bool {
+        let state = self.inner.state.borrow();
+        let pod = state.pods.values().find(|pod| pod.ip == Some(ip));
+        pod.is_some_and(|pod| labels.iter().all(|(key, value)| pod.template.labels.get(key) == Some(value)))
+    }
+
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
     fn enqueue(&self, work: Work) {
         let hop = {

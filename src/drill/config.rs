@@ -69,6 +69,8 @@ pub struct BackendSpec {
     pub cluster: Arc<str>,
     /// The Service, as `namespace/name`.
     pub service: Rc<str>,
+    /// Labels that the cluster's endpoints have; empty: it has all of the Service.
+    pub subset: BTreeMap<String, String>,
     /// The port its replicas listen on.
     pub port: u16,
     /// Its Deployment; none: a fixed number of replicas that never change.

@@ -223,7 +223,7 @@ impl World {
     fn watch_backends(self: &Rc<Self>, cluster: &Cluster) {
         for spec in self.config.backends.iter().filter(|spec| spec.deployment.is_some()) {
             let Some(mut watch) = cluster.watch_endpoints(&spec.service, "istiod") else { continue };
-            let (world, spec) = (Rc::clone(self), spec.clone());
+            let (world, spec, cluster) = (Rc::clone(self), spec.clone(), cluster.clone());
             self.around.sim.spawn("istiod", async move {
                 let mut changes = world.around.streams.stream("config-propagation", &spec.service);
                 loop {
@@ -232,6 +232,8 @@ impl World {
                     let now = world.around.sim.now();
                     world.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
                     let ready = seen.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
+                    let is_whole = spec.subset.is_empty();
+                    let ready = ready.filter(|endpoint| is_whole || cluster.has_labels(endpoint.ip, &spec.subset));
                     let address = |ip| SocketAddr::V4(SocketAddrV4::new(ip, spec.port));
                     let addresses: Vec<EndpointConfig> =
                         ready.map(|endpoint| EndpointConfig::new(address(endpoint.ip))).collect();

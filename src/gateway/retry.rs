@@ -129,8 +129,10 @@ pub enum Reset {
     RefusedStream,
     /// The connection ended before any of the request was sent.
     BeforeRequest,
-    /// The connection or the stream ended after that, or the time for one try was over.
+    /// The connection or the stream ended after that.
     AfterRequest,
+    /// The time for one try was over.
+    TooLate,
 }
 
 /// What follows from the end of a try.
@@ -231,6 +233,7 @@ impl<'a> RetryState<'a> {
             RetryOn::RETRIABLE_4XX,
             RetryOn::RETRIABLE_HEADERS,
             RetryOn::ENVOY_RATE_LIMITED,
+            RetryOn::PER_TRY_TIMEOUT,
         ];
         let has_codes = !self.policy.retriable_status_codes.is_empty()
             || self.asked.as_ref().is_some_and(|asked| !asked.status_codes.is_empty());
@@ -313,6 +316,7 @@ impl<'a> RetryState<'a> {
             Reset::RefusedStream => any.and(RetryOn::REFUSED_STREAM),
             Reset::BeforeRequest => any.and(RetryOn::RESET_BEFORE_REQUEST),
             Reset::AfterRequest => any,
+            Reset::TooLate => any.and(RetryOn::PER_TRY_TIMEOUT),
         };
         if self.retry_on.has_any(conditions) { Decision::Retry } else { Decision::No }
     }
@@ -356,6 +360,9 @@ mod tests {
         assert_eq!(on(RetryOn::RESET_BEFORE_REQUEST, Reset::AfterRequest), Decision::No);
         assert_eq!(on(RetryOn::RESET_BEFORE_REQUEST, Reset::BeforeRequest), Decision::Retry);
         assert_eq!(on(RetryOn::FIVE_XX, Reset::Overflow), Decision::No);
+        assert_eq!(on(RetryOn::PER_TRY_TIMEOUT, Reset::TooLate), Decision::Retry);
+        assert_eq!(on(RetryOn::PER_TRY_TIMEOUT, Reset::AfterRequest), Decision::No);
+        assert_eq!(default(Reset::TooLate), Decision::No);
     }
 
     #[test]

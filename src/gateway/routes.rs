@@ -9,9 +9,11 @@
 //! Sources: envoy api envoy/config/route/v3/route_components.proto; istio pilot/pkg/networking/core/route/route.go.
 
 pub mod action;
+pub mod format;
 pub mod headers;
 mod hosts;
 pub mod matching;
+mod paths;
 pub mod rewrite;
 
 use std::collections::BTreeMap;
@@ -21,9 +23,11 @@ pub use action::{
     Abort, Action, Cors, Destination, DirectResponse, Fault, Forward, HashPolicy, HostRewrite, Millionths, Mirror,
     PathRewrite, Redirect, RedirectPort, RegexRewrite, Target,
 };
-pub use headers::{AddMode, FormatContext, HeaderAdd, HeaderOps, HeaderText, InvalidHeader};
+pub use format::{FormatContext, HeaderText};
+pub use headers::{AddMode, HeaderAdd, HeaderOps, InvalidHeader};
 use hosts::HostIndex;
 pub use matching::{HeaderMatch, PathMatch, QueryMatch, RequestView, RouteMatch, ValueMatch, anchored};
+use paths::Paths;
 
 /// All routes of a gateway: for each port its table.
 #[derive(Clone, Default, Debug)]
@@ -46,6 +50,7 @@ pub struct PortRoutes {
     pub ignores_path_parameters: bool,
     hosts: Vec<VirtualHost>,
     index: HostIndex,
+    paths: Paths,
 }
 
 /// Names and the routes for them.
@@ -165,6 +170,7 @@ impl PortRoutes {
         for domain in &host.domains {
             self.index.add(&domain.to_ascii_lowercase(), index);
         }
+        self.paths.add(host.routes.iter().map(|route| &**route));
         self.hosts.push(host);
     }
 
@@ -177,25 +183,29 @@ impl PortRoutes {
     /// Where a request comes to; none if no virtual host has its name.
     #[must_use]
     pub fn find(&self, request: &RequestView<'_>) -> Option<Found<'_>> {
-        let host = self.host(request.authority)?;
-        let path = match request.path.split_once(';') {
-            Some((path, _)) if self.ignores_path_parameters => path,
-            _ => request.path,
+        let index = self.host_index(request.authority)?;
+        let host = &self.hosts[index];
+        let path = match self.ignores_path_parameters {
+            true => request.path.split(';').next().unwrap_or_default(),
+            false => request.path,
         };
         let request = RequestView { path, ..*request };
-        Some(Found { table: self, host, route: host.routes.iter().find(|route| route.condition.holds(&request)) })
+        let route = self.paths.find(index, &request, |route| host.routes[route].condition.holds(&request));
+        Some(Found { table: self, host, route: route.map(|route| &host.routes[route]) })
     }
 
     /// The virtual host for the value of a `Host` header.
     #[must_use]
     pub fn host(&self, authority: &str) -> Option<&VirtualHost> {
+        self.host_index(authority).map(|index| &self.hosts[index])
+    }
+
+    fn host_index(&self, authority: &str) -> Option<usize> {
         let name = if self.port_counts { authority } else { without_port(authority) };
-        let index = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            self.index.find(&name.to_ascii_lowercase())
-        } else {
-            self.index.find(name)
-        };
-        Some(&self.hosts[index?])
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.index.find(&name.to_ascii_lowercase());
+        }
+        self.index.find(name)
     }
 }
 

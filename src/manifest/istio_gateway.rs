@@ -216,7 +216,12 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
         Node::map(at, entries)
     };
     let object_of = |kind: &str, version: &str, metadata: Node, spec: Node| Object {
-        id: ObjectId { kind: kind.to_owned(), namespace: object.id.namespace.clone(), name: name.clone() },
+        id: ObjectId {
+            kind: kind.to_owned(),
+            namespace: object.id.namespace.clone(),
+            name: name.clone(),
+            group: version.split_once('/').map_or("", |(group, _)| group).to_owned(),
+        },
         node: Node::map(
             at,
             vec![("apiVersion", text(version)), ("kind", text(kind)), ("metadata", metadata), ("spec", spec)],

@@ -12,16 +12,21 @@ use crate::record::results::FidelityStatus;
 pub struct ObjectId {
     /// Its kind.
     pub kind: String,
-    /// Its namespace; `default` where none is written.
+    /// Its namespace; `default` where none is written, empty for what belongs to the whole cluster.
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// The API group of its kind: two groups have a `Gateway`.
+    pub group: String,
 }
 
 /// As in `Service default/web`.
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
+        }
     }
 }
 
@@ -39,6 +44,12 @@ impl Object {
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}", self.id.namespace, self.id.name)
+    }
+
+    /// Whether it is of this kind of this API group.
+    #[must_use]
+    pub fn is(&self, kind: &str, group: &str) -> bool {
+        self.id.kind == kind && self.id.group == group
     }
 
     /// Where it begins.
@@ -90,18 +101,35 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 6] = [
+const SIMULATED: [(&str, &str); 13] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
     ("Service", ""),
-    ("Gateway", "networking.istio.io"),
-    ("VirtualService", "networking.istio.io"),
-    ("DestinationRule", "networking.istio.io"),
+    ("Namespace", ""),
+    ("Gateway", ISTIO),
+    ("VirtualService", ISTIO),
+    ("DestinationRule", ISTIO),
+    ("GatewayClass", GATEWAY_API),
+    ("Gateway", GATEWAY_API),
+    ("HTTPRoute", GATEWAY_API),
+    ("ReferenceGrant", GATEWAY_API),
+    ("ListenerSet", GATEWAY_API),
+    ("XListenerSet", GATEWAY_API_EXPERIMENTS),
 ];
+
+/// The API group of Istio's objects.
+pub const ISTIO: &str = "networking.istio.io";
+/// The API group of the Gateway API.
+pub const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// The API group of the Gateway API's experiments.
+pub const GATEWAY_API_EXPERIMENTS: &str = "gateway.networking.x-k8s.io";
+
+/// Kinds whose objects belong to the whole cluster.
+const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 21] = [
     "ASMProxyConfig",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -110,11 +138,8 @@ const KNOWN: [&str; 24] = [
     "DaemonSet",
     "EnvoyFilter",
     "GRPCRoute",
-    "GatewayClass",
-    "HTTPRoute",
     "HorizontalPodAutoscaler",
     "Ingress",
-    "Namespace",
     "NetworkPolicy",
     "PeerAuthentication",
     "Pod",
@@ -131,8 +156,11 @@ const KNOWN: [&str; 24] = [
 /// Whether objects of this kind and API version are simulated.
 #[must_use]
 pub fn is_simulated(kind: &str, api_version: &str) -> bool {
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    SIMULATED.contains(&(kind, group))
+    SIMULATED.contains(&(kind, group_of(api_version)))
+}
+
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// The objects of these documents; lists are opened. What is no object is reported.
@@ -168,18 +196,22 @@ fn collect(node: Node, sink: &Sink, found: &mut Vec<Object>) {
         sink.report(problem.help("give the object a name"));
         return;
     };
-    if let Some((_, group)) = SIMULATED.iter().find(|(known, _)| *known == kind)
+    let groups = || SIMULATED.iter().filter(|(known, _)| *known == kind).map(|(_, group)| *group);
+    if groups().next().is_some()
         && !is_simulated(&kind, &api_version)
         && !api_version.split('/').next().unwrap_or_default().contains('.')
     {
         // The API's own groups have no dots, so this is no custom resource of the same name.
         let place = node.entry("apiVersion").map_or(node.at, |entry| entry.node.at);
-        let right = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        let right = groups().map(|group| if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") });
+        let right = right.collect::<Vec<_>>().join(" or ");
         let problem = Problem::at(place, "apiVersion", format!("`{api_version}` has no {kind}"));
         sink.report(problem.help(format!("write {right}")));
         return;
     }
-    let id = ObjectId { kind, namespace, name };
+    let group = group_of(&api_version).to_owned();
+    let namespace = if WITHOUT_NAMESPACE.contains(&kind.as_str()) { String::new() } else { namespace };
+    let id = ObjectId { kind, namespace, name, group };
     let object = Object { id, node };
     if is_simulated(&object.id.kind, &api_version) {
         check_names(&object, sink);
@@ -206,7 +238,7 @@ fn check_names(object: &Object, sink: &Sink) {
     };
     let ObjectId { namespace, name, .. } = &object.id;
     let is_name = name.len() <= 253 && name.split('.').all(is_label);
-    let is_namespace = namespace.len() <= 63 && is_label(namespace);
+    let is_namespace = namespace.is_empty() || namespace.len() <= 63 && is_label(namespace);
     for (key, text, is_right) in [("name", name, is_name), ("namespace", namespace, is_namespace)] {
         if !is_right {
             let place = object.node.find(&["metadata", key]).map_or(object.place(), |node| node.at);
@@ -231,6 +263,7 @@ fn envelope(node: &Node, sink: &Sink) -> Option<Envelope> {
     let kind = text("kind", "write one such as Deployment");
     let metadata = node.find(&["metadata"]);
     let inner = |key: &str| metadata.and_then(|node| node.find(&[key])).and_then(Node::text).map(str::to_owned);
-    let namespace = inner("namespace").unwrap_or_else(|| "default".to_owned());
+    let namespace =
+        inner("namespace").filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| "default".to_owned());
     Some((kind?, api_version?, namespace, inner("name")))
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
 use crate::manifest::deployment::{self, DeploymentManifest};
-use crate::manifest::routes::{self, Around, Routing};
+use crate::manifest::istio::retry;
+use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
-use crate::manifest::{Object, Place, Problem, Sink, istio_gateway};
+use crate::manifest::{Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +86,7 @@ impl State {
     pub(super) fn apply_later(&mut self, objects: &[Object]) {
         for object in objects {
             let made = match object.id.kind.as_str() {
-                "IstioGateway" => istio_gateway::read(object, &Sink::default()).map(|made| made.deployment),
+                "IstioGateway" | "Gateway" => self.made(object, &Sink::default()).map(|made| made.deployment),
                 "Deployment" => Some(object.clone()),
                 _ => None,
             };
@@ -124,15 +125,19 @@ impl State {
         }
     }
 
+    /// What a controller makes of an object.
+    fn made(&self, object: &Object, sink: &Sink) -> Option<istio_gateway::Made> {
+        match object.id.kind.as_str() {
+            "IstioGateway" => istio_gateway::read(object, sink),
+            _ => gateway_api::made::make(object, &self.objects),
+        }
+    }
+
     /// What the objects come to. Problems and notes go to the sink.
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
-        let made: Vec<(&Object, istio_gateway::Made)> = self
-            .objects
-            .iter()
-            .filter(|object| object.id.kind == "IstioGateway")
-            .filter_map(|object| Some((object, istio_gateway::read(object, sink)?)))
-            .collect();
+        let made: Vec<(&Object, istio_gateway::Made)> =
+            self.objects.iter().filter_map(|object| Some((object, self.made(object, sink)?))).collect();
         // What an IstioGateway makes was checked with it; here only new problems count, such as those of an edit.
         let mut candidates: BTreeMap<String, (Object, Object)> = BTreeMap::new();
         for (origin, made) in &made {
@@ -176,11 +181,12 @@ impl State {
         let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
         let declared: Vec<String> = settings.backends.iter().map(|backend| backend.service.clone()).collect();
         let around = Around {
-            labels: &labels,
-            ports: &deployments[&target].ports,
-            front: &services[&front],
+            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &services[&front] },
             services: &services,
             declared: &declared,
+            hosts: &[],
+            missing: Missing::Refused,
+            options: Options { retries: retry::Defaults::of(&settings.gateway.istio), ..Options::default() },
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);

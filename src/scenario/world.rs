@@ -238,8 +238,12 @@ fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<Backe
         if described.is_none() {
             undescribed.push(upstream.clone());
         }
+        if !upstream.subset.is_empty() && deployment.is_none() {
+            let note = "each subset has the described replicas of its own";
+            sink.note(upstream.at, format!("Service {}", upstream.service), FidelityStatus::Approximated, Some(note));
+        }
         if let Some((name, place)) = deployment
-            && specs.iter().any(|spec: &BackendSpec| spec.deployment.as_deref() == Some(name))
+            && specs.iter().any(|spec: &BackendSpec| spec.deployment.as_deref() == Some(name) && spec.port != port)
         {
             let problem = Problem::at(*place, "spec.backends", format!("routes lead to two ports of `{name}`"));
             sink.report(problem.help("one port of a backend is simulated: route to one"));
@@ -247,6 +251,7 @@ fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<Backe
         specs.push(BackendSpec {
             cluster: Arc::clone(&upstream.cluster),
             service: Rc::from(upstream.service.as_str()),
+            subset: upstream.subset.clone(),
             port,
             deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
             replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
@@ -413,11 +418,12 @@ fn changes(
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");
     }
+    let is_same = |a: &Upstream, b: &Upstream| (&a.cluster, &a.subset) == (&b.cluster, &b.subset);
     if next
         .routing
         .upstreams
         .iter()
-        .any(|upstream| !current.routing.upstreams.iter().any(|known| known.cluster == upstream.cluster))
+        .any(|upstream| !current.routing.upstreams.iter().any(|known| is_same(known, upstream)))
     {
         refuse("the services that routes lead to");
     }

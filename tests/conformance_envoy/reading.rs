@@ -37,7 +37,11 @@ pub(super) fn family(name: &str) -> Vec<Group> {
         Some(groups) => list(groups).into_iter().map(|group| Fields::of(name, group)).map(group).collect(),
     };
     file.done();
-    assert_eq!(i64::try_from(groups.iter().map(|group| group.cases.len()).sum::<usize>()).unwrap(), count, "{name}");
+    assert_eq!(
+        i64::try_from(groups.iter().map(|group| group.cases.len()).sum::<usize>()).expect("a count"),
+        count,
+        "{name}"
+    );
     groups
 }
 
@@ -212,10 +216,11 @@ pub(super) fn header_map(pairs: &[(String, String)]) -> HeaderMap {
 /// Compares headers as a case tells them: those of `expected`, with values of one name joined by commas, and none of `absent`.
 pub(super) fn same_headers(headers: &HeaderMap, expected: Map<String, Value>, absent: &[String]) -> Result<(), String> {
     for (name, value) in expected {
-        let given: Vec<&str> = headers.get_all(name.as_str()).iter().map(|value| value.to_str().unwrap()).collect();
+        let given: Vec<&str> =
+            headers.get_all(name.as_str()).iter().map(|value| value.to_str().expect("text")).collect();
         match &value {
             Value::Array(values) => {
-                same(&name, &given, &values.iter().map(|value| value.as_str().unwrap()).collect::<Vec<_>>())?
+                same(&name, &given, &values.iter().map(|value| value.as_str().expect("text")).collect::<Vec<_>>())?
             }
             Value::Null => same(&name, given.is_empty(), true)?,
             value => same(&name, given.join(","), value.as_str().expect("a text"))?,

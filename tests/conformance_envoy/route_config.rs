@@ -47,8 +47,10 @@ pub(super) fn translate(config: Value, clusters: Option<&[String]>) -> Result<Ro
     table.ignores_path_parameters = fields.optional_flag("ignore_path_parameters_in_path_matching").unwrap_or(false);
     fields.optional_text("name");
     let limit = fields.optional("max_direct_response_body_size_bytes").and_then(|limit| limit.as_u64());
-    let context =
-        Context { clusters, body_bytes_max: limit.map_or(BODY_BYTES_MAX, |limit| usize::try_from(limit).unwrap()) };
+    let context = Context {
+        clusters,
+        body_bytes_max: limit.map_or(BODY_BYTES_MAX, |limit| usize::try_from(limit).expect("a limit")),
+    };
     let names = fields.texts("internal_only_headers");
     let internal_only = names.iter().map(|name| header_name(name)).collect::<Result<_, _>>()?;
     let mut domains = BTreeSet::new();

@@ -176,8 +176,12 @@ fn check(case: &Case) {
     let config = case.balance();
     if let Some(defaults) = &case.slow_start_defaults {
         assert_eq!(SlowStart::OFF.window.as_millis(), defaults.window_ms, "{label}");
-        let given = [defaults.aggression, defaults.min_weight_percent];
-        assert_eq!([SlowStart::OFF.aggression, SlowStart::OFF.minimum_percent], given, "{label}");
+        let expected = SlowStart {
+            window: SlowStart::OFF.window,
+            minimum_percent: defaults.min_weight_percent,
+            aggression: defaults.aggression,
+        };
+        assert_eq!(SlowStart::OFF, expected, "{label}");
     }
     let mut course = Course {
         config,

@@ -109,7 +109,11 @@ impl HeaderSpec {
             (None, Some(range)) => ValueCondition::Range(range.start, range.end),
             (Some(_), Some(_)) => panic!("{}: two conditions", self.name),
         };
-        HeaderCondition { subject: Subject::parse(&self.name).unwrap(), value, inverted: self.invert_match }
+        HeaderCondition {
+            subject: Subject::parse(&self.name).expect("a header's name"),
+            value,
+            inverted: self.invert_match,
+        }
     }
 }
 
@@ -142,7 +146,8 @@ fn decide(state: &mut RetryState<'_>, attempt: &Attempt, cluster: &ClusterSpec) 
     let fields = headers(&attempt.headers);
     let end = match attempt.reset.as_deref() {
         None => {
-            let status = StatusCode::from_bytes(pseudo(&attempt.headers, ":status").unwrap().as_bytes()).unwrap();
+            let status = pseudo(&attempt.headers, ":status").expect("an answer has a status");
+            let status = StatusCode::from_bytes(status.as_bytes()).expect("a status");
             TryEnd::Response { status, headers: &fields }
         }
         Some("remote-reset") => TryEnd::Reset(Reset::AfterRequest),
@@ -167,7 +172,7 @@ fn check_attempts(group: &Group<Case>, case: &Case) {
     let policy = policy(&group.policy, &group.cluster);
     // Where a case has no method, it is one that no condition asks for.
     let method = pseudo(&case.request_headers, ":method").unwrap_or("NONE");
-    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
     let mut state = RetryState::new(&policy, &method, &headers(&case.request_headers));
     assert_eq!(state.is_enabled(), case.retry_enabled, "{} {}", group.name, case.id);
     for (number, attempt) in case.attempts.iter().enumerate() {
@@ -285,7 +290,7 @@ fn check_reset_interval(case: &BackoffCase, label: &str) {
         FormatSpec::Seconds => ResetFormat::Seconds,
         FormatSpec::UnixTimestamp => ResetFormat::UnixTimestamp,
     };
-    let name = |spec: &ResetSpec| HeaderName::from_bytes(spec.name.as_bytes()).unwrap();
+    let name = |spec: &ResetSpec| HeaderName::from_bytes(spec.name.as_bytes()).expect("a header's name");
     let backoff = RateLimitedBackoff {
         headers: case.reset_headers.iter().map(|spec| (name(spec), format(spec))).collect(),
         max_interval: case.max_interval_ms.map_or(RateLimitedBackoff::MAX_INTERVAL, Duration::from_millis),

@@ -6,15 +6,12 @@ use std::sync::Arc;
 
 use super::options::{Listen, Options};
 use crate::cli::find;
-use crate::cluster::Service;
-use crate::edge::TrafficPolicy;
 use crate::gateway::{ClusterConfig, EndpointConfig};
 use crate::live::{ClusterTable, ListenerPlan, Plan, Tables};
 use crate::manifest::object::{Object, objects};
 use crate::manifest::read::Note;
-use crate::manifest::routes::{self, Around, Routing};
-use crate::manifest::service::{self, ServiceKind, ServiceManifest};
-use crate::manifest::{Files, Node, Place, Problem, Problems, Sink, Value, yaml};
+use crate::manifest::routes::{self, Around, Missing, Proxy, Routing};
+use crate::manifest::{Files, Problem, Problems, Sink, service, yaml};
 use crate::record::results::FidelityStatus;
 use crate::scenario::NamedText;
 
@@ -49,6 +46,13 @@ pub(super) fn read(options: &Options) -> Result<Configuration, Refusal> {
     for name in without {
         warnings.push(format!(
             "{name} has no endpoint: its requests are answered 503 UH; give it one with --endpoint {name}=…"
+        ));
+    }
+    for upstream in routing.upstreams.iter().filter(|upstream| !upstream.subset.is_empty()) {
+        let name = upstream_name(upstream);
+        warnings.push(format!(
+            "{} is a subset of {name}: addresses have no labels, so it has all of them",
+            upstream.cluster
         ));
     }
     let count = |count: usize, of: &str| format!("{count} {of}{}", if count == 1 { "" } else { "s" });
@@ -86,14 +90,20 @@ fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> 
     if sink.problem_count() > 0 {
         return Err(Refusal::Problems(Problems::new(sink.take_problems(), files)));
     }
-    choose_gateway(&mut found, options, &sink)?;
+    let chosen = choose_gateway(&found, options, &sink)?;
     let mut services = BTreeMap::new();
     for object in found.iter().filter(|object| object.id.kind == "Service") {
         services.extend(service::read(object, &sink).map(|manifest| (object.key(), manifest)));
     }
     let declared: Vec<String> = options.endpoints.iter().map(|endpoints| endpoints.service.clone()).collect();
-    let (labels, ports, front) = (BTreeMap::new(), BTreeMap::new(), no_front());
-    let around = Around { labels: &labels, ports: &ports, front: &front, services: &services, declared: &declared };
+    let around = Around {
+        proxy: Proxy::Named(&[chosen]),
+        services: &services,
+        declared: &declared,
+        hosts: &[],
+        missing: Missing::Refused,
+        options: routes::Options::default(),
+    };
     let routing = if sink.problem_count() == 0 { routes::read(&found, &around, &sink) } else { Routing::default() };
     let problems = sink.take_problems();
     if !problems.is_empty() {
@@ -102,59 +112,26 @@ fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> 
     Ok((routing, files, sink.take_notes()))
 }
 
-/// Leaves the chosen Gateway applying to this process, and no other. Selectors speak of pods, and here there are none.
-fn choose_gateway(found: &mut [Object], options: &Options, sink: &Sink) -> Result<(), Refusal> {
+/// The key of the chosen Gateway. Selectors speak of pods, and here there are none.
+fn choose_gateway(found: &[Object], options: &Options, sink: &Sink) -> Result<String, Refusal> {
     let names: Vec<String> = found.iter().filter(|object| object.id.kind == "Gateway").map(Object::key).collect();
-    let chosen = match (&options.gateway, &names[..]) {
+    match (&options.gateway, &names[..]) {
         (_, []) => {
             let problem = Problem::nowhere("the manifests hold no Gateway");
             sink.report(problem.help("name the file that has it"));
-            return Err(Refusal::Problems(Problems::new(sink.take_problems(), Files::default())));
+            Err(Refusal::Problems(Problems::new(sink.take_problems(), Files::default())))
         }
-        (None, [only]) => only.clone(),
-        (None, several) => {
-            return Err(Refusal::Usage(format!(
-                "the manifests hold {} Gateways: {}; choose one with --gateway {}",
-                several.len(),
-                several.join(", "),
-                several[0]
-            )));
-        }
-        (Some(name), names) if names.contains(name) => name.clone(),
+        (None, [only]) => Ok(only.clone()),
+        (None, several) => Err(Refusal::Usage(format!(
+            "the manifests hold {} Gateways: {}; choose one with --gateway {}",
+            several.len(),
+            several.join(", "),
+            several[0]
+        ))),
+        (Some(name), names) if names.contains(name) => Ok(name.clone()),
         (Some(name), names) => {
-            return Err(Refusal::Usage(format!(
-                "--gateway {name}: there is no such Gateway; there are {}",
-                names.join(", ")
-            )));
+            Err(Refusal::Usage(format!("--gateway {name}: there is no such Gateway; there are {}", names.join(", "))))
         }
-    };
-    for object in found.iter_mut().filter(|object| object.id.kind == "Gateway") {
-        let is_chosen = object.key() == chosen;
-        let Value::Map(entries) = &mut object.node.value else { continue };
-        let Some(spec) = entries.iter_mut().find(|entry| &*entry.key == "spec") else { continue };
-        let at = spec.node.at;
-        let Value::Map(fields) = &mut spec.node.value else { continue };
-        fields.retain(|entry| &*entry.key != "selector");
-        if !is_chosen {
-            let selector = Node::map(at, vec![("gatedrill", Node::string(at, "another"))]);
-            fields.push(yaml::Entry { key: Rc::from("selector"), key_at: at, node: selector });
-        }
-    }
-    Ok(())
-}
-
-/// In the place of the Service in front of the pods: here clients come without one.
-fn no_front() -> ServiceManifest {
-    ServiceManifest {
-        service: Service { key: Rc::from(""), selector: BTreeMap::new(), publish_not_ready: false },
-        ports: Vec::new(),
-        kind: ServiceKind::ClusterIp,
-        kind_at: Place::NOWHERE,
-        policy: TrafficPolicy::Cluster,
-        policy_at: Place::NOWHERE,
-        load_balancer_class: None,
-        annotations: BTreeMap::new(),
-        annotations_at: Place::NOWHERE,
     }
 }
 

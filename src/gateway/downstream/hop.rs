@@ -116,3 +116,36 @@ pub fn is_valid_referer(value: &str) -> bool {
         None => value.find(':').is_none_or(|colon| value[..colon].contains('/')),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sanitized(connection: &str, te: Option<&str>) -> Option<(String, Option<String>)> {
+        let value = |text: &str| HeaderValue::from_str(text).unwrap();
+        let mut headers = HeaderMap::from_iter([(CONNECTION, value(connection))]);
+        headers.extend(te.map(|te| (TE, value(te))));
+        sanitize_connection(&mut headers).ok()?;
+        let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        Some((text(&CONNECTION).unwrap_or_default(), text(&TE)))
+    }
+
+    #[test]
+    fn ten_nominated_headers_are_too_many_and_256_bytes_of_te_too_long() {
+        let nominated = |count: usize| vec!["x"; count].join(", ");
+        assert_eq!(sanitized(&nominated(9), None), Some((String::new(), None)));
+        assert_eq!(sanitized(&nominated(10), None), None);
+        let te = |bytes: usize| format!("trailers{}", ",".repeat(bytes - 8));
+        assert_eq!(sanitized("te", Some(&te(255))), Some(("te".to_owned(), Some("trailers".to_owned()))));
+        assert_eq!(sanitized("te", Some(&te(256))), None);
+    }
+
+    #[test]
+    fn the_tokens_of_an_upgrade_stay() {
+        assert_eq!(sanitized("Upgrade, x-secret", None), Some(("Upgrade".to_owned(), None)));
+        assert_eq!(
+            sanitized("keep-alive, close", Some("gzip")),
+            Some(("keep-alive, close".to_owned(), Some("gzip".to_owned())))
+        );
+    }
+}

@@ -198,6 +198,8 @@ pub fn unescape_slashes(target: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ALL: PathPolicy =
@@ -233,5 +235,18 @@ mod tests {
         assert_eq!(ALL.apply("//a/../b?q=//"), PathVerdict::Continue("/b?q=//".into()));
         assert_eq!(PathPolicy::NONE.apply("//a/../b?q"), PathVerdict::Continue("//a/../b?q".into()));
         assert_eq!(ALL.apply("/a#b"), PathVerdict::Reject);
+    }
+
+    proptest! {
+        /// What the short cut lets through no step would change.
+        #[test]
+        fn plain_paths_are_normal(target in r"/?[a./\\%2eE5F{?]{0,8}") {
+            let (path, _) = target.split_at(target.find('?').unwrap_or(target.len()));
+            if is_plain(&target) {
+                prop_assert_eq!(normalize(path), Some(path.to_owned()));
+                prop_assert_eq!(merge_slashes(path), path);
+                prop_assert_eq!(unescape_slashes(path), None);
+            }
+        }
     }
 }

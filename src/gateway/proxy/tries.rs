@@ -244,7 +244,7 @@ impl<H: Host> Tries<'_, H> {
             let Some(answer) = answer else {
                 report(Outcome::TimedOut);
                 let reply = LocalReply::timed_out("upstream_per_try_timeout");
-                return Err(Failure::new(reply, Reset::AfterRequest));
+                return Err(Failure::new(reply, Reset::TooLate));
             };
             match answer {
                 Ok(response) => {

@@ -43,6 +43,9 @@ impl RetryOn {
     pub const INTERNAL: Self = Self(1 << 14);
     /// gRPC status 14.
     pub const UNAVAILABLE: Self = Self(1 << 15);
+    /// The time for one try was over. Envoy has no condition for this alone; the Gateway API asks for it where a route has retries and
+    /// `timeouts.backendRequest`.
+    pub const PER_TRY_TIMEOUT: Self = Self(1 << 16);
 
     /// All conditions on a gRPC status.
     pub const GRPC: Self = Self::CANCELLED

@@ -214,8 +214,12 @@ impl RouteMatch {
             PathMatch::Regex(regex) => matches!(regex.as_str(), "^(?:.*)$" | "^(?:*)$"),
             PathMatch::Exact(_) => false,
         };
-        any_path
-            && self.method.is_none()
+        any_path && self.asks_for_path_alone()
+    }
+
+    /// Whether there is no condition but that on the path.
+    pub(super) fn asks_for_path_alone(&self) -> bool {
+        self.method.is_none()
             && self.authority.is_none()
             && self.scheme.is_none()
             && self.headers.is_empty()

@@ -6,7 +6,8 @@
 //!   A port that is the default of the scheme counts as none (Istio leaves it out of its configuration).
 //! - Path and host are rewritten after the changes to headers: the header a host is taken from may be one that a route has just added.
 //!
-//! Sources: envoy source/common/router/config_impl.cc (`newUri`, `finalizePathHeader`), source/common/http/utility.cc (`updateAuthority`);
+//! Sources: envoy source/common/router/config_impl.cc (`newUri`, `finalizePathHeader`), source/common/http/utility.cc (`updateAuthority`),
+//! source/common/router/router.cc (`shadow`);
 //! istio pilot/pkg/networking/core/route/route.go (`ApplyRedirect`); gateway-api apis/v1/httproute_types.go (`HTTPPathModifier`).
 
 use std::borrow::Cow;
@@ -255,6 +256,15 @@ pub fn rewrite_host(headers: &mut HeaderMap, host: HeaderValue, append_forwarded
     }
 }
 
+/// The host of a mirrored request: `-shadow` is appended, before the port.
+#[must_use]
+pub fn shadow_host(authority: &str) -> String {
+    match split_port(authority) {
+        (name, Some(port)) => format!("{name}-shadow:{port}"),
+        (name, None) => format!("{name}-shadow"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::Method;
@@ -306,6 +316,14 @@ mod tests {
         assert!(matches!(RegexRewrite::new("(a)", r"\2"), Err(InvalidRewrite::Group { group: 2, groups: 1 })));
         assert!(matches!(RegexRewrite::new("(a)", r"\x"), Err(InvalidRewrite::Escape)));
         assert!(matches!(RegexRewrite::new("(a", ""), Err(InvalidRewrite::Pattern(_))));
+    }
+
+    #[test]
+    fn mirrored_requests_have_another_host() {
+        assert_eq!(shadow_host("a.com"), "a.com-shadow");
+        assert_eq!(shadow_host("a.com:8080"), "a.com-shadow:8080");
+        assert_eq!(shadow_host("[::1]:8080"), "[::1]-shadow:8080");
+        assert_eq!(shadow_host("[::1]"), "[::1]-shadow");
     }
 
     #[test]

@@ -1,0 +1,247 @@
+//! Destinations to clusters.
+//!
+//! - A host without dots is a Service of the namespace of the object that names it; one with dots is a whole name.
+//! - The port is the one that is written, or the Service's only one, or the listener's.
+//! - A cluster is `outbound|port|subset|host`. A Service, port or subset that is not there makes a cluster that does not exist.
+//! - Its policies come from one DestinationRule or several (`policies.rs`).
+//!
+//! Sources: istio pkg/config/model.go `ResolveShortnameToFQDN`; istio pilot/pkg/networking/core/route/route.go `GetDestinationCluster`;
+//! istio pilot/pkg/model/service.go `BuildSubsetKey`.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::destination::Destination;
+use super::destination_rule::DestinationRule;
+use super::load_balancer::{HashKey, Simple};
+use super::policies::Policies;
+use crate::gateway::Policy;
+use crate::gateway::routes::HashPolicy;
+use crate::manifest::problem::{Place, Problem};
+use crate::manifest::read::{Sink, did_you_mean};
+use crate::manifest::routes::{Around, Missing, Upstream};
+
+/// The domain of Services.
+pub(in crate::manifest) const DOMAIN: &str = ".svc.cluster.local";
+
+/// The clusters that routes lead to.
+pub(in crate::manifest) struct Clusters<'a> {
+    around: &'a Around<'a>,
+    sink: &'a Sink,
+    policies: Policies<'a>,
+    /// Places of destinations whose problems were told.
+    told: RefCell<BTreeSet<Place>>,
+    upstreams: RefCell<Vec<Upstream>>,
+}
+
+/// Where a destination leads.
+#[derive(Clone, Debug)]
+pub(in crate::manifest) struct Located {
+    /// The cluster's name.
+    pub(in crate::manifest) cluster: Arc<str>,
+    /// What binds its requests to endpoints.
+    pub(in crate::manifest) hash: Option<HashPolicy>,
+    upstream: Option<Upstream>,
+}
+
+/// A host that is there: a Service with these ports, none meaning all.
+struct Known {
+    key: String,
+    ports: Option<Vec<u16>>,
+}
+
+impl<'a> Clusters<'a> {
+    pub(in crate::manifest) fn new(around: &'a Around<'a>, rules: &'a [DestinationRule], sink: &'a Sink) -> Self {
+        let policies = Policies::new(rules);
+        Self { around, sink, policies, told: RefCell::default(), upstreams: RefCell::default() }
+    }
+
+    /// The clusters that were used.
+    pub(in crate::manifest) fn into_upstreams(self) -> Vec<Upstream> {
+        self.policies.note_unused(self.sink);
+        self.upstreams.into_inner()
+    }
+
+    /// Where a destination leads, and that something leads there. None: it is refused.
+    pub(in crate::manifest) fn resolve(
+        &self,
+        destination: &Destination,
+        proxy: &str,
+        listener_port: u16,
+    ) -> Option<Located> {
+        let located = self.locate(destination, proxy, listener_port)?;
+        let mut upstreams = self.upstreams.borrow_mut();
+        if let Some(upstream) = &located.upstream
+            && !upstreams.iter().any(|known| known.cluster == upstream.cluster)
+        {
+            upstreams.push(upstream.clone());
+        }
+        Some(located)
+    }
+
+    /// Where a destination leads, for a gateway in the namespace `proxy`. Problems are told once.
+    pub(super) fn locate(&self, destination: &Destination, proxy: &str, listener_port: u16) -> Option<Located> {
+        let host = full_name(&destination.host, &destination.namespace);
+        let subset = destination.subset.as_deref().unwrap_or_default();
+        let nowhere = |port: u16| Located { cluster: name(port, subset, &host), hash: None, upstream: None };
+        let Some(known) = self.find(&host) else {
+            if self.around.missing == Missing::Answered {
+                return Some(nowhere(destination.port.unwrap_or(listener_port)));
+            }
+            self.refuse(destination, |problem| self.no_service(destination, &host, problem));
+            return None;
+        };
+        let port = match (destination.port, known.ports.as_deref()) {
+            (Some(port), None) => port,
+            (Some(port), Some(ports)) if ports.contains(&port) => port,
+            (Some(port), Some(ports)) => {
+                if self.around.missing == Missing::Answered {
+                    return Some(nowhere(port));
+                }
+                let text = format!("Service `{}` has no port {port}", known.key);
+                let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+                let help = format!("its ports are {}", list.join(", "));
+                self.tell(destination, Problem::at(destination.port_at, port_path(destination), text).help(help));
+                return None;
+            }
+            (None, Some([only])) => *only,
+            (None, Some([_, ..])) if self.around.missing == Missing::Refused => {
+                let text = format!("Service `{}` has several ports", known.key);
+                self.refuse(destination, |problem| Problem { text, ..problem }.help("name one: port: { number: … }"));
+                return None;
+            }
+            (None, Some([_, ..])) => listener_port,
+            // A Service that is declared without its ports.
+            (None, _) if self.around.declared.contains(&known.key) => 80,
+            (None, Some([])) => 80,
+            (None, None) => listener_port,
+        };
+        let service_namespace = known.key.split_once('/').map(|(namespace, _)| namespace);
+        let found = self.policies.find(&host, service_namespace, proxy, subset, port);
+        let labels = match found.labels {
+            Some(labels) => labels.clone(),
+            None if subset.is_empty() => BTreeMap::new(),
+            None if self.around.missing == Missing::Answered => return Some(nowhere(port)),
+            None => {
+                let text = format!("no DestinationRule of `{host}` has the subset `{subset}`");
+                self.refuse(destination, |problem| {
+                    Problem { text, ..problem }
+                        .help("add one with subsets, in the Service's namespace or the gateway's")
+                });
+                return None;
+            }
+        };
+        let balancer = found.policy.load_balancer.as_ref();
+        let hash = balancer.and_then(|balancer| hash_policy(balancer.consistent_hash.as_ref()?.key.as_ref()?));
+        let policy = match balancer.and_then(|balancer| balancer.simple) {
+            Some(Simple::RoundRobin) => Policy::RoundRobin,
+            _ => Policy::LeastRequest,
+        };
+        let cluster = name(port, subset, &host);
+        let upstream = Upstream {
+            cluster: Arc::clone(&cluster),
+            service: known.key,
+            port,
+            subset: labels,
+            policy,
+            at: destination.at,
+        };
+        Some(Located { cluster, hash, upstream: Some(upstream) })
+    }
+
+    fn find(&self, host: &str) -> Option<Known> {
+        if let Some(key) = service_key(host) {
+            if let Some(service) = self.around.services.get(&key) {
+                let ports = service.ports.iter().map(|port| port.port).collect();
+                return Some(Known { key, ports: Some(ports) });
+            }
+            if self.around.declared.contains(&key) {
+                return Some(Known { key, ports: None });
+            }
+        }
+        let is_there = self.around.hosts.iter().any(|known| known == host);
+        is_there.then(|| Known { key: host.to_owned(), ports: None })
+    }
+
+    fn refuse(&self, destination: &Destination, make: impl FnOnce(Problem) -> Problem) {
+        self.tell(destination, make(Problem::at(destination.at, destination.path.clone(), "")));
+    }
+
+    fn tell(&self, destination: &Destination, problem: Problem) {
+        if self.told.borrow_mut().insert(destination.at) {
+            self.sink.report(problem);
+        }
+    }
+
+    fn no_service(&self, destination: &Destination, host: &str, problem: Problem) -> Problem {
+        let written = &destination.host;
+        if written.contains('.') && !written.ends_with(DOMAIN) {
+            return half_a_name(written, &destination.namespace, problem);
+        }
+        let key = service_key(host).unwrap_or_else(|| host.to_owned());
+        let known: Vec<String> = self.around.services.keys().chain(self.around.declared).cloned().collect();
+        let near = did_you_mean(&key, known.iter().map(String::as_str));
+        let help = near.map_or_else(
+            || format!("add it to the manifests, or declare it under spec.backends; there are: {}", known.join(", ")),
+            |near| format!("did you mean `{near}`?"),
+        );
+        Problem { text: format!("no Service is called `{key}`"), ..problem }.help(help)
+    }
+}
+
+/// A name with dots is a whole name to Istio: `web.shop` is no Service, though resolvers elsewhere find one.
+pub(super) fn half_a_name(written: &str, namespace: &str, problem: Problem) -> Problem {
+    let (name, within) = written.split_once('.').unwrap_or((written, namespace));
+    let within = within.split('.').next().unwrap_or_default();
+    let text = format!("Istio takes `{written}` for a whole name, and no Service is called so");
+    Problem { text, ..problem }.help(format!("write {name}.{within}{DOMAIN}, or the name alone within its namespace"))
+}
+
+fn port_path(destination: &Destination) -> String {
+    let object = destination.path.strip_suffix(".host").unwrap_or(&destination.path);
+    format!("{object}.port")
+}
+
+/// The whole name of a host.
+pub(super) fn full_name(host: &str, namespace: &str) -> String {
+    if host.contains('.') || host.starts_with('*') { host.to_owned() } else { format!("{host}.{namespace}{DOMAIN}") }
+}
+
+/// `namespace/name` of the Service that a whole name is of.
+fn service_key(host: &str) -> Option<String> {
+    let (name, namespace) = host.strip_suffix(DOMAIN)?.split_once('.')?;
+    Some(format!("{namespace}/{name}"))
+}
+
+fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
+    Arc::from(format!("outbound|{port}|{subset}|{host}"))
+}
+
+fn hash_policy(key: &HashKey) -> Option<HashPolicy> {
+    Some(match key {
+        HashKey::Header(name) => HashPolicy::Header(HeaderName::try_from(name).ok()?),
+        HashKey::Cookie { name, path, ttl } => HashPolicy::Cookie { name: name.clone(), path: path.clone(), ttl: *ttl },
+        HashKey::SourceIp => HashPolicy::SourceAddress,
+        HashKey::Query(name) => HashPolicy::Query(name.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_name_services() {
+        for (host, full, key) in [
+            ("web", "web.shop.svc.cluster.local", Some("shop/web")),
+            ("web.other", "web.other", None),
+            ("web.x.svc.cluster.local", "web.x.svc.cluster.local", Some("x/web")),
+        ] {
+            assert_eq!(full_name(host, "shop"), full);
+            assert_eq!(service_key(full).as_deref(), key);
+        }
+    }
+}
