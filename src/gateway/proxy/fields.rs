@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 
 use crate::gateway::downstream::Prepared;
-use crate::gateway::routes::headers::FormatContext;
+use crate::gateway::routes::FormatContext;
 use crate::gateway::routes::{HeaderOps, Route};
 use crate::gateway::server::ConnectionState;
 
