@@ -110,7 +110,8 @@ pub(super) async fn handle<H: Host>(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
-    response.body_mut().record().status = Some(status);
+    let record = response.body_mut().record();
+    record.status = Some(status).filter(|_| !record.flags.has(Flags::DC));
     Ok(response)
 }
 

@@ -74,6 +74,11 @@ impl LocalReply {
         )
     }
 
+    /// To a client that went away before all of its request had come: nobody reads it, and the log has no status.
+    pub(super) fn client_left() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Flags::DC, "downstream_remote_disconnect", "")
+    }
+
     pub(super) fn protocol_error() -> Self {
         Self::new(
             StatusCode::BAD_GATEWAY,

@@ -255,6 +255,10 @@ impl<H: Host> Tries<'_, H> {
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.
                     Some(request) => unsent.put_back(request),
+                    // The request's body broke off: that is the client's doing, and no fault of the endpoint.
+                    None if error.error().is_user() => {
+                        return Err(Failure { reply: LocalReply::client_left(), reset: None });
+                    }
                     None => {
                         report(Outcome::ConnectFailed);
                         let is_malformed = error.error().is_parse();
