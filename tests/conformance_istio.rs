@@ -601,7 +601,7 @@ impl Stage {
             }
             clusters.push(Cluster {
                 name: Arc::clone(&upstream.cluster),
-                policy: upstream.config.balance.policy,
+                config: upstream.config,
                 endpoints,
             });
         }
