@@ -15,7 +15,7 @@ use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
-use crate::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
+use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
