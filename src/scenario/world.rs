@@ -15,7 +15,7 @@ use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
-use crate::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
+use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
@@ -428,7 +428,7 @@ fn changes(
     };
     let known = policies(current);
     if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
-        refuse("the policies of a DestinationRule");
+        refuse("how requests are spread");
     }
     // What is behind a Service: its pods and their ports. The balancer's side was compared above.
     let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
