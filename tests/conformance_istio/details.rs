@@ -134,7 +134,8 @@ fn detail(operation: &str, case: &Value) -> (Option<String>, &'static [&'static 
 fn wrong_fault(case: &Value) -> Option<String> {
     let route = route_of(&json!({ "fault": case["fault"] }));
     let fault = route.fault.clone().expect("a fault");
-    let delay = fault.delay.map(|(delay, share)| (json!(u64::try_from(delay.as_millis()).unwrap()), percent(share.0)));
+    let delay =
+        fault.delay.map(|(delay, share)| (json!(u64::try_from(delay.as_millis()).expect("short")), percent(share.0)));
     let abort = fault.abort.map(|(abort, share)| match abort {
         Abort::Grpc(status) => (json!(status), percent(share.0)),
         Abort::Http(status) => panic!("an abort with {status}"),

@@ -32,7 +32,7 @@ pub(super) fn load(family: &str) -> Vec<(Map<String, Value>, Vec<Value>)> {
         groups.push((shared, list(&cases)));
     }
     let found: usize = groups.iter().map(|(_, cases)| cases.len()).sum();
-    assert_eq!(u64::try_from(found).unwrap(), count, "{family}: every case is there");
+    assert_eq!(u64::try_from(found).expect("few"), count, "{family}: every case is there");
     groups
 }
 

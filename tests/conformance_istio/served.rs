@@ -26,7 +26,8 @@ impl Stage {
             let name = upstream.subset.get("version").map_or(host, String::as_str);
             let mut endpoints = Vec::new();
             for replica in 0..replicas {
-                let ip = Ipv4Addr::new(10, 1, u8::try_from(number).unwrap(), u8::try_from(replica + 1).unwrap());
+                let octet = |number: usize| u8::try_from(number).expect("few");
+                let ip = Ipv4Addr::new(10, 1, octet(number), octet(replica + 1));
                 endpoints.push(SocketAddr::V4(SocketAddrV4::new(ip, upstream.port)));
                 pods.push(Pod { name: format!("{name}#{replica}"), ip, ports: vec![upstream.port] });
             }
