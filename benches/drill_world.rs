@@ -41,7 +41,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deployment: None,
         replicas: 4,
         config: backend(),
-        shutdown_delay: Duration::ZERO,
+        shutdown_delay: Some(Duration::ZERO),
     };
     WorldConfig {
         scenario: ScenarioId::default(),

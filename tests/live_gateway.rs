@@ -337,6 +337,15 @@ fn live_requests_are_logged_as_istio_does() {
     let line = gateway.log_lines("/api/cart", 1).remove(0);
     assert!(line.contains(" 503 UH no_healthy_upstream - \"-\" 0 19 ") && line.ends_with(" - api"), "{line}");
 
+    let mut leaves = TcpStream::connect(gateway.listening[0]).expect("it listens");
+    leaves
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: shop.example.com\r\ncontent-length: 9\r\n\r\nabc")
+        .expect("it is open");
+    thread::sleep(Duration::from_millis(200));
+    drop(leaves);
+    let line = gateway.log_lines("/slow", 1).remove(0);
+    assert!(line.contains(" 0 DC downstream_remote_disconnect - \"-\" 3 0 "), "{line}");
+
     let gateway = Gateway::start(SHOP, &[&ANY[..], &["--endpoint", &web, "--access-log", "json"]].concat());
     gateway.get("/cart");
     let line = gateway.log_lines("/cart", 1).remove(0);

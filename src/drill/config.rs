@@ -79,8 +79,8 @@ pub struct BackendSpec {
     pub replicas: usize,
     /// How they behave.
     pub config: BackendConfig,
-    /// How long one serves on after SIGTERM.
-    pub shutdown_delay: Duration,
+    /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
+    pub shutdown_delay: Option<Duration>,
 }
 
 /// One population of clients.

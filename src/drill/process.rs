@@ -145,7 +145,7 @@ impl Process for GatewayProcess {
 /// A backend pod's process.
 pub(super) struct BackendProcess {
     backend: Backend,
-    shutdown_delay: Duration,
+    shutdown_delay: Option<Duration>,
 }
 
 impl BackendProcess {
@@ -154,7 +154,7 @@ impl BackendProcess {
         host: &net::Host,
         port: u16,
         config: BackendConfig,
-        shutdown_delay: Duration,
+        shutdown_delay: Option<Duration>,
     ) -> Self {
         let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
         Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay }
@@ -163,7 +163,10 @@ impl BackendProcess {
 
 impl Process for BackendProcess {
     fn terminate(&self, _: EventId) {
-        self.backend.shut_down(self.shutdown_delay);
+        match self.shutdown_delay {
+            Some(delay) => self.backend.shut_down(delay),
+            None => self.backend.kill(),
+        }
     }
 
     fn kill(&self, _: EventId) {

@@ -318,7 +318,7 @@ impl World {
                 segments.insert(0, warmup);
                 begins_at = SimTime::ZERO;
             }
-            let arrivals = Arrivals::new(segments, spec.pacing, streams.stream("arrivals", &spec.name));
+            let arrivals = Arrivals::new(segments, spec.pacing.clone(), streams.stream("arrivals", &spec.name));
             let mix_stream = streams.stream("mix", &spec.name);
             let clock = sim.clone();
             sim.spawn("load", async move {

@@ -119,7 +119,7 @@ pub struct AccessRecord {
     pub attempts: u32,
     /// The last try's request head to the head of its answer; none if there was no answer.
     pub service_time: Option<Duration>,
-    /// Bytes of the request's body, as far as its head tells.
+    /// Bytes of the request's body that came.
     pub bytes_received: u64,
     /// Bytes of the answer's body.
     pub bytes_sent: u64,

@@ -16,6 +16,7 @@ mod request_body;
 mod response_body;
 mod tries;
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,8 +32,8 @@ use hyper::body::Incoming;
 
 use self::fields::{ResponseChanges, change_request};
 use self::reply::LocalReply;
-use self::request_body::Kept;
 pub(super) use self::request_body::RequestBody;
+use self::request_body::{Counted, Kept};
 pub(super) use self::response_body::{Audience, ResponseBody};
 use self::response_body::{Exchange, Journal};
 use self::tries::{Tries, Unsent};
@@ -64,7 +65,9 @@ pub(super) async fn handle<H: Host>(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let host = &shared.workers[worker];
     let record = new_record(&shared, host.now(), &request, &connection);
-    let mut journal = Journal::new(Rc::clone(&shared) as Rc<dyn Audience>, record, connection.open());
+    let received = (!request.body().is_end_stream()).then(Rc::default);
+    let audience = Rc::clone(&shared) as Rc<dyn Audience>;
+    let mut journal = Journal::new(audience, record, received.clone(), connection.open());
     host.charge(Work::Request).await;
     let client_says_close = says_close(&request) || request.version() < Version::HTTP_11;
     if client_says_close {
@@ -72,7 +75,7 @@ pub(super) async fn handle<H: Host>(
     }
     // The table of this moment holds for the whole request, whatever is pushed meanwhile.
     let routes = shared.routes_of(&connection);
-    let context = Context { shared: &shared, worker, host, connection: &connection };
+    let context = Context { shared: &shared, worker, host, connection: &connection, received };
     let result = context.answer(&routes, &mut journal.record, &mut Some(request)).await;
     let mut response = match result {
         Ok((response, mut exchange)) => {
@@ -134,7 +137,7 @@ fn new_record<H: Host>(
         upstream: None,
         attempts: 0,
         service_time: None,
-        bytes_received: request.body().size_hint().exact().unwrap_or(0),
+        bytes_received: 0,
         bytes_sent: 0,
         client: connection.client,
         downstream_local: connection.local,
@@ -154,6 +157,8 @@ struct Context<'a, H> {
     worker: usize,
     host: &'a H,
     connection: &'a ConnectionState,
+    /// Where the bytes of the request's body are counted; none: it has none.
+    received: Option<Rc<Cell<u64>>>,
 }
 
 impl<H: Host> Context<'_, H> {
@@ -370,15 +375,15 @@ impl<H: Host> Context<'_, H> {
         unsent: &mut Option<Request<Incoming>>,
     ) -> Unsent {
         let (head, body) = unsent.take().expect("nothing has been sent yet").into_parts();
-        let has_body = !body.is_end_stream();
+        let body = self.received.as_ref().map(|received| Counted::new(body, Rc::clone(received)));
         let is_timed = timeouts.global.is_some() || timeouts.per_try.is_some();
         let mirrors = forward.mirrors.iter().filter(|mirror| mirror.share.holds(self.host.random()));
         let mirrors: Vec<Rc<Cluster>> = mirrors.filter_map(|mirror| self.shared.cluster(&mirror.cluster)).collect();
-        if mirrors.is_empty() && !is_repeated && !(has_body && is_timed) {
-            let body = if has_body { RequestBody::Passing(body) } else { RequestBody::Empty };
+        if mirrors.is_empty() && !is_repeated && !(body.is_some() && is_timed) {
+            let body = body.map_or(RequestBody::Empty, RequestBody::Passing);
             return Unsent::Once(Some(Request::from_parts(head, body)));
         }
-        let kept = has_body.then(|| Kept::new(body));
+        let kept = body.map(Kept::new);
         for mirror in mirrors {
             mirror::send(self.worker, self.host, mirror, head.clone(), kept.as_ref(), timeouts.global);
         }

@@ -31,7 +31,7 @@ const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Headers by which a request steers its retries. They never reach an upstream; the last is one of `timeouts` and is read before.
-pub const CONTROL_HEADERS: [HeaderName; 7] = [
+pub static CONTROL_HEADERS: [HeaderName; 7] = [
     RETRY_ON,
     RETRY_GRPC_ON,
     MAX_RETRIES,

@@ -50,6 +50,8 @@ pub struct PortRoutes {
     pub ignores_path_parameters: bool,
     hosts: Vec<VirtualHost>,
     index: HostIndex,
+    /// The routes of all hosts, in the hosts' order.
+    routes: Vec<Arc<Route>>,
     paths: Paths,
 }
 
@@ -171,6 +173,7 @@ impl PortRoutes {
             self.index.add(&domain.to_ascii_lowercase(), index);
         }
         self.paths.add(host.routes.iter().map(|route| &**route));
+        self.routes.extend(host.routes.iter().map(Arc::clone));
         self.hosts.push(host);
     }
 
@@ -184,14 +187,13 @@ impl PortRoutes {
     #[must_use]
     pub fn find(&self, request: &RequestView<'_>) -> Option<Found<'_>> {
         let index = self.host_index(request.authority)?;
-        let host = &self.hosts[index];
         let path = match self.ignores_path_parameters {
             true => request.path.split(';').next().unwrap_or_default(),
             false => request.path,
         };
         let request = RequestView { path, ..*request };
-        let route = self.paths.find(index, &request, |route| host.routes[route].condition.holds(&request));
-        Some(Found { table: self, host, route: route.map(|route| &host.routes[route]) })
+        let number = self.paths.find(index, &request, |number| self.routes[number].condition.holds(&request));
+        Some(Found { table: self, host: &self.hosts[index], route: number.map(|number| &self.routes[number]) })
     }
 
     /// The virtual host for the value of a `Host` header.

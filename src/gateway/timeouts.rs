@@ -15,6 +15,8 @@ const GLOBAL: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-
 const PER_TRY: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");
+/// What a request may ask for. A static, not a constant: a constant would be made anew for every header that is compared with it.
+static ASKED: [HeaderName; 3] = [GLOBAL, PER_TRY, EXPECTED];
 
 /// The time-outs of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +60,7 @@ impl RouteTimeouts {
             hedges: self.hedges_on_per_try_timeout,
             tells_grpc: grpc.is_some(),
         };
-        let is_usual = !headers.keys().any(|name| [GLOBAL, PER_TRY, EXPECTED].contains(name));
+        let is_usual = !headers.keys().any(|name| ASKED.contains(name));
         if !is_usual {
             timeouts.heed(self.respects_expected, headers);
         }

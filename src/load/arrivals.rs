@@ -2,19 +2,22 @@
 //!
 //! The rate is a list of segments, each linear. With [`Pacing::Constant`] request `i` is due when the integral of the rate
 //! reaches `i` (the first at once); with [`Pacing::Poisson`] the integral between two requests is exponential with mean 1,
-//! which is exact for changing rates too (time change of a Poisson process).
+//! which is exact for changing rates too (time change of a Poisson process). [`Pacing::Listed`] replays times that were recorded.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::Stream;
 
 /// How gaps between requests are drawn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Pacing {
     /// Evenly, as a metronome.
     Constant,
     /// Independently: what many users make together.
     Poisson,
+    /// At these times, in order, whatever the rate.
+    Listed(Rc<[Duration]>),
 }
 
 /// A stretch of the load in which the rate runs linearly from one value to another.
@@ -57,17 +60,28 @@ pub struct Arrivals {
     segment_start_count: f64,
     /// The integral of the rate at which the next request is due.
     due_count: f64,
+    /// The next of the listed times.
+    listed_index: usize,
 }
 
 impl Arrivals {
     /// The arrivals of these segments, one after the other.
     #[must_use]
     pub fn new(segments: Vec<RateSegment>, pacing: Pacing, mut stream: Stream) -> Self {
-        let due_count = match pacing {
-            Pacing::Constant => 0.0,
+        let due_count = match &pacing {
+            Pacing::Constant | Pacing::Listed(_) => 0.0,
             Pacing::Poisson => stream.exponential_unit(),
         };
-        Self { segments, pacing, stream, segment_index: 0, segment_start_s: 0.0, segment_start_count: 0.0, due_count }
+        Self {
+            segments,
+            pacing,
+            stream,
+            segment_index: 0,
+            segment_start_s: 0.0,
+            segment_start_count: 0.0,
+            due_count,
+            listed_index: 0,
+        }
     }
 }
 
@@ -75,6 +89,10 @@ impl Iterator for Arrivals {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        if let Pacing::Listed(times) = &self.pacing {
+            self.listed_index += 1;
+            return times.get(self.listed_index - 1).copied();
+        }
         loop {
             let segment = self.segments.get(self.segment_index)?;
             let length_s = segment.duration.as_secs_f64();
@@ -83,8 +101,8 @@ impl Iterator for Arrivals {
             // A request due exactly at a border belongs to the segment that begins there.
             if count < segment_count - 1e-9 {
                 let at_s = self.segment_start_s + segment.elapsed_s_at(count);
-                self.due_count += match self.pacing {
-                    Pacing::Constant => 1.0,
+                self.due_count += match &self.pacing {
+                    Pacing::Constant | Pacing::Listed(_) => 1.0,
                     Pacing::Poisson => self.stream.exponential_unit(),
                 };
                 return Some(nanos(at_s));
@@ -113,6 +131,12 @@ mod tests {
 
     fn segment(seconds: u64, from_per_s: f64, to_per_s: f64) -> RateSegment {
         RateSegment { duration: Duration::from_secs(seconds), from_per_s, to_per_s }
+    }
+
+    #[test]
+    fn listed_times_are_replayed_whatever_the_rate() {
+        let times: Vec<Duration> = [5, 7, 7].map(Duration::from_millis).to_vec();
+        assert_eq!(arrivals(Pacing::Listed(times.clone().into()), &[segment(1, 0.0, 0.0)]), times);
     }
 
     fn arrivals(pacing: Pacing, segments: &[RateSegment]) -> Vec<Duration> {

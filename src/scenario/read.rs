@@ -311,7 +311,8 @@ fn load(field: &Field<'_>) -> Option<LoadSettings> {
     let segments = rate_field.and_then(|field| segments(&field));
     let pacing = match fields.get("arrivals") {
         Some(field) if !matches!(field.node().value, crate::manifest::Value::Map(_)) => {
-            field.choice(&[("poisson", Pacing::Poisson), ("constant", Pacing::Constant)])
+            let is_poisson = field.choice(&[("poisson", true), ("constant", false)]);
+            is_poisson.map(|is_poisson| if is_poisson { Pacing::Poisson } else { Pacing::Constant })
         }
         Some(field) => {
             field.refuse("bursts and replays are not simulated yet", "write poisson or constant");

@@ -203,9 +203,10 @@ fn load(load: &LoadSettings) -> Node {
         }
         map(fields)
     });
-    let pacing = match load.pacing {
+    let pacing = match &load.pacing {
         Pacing::Constant => "constant",
         Pacing::Poisson => "poisson",
+        Pacing::Listed(_) => "replay",
     };
     map(vec![
         ("name", text(&load.name)),

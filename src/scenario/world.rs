@@ -252,7 +252,7 @@ fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<Backe
             deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
             replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
             config: described.map_or(usual, |backend| backend.config.clone()),
-            shutdown_delay: described.map_or(Duration::ZERO, |backend| backend.shutdown_delay),
+            shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
         });
     }
     (specs, undescribed)
@@ -278,7 +278,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSp
     LoadSpec {
         name: load.name.clone(),
         segments,
-        pacing: load.pacing,
+        pacing: load.pacing.clone(),
         runs_in_warmup: true,
         client: ClientConfig {
             connections: load.connections,

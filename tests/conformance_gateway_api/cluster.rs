@@ -82,7 +82,7 @@ impl Cluster {
     pub(crate) fn world(&self, routing: Routing) -> World {
         let clusters = routing.upstreams.iter().map(|upstream| gateway_world::Cluster {
             name: Arc::clone(&upstream.cluster),
-            policy: upstream.config.balance.policy,
+            config: upstream.config,
             endpoints: self.endpoints(&upstream.service, upstream.port),
         });
         let mut ports: Vec<u16> = self.services.values().flat_map(|service| &service.ports).map(target).collect();

@@ -38,11 +38,7 @@ impl Stage {
             });
         }
         let listeners = routing.listeners.clone();
-        let world = World::new(Setup { seed: 7, listeners, routes: routing.routes, clusters, pods });
-        for upstream in &routing.upstreams {
-            world.gateway().set_cluster(&upstream.cluster, upstream.config);
-        }
-        Self { world }
+        Self { world: World::new(Setup { seed: 7, listeners, routes: routing.routes, clusters, pods }) }
     }
 
     /// An answer, and what pods saw.

@@ -48,7 +48,7 @@ pub(crate) struct Cluster {
     /// Its name.
     pub(crate) name: Arc<str>,
     /// How requests are spread.
-    pub(crate) policy: Policy,
+    pub(crate) config: ClusterConfig,
     /// Where they go.
     pub(crate) endpoints: Vec<SocketAddr>,
 }
@@ -227,11 +227,7 @@ impl World {
         }
         let config = GatewayConfig {
             listeners: setup.listeners,
-            clusters: setup
-                .clusters
-                .iter()
-                .map(|cluster| (Arc::clone(&cluster.name), ClusterConfig::balanced(cluster.policy)))
-                .collect(),
+            clusters: setup.clusters.iter().map(|cluster| (Arc::clone(&cluster.name), cluster.config)).collect(),
             downstream: DownstreamConfig::ISTIO_GATEWAY,
             drain: DrainConfig::ISTIO,
         };
@@ -480,7 +476,7 @@ mod tests {
         let route = Arc::new(Route::new("all", path, Action::Forward(forward)));
         routes.add(80, VirtualHost::new("*", vec![route]));
         let endpoints = pods.iter().map(|pod| SocketAddr::V4(SocketAddrV4::new(pod.ip, 3000))).collect();
-        let clusters = vec![Cluster { name, policy: Policy::RoundRobin, endpoints }];
+        let clusters = vec![Cluster { name, config: ClusterConfig::balanced(Policy::RoundRobin), endpoints }];
         World::new(Setup { seed: 1, listeners: vec![(8080, 80)], routes, clusters, pods })
     }
 

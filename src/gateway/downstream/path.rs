@@ -89,20 +89,19 @@ impl PathPolicy {
 /// Whether no policy changes anything: one look at each byte, for nearly all requests.
 fn is_plain(target: &str) -> bool {
     let mut after_slash = false;
-    for (index, byte) in target.bytes().enumerate() {
+    for byte in target.bytes() {
         let is_plain = match byte {
-            b'?' => return index > 0,
-            b'/' => !after_slash,
-            b'.' => !after_slash,
+            b'?' => break,
+            b'/' | b'.' => !after_slash,
             b'%' | b'\\' => false,
-            _ => passes(byte) && (index > 0),
+            _ => passes(byte),
         };
         if !is_plain {
             return false;
         }
         after_slash = byte == b'/';
     }
-    !target.is_empty()
+    target.starts_with('/')
 }
 
 /// Whether a byte may stand in a path as it is.

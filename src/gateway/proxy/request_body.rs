@@ -4,7 +4,7 @@
 //! up to [`KEPT_MAX`]; beyond that only the present try goes on, and nothing is sent again.
 //! Source: envoy source/common/router/router.cc `decodeData` (retry and shadow buffers; the limit is the connection's buffer limit).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,9 +24,31 @@ pub(in crate::gateway) enum RequestBody {
     /// Nothing.
     Empty,
     /// What the client sends, as it comes.
-    Passing(Incoming),
+    Passing(Counted),
     /// What the client sends, kept as well.
     Kept(Reader),
+}
+
+/// What a client sends, with the number of its bytes for the access log.
+pub(in crate::gateway) struct Counted {
+    incoming: Incoming,
+    received: Rc<Cell<u64>>,
+}
+
+impl Counted {
+    pub(super) fn new(incoming: Incoming, received: Rc<Cell<u64>>) -> Self {
+        Self { incoming, received }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.received.set(self.received.get() + data.len() as u64);
+        }
+        frame
+    }
 }
 
 /// A body that is kept while it passes.
@@ -35,7 +57,7 @@ pub(super) struct Kept {
 }
 
 struct State {
-    incoming: Incoming,
+    incoming: Counted,
     hint: SizeHint,
     /// What has come. Where it was too much, what the present try has read is empty.
     frames: Vec<Bytes>,
@@ -78,8 +100,8 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 impl Kept {
-    pub(super) fn new(incoming: Incoming) -> Rc<Self> {
-        let hint = incoming.size_hint();
+    pub(super) fn new(incoming: Counted) -> Rc<Self> {
+        let hint = incoming.incoming.size_hint();
         let state = State {
             incoming,
             hint,
@@ -142,7 +164,7 @@ impl State {
 
     /// Takes in what the client sends next.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let next = match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let next = match self.incoming.poll_frame(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(next) => next,
         };
@@ -153,7 +175,7 @@ impl State {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     self.size += data.len();
-                    self.has_ended |= self.incoming.is_end_stream();
+                    self.has_ended |= self.incoming.incoming.is_end_stream();
                     self.is_too_large |= self.size > KEPT_MAX;
                     self.frames.push(data);
                 }
@@ -216,7 +238,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Passing(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| BodyError::Client)))
+                incoming.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| BodyError::Client)))
             }
             Self::Kept(reader) => reader.poll_frame(cx),
         }
@@ -225,7 +247,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Passing(incoming) => incoming.is_end_stream(),
+            Self::Passing(counted) => counted.incoming.is_end_stream(),
             Self::Kept(reader) => reader.is_end_stream(),
         }
     }
@@ -233,7 +255,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Passing(incoming) => incoming.size_hint(),
+            Self::Passing(counted) => counted.incoming.size_hint(),
             Self::Kept(reader) => reader.kept.state.borrow().hint,
         }
     }

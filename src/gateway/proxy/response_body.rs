@@ -1,5 +1,6 @@
 //! The body of an answer on its way to the client, and the record of its request, told when it ends.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,13 +39,20 @@ pub(in crate::gateway) trait Audience {
 pub(super) struct Journal {
     audience: Rc<dyn Audience>,
     pub(super) record: AccessRecord,
+    /// Bytes of the request's body so far; none: it has no body.
+    received: Option<Rc<Cell<u64>>>,
     is_complete: bool,
     _open: OpenRequest,
 }
 
 impl Journal {
-    pub(super) fn new(audience: Rc<dyn Audience>, record: AccessRecord, open: OpenRequest) -> Box<Self> {
-        Box::new(Self { audience, record, is_complete: false, _open: open })
+    pub(super) fn new(
+        audience: Rc<dyn Audience>,
+        record: AccessRecord,
+        received: Option<Rc<Cell<u64>>>,
+        open: OpenRequest,
+    ) -> Box<Self> {
+        Box::new(Self { audience, record, received, is_complete: false, _open: open })
     }
 }
 
@@ -53,6 +61,10 @@ impl Drop for Journal {
         self.record.ended_at = self.audience.now();
         if !self.is_complete && !self.record.flags.has(Flags::UC) && !self.record.flags.has(Flags::UT) {
             self.record.flags = self.record.flags.and(Flags::DC);
+            self.record.details = "downstream_remote_disconnect";
+        }
+        if let Some(received) = &self.received {
+            self.record.bytes_received = received.get();
         }
         self.audience.tell(&self.record);
     }

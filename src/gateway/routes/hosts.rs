@@ -21,9 +21,18 @@ pub(super) struct HostIndex {
     any: Option<usize>,
 }
 
+/// The names stand one behind the other: a look-up goes to as few places in memory as can be.
 #[derive(Clone, Default, Debug)]
 struct Names {
-    table: HashTable<(Box<str>, usize)>,
+    table: HashTable<Entry>,
+    text: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: u32,
+    length: u32,
+    host: u32,
 }
 
 #[derive(Clone, Default, Debug)]
@@ -36,18 +45,30 @@ fn hash(name: &[u8]) -> u64 {
     XxHash64::oneshot(0, name)
 }
 
+/// A table holds less than four thousand million bytes of names.
+fn small(number: usize) -> u32 {
+    u32::try_from(number).expect("a table of routes is no larger")
+}
+
+fn part(text: &[u8], entry: Entry) -> &[u8] {
+    let index = |number: u32| usize::try_from(number).expect("an index has 32 bits at least");
+    &text[index(entry.start)..][..index(entry.length)]
+}
+
 impl Names {
     /// Adds a name; one that is there stays.
     fn add(&mut self, name: &str, host: usize) {
-        let hash_of_name = hash(name.as_bytes());
-        let same = |(known, _): &(Box<str>, usize)| **known == *name;
-        let rehash = |(known, _): &(Box<str>, usize)| hash(known.as_bytes());
-        self.table.entry(hash_of_name, same, rehash).or_insert_with(|| (name.into(), host));
+        if self.find(name.as_bytes()).is_some() {
+            return;
+        }
+        let entry = Entry { start: small(self.text.len()), length: small(name.len()), host: small(host) };
+        self.text.extend_from_slice(name.as_bytes());
+        self.table.insert_unique(hash(name.as_bytes()), entry, |known| hash(part(&self.text, *known)));
     }
 
     fn find(&self, name: &[u8]) -> Option<usize> {
-        let found = self.table.find(hash(name), |(known, _)| known.as_bytes() == name);
-        found.map(|(_, host)| *host)
+        let found = self.table.find(hash(name), |known| part(&self.text, *known) == name)?;
+        usize::try_from(found.host).ok()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use regex::Regex;
 
 use super::reference::{Reference, read_reference};
@@ -155,14 +155,18 @@ fn read_headers(field: &Field<'_>, is_request: bool) -> Option<(HeaderOps, Optio
             let name = name_field.and_then(|field| values::header(&field));
             let value = value.and_then(|field| Some((values::text(&field, 4096)?, field)));
             let (Some(name), Some((text, value))) = (name, value) else { continue };
-            let Ok(parsed) = HeaderValue::from_str(text) else {
-                value.refuse("this is no value of a header", "write printable characters");
-                continue;
+            // Istio hands it on as it is: Envoy's fields between percent signs work here too.
+            let parsed = match HeaderText::parse(text) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    value.refuse(error.to_string(), "write %% for a percent sign, and fields such as %PROTOCOL%");
+                    continue;
+                }
             };
             if name == http::header::HOST {
                 authority = authority.or_else(|| is_request.then(|| text.to_owned()));
             } else if !changes.add.iter().any(|known| known.mode == mode && known.name == name) {
-                changes.add.push(HeaderAdd { name, value: HeaderText::Plain(parsed), mode });
+                changes.add.push(HeaderAdd { name, value: parsed, mode });
             }
         }
         values::refuse_twice(&items, &names, |name| format!("`{name}` stands twice"));

@@ -44,8 +44,11 @@ spec:
 ---
 ";
 
+/// Labels and named ports.
+type Pods<'a> = (&'a BTreeMap<String, String>, &'a BTreeMap<String, u16>);
+
 /// Reads the objects, for pods with these labels and ports or for all.
-fn read_for(text: &str, pods: Option<(&BTreeMap<String, String>, &BTreeMap<String, u16>)>) -> Read {
+fn read_for(text: &str, pods: Option<Pods<'_>>) -> Read {
     let sink = Sink::default();
     let (documents, problems) = yaml::parse(&format!("{SERVICES}{text}"), 0);
     assert!(problems.is_empty(), "{problems:?}");
