@@ -31,11 +31,7 @@ impl Stage {
                 endpoints.push(SocketAddr::V4(SocketAddrV4::new(ip, upstream.port)));
                 pods.push(Pod { name: format!("{name}#{replica}"), ip, ports: vec![upstream.port] });
             }
-            clusters.push(Cluster {
-                name: Arc::clone(&upstream.cluster),
-                policy: upstream.config.balance.policy,
-                endpoints,
-            });
+            clusters.push(Cluster { name: Arc::clone(&upstream.cluster), config: upstream.config, endpoints });
         }
         let listeners = routing.listeners.clone();
         Self { world: World::new(Setup { seed: 7, listeners, routes: routing.routes, clusters, pods }) }
