@@ -79,3 +79,6 @@ impl Config {
 pub fn check(objects: &[Object], sink: &Sink) {
     drop(Config::read(objects, sink));
 }
+
+#[cfg(test)]
+mod tests;

@@ -428,7 +428,7 @@ fn changes(
     };
     let known = policies(current);
     if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
-        refuse("the policies of a DestinationRule");
+        refuse("how requests are spread");
     }
     // What is behind a Service: its pods and their ports. The balancer's side was compared above.
     let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));

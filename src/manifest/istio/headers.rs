@@ -3,6 +3,7 @@
 //! Source: istio api networking/v1alpha3/virtual_service.proto; istio pkg/config/validation/{validation,header_value_validator}.go.
 
 use super::values;
+use crate::gateway::routes::{AddMode, HeaderAdd};
 use crate::manifest::read::{Field, Fields};
 use crate::record::results::FidelityStatus;
 
@@ -62,7 +63,7 @@ fn read_changes(field: &Field<'_>, is_request: bool) -> Option<HeaderChanges> {
                 && let Some(text) = value.text()
                 && check_value(&value, text)
             {
-                note_value(&value, text);
+                note_value(&value, name, text);
                 pairs.push((name.to_owned(), text.to_owned()));
             }
         }
@@ -80,11 +81,11 @@ fn read_changes(field: &Field<'_>, is_request: bool) -> Option<HeaderChanges> {
     Some(found)
 }
 
-fn note_value(field: &Field<'_>, text: &str) {
-    if commands(text).is_ok_and(|commands| commands.is_empty()) {
+fn note_value(field: &Field<'_>, name: &str, text: &str) {
+    if is_authority(name) || HeaderAdd::new(name, text, AddMode::Append).is_ok() {
         field.note(FidelityStatus::Modelled, None);
     } else {
-        field.note(FidelityStatus::Approximated, Some("a field that the gateway knows nothing of is empty"));
+        field.note(FidelityStatus::Ignored, Some("not all of its fields are known, so the header is left out"));
     }
 }
 

@@ -43,9 +43,15 @@ pub(in crate::manifest) fn build(
     let mut routing = Routing::default();
     let mut tables: BTreeMap<u16, Vec<(&Gateway, &Server)>> = BTreeMap::new();
     let mut taking_part = Vec::new();
+    let mut speaks_tls: BTreeMap<u16, bool> = BTreeMap::new();
     for (gateway, server) in applying.iter().flat_map(|gateway| gateway.servers.iter().map(|server| (*gateway, server)))
     {
-        if server.is_plain_http() {
+        // The first server of a port says whether it speaks TLS.
+        if *speaks_tls.entry(server.port).or_insert(!server.is_plain_http()) == server.is_plain_http() {
+            let path = format!("Gateway {} {}", gateway.key(), server.path);
+            let note = "a server before it speaks another protocol on this port; Istio leaves this one out";
+            sink.note(server.at, path, FidelityStatus::Modelled, Some(note));
+        } else if server.is_plain_http() {
             builder.listen(gateway, server, &mut routing.listeners);
             tables.entry(server.port).or_default().push((gateway, server));
         } else if server.is_http() {
@@ -124,8 +130,12 @@ fn refuse_half_names(config: &Config, around: &Around<'_>, sink: &Sink) {
     }
 }
 
-/// A VirtualService on a server, its names there and its routes.
-type Bound<'b> = (&'b VirtualService, Vec<String>, Vec<Arc<Route>>);
+/// A VirtualService of a server, with the names it is bound to and its routes.
+struct Bound<'b> {
+    service: &'b VirtualService,
+    names: Vec<String>,
+    routes: Vec<Arc<Route>>,
+}
 
 struct Builder<'b, 'c> {
     around: &'b Around<'b>,
@@ -209,9 +219,9 @@ impl<'b> Builder<'b, '_> {
                     hosts[index].require_tls = RequireTls::All;
                 }
             };
-            for (service, names, routes) in self.bound(gateway, server) {
-                taking_part.push(service);
-                names.iter().for_each(|name| put(name, &routes));
+            for bound in self.bound(gateway, server) {
+                taking_part.push(bound.service);
+                bound.names.iter().for_each(|name| put(name, &bound.routes));
             }
             if require_tls == RequireTls::All {
                 let names =
@@ -230,7 +240,7 @@ impl<'b> Builder<'b, '_> {
         hosts
     }
 
-    /// The VirtualServices of a server, in order, with the names they are bound to and their routes.
+    /// The VirtualServices of a server, in order.
     fn bound(&self, gateway: &Gateway, server: &Server) -> Vec<Bound<'b>> {
         let key = gateway.key();
         let namespace = self.around.proxy.namespace().unwrap_or(&gateway.namespace);
@@ -256,7 +266,7 @@ impl<'b> Builder<'b, '_> {
             let names = host::intersection(&host::names_for(&server_hosts, &service.namespace), &own);
             let routes = if names.is_empty() { Vec::new() } else { translate::routes(service, &context) };
             if !routes.is_empty() {
-                found.push((service, names.into_iter().map(str::to_owned).collect(), routes));
+                found.push(Bound { service, names: names.into_iter().map(str::to_owned).collect(), routes });
             }
         }
         found
