@@ -2,7 +2,7 @@
 //! client gets, what the pods see, what the access log says.
 //!
 //! What other tests show already is not repeated: `gateway` (refusals, one retry away from a dead endpoint, timeouts to the first byte, drains),
-//! `draws` of `anchors` (waits before retries), `conformance_policies` (slow start).
+//! `draws` of `anchors` (waits before retries, weights).
 
 #[path = "gateway_vectors/failures.rs"]
 mod failures;

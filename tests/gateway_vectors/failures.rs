@@ -6,7 +6,7 @@ use gatedrill::gateway::RetryPolicy;
 use gatedrill::gateway::retry::RetryOn;
 use gatedrill::gateway::routes::{Abort, Fault, Millionths};
 
-use super::world::{Act, MS, SECOND, Setup, WEB, World};
+use super::world::{Act, MS, NOW, SECOND, Setup, WEB, World};
 
 const TERMINATED: &str = "upstream_reset_before_response_started{connection_termination}";
 
@@ -33,7 +33,7 @@ fn a_reset_before_the_answer_is_retried_only_if_resets_are() {
     ] {
         let world = with_retries(retry);
         let seen = world.pod(21, |_, number| if number == 0 { Act::Reset } else { Act::Status(200) });
-        world.get_at(0 * MS);
+        world.get_at(NOW);
         world.run_until(SECOND);
         let expected =
             if status == 503 { format!("503 UC {TERMINATED} {tries}") } else { format!("200 - via_upstream {tries}") };
@@ -45,7 +45,7 @@ fn a_reset_before_the_answer_is_retried_only_if_resets_are() {
 fn an_endpoint_that_always_resets_uses_up_the_retries() {
     let world = with_retries(retry_on(RetryOn::RESET));
     let seen = world.pod(21, |_, _| Act::Reset);
-    world.get_at(0 * MS);
+    world.get_at(NOW);
     world.run_until(SECOND);
     assert_eq!((world.log(), seen.borrow().len()), (vec![format!("503 UC,URX {TERMINATED} 3")], 3));
     let counts = ["1", "2", "3"].map(|number| format!("x-envoy-attempt-count: {number}"));
@@ -92,7 +92,7 @@ fn a_fault_is_answered_without_a_try() {
     let world = World::new(setup);
     world.set_endpoints(WEB, 21..22);
     let seen = world.pod(21, |_, _| Act::Status(200));
-    world.get_at(0 * MS);
+    world.get_at(NOW);
     assert_eq!(world.lines_until(SECOND), ["4 502 18"]);
     assert_eq!((world.log(), seen.borrow().len()), (vec!["502 FI fault_filter_abort 0".to_owned()], 0));
 }
@@ -106,7 +106,7 @@ fn a_route_timeout_cuts_an_answer_in_the_middle() {
         let world = World::new(setup);
         world.set_endpoints(WEB, 21..22);
         world.pod(21, move |_, _| Act::HalfThen(rest * MS));
-        world.get_at(0 * MS);
+        world.get_at(NOW);
         assert_eq!((world.lines_until(SECOND), world.log()), (vec![line.to_owned()], vec![remark.to_owned()]));
     }
 }
@@ -122,7 +122,7 @@ fn a_try_that_takes_too_long_is_retried_only_if_resets_are() {
         let world = with_retries(RetryPolicy { per_try_timeout: Some(50 * MS), retry_on, ..RetryPolicy::ISTIO });
         // To the pod and back it takes 2 ms.
         world.pod(21, move |_, number| if number == 0 { Act::After(first_ms * MS) } else { Act::Status(200) });
-        world.get_at(0 * MS);
+        world.get_at(NOW);
         world.run_until(SECOND);
         assert_eq!(world.log(), [remark], "{first_ms} ms");
     }
@@ -133,7 +133,7 @@ fn tries_that_all_take_too_long_use_up_the_retries() {
     let retry = RetryPolicy { per_try_timeout: Some(50 * MS), ..retry_on(RetryOn::RESET) };
     let world = with_retries(retry);
     let seen = world.pod(21, |_, _| Act::After(SECOND));
-    world.get_at(0 * MS);
+    world.get_at(NOW);
     let lines = world.lines_until(10 * SECOND);
     assert_eq!((world.log(), seen.borrow().len()), (vec!["504 UT,URX upstream_per_try_timeout 3".to_owned()], 3));
     // Three connects of 2 ms and three tries of 50 ms, 4 ms from the client and back, and waits below 25 and 50 ms.

@@ -3,7 +3,7 @@
 use gatedrill::gateway::limits::Limits;
 use gatedrill::gateway::{ClusterConfig, RetryPolicy};
 
-use super::world::{Act, Answer, MS, SECOND, Setup, WEB, World};
+use super::world::{Act, Answer, MS, NOW, SECOND, Setup, WEB, World};
 
 fn limited(limits: Limits) -> World {
     let mut setup = Setup { config: ClusterConfig { limits, ..ClusterConfig::ISTIO }, ..Setup::default() };
@@ -25,7 +25,7 @@ const WELL: &str = "200 - via_upstream 1";
 fn a_request_that_waits_for_its_own_connection_occupies_the_pending_slot() {
     let world = limited(ONE);
     let seen = world.pod(21, |_, _| Act::After(10 * MS));
-    (0..3).for_each(|_| world.get_at(0 * MS));
+    (0..3).for_each(|_| world.get_at(NOW));
     let answers = world.run_until(SECOND);
     let lines: Vec<_> = answers.iter().map(Answer::line).collect();
     assert_eq!(lines, ["18 200 10", "4 503 81", "4 503 81"]);
@@ -34,6 +34,14 @@ fn a_request_that_waits_for_its_own_connection_occupies_the_pending_slot() {
         (world.log(), seen.borrow().len()),
         (vec![OVERFLOW.to_owned(), OVERFLOW.to_owned(), WELL.to_owned()], 1)
     );
+}
+
+#[test]
+fn two_may_wait_where_two_are_allowed_to() {
+    let world = limited(Limits { pending_requests: 2, ..ONE });
+    world.pod(21, |_, _| Act::After(10 * MS));
+    (0..3).for_each(|_| world.get_at(NOW));
+    assert_eq!(world.lines_until(SECOND), ["18 200 10", "30 200 10", "4 503 81"]);
 }
 
 #[test]
@@ -66,7 +74,7 @@ fn a_failed_connect_fails_all_that_wait_at_one_instant() {
 fn who_comes_after_a_failed_connect_has_one_of_its_own() {
     let world = limited(Limits { connections: 1, ..Limits::ISTIO });
     world.refuse(21);
-    world.get_at(0 * MS);
+    world.get_at(NOW);
     world.get_at(3 * MS);
     assert_eq!(world.lines_until(SECOND), ["6 503 98", "9 503 98"]);
 }

@@ -1,7 +1,8 @@
-//! Endpoints that answer 503 and are taken out of rotation, and what becomes of requests when few or none are left.
+//! Who is in rotation: endpoints that answer 503 are taken out, young ones get less, and when few are left all may be used, or none.
 
 use std::time::Duration;
 
+use gatedrill::gateway::balance::{BalanceConfig, SlowStart};
 use gatedrill::gateway::outlier::OutlierConfig;
 use gatedrill::gateway::{ClusterConfig, EndpointConfig, Policy};
 use gatedrill::units::SimTime;
@@ -157,5 +158,33 @@ fn a_priority_spills_over_below_the_health_it_was_provisioned_for() {
         let count = f64::from(u32::try_from(first_share(ready)).expect("no more than were sent"));
         assert!((count - 1000.0 * share).abs() <= bound, "{ready:?}: {count} instead of {percent} % ± {bound}");
         assert!(percent == 100 || count < 1000.0, "{ready:?}: {count}");
+    }
+}
+
+/// Of a thousand requests about this time after the second of two pods came, how many it gets.
+fn share_of_the_young(aggression: f64, age_s: u32) -> usize {
+    let slow_start = Some(SlowStart { window: 60 * SECOND, aggression, ..SlowStart::OFF });
+    let balance = BalanceConfig { slow_start, ..BalanceConfig::new(Policy::RoundRobin) };
+    let world = World::new(Setup { config: ClusterConfig { balance, ..ClusterConfig::ISTIO }, ..Setup::default() });
+    let [_, young] = [21, 22].map(|last| world.pod(last, |_, _| Act::Status(200)));
+    world.set_endpoints(WEB, 21..22);
+    world.run_until(100 * SECOND);
+    world.set_endpoints(WEB, 21..23);
+    let first = (100 + age_s) * SECOND - SECOND / 2;
+    (0..1000).for_each(|number| world.get_at(first + number * MS));
+    world.run_until(200 * SECOND);
+    assert_eq!(world.log().len(), 1000);
+    young.borrow().len()
+}
+
+#[test]
+fn a_young_endpoint_has_a_weight_that_grows() {
+    // The weight beside 1: a tenth until 6 s, a sixtieth for each second from then on, all from 60 s on; with aggression 2 the root of it.
+    for (aggression, age_s, weight) in
+        [(1.0, 3, 0.1), (1.0, 5, 0.1), (1.0, 9, 0.15), (1.0, 30, 0.5), (1.0, 61, 1.0), (2.0, 15, 0.5)]
+    {
+        let count = f64::from(u32::try_from(share_of_the_young(aggression, age_s)).expect("no more than were sent"));
+        let expected = 1000.0 * weight / (1.0 + weight);
+        assert!((count - expected).abs() <= 3.0, "{aggression} {age_s} s: {count} instead of {expected}");
     }
 }

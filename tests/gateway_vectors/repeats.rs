@@ -1,12 +1,14 @@
 //! Requests that are sent more than once: again, or as a copy. And those that go to the same place.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use gatedrill::gateway::retry::RetryOn;
 use gatedrill::gateway::routes::{HashPolicy, Millionths, Mirror};
 use gatedrill::gateway::{ClusterConfig, Policy, RetryPolicy};
 
-use super::world::{Act, COPY, MS, SECOND, Setup, WEB, World, pattern};
+use super::world::{Act, COPY, MS, NOW, SECOND, Seen, Setup, WEB, World, pattern};
 
 const MIB: usize = 1 << 20;
 
@@ -15,7 +17,7 @@ fn post(bytes: usize) -> String {
 }
 
 /// A world of one pod that answers the first request like this and all others with 200.
-fn failing_first(first: Act) -> (World, std::rc::Rc<std::cell::RefCell<Vec<super::world::Seen>>>) {
+fn failing_first(first: Act) -> (World, Rc<RefCell<Vec<Seen>>>) {
     let mut setup = Setup::default();
     setup.forward.retry = RetryPolicy { retry_on: RetryOn::FIVE_XX, ..RetryPolicy::ISTIO };
     let world = World::new(setup);
@@ -30,7 +32,7 @@ fn a_body_is_kept_and_sent_again_as_a_whole() {
         let (world, seen) = failing_first(first);
         let half = bytes / 2;
         // In two parts, of which each is a pattern from its start.
-        world.send_at(0 * MS, &post(bytes), &[(0 * MS, half), (10 * MS, bytes - half)]);
+        world.send_at(NOW, &post(bytes), &[(NOW, half), (10 * MS, bytes - half)]);
         world.run_until(SECOND);
         assert_eq!(world.log(), ["200 - via_upstream 2"]);
         let whole = [pattern(half), pattern(bytes - half)].concat();
@@ -41,7 +43,7 @@ fn a_body_is_kept_and_sent_again_as_a_whole() {
 #[test]
 fn a_body_above_the_limit_is_sent_once() {
     let (world, seen) = failing_first(Act::Status(503));
-    world.send_at(0 * MS, &post(MIB + 1), &[(0 * MS, MIB + 1)]);
+    world.send_at(NOW, &post(MIB + 1), &[(NOW, MIB + 1)]);
     world.run_until(SECOND);
     assert_eq!(world.log(), ["503 - via_upstream 1"]);
     assert!(seen.borrow().len() == 1 && seen.borrow()[0].body == pattern(MIB + 1), "whole all the same");
@@ -56,7 +58,7 @@ fn a_route_timeout_counts_from_the_end_of_the_request() {
         let world = World::new(setup);
         world.set_endpoints(WEB, 21..22);
         world.pod(21, move |_, _| Act::After(service_ms * MS));
-        world.send_at(0 * MS, &post(20), &[(50 * MS, 10), (50 * MS, 10)]);
+        world.send_at(NOW, &post(20), &[(50 * MS, 10), (50 * MS, 10)]);
         let lines = world.lines_until(SECOND);
         assert_eq!((world.log(), lines.len()), (vec![remark.to_owned()], 1), "{service_ms} ms");
         if service_ms == 49 {
@@ -78,7 +80,7 @@ fn mirrored() -> World {
 fn a_mirror_gets_a_copy_with_the_host_of_a_shadow() {
     let world = mirrored();
     let (seen, copies) = (world.pod(21, |_, _| Act::Status(200)), world.pod(41, |_, _| Act::Status(200)));
-    world.send_at(0 * MS, &post(1000), &[(0 * MS, 400), (5 * MS, 600)]);
+    world.send_at(NOW, &post(1000), &[(NOW, 400), (5 * MS, 600)]);
     world.run_until(SECOND);
     let (seen, copies) = (seen.borrow(), copies.borrow());
     assert_eq!((seen.len(), copies.len(), world.log()), (1, 1, vec!["200 - via_upstream 1".to_owned()]));
@@ -98,8 +100,8 @@ fn a_mirror_that_fails_changes_nothing() {
             Some(act) => drop(world.pod(41, move |_, _| act)),
             None => world.refuse(41),
         }
-        world.get_at(0 * MS);
-        world.send_at(500 * MS, &post(1000), &[(0 * MS, 1000)]);
+        world.get_at(NOW);
+        world.send_at(500 * MS, &post(1000), &[(NOW, 1000)]);
         (world.lines_until(10 * SECOND), world.log())
     };
     let well = answers(Some(Act::Status(200)));

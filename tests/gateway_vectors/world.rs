@@ -20,6 +20,8 @@ use gatedrill::gateway::{
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 use gatedrill::units::SimTime;
 
+/// The beginning of all time.
+pub(crate) const NOW: Duration = Duration::ZERO;
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// The cluster that the route leads to.
