@@ -140,3 +140,20 @@ fn tries_that_all_take_too_long_use_up_the_retries() {
     let at_ms: u64 = lines[0].split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
     assert!((160..160 + 75).contains(&at_ms), "{lines:?}");
 }
+
+#[test]
+fn a_route_timeout_covers_connects_and_waits() {
+    let mut setup = Setup::default();
+    setup.forward.timeout = Some(50 * MS);
+    setup.forward.retry.backoff_base = 1000 * SECOND;
+    setup.forward.retry.backoff_max = 1000 * SECOND;
+    let (silent, refusing) =
+        (World::new(Setup { forward: setup.forward.clone(), ..Setup::default() }), World::new(setup));
+    refusing.refuse(21);
+    for world in [silent, refusing] {
+        world.set_endpoints(WEB, 21..22);
+        world.get_at(NOW);
+        assert_eq!(world.lines_until(20 * SECOND), ["54 504 24"]);
+        assert_eq!(world.log(), ["504 UT upstream_response_timeout 1"]);
+    }
+}

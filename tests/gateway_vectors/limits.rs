@@ -1,6 +1,7 @@
 //! Circuit breakers: who waits, who is refused, and who falls with a connection that fails.
 
 use gatedrill::gateway::limits::Limits;
+use gatedrill::gateway::retry::RetryOn;
 use gatedrill::gateway::{ClusterConfig, RetryPolicy};
 
 use super::world::{Act, Answer, MS, NOW, SECOND, Setup, WEB, World};
@@ -77,4 +78,41 @@ fn who_comes_after_a_failed_connect_has_one_of_its_own() {
     world.get_at(NOW);
     world.get_at(3 * MS);
     assert_eq!(world.lines_until(SECOND), ["6 503 98", "9 503 98"]);
+}
+
+#[test]
+fn a_retry_over_its_limit_does_not_happen_and_the_log_says_so() {
+    let refused = "upstream_reset_before_response_started{remote_connection_failure}";
+    let [over, exhausted] = [format!("503 UF,UO {refused} 1"), format!("503 UF,URX {refused} 3")];
+    for (retries, expected) in [
+        (0, [&over, &over]),
+        // The first to fail takes the only place, and keeps it to the end of its try.
+        (1, [&over, &exhausted]),
+        (2, [&exhausted, &exhausted]),
+    ] {
+        let limits = Limits { retries, ..Limits::ISTIO };
+        let world = World::new(Setup { config: ClusterConfig { limits, ..ClusterConfig::ISTIO }, ..Setup::default() });
+        world.set_endpoints(WEB, 21..22);
+        world.refuse(21);
+        (0..2).for_each(|_| world.get_at(NOW));
+        let answers = world.run_until(SECOND);
+        assert_eq!(world.log().iter().collect::<Vec<_>>(), expected, "{retries}");
+        assert!(!answers.iter().any(is_overloaded), "they got the failure that would have been retried");
+    }
+}
+
+#[test]
+fn an_answer_whose_retry_is_over_the_limit_goes_to_the_client() {
+    for (retries, remark) in [(0, "503 UO via_upstream 1"), (1, "200 - via_upstream 2")] {
+        let limits = Limits { retries, ..Limits::ISTIO };
+        let config = ClusterConfig { limits, ..ClusterConfig::ISTIO };
+        let mut setup = Setup { config, ..Setup::default() };
+        setup.forward.retry = RetryPolicy { retry_on: RetryOn::FIVE_XX, ..RetryPolicy::ISTIO };
+        let world = World::new(setup);
+        world.set_endpoints(WEB, 21..22);
+        world.pod(21, |_, number| Act::Status(if number == 0 { 503 } else { 200 }));
+        world.get_at(NOW);
+        world.run_until(SECOND);
+        assert_eq!(world.log(), [remark]);
+    }
 }

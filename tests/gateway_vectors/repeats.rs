@@ -41,6 +41,17 @@ fn a_body_is_kept_and_sent_again_as_a_whole() {
 }
 
 #[test]
+fn an_answer_before_the_end_of_the_body_is_retried_with_all_of_it() {
+    let (world, seen) = failing_first(Act::Early(503));
+    world.send_at(NOW, &post(200), &[(NOW, 100), (500 * MS, 100)]);
+    let lines = world.lines_until(SECOND);
+    assert_eq!(world.log(), ["200 - via_upstream 2"]);
+    assert_eq!(lines, ["506 200 10"], "as soon as the body has come through");
+    let (first, second) = (&seen.borrow()[0], &seen.borrow()[1]);
+    assert!(first.body.len() <= 100 && second.body == [pattern(100), pattern(100)].concat());
+}
+
+#[test]
 fn a_body_above_the_limit_is_sent_once() {
     let (world, seen) = failing_first(Act::Status(503));
     world.send_at(NOW, &post(MIB + 1), &[(NOW, MIB + 1)]);

@@ -57,6 +57,8 @@ pub(crate) enum Act {
     HalfThen(Duration),
     /// It resets the connection.
     Reset,
+    /// It answers when it has the head, and then reads on; what comes after that is not a request to it.
+    Early(u16),
 }
 
 /// A request as a pod saw it.
@@ -252,10 +254,19 @@ async fn serve(
     act: &dyn Fn(SimTime, usize) -> Act,
 ) -> Option<()> {
     loop {
-        let (head, body) = read_message(&mut stream).await.filter(|(head, _)| !head.is_empty())?;
+        let (head, mut body) = read_head(&mut stream).await?;
         let number = seen.borrow().len();
+        let act = act(sim.now(), number);
+        if !matches!(act, Act::Early(_)) {
+            read_body(&mut stream, &head, &mut body).await;
+        }
         seen.borrow_mut().push(Seen { at: sim.now(), head, body });
-        match act(sim.now(), number) {
+        match act {
+            Act::Early(status) => {
+                answer(&mut stream, status).await?;
+                while stream.read(&mut Vec::new()).await.ok()? > 0 {}
+                return None;
+            }
             Act::Reset => {
                 stream.abort();
                 return None;
@@ -281,6 +292,13 @@ async fn answer(stream: &mut TcpStream, status: u16) -> Option<()> {
 
 /// A head in lower case and a body, as much of it as comes. None if nothing comes.
 async fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let (head, mut body) = read_head(stream).await?;
+    read_body(stream, &head, &mut body).await;
+    Some((head, body))
+}
+
+/// A head in lower case, and what came behind it.
+async fn read_head(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n") {
@@ -291,12 +309,11 @@ async fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
         }
     };
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-    let mut body = bytes.split_off(end + 4);
+    Some((head, bytes.split_off(end + 4)))
+}
+
+/// The rest of a body, as much of it as comes.
+async fn read_body(stream: &mut TcpStream, head: &str, body: &mut Vec<u8>) {
     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok()).unwrap_or(0);
-    while body.len() < length {
-        if stream.read(&mut body).await.unwrap_or(0) == 0 {
-            break;
-        }
-    }
-    Some((head, body))
+    while body.len() < length && stream.read(body).await.unwrap_or(0) > 0 {}
 }
