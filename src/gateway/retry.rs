@@ -146,7 +146,7 @@ pub enum Decision {
     No,
     /// It would be retried, but all retries are used: flag `URX`.
     LimitExceeded,
-    /// It would be retried, but the circuit breaker has no room.
+    /// It would be retried, but the circuit breaker has no room: flag `UO`.
     Overflow,
 }
 

@@ -180,7 +180,11 @@ impl<H: Host> Tries<'_, H> {
             };
             let decision = if is_possible { retries.decide(&end, begin_retry) } else { Decision::No };
             let wait = match decision {
-                Decision::No | Decision::Overflow => return outcome.map_err(|failure| failure.reply),
+                Decision::No => return outcome.map_err(|failure| failure.reply),
+                Decision::Overflow => {
+                    record.flags = record.flags.and(Flags::UO);
+                    return outcome.map_err(|failure| failure.reply);
+                }
                 Decision::LimitExceeded => {
                     record.flags = record.flags.and(Flags::URX);
                     return outcome.map_err(|failure| failure.reply);
