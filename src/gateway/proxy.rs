@@ -22,20 +22,20 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, SET_COOKIE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use self::fields::{ResponseChanges, change_request};
 use self::reply::LocalReply;
+use self::request_body::Kept;
 pub(super) use self::request_body::RequestBody;
-use self::request_body::{Counted, Kept};
 pub(super) use self::response_body::{Audience, ResponseBody};
-use self::response_body::{Exchange, Journal};
+use self::response_body::{Done, Journal};
 use self::tries::{Tries, Unsent};
 use super::access::{AccessRecord, Flags};
 use super::cors::CorsVerdict;
@@ -56,43 +56,47 @@ use crate::units::SimTime;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
-/// Answers one request of a connection.
+/// Answers one request of a connection. It is taken out when it is sent. All that works on it gets a reference, as does all that makes the
+/// answer: both are large, and every future that owned one would hold it once more.
 pub(super) async fn handle<H: Host>(
     shared: Rc<Shared<H>>,
     worker: usize,
     connection: Rc<ConnectionState>,
-    request: Request<Incoming>,
+    mut request: Option<Request<RequestBody>>,
+    received: Option<Rc<Cell<u64>>>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let host = &shared.workers[worker];
-    let record = new_record(&shared, host.now(), &request, &connection);
-    let received = (!request.body().is_end_stream()).then(Rc::default);
+    let arrived = request.as_ref().expect("nothing has been sent yet");
+    let record = new_record(&shared, host.now(), arrived, &connection);
+    let client_says_close = says_close(arrived) || arrived.version() < Version::HTTP_11;
     let audience = Rc::clone(&shared) as Rc<dyn Audience>;
-    let mut journal = Journal::new(audience, record, received.clone(), connection.open());
+    let mut journal = Journal::new(audience, record, received, connection.open());
     host.charge(Work::Request).await;
-    let client_says_close = says_close(&request) || request.version() < Version::HTTP_11;
     if client_says_close {
         connection.client_said_close.set(true);
     }
     // The table of this moment holds for the whole request, whatever is pushed meanwhile.
     let routes = shared.routes_of(&connection);
-    let context = Context { shared: &shared, worker, host, connection: &connection, received };
-    let result = context.answer(&routes, &mut journal.record, &mut Some(request)).await;
-    let mut response = match result {
-        Ok((response, mut exchange)) => {
+    let context = Context { shared: &shared, worker, host, connection: &connection };
+    let mut done = None;
+    let failed = context.answer(&routes, &mut journal.record, &mut request, &mut done).await.err();
+    let mut response = match (failed, done) {
+        (Some(mut reply), _) => {
+            journal.record.flags = journal.record.flags.and(reply.flags);
+            journal.record.details = reply.details;
+            let headers = reply.take_headers();
+            let mut response = Response::new(ResponseBody::local(std::mem::take(&mut reply.body), journal));
+            *response.status_mut() = reply.status;
+            *response.headers_mut() = headers;
+            response
+        }
+        (None, done) => {
+            let Done { response, mut exchange } = done.expect("what does not fail leaves an answer");
             journal.record.details = "via_upstream";
             response.map(|body| {
                 exchange.incoming = Some(body);
                 ResponseBody::upstream(exchange, journal)
             })
-        }
-        Err(mut reply) => {
-            journal.record.flags = journal.record.flags.and(reply.flags);
-            journal.record.details = reply.details;
-            let headers = reply.take_headers();
-            let mut response = Response::new(ResponseBody::local(reply.body, journal));
-            *response.status_mut() = reply.status;
-            *response.headers_mut() = headers;
-            response
         }
     };
     *response.version_mut() = Version::HTTP_11;
@@ -118,7 +122,7 @@ pub(super) async fn handle<H: Host>(
 fn new_record<H: Host>(
     shared: &Shared<H>,
     now: SimTime,
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
     connection: &ConnectionState,
 ) -> AccessRecord {
     let user_agent = shared.wants_headers().then(|| request.headers().get(USER_AGENT).cloned());
@@ -148,7 +152,7 @@ fn new_record<H: Host>(
     }
 }
 
-fn says_close(request: &Request<Incoming>) -> bool {
+fn says_close(request: &Request<RequestBody>) -> bool {
     request.headers().get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
@@ -158,28 +162,98 @@ struct Context<'a, H> {
     worker: usize,
     host: &'a H,
     connection: &'a ConnectionState,
-    /// Where the bytes of the request's body are counted; none: it has none.
-    received: Option<Rc<Cell<u64>>>,
+}
+
+/// What becomes of a request.
+struct Plan<'r> {
+    is_grpc: bool,
+    /// A fault: it waits so long first.
+    delay: Option<Duration>,
+    /// The policy and the origin by which its answer is to be signed.
+    cors: Option<(&'r Cors, HeaderValue)>,
+    /// Where it goes, or the answer; none: no route is for it.
+    onward: Option<Result<Onward<'r>, Box<LocalReply>>>,
+}
+
+/// A request that goes to an upstream.
+struct Onward<'r> {
+    forward: &'r Forward,
+    cluster: Rc<Cluster>,
+    retries: RetryState<'r>,
+    timeouts: Timeouts,
+    hashed: Hashed,
+    prepared: Prepared,
+    changes: ResponseChanges<'r>,
 }
 
 impl<H: Host> Context<'_, H> {
-    /// The answer to `unsent`. The request is taken out when it is sent; a reference, because it is large and every future that owns it would
-    /// hold it twice.
+    /// Sends a request on and leaves the answer in `done`, or fails with an answer of the gateway's own.
     async fn answer(
         &self,
         routes: &Routes,
         record: &mut AccessRecord,
-        unsent: &mut Option<Request<Incoming>>,
-    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        unsent: &mut Option<Request<RequestBody>>,
+        done: &mut Option<Done>,
+    ) -> Result<(), Box<LocalReply>> {
+        // It stays where it is: moved, it would be in this future twice.
+        let mut plan = self.plan(routes, record, unsent)?;
+        if let Some(delay) = plan.delay {
+            record.flags = record.flags.and(Flags::DI);
+            self.host.sleep_until(self.host.now().after(delay)).await;
+        }
+        let result = match &mut plan.onward {
+            None => Err(LocalReply::no_route().into()),
+            Some(Err(_)) => Ok(()),
+            Some(Ok(onward)) => {
+                let is_repeated = onward.retries.repeats_what_was_sent(plan.is_grpc);
+                let mut unsent = self.keep(onward.forward, &onward.timeouts, is_repeated, unsent);
+                let tries = Tries {
+                    worker: self.worker,
+                    host: self.host,
+                    cluster: &onward.cluster,
+                    retry: &onward.forward.retry,
+                    hash: onward.hashed.hash,
+                    timeouts: onward.timeouts,
+                    waits_for: RefCell::default(),
+                };
+                let result = tries.run(&mut onward.retries, record, &mut unsent, done).await;
+                if let Some(done) = done {
+                    self.finish(done, record, onward);
+                }
+                result
+            }
+        };
+        let result = match plan.onward {
+            Some(Err(reply)) => Err(reply),
+            _ => result,
+        };
+        let mut result = result.map_err(|reply| reply.for_client(plan.is_grpc));
+        if let Some((cors, origin)) = &plan.cors {
+            match (&mut result, done) {
+                (Err(reply), _) => cors.sign(origin, reply.headers_mut()),
+                (Ok(()), Some(done)) => cors.sign(origin, done.response.headers_mut()),
+                (Ok(()), None) => {}
+            }
+        }
+        result
+    }
+
+    /// Decides what becomes of a request, and makes of it what an upstream is to see.
+    fn plan<'r>(
+        &self,
+        routes: &'r Routes,
+        record: &mut AccessRecord,
+        unsent: &mut Option<Request<RequestBody>>,
+    ) -> Result<Plan<'r>, Box<LocalReply>> {
         let request = unsent.as_mut().expect("nothing has been sent yet");
         if request.version() < Version::HTTP_11 {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, "low_version", ""));
+            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, "low_version", "").into());
         }
         let downstream = &self.shared.downstream;
         let verdict = downstream.prepare_request(request, &self.connection.peer, None, || self.host.random());
         let prepared = match verdict {
             Verdict::Continue(prepared) => prepared,
-            Verdict::Reply(refusal) => return Err(LocalReply::refusal(refusal)),
+            Verdict::Reply(refusal) => return Err(LocalReply::refusal(refusal).into()),
         };
         let headers = request.headers_mut();
         headers.remove(EXPECT);
@@ -189,75 +263,54 @@ impl<H: Host> Context<'_, H> {
             record.forwarded_for = headers.get(&FORWARDED_FOR).cloned();
         }
         let is_grpc = grpc::is_request(headers);
+        let mut plan = Plan { is_grpc, delay: None, cors: None, onward: None };
         let authority = record.authority.clone();
         let authority = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
         let Some(found) = routes.find(self.connection.port(), &view(request, authority, &prepared)) else {
-            return Err(LocalReply::no_route().for_client(is_grpc));
+            return Ok(plan);
         };
-        let cors = found.route.and_then(|route| route.cors.as_ref());
-        let cors = cors.map(|cors| (cors, cors.judge(request.method(), request.headers())));
-        let exchanged = self.exchange(&found, cors.as_ref(), &prepared, is_grpc, record, unsent).await;
-        let mut exchanged = exchanged.map_err(|reply| reply.for_client(is_grpc));
-        if let Some((cors, CorsVerdict::Sign(origin))) = &cors {
-            let headers = match &mut exchanged {
-                Ok((response, _)) => response.headers_mut(),
-                Err(reply) => reply.headers_mut(),
-            };
-            cors.sign(origin, headers);
-        }
-        exchanged
-    }
-
-    async fn exchange(
-        &self,
-        found: &Found<'_>,
-        cors: Option<&(&Cors, CorsVerdict)>,
-        prepared: &Prepared,
-        is_grpc: bool,
-        record: &mut AccessRecord,
-        unsent: &mut Option<Request<Incoming>>,
-    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-        let request = unsent.as_mut().expect("nothing has been sent yet");
-        let authority = record.authority.clone();
-        let authority = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let view = view(request, authority, prepared);
         let is_secured = match found.host.require_tls {
             RequireTls::No => true,
             RequireTls::All => prepared.scheme == Scheme::Https,
             RequireTls::External => prepared.is_internal || prepared.scheme == Scheme::Https,
         };
         if !is_secured {
-            return Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &https_location(&view)));
+            let location = https_location(&view(request, authority, &prepared));
+            plan.onward = Some(Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &location).into()));
+            return Ok(plan);
         }
-        let route = found.route.ok_or_else(LocalReply::no_route)?;
+        let Some(route) = found.route else { return Ok(plan) };
         record.route = Some(Arc::clone(&route.name));
         if let Some(fault) = &route.fault {
             let injected = fault.draw(|| self.host.random());
-            if let Some(delay) = injected.delay {
-                record.flags = record.flags.and(Flags::DI);
-                self.host.sleep_until(self.host.now().after(delay)).await;
-            }
+            plan.delay = injected.delay;
             if let Some(abort) = injected.abort {
-                return Err(LocalReply::abort(abort));
+                plan.onward = Some(Err(LocalReply::abort(abort).into()));
+                return Ok(plan);
             }
         }
-        if let Some((_, CorsVerdict::Answer(headers))) = cors {
-            return Err(LocalReply::preflight(headers));
-        }
-        match &route.action {
-            Action::Forward(forward) => {
-                let choice = self.choose(route, forward, &view)?;
-                self.forward(found, route, forward, choice, is_grpc, prepared, record, unsent).await
+        if let Some(cors) = &route.cors {
+            match cors.judge(request.method(), request.headers()) {
+                CorsVerdict::Pass => {}
+                CorsVerdict::Sign(origin) => plan.cors = Some((cors, origin)),
+                CorsVerdict::Answer(headers) => {
+                    plan.onward = Some(Err(LocalReply::preflight(headers).into()));
+                    return Ok(plan);
+                }
             }
+        }
+        plan.onward = Some(match &route.action {
+            Action::Forward(forward) => self.onward(&found, route, forward, is_grpc, prepared, record, request),
             Action::Redirect(redirect) => {
-                let reply = self.redirect(redirect, &view, route);
-                Err(self.changed(reply, found, route, request, prepared))
+                let reply = self.redirect(redirect, &view(request, authority, &prepared), route);
+                Err(self.changed(reply, &found, route, request, &prepared).into())
             }
             Action::Direct(direct) => {
                 let reply = LocalReply::direct(direct.status, direct.body.clone());
-                Err(self.changed(reply, found, route, request, prepared))
+                Err(self.changed(reply, &found, route, request, &prepared).into())
             }
-        }
+        });
+        Ok(plan)
     }
 
     /// An answer of the gateway's own, with the changes that its route asks for.
@@ -266,7 +319,7 @@ impl<H: Host> Context<'_, H> {
         mut reply: LocalReply,
         found: &Found<'_>,
         route: &Route,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
         prepared: &Prepared,
     ) -> LocalReply {
         let changes = ResponseChanges::new(found.response_changes(None), request, prepared, self.connection, route);
@@ -286,7 +339,7 @@ impl<H: Host> Context<'_, H> {
         route: &Route,
         forward: &'r Forward,
         view: &RequestView<'_>,
-    ) -> Result<Choice<'r>, LocalReply> {
+    ) -> Result<Choice<'r>, Box<LocalReply>> {
         let destination = forward.destination(|| self.host.random()).ok_or_else(LocalReply::no_cluster)?;
         let name = match &destination.target {
             Target::Cluster(name) => Arc::clone(name),
@@ -294,65 +347,57 @@ impl<H: Host> Context<'_, H> {
                 let name = view.headers.get(header).and_then(|value| value.to_str().ok());
                 name.map(Arc::from).ok_or_else(LocalReply::no_cluster)?
             }
-            Target::Unavailable(status) => return Err(LocalReply::direct(*status, Bytes::new())),
-            Target::Redirect(redirect) => return Err(self.redirect(redirect, view, route)),
+            Target::Unavailable(status) => return Err(LocalReply::direct(*status, Bytes::new()).into()),
+            Target::Redirect(redirect) => return Err(self.redirect(redirect, view, route).into()),
         };
         let cluster = self.shared.cluster(&name).ok_or_else(LocalReply::no_cluster)?;
         Ok(Choice { destination, name, cluster })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that is known of a request comes together here")]
-    async fn forward(
+    fn onward<'r>(
         &self,
-        found: &Found<'_>,
-        route: &Route,
-        forward: &Forward,
-        choice: Choice<'_>,
+        found: &Found<'r>,
+        route: &'r Route,
+        forward: &'r Forward,
         is_grpc: bool,
-        prepared: &Prepared,
+        prepared: Prepared,
         record: &mut AccessRecord,
-        unsent: &mut Option<Request<Incoming>>,
-    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-        let Choice { destination, name, cluster } = choice;
+        request: &mut Request<RequestBody>,
+    ) -> Result<Onward<'r>, Box<LocalReply>> {
+        let authority = record.authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let Choice { destination, name, cluster } =
+            self.choose(route, forward, &view(request, authority, &prepared))?;
         record.cluster = Some(name);
-        let request = unsent.as_mut().expect("nothing has been sent yet");
         let retries = RetryState::new(&forward.retry, request.method(), request.headers());
         let timeouts = RouteTimeouts::istio(forward.timeout, forward.retry.per_try_timeout);
         let timeouts = timeouts.resolve(is_grpc, request.headers_mut());
         remove_control_headers(request.headers_mut());
         let changes = found.response_changes(Some(destination));
-        let changes = ResponseChanges::new(changes, request, prepared, self.connection, route);
+        let changes = ResponseChanges::new(changes, request, &prepared, self.connection, route);
         let own = found.request_changes(Some(destination));
-        change_request(&own, request, prepared, self.connection, route);
+        change_request(&own, request, &prepared, self.connection, route);
         rewrite(route, forward, destination, request);
-        let hashed = self.hash(forward, request, prepared);
-        let is_repeated = retries.repeats_what_was_sent(is_grpc);
-        let mut unsent = self.keep(forward, &timeouts, is_repeated, unsent);
-        let tries = Tries {
-            worker: self.worker,
-            host: self.host,
-            cluster: &cluster,
-            retry: &forward.retry,
-            hash: hashed.hash,
-            timeouts,
-            waits_for: RefCell::default(),
-        };
-        let (mut response, exchange) = tries.run(retries, record, &mut unsent).await?;
-        let headers = response.headers_mut();
-        self.shared.downstream.prepare_response(headers, prepared);
-        let elapsed = self.host.now().since(exchange.sent_at);
+        let hashed = self.hash(forward, request, &prepared);
+        Ok(Onward { forward, cluster, retries, timeouts, hashed, prepared, changes })
+    }
+
+    /// Makes of an upstream's answer what the client is to see.
+    fn finish(&self, done: &mut Done, record: &mut AccessRecord, onward: &mut Onward<'_>) {
+        let status = done.response.status();
+        let headers = done.response.headers_mut();
+        self.shared.downstream.prepare_response(headers, &onward.prepared);
+        let elapsed = self.host.now().since(done.exchange.sent_at);
         record.service_time = Some(elapsed);
         headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)));
-        for cookie in hashed.cookies {
+        for cookie in onward.hashed.cookies.drain(..) {
             headers.append(SET_COOKIE, cookie);
         }
-        let status = response.status();
-        changes.make(status, response.headers_mut());
-        Ok((response, exchange))
+        onward.changes.make(status, headers);
     }
 
     /// What a balancer that hashes goes by.
-    fn hash(&self, forward: &Forward, request: &Request<Incoming>, prepared: &Prepared) -> Hashed {
+    fn hash(&self, forward: &Forward, request: &Request<RequestBody>, prepared: &Prepared) -> Hashed {
         if forward.hash.is_empty() {
             return Hashed::default();
         }
@@ -367,24 +412,26 @@ impl<H: Host> Context<'_, H> {
         hash(&forward.hash, &input)
     }
 
-    /// Takes the request out, with its body kept if it may be needed again, and sends the copies.
-    fn keep(
+    /// The request as it is to be sent: once, or with its body kept if it may be needed again. Sends the copies.
+    fn keep<'u>(
         &self,
         forward: &Forward,
         timeouts: &Timeouts,
         is_repeated: bool,
-        unsent: &mut Option<Request<Incoming>>,
-    ) -> Unsent {
-        let (head, body) = unsent.take().expect("nothing has been sent yet").into_parts();
-        let body = self.received.as_ref().map(|received| Counted::new(body, Rc::clone(received)));
+        unsent: &'u mut Option<Request<RequestBody>>,
+    ) -> Unsent<'u> {
+        let has_body = unsent.as_ref().is_some_and(|request| !request.body().is_end_stream());
         let is_timed = timeouts.global.is_some() || timeouts.per_try.is_some();
         let mirrors = forward.mirrors.iter().filter(|mirror| mirror.share.holds(self.host.random()));
         let mirrors: Vec<Rc<Cluster>> = mirrors.filter_map(|mirror| self.shared.cluster(&mirror.cluster)).collect();
-        if mirrors.is_empty() && !is_repeated && !(body.is_some() && is_timed) {
-            let body = body.map_or(RequestBody::Empty, RequestBody::Passing);
-            return Unsent::Once(Some(Request::from_parts(head, body)));
+        if mirrors.is_empty() && !is_repeated && !(has_body && is_timed) {
+            return Unsent::Once(unsent);
         }
-        let kept = body.map(Kept::new);
+        let (head, body) = unsent.take().expect("nothing has been sent yet").into_parts();
+        let kept = match body {
+            RequestBody::Passing(body) => Some(Kept::new(body)),
+            RequestBody::Empty | RequestBody::Kept(_) => None,
+        };
         for mirror in mirrors {
             mirror::send(self.worker, self.host, mirror, head.clone(), kept.as_ref(), timeouts.global);
         }
@@ -400,7 +447,7 @@ struct Choice<'r> {
 }
 
 /// Gives a request the path and the host that the upstream is to see.
-fn rewrite(route: &Route, forward: &Forward, destination: &Destination, request: &mut Request<Incoming>) {
+fn rewrite(route: &Route, forward: &Forward, destination: &Destination, request: &mut Request<RequestBody>) {
     if !forward.rewrites(destination) {
         return;
     }
@@ -413,7 +460,7 @@ fn rewrite(route: &Route, forward: &Forward, destination: &Destination, request:
 }
 
 /// What routes ask of a request.
-fn view<'a>(request: &'a Request<Incoming>, authority: &'a str, prepared: &Prepared) -> RequestView<'a> {
+fn view<'a>(request: &'a Request<RequestBody>, authority: &'a str, prepared: &Prepared) -> RequestView<'a> {
     RequestView {
         method: request.method(),
         authority,

@@ -76,7 +76,8 @@ pub(super) fn change_request<B>(
 /// Changes to a response, with what is needed of its request.
 pub(super) struct ResponseChanges<'a> {
     changes: Vec<&'a HeaderOps>,
-    fields: Option<Fields>,
+    /// In a box: most requests have none.
+    fields: Option<Box<Fields>>,
 }
 
 impl<'a> ResponseChanges<'a> {
@@ -87,7 +88,7 @@ impl<'a> ResponseChanges<'a> {
         connection: &ConnectionState,
         route: &Route,
     ) -> Self {
-        let mut fields = (!changes.is_empty()).then(|| Fields::of(request, prepared, connection, route));
+        let mut fields = (!changes.is_empty()).then(|| Box::new(Fields::of(request, prepared, connection, route)));
         if let Some(fields) = &mut fields
             && changes.iter().any(|list| list.has_fields())
         {

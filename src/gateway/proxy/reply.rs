@@ -134,13 +134,13 @@ impl LocalReply {
     }
 
     /// The answer to a preflight.
-    pub(super) fn preflight(headers: &HeaderMap) -> Self {
+    pub(super) fn preflight(headers: HeaderMap) -> Self {
         let reply = Self::new(StatusCode::OK, Flags::NONE, cors::DETAILS, "");
-        Self { headers: Some(Box::new(headers.clone())), ..reply }
+        Self { headers: Some(Box::new(headers)), ..reply }
     }
 
     /// The answer as its client understands it: one that speaks gRPC gets 200, and the status in headers.
-    pub(super) fn for_client(mut self, is_grpc: bool) -> Self {
+    pub(super) fn for_client(mut self: Box<Self>, is_grpc: bool) -> Box<Self> {
         if is_grpc {
             let code = self.grpc_status.unwrap_or_else(|| grpc::status_of(self.status, false));
             let message = std::mem::take(&mut self.body);

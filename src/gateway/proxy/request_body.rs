@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -35,11 +35,19 @@ pub(in crate::gateway) struct Counted {
     received: Rc<Cell<u64>>,
 }
 
-impl Counted {
-    pub(super) fn new(incoming: Incoming, received: Rc<Cell<u64>>) -> Self {
-        Self { incoming, received }
+impl RequestBody {
+    /// A request as it arrives, and where the bytes of its body are counted, if it has one.
+    pub(in crate::gateway) fn counted(request: Request<Incoming>) -> (Request<Self>, Option<Rc<Cell<u64>>>) {
+        let received: Option<Rc<Cell<u64>>> = (!request.body().is_end_stream()).then(Rc::default);
+        let request = request.map(|incoming| match &received {
+            None => Self::Empty,
+            Some(received) => Self::Passing(Counted { incoming, received: Rc::clone(received) }),
+        });
+        (request, received)
     }
+}
 
+impl Counted {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.incoming).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -27,6 +28,12 @@ pub(super) struct Exchange {
     pub(super) sent_at: SimTime,
     /// The route's timeout, if it has one: it holds to the end of the answer.
     pub(super) limit: Option<Limit>,
+}
+
+/// An upstream's answer, and what it comes on.
+pub(super) struct Done {
+    pub(super) response: Response<Incoming>,
+    pub(super) exchange: Exchange,
 }
 
 /// Who is told of finished requests.

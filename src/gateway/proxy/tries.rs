@@ -19,13 +19,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::reply::LocalReply;
 use super::request_body::{Kept, RequestBody};
-use super::response_body::{Exchange, Limit};
+use super::response_body::{Done, Exchange, Limit};
 use crate::gateway::access::{AccessRecord, Flags};
 use crate::gateway::host::{Host, random_below};
 use crate::gateway::outlier::Outcome;
@@ -40,18 +39,14 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const UNSENT_MAX: u32 = 100;
 
 /// A request that waits to be sent.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every request is sent once; a box would be an allocation for each"
-)]
-pub(super) enum Unsent {
+pub(super) enum Unsent<'u> {
     /// Once; nothing of it is kept.
-    Once(Option<Request<RequestBody>>),
+    Once(&'u mut Option<Request<RequestBody>>),
     /// As often as need be.
     Often(Box<Parts>, Option<Rc<Kept>>),
 }
 
-impl Unsent {
+impl Unsent<'_> {
     fn take(&mut self) -> Option<Request<RequestBody>> {
         match self {
             Self::Once(request) => request.take(),
@@ -65,7 +60,7 @@ impl Unsent {
 
     fn put_back(&mut self, request: Request<RequestBody>) {
         if let Self::Once(place) = self {
-            *place = Some(request);
+            **place = Some(request);
         }
     }
 
@@ -123,42 +118,53 @@ impl<H: Host> Tries<'_, H> {
     /// Sends the request until there is an answer to keep, or nothing more to try.
     pub(super) async fn run(
         &self,
-        retries: RetryState<'_>,
+        retries: &mut RetryState<'_>,
         record: &mut AccessRecord,
-        unsent: &mut Unsent,
-    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
-        let Some(timeout) = self.timeouts.global else { return self.try_all(retries, record, unsent).await };
-        let (host, kept) = (self.host.clone(), unsent.kept().cloned());
-        let mut limit: Limit = Box::pin(async move {
+        unsent: &mut Unsent<'_>,
+        done: &mut Option<Done>,
+    ) -> Result<(), Box<LocalReply>> {
+        let mut limit = self.timeouts.global.map(|timeout| self.limit(timeout, unsent.kept().cloned()));
+        let ended = {
+            let mut tries = pin!(self.try_all(retries, record, unsent, done));
+            poll_fn(|cx| match tries.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending => match &mut limit {
+                    None => Poll::Pending,
+                    Some(limit) => limit.as_mut().poll(cx).map(|()| None),
+                },
+            })
+            .await
+        };
+        let Some(ended) = ended else {
+            if let Some(endpoint) = self.waits_for.take() {
+                self.cluster.report(self.host, &endpoint, Outcome::TimedOut);
+            }
+            return Err(LocalReply::timed_out("upstream_response_timeout").into());
+        };
+        if let Some(done) = done {
+            done.exchange.limit = limit;
+        }
+        ended
+    }
+
+    /// The route's timeout, which begins when the client's request is complete.
+    fn limit(&self, timeout: Duration, kept: Option<Rc<Kept>>) -> Limit {
+        let host = self.host.clone();
+        Box::pin(async move {
             if let Some(kept) = kept {
                 kept.ended().await;
             }
             host.sleep_until(host.now().after(timeout)).await;
-        });
-        let done = {
-            let mut tries = pin!(self.try_all(retries, record, unsent));
-            poll_fn(|cx| match tries.as_mut().poll(cx) {
-                Poll::Ready(done) => Poll::Ready(Some(done)),
-                Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
-            })
-            .await
-        };
-        let (response, mut exchange) = done.unwrap_or_else(|| {
-            if let Some(endpoint) = self.waits_for.take() {
-                self.cluster.report(self.host, &endpoint, Outcome::TimedOut);
-            }
-            Err(LocalReply::timed_out("upstream_response_timeout"))
-        })?;
-        exchange.limit = Some(limit);
-        Ok((response, exchange))
+        })
     }
 
     async fn try_all(
         &self,
-        mut retries: RetryState<'_>,
+        retries: &mut RetryState<'_>,
         record: &mut AccessRecord,
-        unsent: &mut Unsent,
-    ) -> Result<(Response<Incoming>, Exchange), LocalReply> {
+        unsent: &mut Unsent<'_>,
+        done: &mut Option<Done>,
+    ) -> Result<(), Box<LocalReply>> {
         let began_at = self.host.now();
         let mut tried: Vec<SocketAddr> = Vec::new();
         let draw = |bound| random_below(self.host.random(), bound);
@@ -166,13 +172,17 @@ impl<H: Host> Tries<'_, H> {
         let mut permit = None;
         loop {
             record.attempts += 1;
-            let outcome = self.try_once(began_at, record, unsent, &mut tried).await;
+            let failure = self.try_once(began_at, record, unsent, &mut tried, done).await.err();
             drop(permit.take());
             let is_possible = retries.is_enabled() && unsent.is_there();
-            let end = match &outcome {
-                Ok((response, _)) => TryEnd::Response { status: response.status(), headers: response.headers() },
-                Err(Failure { reset: Some(reset), .. }) => TryEnd::Reset(*reset),
-                Err(Failure { reset: None, reply: _ }) => return outcome.map_err(|failure| failure.reply),
+            let result = |failure: Option<Box<Failure>>| failure.map_or(Ok(()), |failure| Err(failure.reply.into()));
+            let reset = failure.as_ref().map(|failure| failure.reset);
+            let end = match (&*done, reset) {
+                (_, Some(Some(reset))) => TryEnd::Reset(reset),
+                (Some(Done { response, .. }), None) => {
+                    TryEnd::Response { status: response.status(), headers: response.headers() }
+                }
+                (_, Some(None)) | (None, None) => return result(failure),
             };
             let begin_retry = || {
                 permit = self.cluster.begin_retry();
@@ -180,20 +190,20 @@ impl<H: Host> Tries<'_, H> {
             };
             let decision = if is_possible { retries.decide(&end, begin_retry) } else { Decision::No };
             let wait = match decision {
-                Decision::No => return outcome.map_err(|failure| failure.reply),
+                Decision::No => return result(failure),
                 Decision::Overflow => {
                     record.flags = record.flags.and(Flags::UO);
-                    return outcome.map_err(|failure| failure.reply);
+                    return result(failure);
                 }
                 Decision::LimitExceeded => {
                     record.flags = record.flags.and(Flags::URX);
-                    return outcome.map_err(|failure| failure.reply);
+                    return result(failure);
                 }
                 Decision::RetryAtOnce => Duration::ZERO,
                 Decision::Retry => retries.backoff(&end, self.host.now().as_nanos() / 1_000_000_000, draw),
             };
             // An answer that is not kept goes with its connection, unless nothing more is to come on it.
-            if let Ok((response, mut exchange)) = outcome
+            if let Some(Done { response, mut exchange }) = done.take()
                 && response.body().is_end_stream()
                 && let Some(lent) = exchange.lent.take()
             {
@@ -207,12 +217,13 @@ impl<H: Host> Tries<'_, H> {
         &self,
         began_at: SimTime,
         record: &mut AccessRecord,
-        unsent: &mut Unsent,
+        unsent: &mut Unsent<'_>,
         tried: &mut Vec<SocketAddr>,
-    ) -> Result<(Response<Incoming>, Exchange), Failure> {
+        done: &mut Option<Done>,
+    ) -> Result<(), Box<Failure>> {
         let context = PickContext { hash: self.hash, tried, retry: self.retry };
         let Some(endpoint) = self.cluster.pick(self.worker, self.host, &context) else {
-            return Err(Failure { reply: LocalReply::no_host(), reset: None });
+            return Err(Failure { reply: LocalReply::no_host(), reset: None }.into());
         };
         record.upstream = Some(endpoint.address);
         tried.push(endpoint.address);
@@ -228,7 +239,7 @@ impl<H: Host> Tries<'_, H> {
             report(Outcome::Connected);
             record.upstream_local = lent.local();
             let Some(mut request) = unsent.take() else {
-                return Err(Failure { reply: LocalReply::terminated(), reset: None });
+                return Err(Failure { reply: LocalReply::terminated(), reset: None }.into());
             };
             let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
             request.headers_mut().insert(ATTEMPT_COUNT, attempt);
@@ -248,31 +259,32 @@ impl<H: Host> Tries<'_, H> {
             let Some(answer) = answer else {
                 report(Outcome::TimedOut);
                 let reply = LocalReply::timed_out("upstream_per_try_timeout");
-                return Err(Failure::new(reply, Reset::TooLate));
+                return Err(Failure::new(reply, Reset::TooLate).into());
             };
             match answer {
                 Ok(response) => {
                     report(Outcome::Status(response.status().as_u16()));
                     let exchange = Exchange { incoming: None, lent: Some(lent), sent_at, limit: None };
-                    return Ok((response, exchange));
+                    *done = Some(Done { response, exchange });
+                    return Ok(());
                 }
                 Err(mut error) => match error.take_message() {
                     // The connection was closing as it was lent: Envoy would have known, and taken another.
                     Some(request) => unsent.put_back(request),
                     // The request's body broke off: that is the client's doing, and no fault of the endpoint.
                     None if error.error().is_user() => {
-                        return Err(Failure { reply: LocalReply::client_left(), reset: None });
+                        return Err(Failure { reply: LocalReply::client_left(), reset: None }.into());
                     }
                     None => {
                         report(Outcome::ConnectFailed);
                         let is_malformed = error.error().is_parse();
                         let reply = if is_malformed { LocalReply::protocol_error() } else { LocalReply::terminated() };
-                        return Err(Failure::new(reply, Reset::AfterRequest));
+                        return Err(Failure::new(reply, Reset::AfterRequest).into());
                     }
                 },
             }
         }
-        Err(Failure::new(LocalReply::terminated(), Reset::BeforeRequest))
+        Err(Failure::new(LocalReply::terminated(), Reset::BeforeRequest).into())
     }
 
     /// The output of `sending`, unless a try's timeout passes first.
