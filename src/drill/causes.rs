@@ -59,6 +59,9 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             if let Some(event) = severed_by_balancer {
                 return (CauseCode::LbCutConnection, Some(event));
             }
+            if let Some(flags) = evidence.flags {
+                return (gateway_error(flags), sight.why);
+            }
             match exit {
                 Some((exited_at, event)) if finished.ended_at >= exited_at => {
                     (at_exit(finished, evidence.pod, exited_at), event)
@@ -95,9 +98,12 @@ fn gateway_error(flags: Flags) -> CauseCode {
         (Flags::UPE, CauseCode::UpstreamClosed),
         (Flags::UT, CauseCode::UpstreamTimeout),
         (Flags::NR, CauseCode::NoRoute),
+        (Flags::UO, CauseCode::UpstreamOverflow),
+        (Flags::FI, CauseCode::FaultInjected),
+        (Flags::DPE, CauseCode::RequestRefused),
     ];
     let found = table.into_iter().find(|(flag, _)| flags.has(*flag));
-    found.map_or(CauseCode::UpstreamClosed, |(_, code)| code)
+    found.map_or(CauseCode::DirectResponse, |(_, code)| code)
 }
 
 fn is_kind(log: &EventLog, id: EventId, kind: &str) -> bool {

@@ -16,12 +16,13 @@ use super::process::{BackendProcess, Endpoints, GatewayProcess, GatewaySpec, Idl
 use crate::backend::Backend;
 use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
-use crate::engine::{EventLog, Sim, Stall, Streams};
+use crate::engine::{Datum, EventLog, Sim, Stall, Streams};
+use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
 use crate::net::{Forward, Host, LinkConfig, Net};
 use crate::record::results::{GatewayFacts, Rollout, Slo};
-use crate::record::{BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
+use crate::record::{self, BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
 use crate::units::SimTime;
 
 /// The load balancer's address.
@@ -465,6 +466,19 @@ impl World {
         }
     }
 
+    /// An answer such as 404 that a route asks for is what its owner wants: the gateway remarked nothing.
+    fn heed_configured(&self, finished: &mut Finished) {
+        let may_be =
+            finished.outcome == record::Outcome::GatewayError && finished.status.is_some_and(|status| status < 500);
+        if may_be && !self.flags.borrow().contains_key(&self.request_name(finished)) {
+            finished.outcome = record::Outcome::Ok;
+        }
+    }
+
+    fn request_name(&self, finished: &Finished) -> String {
+        format!("{}-r{}", self.config.loads[finished.load_index].name, finished.sequence)
+    }
+
     /// The one outcome of a request, with its cause if it was lost.
     fn account(&self, finished: &Finished) {
         let load = &self.config.loads[finished.load_index];
@@ -473,7 +487,7 @@ impl World {
         let record = ip.and_then(|ip| self.cluster().pod_at(ip));
         let pod = record.as_ref().map(|record| Rc::clone(&record.key));
         // A name is made only for the few that are lost.
-        let id = finished.outcome.is_dropped().then(|| format!("{}-r{}", load.name, finished.sequence));
+        let id = finished.outcome.is_dropped().then(|| self.request_name(finished));
         let flags = id.as_ref().and_then(|id| self.flags.borrow_mut().remove(id));
         let flag_text = flags.map(|flags| flags.to_string());
         let cause = finished.outcome.is_dropped().then(|| {
@@ -495,7 +509,7 @@ impl World {
         }
         let mut recorder = self.recorder.borrow_mut();
         let Some(recorder) = recorder.as_mut() else { return };
-        if finished.outcome == crate::record::Outcome::Reset {
+        if finished.outcome == record::Outcome::Reset {
             recorder.connection_reset(finished.load_index, finished.intended_at);
         }
         recorder.done(&Done {
@@ -567,8 +581,9 @@ impl Sink for Ledger {
         }
     }
 
-    fn finished(&self, finished: Finished) {
+    fn finished(&self, mut finished: Finished) {
         if let Some(world) = self.0.upgrade() {
+            world.heed_configured(&mut finished);
             world.account(&finished);
         }
     }
@@ -582,18 +597,48 @@ impl Sink for Ledger {
     }
 }
 
-/// The gateways' access log: keeps the flags of answers that the gateway made itself, until the client tells its outcome.
-struct FlagKeeper(Weak<World>);
+/// What a gateway pod tells: its remarks on answers that it made itself or cut, kept until the client tells its outcome, and which endpoints
+/// leave and enter rotation.
+struct PodObserver {
+    world: Weak<World>,
+    object: String,
+}
 
-impl Observer for FlagKeeper {
+impl Observer for PodObserver {
     fn finished(&self, record: &AccessRecord) {
-        let is_error = record.status.is_some_and(|status| status.as_u16() >= 500);
-        if !is_error || record.flags == Flags::NONE {
+        let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
+        let is_cut = record.flags.has(Flags::UC) || record.flags.has(Flags::UT);
+        if record.flags == Flags::NONE || record.flags.has(Flags::DC) || !(is_error || is_cut) {
             return;
         }
         let id = record.request_id.as_ref().and_then(|id| id.to_str().ok());
-        if let (Some(world), Some(id)) = (self.0.upgrade(), id) {
+        if let (Some(world), Some(id)) = (self.world.upgrade(), id) {
             world.flags.borrow_mut().insert(id.to_owned(), record.flags);
+        }
+    }
+
+    fn host_ejected(&self, cluster: &str, endpoint: SocketAddr, by: Detection) {
+        self.tell(
+            "host_ejected",
+            vec![
+                ("cluster", cluster.into()),
+                ("endpoint", endpoint.to_string().as_str().into()),
+                ("by", by.name().into()),
+            ],
+        );
+    }
+
+    fn host_returned(&self, cluster: &str, endpoint: SocketAddr) {
+        let data = vec![("cluster", cluster.into()), ("endpoint", endpoint.to_string().as_str().into())];
+        self.tell("host_returned", data);
+    }
+}
+
+impl PodObserver {
+    fn tell(&self, kind: &'static str, data: Vec<(&'static str, Datum)>) {
+        if let Some(world) = self.world.upgrade() {
+            let now = world.around.sim.now();
+            world.around.log.borrow_mut().record(now, None, kind, self.object.as_str(), data);
         }
     }
 }
@@ -613,7 +658,8 @@ impl Runtime for Containers {
         let object = format!("Pod/{namespace}/{}", pod.name);
         if pod.owner == world.config.target {
             let spec = world.gateway_spec(&pod.template.other);
-            let observer: Rc<dyn Observer> = Rc::new(FlagKeeper(Weak::clone(&self.0)));
+            let observer: Rc<dyn Observer> =
+                Rc::new(PodObserver { world: Weak::clone(&self.0), object: object.clone() });
             let routes = Rc::clone(&world.routes.borrow());
             let process =
                 Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, &world.endpoints, observer));

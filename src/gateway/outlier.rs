@@ -185,6 +185,22 @@ pub enum Detection {
     FailurePercentageLocalOrigin,
 }
 
+impl Detection {
+    /// Envoy's name for it. Source: envoy api envoy/data/cluster/v3/outlier_detection_event.proto.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Consecutive5xx => "consecutive_5xx",
+            Self::ConsecutiveGatewayFailure => "consecutive_gateway_failure",
+            Self::ConsecutiveLocalOriginFailure => "consecutive_local_origin_failure",
+            Self::SuccessRate => "success_rate",
+            Self::SuccessRateLocalOrigin => "success_rate_local_origin",
+            Self::FailurePercentage => "failure_percentage",
+            Self::FailurePercentageLocalOrigin => "failure_percentage_local_origin",
+        }
+    }
+}
+
 /// What became of a request at a host, or of a connection to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {

@@ -41,6 +41,12 @@ pub enum CauseCode {
     ClusterNotFound,
     /// A limit on connections or requests to the backend was reached.
     UpstreamOverflow,
+    /// The route answers with an error of its own.
+    DirectResponse,
+    /// A fault was injected.
+    FaultInjected,
+    /// The gateway refused the request as malformed.
+    RequestRefused,
     /// The answer came later than the client waits.
     ClientTimeout,
     /// The host connected to no longer exists.
@@ -61,7 +67,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -78,6 +84,9 @@ impl CauseCode {
         Self::NoRoute,
         Self::ClusterNotFound,
         Self::UpstreamOverflow,
+        Self::DirectResponse,
+        Self::FaultInjected,
+        Self::RequestRefused,
         Self::ClientTimeout,
         Self::ConnectTimeout,
         Self::KeepaliveRace,
@@ -214,6 +223,24 @@ impl CauseCode {
                 "upstream-overflow",
                 "a limit on connections or pending requests to the backend was reached",
                 "raise the DestinationRule's connectionPool limits, or add backends",
+            ),
+            Self::DirectResponse => entry(
+                "GD4208",
+                "direct-response",
+                "the route answers with an error of its own, or leads to a backend that is not valid",
+                "give the route a destination that exists and may be used: directResponse, backendRefs, ReferenceGrant",
+            ),
+            Self::FaultInjected => entry(
+                "GD4209",
+                "fault-injected",
+                "the route's fault injection aborted the request",
+                "take the fault out of the VirtualService",
+            ),
+            Self::RequestRefused => entry(
+                "GD4210",
+                "request-refused",
+                "the gateway refused the request as malformed",
+                "correct the request: its host, its path, its version",
             ),
             Self::ClientTimeout => entry(
                 "GD4301",
