@@ -100,7 +100,9 @@ fn a_fault_is_answered_without_a_try() {
 #[test]
 fn a_route_timeout_cuts_an_answer_in_the_middle() {
     // The request is complete at 3 ms, the first half of the answer is there at 7 ms and the second at 7 ms and the time it takes.
-    for (rest, line, remark) in [(45, "53 200 10", "200 - via_upstream 1"), (47, "54 200 5", "200 UT via_upstream 1")] {
+    for (rest, line, remark) in
+        [(45, "53 200 10", "200 - via_upstream 1"), (47, "54 200 5", "200 UT upstream_response_timeout 1")]
+    {
         let mut setup = Setup::default();
         setup.forward.timeout = Some(50 * MS);
         let world = World::new(setup);
@@ -109,6 +111,16 @@ fn a_route_timeout_cuts_an_answer_in_the_middle() {
         world.get_at(NOW);
         assert_eq!((world.lines_until(SECOND), world.log()), (vec![line.to_owned()], vec![remark.to_owned()]));
     }
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_cut_and_never_retried() {
+    let world = with_retries(retry_on(RetryOn::FIVE_XX));
+    let seen = world.pod(21, |_, _| Act::HalfThenReset(20 * MS));
+    world.get_at(NOW);
+    assert_eq!(world.lines_until(SECOND), ["28 200 5"]);
+    let remark = "200 UC upstream_reset_after_response_started{connection_termination} 1";
+    assert_eq!((world.log(), seen.borrow().len()), (vec![remark.to_owned()], 1));
 }
 
 #[test]
@@ -123,6 +135,18 @@ fn a_try_that_takes_too_long_is_retried_only_if_resets_are() {
         // To the pod and back it takes 2 ms.
         world.pod(21, move |_, number| if number == 0 { Act::After(first_ms * MS) } else { Act::Status(200) });
         world.get_at(NOW);
+        world.run_until(SECOND);
+        assert_eq!(world.log(), [remark], "{first_ms} ms");
+    }
+}
+
+#[test]
+fn a_try_counts_from_the_end_of_the_request() {
+    for (first_ms, remark) in [(47, "200 - via_upstream 1"), (49, "200 - via_upstream 2")] {
+        let world = with_retries(RetryPolicy { per_try_timeout: Some(50 * MS), ..retry_on(RetryOn::RESET) });
+        world.pod(21, move |_, number| if number == 0 { Act::After(first_ms * MS) } else { Act::Status(200) });
+        let head = "POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 20\r\n\r\n";
+        world.send_at(NOW, head, &[(50 * MS, 10), (50 * MS, 10)]);
         world.run_until(SECOND);
         assert_eq!(world.log(), [remark], "{first_ms} ms");
     }

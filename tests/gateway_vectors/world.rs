@@ -55,6 +55,8 @@ pub(crate) enum Act {
     After(Duration),
     /// It sends head and half of the body of a 200 at once, and the rest after a time.
     HalfThen(Duration),
+    /// The same, but it resets the connection in place of the rest.
+    HalfThenReset(Duration),
     /// It resets the connection.
     Reset,
     /// It answers when it has the head, and then reads on; what comes after that is not a request to it.
@@ -276,9 +278,13 @@ async fn serve(
                 sim.sleep(time).await;
                 answer(&mut stream, 200).await?;
             }
-            Act::HalfThen(time) => {
+            Act::HalfThen(time) | Act::HalfThenReset(time) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345").await.ok()?;
                 sim.sleep(time).await;
+                if matches!(act, Act::HalfThenReset(_)) {
+                    stream.abort();
+                    return None;
+                }
                 stream.write_all(b"67890").await.ok()?;
             }
         }

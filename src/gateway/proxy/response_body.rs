@@ -126,8 +126,10 @@ impl ResponseBody {
         }
     }
 
-    fn remark(&mut self, flags: Flags) {
+    /// The answer was cut. The status that the client saw stays.
+    fn remark(&mut self, flags: Flags, details: &'static str) {
         self.journal.record.flags = self.journal.record.flags.and(flags);
+        self.journal.record.details = details;
     }
 }
 
@@ -146,7 +148,9 @@ impl Body for ResponseBody {
         let frame = Pin::new(incoming).poll_frame(cx);
         match &frame {
             Poll::Ready(None) => self.complete(),
-            Poll::Ready(Some(Err(_))) => self.remark(Flags::UC),
+            Poll::Ready(Some(Err(_))) => {
+                self.remark(Flags::UC, "upstream_reset_after_response_started{connection_termination}");
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 self.record().bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 let incoming = self.upstream.as_ref().and_then(|exchange| exchange.incoming.as_ref());
@@ -158,7 +162,7 @@ impl Body for ResponseBody {
                 let is_over = exchange.limit.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready());
                 if is_over {
                     self.upstream = None;
-                    self.remark(Flags::UT);
+                    self.remark(Flags::UT, "upstream_response_timeout");
                     return Poll::Ready(Some(Err(ResponseError::TimedOut)));
                 }
             }
