@@ -1,12 +1,11 @@
 //! The L7 gateway: real HTTP bytes, real routing and balancing.
 //!
-//! It never learns which world it lives in: everything it needs of one is the [`Host`] trait. Policies are plain structs
-//! (`routes`, `balance`, `retry`, `timeouts`, `limits`,
-//! `outlier`, `drain`, `access`); `server`, `proxy` and `upstream` carry hyper's bytes to them; `agent` plays Istio's
-//! pilot-agent, which runs the gateway and decides when it ends.
+//! It never learns which world it lives in: everything it needs of one is the [`Host`] trait. Policies are plain structs: `downstream` (what
+//! becomes of a request before it is routed), `routes`, `fault`, `cors`, `hash`, `balance`, `retry`, `timeouts`, `limits`, `outlier`, `drain`;
+//! `cluster` has their settings. `server`, `proxy` and `upstream` carry hyper's bytes to them, `access` is the record of a request, and `agent`
+//! plays Istio's pilot-agent, which runs the gateway and decides when it ends.
 //!
-//! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, redirects, direct responses,
-//! header operations, fault injection, mirroring, CORS, connection limits, outlier detection, upstream idle time-outs.
+//! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, upgrades to other protocols.
 //! Sources: envoyproxy/envoy source/common/{router,http,conn_pool}, istio/istio pilot/pkg/networking/core, and measurements on
 //! Envoy 1.40.0 where those disagree.
 
