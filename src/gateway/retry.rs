@@ -181,7 +181,7 @@ impl<'a> RetryState<'a> {
             is_early_data: false,
             asked: None,
         };
-        if headers.keys().any(|name| CONTROL_HEADERS.contains(name)) {
+        if headers.keys().any(|name| is_envoys(name) && CONTROL_HEADERS.contains(name)) {
             state.ask(headers);
         }
         if policy.retries_too_early && method.is_safe() {
@@ -327,9 +327,14 @@ impl<'a> RetryState<'a> {
     }
 }
 
+/// Whether a header is one of Envoy's own: few are, and a look at its start is cheaper than at a list of names.
+pub(super) fn is_envoys(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-envoy-")
+}
+
 /// Takes the headers away by which a request steers its retries.
 pub fn remove_control_headers(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| CONTROL_HEADERS.contains(name)) {
+    if headers.keys().any(|name| is_envoys(name) && CONTROL_HEADERS.contains(name)) {
         for name in &CONTROL_HEADERS {
             headers.remove(name);
         }

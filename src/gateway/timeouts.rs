@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::retry::is_envoys;
+
 const GLOBAL: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 const PER_TRY: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -60,7 +62,7 @@ impl RouteTimeouts {
             hedges: self.hedges_on_per_try_timeout,
             tells_grpc: grpc.is_some(),
         };
-        let is_usual = !headers.keys().any(|name| ASKED.contains(name));
+        let is_usual = !headers.keys().any(|name| is_envoys(name) && ASKED.contains(name));
         if !is_usual {
             timeouts.heed(self.respects_expected, headers);
         }
