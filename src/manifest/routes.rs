@@ -27,6 +27,8 @@ pub struct Routing {
     pub upstreams: Vec<Upstream>,
     /// Where the first object with routes that takes part stands.
     pub first_route_at: Option<Place>,
+    /// Where the first DestinationRule names its host.
+    pub first_policy_at: Option<Place>,
 }
 
 /// A service behind the gateway, or a subset of its endpoints.
@@ -156,5 +158,6 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     }
     routing.add(found.routing);
     routing.upstreams = clusters.into_upstreams();
+    routing.first_policy_at = config.destination_rules.first().map(|rule| rule.at);
     routing
 }

@@ -504,17 +504,22 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     );
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
-    let behind = [
-        CauseCode::UpstreamRefused,
-        CauseCode::UpstreamClosed,
-        CauseCode::NoHealthyUpstream,
-        CauseCode::UpstreamOverflow,
-    ];
+    let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
     if let Some(backend) = settings.backends.first() {
         add(&behind, backend.at, "spec.backends", None);
     }
     if let Some(place) = resolved.routing.first_route_at {
-        add(&[CauseCode::NoRoute, CauseCode::ClusterNotFound, CauseCode::UpstreamTimeout], place, "spec.http", None);
+        let codes = [
+            CauseCode::NoRoute,
+            CauseCode::ClusterNotFound,
+            CauseCode::UpstreamTimeout,
+            CauseCode::DirectResponse,
+            CauseCode::FaultInjected,
+        ];
+        add(&codes, place, "spec.http", None);
+    }
+    if let Some(place) = resolved.routing.first_policy_at {
+        add(&[CauseCode::UpstreamOverflow], place, "spec.trafficPolicy.connectionPool", None);
     }
     let timeout = settings.loads.iter().map(|load| load.timeout).min().unwrap_or(defaults::TIMEOUT);
     let clients = [CauseCode::ClientTimeout];
