@@ -39,15 +39,13 @@ use self::response_body::{Done, Journal};
 use self::tries::{Tries, Unsent};
 use super::access::{AccessRecord, Flags};
 use super::cors::CorsVerdict;
-use super::downstream::{Prepared, Scheme, Verdict};
+use super::downstream::{Prepared, Verdict};
 use super::grpc;
 use super::hash::{HashInput, Hashed, hash};
 use super::host::{Host, Work};
 use super::retry::{RetryState, remove_control_headers};
 use super::routes::rewrite::https_location;
-use super::routes::{
-    Action, Cors, Destination, Forward, Found, Redirect, RequestView, RequireTls, Route, Routes, Target,
-};
+use super::routes::{Action, Cors, Destination, Forward, Found, Redirect, RequestView, Route, Routes, Target};
 use super::server::{ConnectionState, Shared};
 use super::timeouts::{RouteTimeouts, Timeouts};
 use super::upstream::Cluster;
@@ -269,12 +267,7 @@ impl<H: Host> Context<'_, H> {
         let Some(found) = routes.find(self.connection.port(), &view(request, authority, &prepared)) else {
             return Ok(plan);
         };
-        let is_secured = match found.host.require_tls {
-            RequireTls::No => true,
-            RequireTls::All => prepared.scheme == Scheme::Https,
-            RequireTls::External => prepared.is_internal || prepared.scheme == Scheme::Https,
-        };
-        if !is_secured {
+        if found.host.require_tls.redirects(prepared.scheme.as_str(), prepared.is_internal) {
             let location = https_location(&view(request, authority, &prepared));
             plan.onward = Some(Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &location).into()));
             return Ok(plan);

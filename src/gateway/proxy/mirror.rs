@@ -16,6 +16,7 @@ use http_body::Body;
 use super::request_body::{Kept, RequestBody};
 use crate::gateway::host::Host;
 use crate::gateway::retry::RetryPolicy;
+use crate::gateway::routes::rewrite::shadow_host;
 use crate::gateway::upstream::{Cluster, PickContext, within};
 
 /// Sends a copy; `timeout` is the route's.
@@ -27,7 +28,8 @@ pub(super) fn send<H: Host>(
     kept: Option<&Rc<Kept>>,
     timeout: Option<Duration>,
 ) {
-    if let Some(shadow) = head.headers.get(HOST).and_then(shadow_host) {
+    let shadow = head.headers.get(HOST).and_then(|host| HeaderValue::from_str(&shadow_host(host.to_str().ok()?)).ok());
+    if let Some(shadow) = shadow {
         head.headers.insert(HOST, shadow);
     }
     let body = kept.map_or(RequestBody::Empty, |kept| RequestBody::Kept(kept.read_beside()));
@@ -57,26 +59,5 @@ async fn copy<H: Host>(worker: usize, host: &H, cluster: &Rc<Cluster>, request: 
     }
     if body.is_end_stream() {
         lent.give_back();
-    }
-}
-
-fn shadow_host(host: &HeaderValue) -> Option<HeaderValue> {
-    let host = host.to_str().ok()?;
-    let port_at = host.rfind(':').filter(|colon| host[colon + 1..].bytes().all(|byte| byte.is_ascii_digit()));
-    let (name, port) = host.split_at(port_at.unwrap_or(host.len()));
-    HeaderValue::from_str(&format!("{name}-shadow{port}")).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shadow_stands_before_the_port() {
-        for (host, shadow) in
-            [("a.com", "a.com-shadow"), ("a.com:8080", "a.com-shadow:8080"), ("[::1]:80", "[::1]-shadow:80")]
-        {
-            assert_eq!(shadow_host(&HeaderValue::from_str(host).unwrap()).unwrap(), shadow);
-        }
     }
 }
