@@ -8,6 +8,7 @@
 //! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: autoscaling, node failure, disruption budgets,
 //! preemption, taints and affinity beyond preferred anti-affinity.
 
+pub mod autoscaler;
 pub mod control;
 pub mod deployment;
 pub mod endpoints;
@@ -20,6 +21,7 @@ pub mod objects;
 mod prober;
 pub mod replica_set;
 pub mod scheduler;
+pub mod version;
 
 pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
