@@ -10,6 +10,7 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
+mod autoscaler_sync;
 mod deployment_sync;
 mod endpoints_sync;
 mod pod;
@@ -21,6 +22,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
 pub use self::pod::{PodCounts, PodRecord};
@@ -68,6 +70,7 @@ pub(super) struct Inner {
     /// A pod has left the cluster: there may be room for one that waits.
     pub(super) room: Rc<Notice>,
     pub(super) state: RefCell<State>,
+    pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
 }
 
 pub(super) struct State {
@@ -166,8 +169,16 @@ impl Cluster {
             set_next: 0,
             pod_next: 0,
         };
-        let inner =
-            Inner { sim: sim.clone(), streams, log, config, runtime, room: Rc::default(), state: RefCell::new(state) };
+        let inner = Inner {
+            sim: sim.clone(),
+            streams,
+            log,
+            config,
+            runtime,
+            room: Rc::default(),
+            state: RefCell::new(state),
+            autoscaling: RefCell::default(),
+        };
         Self { inner: Rc::new(inner) }
     }
 

@@ -200,6 +200,7 @@ mod tests {
             annotations: BTreeMap::new(),
             image: "proxy".to_owned(),
             requests: Resources { cpu_millicores, memory_bytes: 256 << 20 },
+            containers: Vec::new(),
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes::default(),

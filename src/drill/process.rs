@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::MemoryCosts;
 use super::pod_host::{Cpu, CpuCosts, PodHost};
 use crate::backend::{Backend, BackendConfig};
+use crate::cluster::metrics::Usage;
 use crate::cluster::{LocalFuture, Process};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
 use crate::gateway::agent::{self, AgentConfig, Step};
@@ -51,6 +53,9 @@ pub(super) struct GatewayProcess {
     pub(super) gateway: Gateway<PodHost>,
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
+    /// Requests that have ended, as its observer counts them.
+    pub(super) requests_done: Rc<Cell<u64>>,
+    cluster_count: u64,
     /// When its listeners closed before its end.
     pub(super) listeners_closed: Rc<Cell<Option<(SimTime, EventId)>>>,
     tasks: TaskGroup,
@@ -87,6 +92,8 @@ impl GatewayProcess {
             gateway: gateway.clone(),
             cpu,
             limit_millicores: spec.cpu_limit_millicores,
+            requests_done: Rc::default(),
+            cluster_count: u64::try_from(spec.config.clusters.len()).unwrap_or(u64::MAX),
             listeners_closed: Rc::default(),
             tasks: tasks.clone(),
             sigterm: Signal::default(),
@@ -111,6 +118,18 @@ impl GatewayProcess {
             ended.raise();
         });
         process
+    }
+
+    /// What it has used so far. Memory is a sum over what it holds.
+    pub(super) fn usage(&self, now: SimTime, memory: &MemoryCosts) -> Usage {
+        let connections = u64::try_from(self.gateway.connection_count()).unwrap_or(u64::MAX);
+        let requests = self.cpu.requests();
+        let active = requests.saturating_sub(self.requests_done.get());
+        let bytes = memory.base_bytes
+            + memory.cluster_bytes * self.cluster_count
+            + memory.connection_bytes * connections
+            + memory.request_bytes * active;
+        Usage { cpu: Some(self.cpu.spent(now)), memory_bytes: Some(bytes), requests: Some(requests) }
     }
 
     fn watch_listeners(&self, surroundings: &Surroundings, object: &str) {
@@ -158,6 +177,18 @@ impl BackendProcess {
     ) -> Self {
         let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
         Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay }
+    }
+}
+
+impl BackendProcess {
+    /// What it has used so far: processor time where a request has a cost.
+    pub(super) fn usage(&self, cpu_per_request: Option<Duration>) -> Usage {
+        let requests = self.backend.request_count();
+        let spent = |cost: Duration| {
+            let nanos = cost.as_nanos() * u128::from(requests);
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        Usage { cpu: cpu_per_request.map(spent), memory_bytes: None, requests: Some(requests) }
     }
 }
 

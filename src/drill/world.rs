@@ -3,6 +3,8 @@
 //! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
 //! measured time. Actions and phases are counted from its start.
 
+mod scaling;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -11,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
-use super::config::{Action, MixEntry, Verb, WorldConfig};
+use super::config::{Action, MixEntry, OwnedReplicas, Verb, WorldConfig};
 use super::process::{BackendProcess, Endpoints, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::backend::Backend;
-use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
+use crate::cluster::metrics::Usage;
+use crate::cluster::{Cluster, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::{Datum, EventLog, Sim, Stall, Streams};
 use crate::gateway::outlier::Detection;
@@ -81,6 +84,8 @@ struct World {
     cluster: RefCell<Option<Cluster>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
+    /// Backend pods, with their Deployments.
+    backends: RefCell<BTreeMap<Ipv4Addr, (Rc<str>, Rc<BackendProcess>)>>,
     kubelet: Host,
     routes: RefCell<Rc<Routes>>,
     endpoints: Endpoints,
@@ -94,6 +99,10 @@ struct World {
     /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
     unsettled_s: Cell<Option<u64>>,
     cpu_ratios: RefCell<Vec<f64>>,
+    /// Most memory of one gateway.
+    memory_max: Cell<u64>,
+    /// What the control plane writes.
+    owned: Cell<Option<OwnedReplicas>>,
 }
 
 /// Runs a world to its end.
@@ -158,6 +167,7 @@ impl World {
             cluster: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
+            backends: RefCell::default(),
             kubelet,
             routes,
             endpoints: Endpoints::default(),
@@ -169,6 +179,8 @@ impl World {
             cpu_seen: Cell::new(Duration::ZERO),
             unsettled_s: Cell::new(None),
             cpu_ratios: RefCell::default(),
+            memory_max: Cell::new(0),
+            owned: Cell::new(config.scaling.owned),
             config,
         });
         world.start_fixed_backends();
@@ -181,6 +193,7 @@ impl World {
         for deployment in &world.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
         }
+        world.start_scaling(&cluster);
         world.watch_backends(&cluster);
         world.start_balancer(&cluster);
         world
@@ -352,8 +365,10 @@ impl World {
         self.unsettled_s.set(Some(0));
         let object = match verb {
             Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
-            Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
-            Verb::Routes(_) => format!("Deployment/{}", self.config.target),
+            Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
+            Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
+            Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
+            Verb::Routes(_) | Verb::Own(_) => format!("Deployment/{}", self.config.target),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -361,7 +376,10 @@ impl World {
         match verb {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
             Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
-            Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Apply(deployment, size) => self.apply(deployment, *size, event),
+            Verb::Autoscale(spec) => cluster.apply_autoscaler((**spec).clone(), Some(event)),
+            Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
+            Verb::Own(owned) => self.owned.set(*owned),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
                 *self.routes.borrow_mut() = Rc::clone(&routes);
@@ -391,11 +409,14 @@ impl World {
 
     fn read_gauges(&self, now: SimTime) {
         self.watch_phase(now);
-        let counts = self.cluster().counts(&self.config.target);
+        let cluster = self.cluster();
+        let counts = cluster.counts(&self.config.target);
         let small = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
         let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);
         for process in self.gateways.borrow().values() {
-            spent += process.cpu.total();
+            spent += process.cpu.spent(now);
+            let memory = process.usage(now, &self.config.scaling.memory).memory_bytes;
+            self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
             limit_millicores += process.limit_millicores.unwrap_or(0);
         }
         let used = spent.saturating_sub(self.cpu_seen.replace(spent));
@@ -413,7 +434,7 @@ impl World {
             pods_available: small(counts.available),
             pods_terminating: small(counts.terminating),
             lb_targets_healthy: Some(u32::try_from(self.targets_healthy.get()).unwrap_or(u32::MAX)),
-            hpa_desired: None,
+            hpa_desired: cluster.autoscaled_size(&self.config.target).and_then(|size| u32::try_from(size).ok()),
             cpu_ratio,
             connections: Some(self.connections.get()),
         };
@@ -446,7 +467,7 @@ impl World {
             rollouts: rollouts.iter().map(rollout_row).collect(),
             targets: lanes::targets(log.events()),
             pods,
-            autoscaler: Vec::new(),
+            autoscaler: cluster.autoscaler_steps().iter().map(scaling::step_row).collect(),
             gateway: self.gateway_facts(),
             slo,
             fidelity: self.config.fidelity.clone(),
@@ -462,6 +483,7 @@ impl World {
         GatewayFacts {
             cpu_ratio_mean: mean,
             cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
+            memory_bytes_max: Some(self.memory_max.get()).filter(|bytes| *bytes > 0),
             ..GatewayFacts::default()
         }
     }
@@ -602,10 +624,12 @@ impl Sink for Ledger {
 struct PodObserver {
     world: Weak<World>,
     object: String,
+    requests_done: Rc<Cell<u64>>,
 }
 
 impl Observer for PodObserver {
     fn finished(&self, record: &AccessRecord) {
+        self.requests_done.set(self.requests_done.get() + 1);
         let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
         let is_cut = record.flags.has(Flags::UC) || record.flags.has(Flags::UT);
         if record.flags == Flags::NONE || record.flags.has(Flags::DC) || !(is_error || is_cut) {
@@ -658,23 +682,30 @@ impl Runtime for Containers {
         let object = format!("Pod/{namespace}/{}", pod.name);
         if pod.owner == world.config.target {
             let spec = world.gateway_spec(&pod.template.other);
-            let observer: Rc<dyn Observer> =
-                Rc::new(PodObserver { world: Weak::clone(&self.0), object: object.clone() });
+            let requests_done = Rc::<Cell<u64>>::default();
+            let observer = PodObserver {
+                world: Weak::clone(&self.0),
+                object: object.clone(),
+                requests_done: Rc::clone(&requests_done),
+            };
+            let observer: Rc<dyn Observer> = Rc::new(observer);
             let routes = Rc::clone(&world.routes.borrow());
-            let process =
-                Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, &world.endpoints, observer));
+            let mut process =
+                GatewayProcess::start(&world.around, &host, &object, spec, routes, &world.endpoints, observer);
+            process.requests_done = requests_done;
+            let process = Rc::new(process);
             world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }
         let backend = world.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
         match backend {
-            Some(spec) => Rc::new(BackendProcess::start(
-                &world.around,
-                &host,
-                spec.port,
-                spec.config.clone(),
-                spec.shutdown_delay,
-            )),
+            Some(spec) => {
+                let (port, config) = (spec.port, spec.config.clone());
+                let process = BackendProcess::start(&world.around, &host, port, config, spec.shutdown_delay);
+                let process = Rc::new(process);
+                world.backends.borrow_mut().insert(pod.ip, (Rc::clone(&pod.owner), Rc::clone(&process)));
+                process
+            }
             None => Rc::new(IdleProcess::default()),
         }
     }
@@ -682,6 +713,10 @@ impl Runtime for Containers {
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
         let world = self.0.upgrade().expect("the world outlives its cluster");
         Box::pin(probe(world.kubelet.clone(), ip, action.clone()))
+    }
+
+    fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
+        self.0.upgrade()?.usage(ip)
     }
 
     fn released(&self, ip: Ipv4Addr) {
