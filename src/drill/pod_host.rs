@@ -67,8 +67,8 @@ impl Cpu {
         Duration::from_nanos(self.total_ns.get())
     }
 
-    /// Processor time spent by now: what waits for its turn is not. Within a period of the quota, what is left of its use may lie before or after
-    /// now; it counts as after, as far as a worker is still busy then.
+    /// Processor time spent by now: what waits for its turn is not. The use of a quota is taken to come first in its period, by the workers that
+    /// are still busy.
     #[must_use]
     pub fn spent(&self, now: SimTime) -> Duration {
         let busy_until = self.busy_until.borrow();
@@ -76,12 +76,19 @@ impl Cpu {
         let outstanding_ns: u64 = match self.quota_ns {
             None => busy_until.iter().map(|until| waits_ns(until.as_nanos())).sum(),
             Some(_) => {
-                let current = now.as_nanos() / PERIOD_NS;
+                let period = now.as_nanos() / PERIOD_NS;
                 let used_ns = self.used_ns.borrow();
-                let later: u64 = used_ns.range(current + 1..).map(|(_, used)| used).sum();
-                let period_end_ns = (current + 1) * PERIOD_NS;
-                let busy: u64 = busy_until.iter().map(|until| waits_ns(until.as_nanos().min(period_end_ns))).sum();
-                later + busy.min(used_ns.get(&current).copied().unwrap_or(0))
+                let later_ns: u64 = used_ns.range(period + 1..).map(|(_, used)| used).sum();
+                let passed_ns = now.as_nanos() % PERIOD_NS;
+                let period_end_ns = (period + 1) * PERIOD_NS;
+                let waiting: Vec<u64> = busy_until
+                    .iter()
+                    .map(|until| waits_ns(until.as_nanos().min(period_end_ns)))
+                    .filter(|waits_ns| *waits_ns > 0)
+                    .collect();
+                let done_ns = passed_ns * u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+                let used_now_ns = used_ns.get(&period).copied().unwrap_or(0);
+                later_ns + waiting.iter().sum::<u64>().min(used_now_ns.saturating_sub(done_ns))
             }
         };
         Duration::from_nanos(self.total_ns.get().saturating_sub(outstanding_ns))

@@ -52,7 +52,11 @@ impl Runtime for Busy {
         let milli = self.milli.as_ref()?.get();
         let age = self.sim.now().since(self.started.borrow()[&ip]);
         let cpu = age * u32::try_from(milli).expect("a small number") / 1000;
-        Some(Usage { cpu: Some(cpu), memory_bytes: Some(1 << 20), requests: Some(10 * age.as_secs()) })
+        Some(Usage {
+            cpu: Some(cpu),
+            memory_bytes: Some(1 << 20),
+            requests: Some(u64::try_from(age.as_millis() / 100).unwrap_or(u64::MAX)),
+        })
     }
 
     fn released(&self, _: Ipv4Addr) {}
@@ -255,10 +259,14 @@ fn metrics_have_values_by_their_names() {
     world.cluster.apply_autoscaler(spec(1, 9, metrics), None);
     world.run(60);
     let steps = world.cluster.autoscaler_steps();
-    let step = steps.iter().find(|step| step.metrics[0].1.is_some()).expect("a sync after two scrapes");
-    let texts: Vec<String> = step.metrics.iter().map(|(metric, reading)| reading_text(metric, *reading)).collect();
-    assert_eq!(texts, ["rps 10/10 (avg)", "depth 3/3 (avg)", "hits 6/6 (avg)", "lag 7500m/5", "none <unknown>/5"]);
+    let texts: Vec<String> = steps[0].metrics.iter().map(|(metric, reading)| reading_text(metric, *reading)).collect();
+    assert_eq!(texts[1..], ["depth 3/3 (avg)", "hits 6/6 (avg)", "lag 7500m/5", "none <unknown>/5"]);
     // 7.5 of 5 by two ready pods: 3.
     assert_eq!(steps[0].desired, 3);
+    let of_requests = steps.iter().find_map(|step| step.metrics[0].1);
+    assert!(
+        matches!(of_requests, Some(Reading::Average(9500..=10_500))),
+        "ten requests per second, counted whole: {of_requests:?}"
+    );
     assert!(world.busy.started.borrow().len() >= 3);
 }
