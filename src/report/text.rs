@@ -321,7 +321,9 @@ mod tests {
         let mut run = Story { pods: 40, ..LOSING }.tell().0;
         run.results.complete = false;
         run.results.autoscaler = scaled();
-        run.results.autoscaler[3].metrics.extend(scaled()[3].metrics.repeat(3));
+        for _ in 0..3 {
+            run.results.autoscaler[3].metrics.extend(scaled()[3].metrics.clone());
+        }
         run.results.scenario.variant = Some("a-variant-with-a-rather-long-name".into());
         let options = TextOptions { next: Some("gatedrill explain reports/x-42 GD4101"), ..PLAIN };
         let text = summary(&run, &options) + &overview(&[&run.results], &options);

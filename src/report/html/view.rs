@@ -250,7 +250,7 @@ fn autoscalers(results: &Results, clock: Clock) -> Value {
         let (from, to) = (line.step.current, line.step.desired);
         let pods = if from == to { to.to_string() } else { format!("{from} → {to}") };
         let error = line.step.error.as_deref().unwrap_or("");
-        context! { at => clock.tell(line.step.t_ms), pods, why => line.why, metrics => line.metrics, error }
+        context! { at => clock.tell(line.step.t_ms), pods, why => line.why, metrics => &line.metrics, error }
     };
     let story = |story: scaling::Story<'_>| {
         context! {
