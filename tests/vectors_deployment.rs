@@ -65,7 +65,12 @@ fn compare(case: &Value, got: &[(&str, Value)]) {
 
 #[test]
 fn vectors_every_file_is_read() {
-    let sources = [include_str!("vectors_deployment.rs"), include_str!("vectors_kubelet.rs")].concat();
+    let sources = [
+        include_str!("vectors_deployment.rs"),
+        include_str!("vectors_kubelet.rs"),
+        include_str!("vectors_scheduler.rs"),
+    ]
+    .concat();
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(name == "README.md" || sources.contains(&format!("\"{name}\"")), "no test reads {name}");
