@@ -13,6 +13,7 @@
 mod autoscaler_sync;
 mod deployment_sync;
 mod endpoints_sync;
+mod placing;
 mod pod;
 mod replica_set_sync;
 
@@ -23,14 +24,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
+use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
 pub use self::pod::{PodCounts, PodRecord};
 use super::Runtime;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
-use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::scheduler::Rules;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
@@ -67,8 +69,8 @@ pub(super) struct Inner {
     pub(super) log: Rc<RefCell<EventLog>>,
     pub(super) config: ClusterConfig,
     pub(super) runtime: Rc<dyn Runtime>,
-    /// A pod has left the cluster: there may be room for one that waits.
-    pub(super) room: Rc<Notice>,
+    /// What may help pods that wait for a node.
+    pub(super) changes: Changes,
     pub(super) state: RefCell<State>,
     pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
 }
@@ -78,6 +80,7 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
+    pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
     queued: BTreeSet<Work>,
     /// When each image was, or will be, on a node.
@@ -162,6 +165,7 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
+            placing: Placing::new(&config.nodes, Rules::of_version(28), streams),
             services: BTreeMap::new(),
             queued: BTreeSet::new(),
             images: BTreeMap::new(),
@@ -169,16 +173,9 @@ impl Cluster {
             set_next: 0,
             pod_next: 0,
         };
-        let inner = Inner {
-            sim: sim.clone(),
-            streams,
-            log,
-            config,
-            runtime,
-            room: Rc::default(),
-            state: RefCell::new(state),
-            autoscaling: RefCell::default(),
-        };
+        let (sim, changes, state) = (sim.clone(), Changes::default(), RefCell::new(state));
+        let autoscaling = RefCell::default();
+        let inner = Inner { sim, streams, log, config, runtime, changes, state, autoscaling };
         Self { inner: Rc::new(inner) }
     }
 
