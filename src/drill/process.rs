@@ -165,6 +165,8 @@ impl Process for GatewayProcess {
 pub(super) struct BackendProcess {
     backend: Backend,
     shutdown_delay: Option<Duration>,
+    /// Processor time of one request, if it is known.
+    pub(super) cpu_per_request: Option<Duration>,
 }
 
 impl BackendProcess {
@@ -176,19 +178,19 @@ impl BackendProcess {
         shutdown_delay: Option<Duration>,
     ) -> Self {
         let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
-        Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay }
+        Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay, cpu_per_request: None }
     }
 }
 
 impl BackendProcess {
     /// What it has used so far: processor time where a request has a cost.
-    pub(super) fn usage(&self, cpu_per_request: Option<Duration>) -> Usage {
+    pub(super) fn usage(&self) -> Usage {
         let requests = self.backend.request_count();
         let spent = |cost: Duration| {
             let nanos = cost.as_nanos() * u128::from(requests);
             Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
         };
-        Usage { cpu: cpu_per_request.map(spent), memory_bytes: None, requests: Some(requests) }
+        Usage { cpu: self.cpu_per_request.map(spent), memory_bytes: None, requests: Some(requests) }
     }
 }
 

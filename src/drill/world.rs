@@ -84,8 +84,8 @@ struct World {
     cluster: RefCell<Option<Cluster>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
-    /// Backend pods, with their Deployments.
-    backends: RefCell<BTreeMap<Ipv4Addr, (Rc<str>, Rc<BackendProcess>)>>,
+    /// Pods of backends that have a Deployment.
+    backends: RefCell<BTreeMap<Ipv4Addr, Rc<BackendProcess>>>,
     kubelet: Host,
     routes: RefCell<Rc<Routes>>,
     endpoints: Endpoints,
@@ -701,9 +701,10 @@ impl Runtime for Containers {
         match backend {
             Some(spec) => {
                 let (port, config) = (spec.port, spec.config.clone());
-                let process = BackendProcess::start(&world.around, &host, port, config, spec.shutdown_delay);
+                let mut process = BackendProcess::start(&world.around, &host, port, config, spec.shutdown_delay);
+                process.cpu_per_request = world.config.scaling.backend_cpu.get(&pod.owner).copied();
                 let process = Rc::new(process);
-                world.backends.borrow_mut().insert(pod.ip, (Rc::clone(&pod.owner), Rc::clone(&process)));
+                world.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
                 process
             }
             None => Rc::new(IdleProcess::default()),

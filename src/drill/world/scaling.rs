@@ -79,9 +79,7 @@ impl World {
         if let Some(process) = self.gateways.borrow().get(&ip) {
             return Some(process.usage(self.around.sim.now(), &self.config.scaling.memory));
         }
-        let backends = self.backends.borrow();
-        let (owner, process) = backends.get(&ip)?;
-        Some(process.usage(self.config.scaling.backend_cpu.get(owner).copied()))
+        self.backends.borrow().get(&ip).map(|process| process.usage())
     }
 }
 
