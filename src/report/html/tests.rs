@@ -293,7 +293,7 @@ fn autoscalers_have_a_section_of_their_own_if_there_are_any() {
     run.results.autoscaler = scaled();
     let page = page(&run, &options);
     check(&page);
-    for told in ["5 syncs, 2 changes", "4 → 8", "ScaleUpLimit", "cpu 200%/60%", "no metrics returned"] {
+    for told in ["5 syncs, 2 changes", "4 → 8", "ScaleUpLimit", "cpu 200%", "no metrics returned"] {
         assert!(page.contains(told), "{told}");
     }
 }
