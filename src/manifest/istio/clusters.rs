@@ -18,6 +18,7 @@ use super::cluster_config::cluster_config;
 use super::destination::Destination;
 use super::destination_rule::DestinationRule;
 use super::load_balancer::HashKey;
+use super::locality::endpoint_policy;
 use super::policies::Policies;
 use crate::gateway::routes::HashPolicy;
 use crate::manifest::problem::{Place, Problem};
@@ -137,12 +138,19 @@ impl<'a> Clusters<'a> {
         let balancer = found.policy.load_balancer.as_ref();
         let hash = balancer.and_then(|balancer| hash_policy(balancer.consistent_hash.as_ref()?.key.as_ref()?));
         let cluster = name(port, subset, &host);
+        let options = self.around.options;
+        let service = self.around.services.get(&known.key);
+        let distribution = service.and_then(|service| service.traffic_distribution);
+        let endpoints = endpoint_policy(&found.policy, distribution, options.tells_unready);
+        let mut config = cluster_config(&found.policy, options.always_ejects_one);
+        config.balance.is_locality_weighted = endpoints.locality.is_weighted();
         let upstream = Upstream {
             cluster: Arc::clone(&cluster),
             service: known.key,
             port,
             subset: labels,
-            config: cluster_config(&found.policy),
+            config,
+            endpoints,
             at: destination.at,
         };
         Some(Located { cluster, hash, upstream: Some(upstream) })
