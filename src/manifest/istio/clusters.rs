@@ -23,7 +23,7 @@ use super::policies::Policies;
 use crate::gateway::routes::HashPolicy;
 use crate::manifest::problem::{Place, Problem};
 use crate::manifest::read::{Sink, did_you_mean};
-use crate::manifest::routes::{Around, Missing, Upstream};
+use crate::manifest::routes::{Around, Missing, Proxy, Upstream};
 
 /// The domain of Services.
 pub(in crate::manifest) const DOMAIN: &str = ".svc.cluster.local";
@@ -188,8 +188,16 @@ impl<'a> Clusters<'a> {
         let key = service_key(host).unwrap_or_else(|| host.to_owned());
         let known: Vec<String> = self.around.services.keys().chain(self.around.declared).cloned().collect();
         let near = did_you_mean(&key, known.iter().map(String::as_str));
+        let declare = match self.around.proxy {
+            Proxy::Pods { .. } => "declare it under spec.backends".to_owned(),
+            Proxy::Named(_) => {
+                let (namespace, name) = key.split_once('/').unwrap_or(("default", &key));
+                let port = destination.port.map_or("PORT".to_owned(), |port| port.to_string());
+                format!("give its endpoints: --endpoint {name}.{namespace}:{port}=ADDRESS:PORT")
+            }
+        };
         let help = near.map_or_else(
-            || format!("add it to the manifests, or declare it under spec.backends; there are: {}", known.join(", ")),
+            || format!("add it to the manifests, or {declare}; there are: {}", known.join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
         Problem { text: format!("no Service is called `{key}`"), ..problem }.help(help)

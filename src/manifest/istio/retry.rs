@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn older_istio_retried_503() {
         let codes = |defaults| settings(None, false, defaults).map(|settings| settings.codes);
-        assert_eq!([codes(Defaults::of("1.24")), codes(Defaults::of("1.23"))], [Some(vec![]), Some(vec![503])]);
+        assert_eq!([codes(Defaults::of((1, 24))), codes(Defaults::of((1, 23)))], [Some(vec![]), Some(vec![503])]);
     }
 
     #[test]
