@@ -37,7 +37,9 @@ spec:
   replicaCount: 2
   serviceType: LoadBalancer
   loadBalancerClass: alibabacloud.com/nlb
-  serviceAnnotations: { service.beta.kubernetes.io/backend-type: eni }
+  serviceAnnotations:
+    service.beta.kubernetes.io/backend-type: eni
+    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "r-a:vsw-a,r-b:vsw-b"
   ports: [ { name: http-0, port: 80, targetPort: 80, protocol: TCP } ]
 ---
 apiVersion: networking.istio.io/v1
@@ -107,7 +109,7 @@ fn endpoint(data: &[(&'static str, Datum)]) -> String {
 fn each_gateway_puts_aside_what_is_in_its_own_zone() {
     // Every answer is an error. Of two endpoints one may be ejected: the one that is asked first, five times in a row.
     let outlier = "{ outlierDetection: { maxEjectionPercent: 50, baseEjectionTime: 10m } }";
-    let outcome = drill(outlier, "", &["spec.backends[0].errorRatio=1"]).unwrap();
+    let outcome = drill(outlier, "", &["backends[0].errorRatio=1"]).unwrap();
     let zones = BTreeMap::from([("pool-0", "10.200.0.1:80"), ("pool-1", "10.200.0.2:80")]);
     let pods = &outcome.run.results.pods;
     let own: BTreeSet<(String, String)> = pods
@@ -153,7 +155,7 @@ fn limits_that_change_in_mid_run_are_those_of_the_new_rule() {
     let none = "{ connectionPool: { http: { http2MaxRequests: 1, http1MaxPendingRequests: 1 } } }";
     let timeline = "  timeline:\n    - { at: 20s, phase: wide, set: { DestinationRule/default/web.spec.trafficPolicy.connectionPool.http.http2MaxRequests: 1000, DestinationRule/default/web.spec.trafficPolicy.connectionPool.http.http1MaxPendingRequests: 1000 } }\n";
     // Twenty requests at once, each of 300 ms.
-    let outcome = drill(none, timeline, &["spec.backends[0].serviceTime=300ms"]).unwrap();
+    let outcome = drill(none, timeline, &["backends[0].serviceTime=300ms"]).unwrap();
     let lost = |name| phase(&outcome, name).totals.gateway_error;
     assert!(lost("before") > 500 && lost("wide") < 20, "{} and {}", lost("before"), lost("wide"));
 }
@@ -167,7 +169,7 @@ fn a_route_may_come_to_lead_to_another_service() {
             route.replace("HOST", host)
         )
     };
-    let outcome = drill("", &timeline("api"), &["spec.backends[0].errorRatio=1"]).unwrap();
+    let outcome = drill("", &timeline("api"), &["backends[0].errorRatio=1"]).unwrap();
     let errors = |name| phase(&outcome, name).totals.backend_error;
     assert!(errors("before") == 2000 && errors("other") <= 1, "{} and {}", errors("before"), errors("other"));
     let refused = drill("", &timeline("nobody"), &[]).unwrap_err();
@@ -196,6 +198,6 @@ fn what_the_webhook_refuses_is_refused() {
         "distribute: [ { from: r/*, to: { r/r-a: 50, r/r-b: 50 } } ], failoverPriority: [version]",
         "failover: [ { from: r, to: s } ], failoverPriority: [version]",
     ] {
-        assert_eq!(drill(&setting(text), "", &["spec.duration=2s"]).map(|_| ()), Ok(()), "{text}");
+        assert_eq!(drill(&setting(text), "", &["duration=2s"]).map(|_| ()), Ok(()), "{text}");
     }
 }
