@@ -110,7 +110,7 @@ fn each_gateway_puts_aside_what_is_in_its_own_zone() {
     // Every answer is an error. Of two endpoints one may be ejected: the one that is asked first, five times in a row.
     let outlier = "{ outlierDetection: { maxEjectionPercent: 50, baseEjectionTime: 10m } }";
     let outcome = drill(outlier, "", &["backends[0].errorRatio=1"]).unwrap();
-    let zones = BTreeMap::from([("pool-0", "10.200.0.1:80"), ("pool-1", "10.200.0.2:80")]);
+    let zones = BTreeMap::from([("pool-1", "10.200.0.1:80"), ("pool-2", "10.200.0.2:80")]);
     let pods = &outcome.run.results.pods;
     let own: BTreeSet<(String, String)> = pods
         .iter()
