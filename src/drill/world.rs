@@ -76,6 +76,9 @@ pub struct Outcome {
     pub polls: u64,
 }
 
+/// Endpoints, and where each is.
+type Sited = Vec<(EndpointConfig, Site)>;
+
 struct World {
     around: Surroundings,
     net: Net,
@@ -86,7 +89,7 @@ struct World {
     kubelet: Host,
     routes: RefCell<Rc<Routes>>,
     /// Of each cluster, as the control plane knows them.
-    endpoints: RefCell<BTreeMap<Arc<str>, Vec<(EndpointConfig, Site)>>>,
+    endpoints: RefCell<BTreeMap<Arc<str>, Sited>>,
     /// Clusters that are not as the gateways began with.
     clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: RefCell<BTreeMap<String, Flags>>,

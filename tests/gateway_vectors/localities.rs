@@ -1,13 +1,19 @@
 //! Zones: near endpoints first, others when those fail, and back; and shares of the requests for each zone.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use gatedrill::gateway::locality::{EndpointPolicy, Locality, LocalityPolicy, Site};
 use gatedrill::gateway::outlier::OutlierConfig;
 use gatedrill::gateway::{ClusterConfig, EndpointConfig, Policy};
+use gatedrill::units::SimTime;
 
-use super::world::{Act, MS, SECOND, Setup, WEB, World, endpoint};
+use super::world::{Act, MS, SECOND, Seen, Setup, WEB, World, endpoint};
+
+/// What a pod has seen.
+type Pod = Rc<RefCell<Vec<Seen>>>;
 
 fn site(zone: &str) -> Site {
     Site::new(Locality::of_zone(zone), "", &BTreeMap::new())
@@ -42,14 +48,14 @@ fn a_zone_that_fails_is_left_for_the_next_and_taken_up_again() {
     let world = world(config, near(), &["r-a", "r-a", "r-b", "r-b", "s-a", "s-a"]);
     // The gateway's own zone is out from 10 s to 30 s.
     let is_out = |at: Duration| (10 * SECOND..30 * SECOND).contains(&at);
-    let since = |at: gatedrill::units::SimTime| at.since(gatedrill::units::SimTime::ZERO);
+    let since = |at: SimTime| at.since(SimTime::ZERO);
     let own: Vec<_> = (21..23)
         .map(|last| world.pod(last, move |at, _| Act::Status(if is_out(since(at)) { 503 } else { 200 })))
         .collect();
     let next: Vec<_> = (23..25).map(|last| world.pod(last, |_, _| Act::Status(200))).collect();
     let far: Vec<_> = (25..27).map(|last| world.pod(last, |_, _| Act::Status(200))).collect();
     ask_every(&world, 10 * MS, 80 * SECOND);
-    let count = |pods: &[std::rc::Rc<std::cell::RefCell<Vec<super::world::Seen>>>], from: u32, to: u32| -> usize {
+    let count = |pods: &[Pod], from: u32, to: u32| -> usize {
         let within = from * SECOND..to * SECOND;
         pods.iter().map(|pod| pod.borrow().iter().filter(|seen| within.contains(&since(seen.at))).count()).sum()
     };
@@ -75,9 +81,7 @@ fn a_zone_keeps_all_requests_while_72_percent_of_it_are_healthy() {
         let near: Vec<_> = (21..121).map(|last| world.pod(last, |_, _| Act::Status(200))).collect();
         let far: Vec<_> = (121..221).map(|last| world.pod(last, |_, _| Act::Status(200))).collect();
         ask_every(&world, 5 * MS, 20 * SECOND);
-        let count = |pods: &[std::rc::Rc<std::cell::RefCell<Vec<super::world::Seen>>>]| -> usize {
-            pods.iter().map(|pod| pod.borrow().len()).sum()
-        };
+        let count = |pods: &[Pod]| -> usize { pods.iter().map(|pod| pod.borrow().len()).sum() };
         let (near, far) = (count(&near), count(&far));
         assert_eq!(near + far, 4000);
         // Four standard deviations of a share of 4000 draws.
