@@ -13,8 +13,8 @@ pub mod world;
 
 pub use causes::Sources;
 pub use config::{
-    Action, BackendSpec, FrontSpec, LoadSpec, MemoryCosts, MixEntry, OwnedReplicas, ScalingSpec, Size, Verb,
-    WorldConfig,
+    Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MemoryCosts, MixEntry, OwnedReplicas, ScalingSpec, Size,
+    Verb, WorldConfig,
 };
 pub use process::GatewaySpec;
 pub use world::{Continue, Outcome, Progress, RunError, run};

@@ -12,7 +12,8 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::version::Version;
 use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
-use crate::gateway::Routes;
+use crate::gateway::locality::EndpointPolicy;
+use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
 use crate::load::{ClientConfig, Pacing, RateSegment};
 use crate::record::results::ScenarioId;
 
@@ -132,6 +133,10 @@ pub struct BackendSpec {
     pub deployment: Option<Rc<str>>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// Their zones, taken in turn; none: nobody knows where they are.
+    pub zones: Vec<String>,
+    /// Which of its endpoints come first.
+    pub endpoints: EndpointPolicy,
     /// How they behave.
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
@@ -208,6 +213,19 @@ pub enum Verb {
     Own(Option<OwnedReplicas>),
     /// The routes change.
     Routes(Routes),
+    /// Clusters of the gateway change, or come to be.
+    Clusters(Vec<ClusterSpec>),
+}
+
+/// A cluster of the gateway. Its endpoints are those of the [`BackendSpec`] of that name.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub config: UpstreamConfig,
+    /// Which of its endpoints come first.
+    pub endpoints: EndpointPolicy,
 }
 
 /// Whether a Deployment that is applied says how many pods it wants.

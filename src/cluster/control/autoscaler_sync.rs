@@ -1,8 +1,8 @@
 //! The autoscaler's controller: a sync every period, the samples it sees, and what it writes.
 //!
-//! An autoscaler's first sync comes one period after it was created. One that the run finds is older than the run: its first sync comes within the
-//! first period, at a moment of its own stream. As after a restart of the real controller, it knows no recommendations of before, so the size
-//! of its first sync holds back a smaller one for as long as a window says.
+//! An autoscaler's first sync comes one period after it was created. One that the run finds is older than the run: its syncs have a phase of their
+//! own, and the first comes when there can be samples of the run, since nobody knows what the pods used before. As after a restart of the
+//! real controller, it knows no recommendations of before, so the size of its first sync holds back a smaller one for as long as a window says.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/podautoscaler/horizontal.go; metrics-server's periods in [`crate::cluster::metrics`].
 
@@ -23,6 +23,10 @@ use crate::cluster::objects::{ContainerRequest, PodTemplate};
 use crate::cluster::version::Version;
 use crate::engine::{Datum, EventId, Stream};
 use crate::units::SimTime;
+
+/// From a sync's begin to its end, where the next period begins: the metrics API is asked and the status written. An assumption: with the hop
+/// before, syncs of recorded controllers come 15.003 to 15.02 s after one another.
+const SYNC_TAKES: Duration = Duration::from_millis(6);
 
 /// How autoscaling works in a cluster.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,8 +68,10 @@ pub struct AutoscalerStep {
     pub at: SimTime,
     /// Pods wanted before.
     pub current: i32,
-    /// Pods wanted after.
+    /// Pods wanted after, as the status says: what failed changes nothing there.
     pub desired: i32,
+    /// The size was written.
+    pub is_scaled: bool,
     /// What its metrics are, and what they came to.
     pub metrics: Vec<(Metric, Option<Reading>)>,
     /// Its conditions.
@@ -93,6 +99,8 @@ struct Scaler {
     uid: u64,
     hops: Stream,
     because: Option<EventId>,
+    /// The size after the last sync.
+    wanted: Option<i32>,
 }
 
 impl Autoscaling {
@@ -115,6 +123,8 @@ impl Cluster {
     /// Creates an autoscaler, or changes one; that keeps what it remembers.
     pub fn apply_autoscaler(&self, spec: AutoscalerSpec, because: Option<EventId>) {
         let (key, target) = (Rc::clone(&spec.key), Rc::clone(&spec.target));
+        // One that the run finds has long reported the size that there is.
+        let found = self.deployment(&target).map(|known| known.replicas).filter(|_| self.stands());
         let is_new = {
             let mut autoscaling = self.inner.autoscaling.borrow_mut();
             let uid = autoscaling.scalers.values().map(|scaler| scaler.uid + 1).max().unwrap_or(0);
@@ -126,7 +136,11 @@ impl Cluster {
                 }
                 None => {
                     let hops = self.inner.streams.stream("autoscaler-hop", &key);
-                    let scaler = Scaler { autoscaler: Autoscaler::new(spec), uid, hops, because };
+                    let mut autoscaler = Autoscaler::new(spec);
+                    if let Some(found) = found {
+                        (autoscaler.status.current, autoscaler.status.desired) = (found, found);
+                    }
+                    let scaler = Scaler { autoscaler, uid, hops, because, wanted: None };
                     autoscaling.scalers.insert(Rc::clone(&key), scaler);
                     Some(uid)
                 }
@@ -155,7 +169,7 @@ impl Cluster {
     pub fn autoscaled_size(&self, target: &str) -> Option<i32> {
         let autoscaling = self.inner.autoscaling.borrow();
         let of_target = autoscaling.scalers.values().find(|scaler| &*scaler.autoscaler.spec.target == target)?;
-        of_target.autoscaler.is_known.then_some(of_target.autoscaler.status.desired)
+        of_target.wanted
     }
 
     /// All syncs so far.
@@ -174,9 +188,14 @@ impl Cluster {
     }
 
     fn start_syncs(&self, key: Rc<str>, uid: u64) {
-        let period = self.inner.autoscaling.borrow().config().rules.sync_period;
+        let config = self.inner.autoscaling.borrow().config();
+        let period = config.rules.sync_period;
         let first = if self.stands() {
-            self.inner.streams.stream("autoscaler-phase", &key).uniform(Duration::ZERO, period)
+            let mut first = self.inner.streams.stream("autoscaler-phase", &key).uniform(Duration::ZERO, period);
+            while first < config.kubelet_sampling + config.metrics_resolution {
+                first += period;
+            }
+            first
         } else {
             period
         };
@@ -190,7 +209,7 @@ impl Cluster {
                     return;
                 }
                 this.sync_autoscaler(&key);
-                wait = period;
+                wait = period + SYNC_TAKES;
             }
         });
     }
@@ -222,13 +241,15 @@ impl Cluster {
             written = Some(replicas);
             true
         });
-        let evaluated = self.tell_sync(&autoscaler, &verdict, current, because);
+        let wanted = written.unwrap_or(current);
+        let evaluated = self.tell_sync(&autoscaler, &verdict, (current, wanted), because);
         let step = AutoscalerStep {
             object: Rc::clone(key),
             target: Rc::clone(&target),
             at: now,
             current,
             desired: autoscaler.status.desired,
+            is_scaled: written.is_some(),
             metrics: autoscaler
                 .spec
                 .metrics
@@ -244,6 +265,7 @@ impl Cluster {
             autoscaling.steps.push(step);
             if let Some(scaler) = autoscaling.scalers.get_mut(key) {
                 scaler.autoscaler = autoscaler;
+                scaler.wanted = Some(wanted);
             }
         }
         if let Some(replicas) = written {
@@ -253,9 +275,15 @@ impl Cluster {
         }
     }
 
-    fn tell_sync(&self, autoscaler: &Autoscaler, verdict: &Verdict, current: i32, because: Option<EventId>) -> EventId {
+    fn tell_sync(
+        &self,
+        autoscaler: &Autoscaler,
+        verdict: &Verdict,
+        (current, wanted): (i32, i32),
+        because: Option<EventId>,
+    ) -> EventId {
         let mut data: Vec<(&'static str, Datum)> =
-            vec![("current", i64::from(current).into()), ("desired", i64::from(autoscaler.status.desired).into())];
+            vec![("current", i64::from(current).into()), ("desired", i64::from(wanted).into())];
         data.extend(verdict.recommended.map(|best| ("recommended", i64::from(best).into())));
         let metrics = autoscaler.spec.metrics.iter().zip(&autoscaler.status.metrics);
         let metrics: Vec<String> = metrics.map(|(metric, reading)| reading_text(metric, *reading)).collect();

@@ -95,7 +95,8 @@ pub(super) fn step_row(step: &AutoscalerStep) -> results::AutoscalerStep {
         target: step.target.to_string(),
         t_ms: step.at.as_nanos() / 1_000_000,
         current: count(step.current),
-        desired: count(step.desired),
+        // What failed wants nothing else than there is.
+        desired: count(if step.is_scaled { step.desired } else { step.current }),
         metrics: step.metrics.iter().map(|(metric, reading)| metric_row(metric, *reading)).collect(),
         conditions: conditions.collect(),
         error: step.error.clone(),

@@ -185,7 +185,7 @@ fn a_busy_target_grows_to_its_most_and_no_further() {
 fn a_size_out_of_bounds_is_corrected_without_a_look_at_metrics() {
     let world = world(9, None, true);
     world.cluster.apply_autoscaler(spec(2, 4, vec![cpu(80)]), None);
-    world.run(16);
+    world.run(42);
     assert_eq!(world.syncs().first().map(|sync| (sync.1, sync.2)), Some((9, 4)));
     assert_eq!(world.cluster.autoscaler_steps()[0].metrics, [(cpu(80), None)]);
 }
@@ -194,14 +194,14 @@ fn a_size_out_of_bounds_is_corrected_without_a_look_at_metrics() {
 fn a_use_that_is_not_modelled_is_a_missing_metric() {
     let world = world(3, None, true);
     world.cluster.apply_autoscaler(spec(1, 9, vec![cpu(80)]), None);
-    world.run(40);
+    world.run(60);
     assert_eq!(world.reason(ConditionKind::ScalingActive), "FailedGetResourceMetric");
     assert_eq!(world.cluster.deployment(EDGE).map(|it| it.replicas), Some(3));
 }
 
 #[test]
 fn an_idle_target_shrinks_when_its_window_is_over() {
-    for (window, shrinks_by) in [(None, 330), (Some(60), 90)] {
+    for (window, shrinks_by) in [(None, 370), (Some(60), 130)] {
         let world = world(5, Some(5), true);
         let behavior = window.map(|seconds| Behavior {
             up: ScalingRules::default_up(),
@@ -224,7 +224,7 @@ fn two_autoscalers_of_one_target_do_nothing() {
     world.run(60);
     assert_eq!(world.reason(ConditionKind::ScalingActive), "AmbiguousSelector");
     world.cluster.delete_autoscaler("ns/other");
-    world.run(120);
+    world.run(150);
     assert_eq!(world.cluster.deployment(EDGE).map(|it| it.replicas), Some(6));
 }
 
