@@ -1,13 +1,14 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
 //!
-//! - Rules without I/O: [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
+//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
 //!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints.
 //!
 //! What a container does is the business of a [`Runtime`], which lies outside.
-//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: autoscaling, node failure, disruption budgets,
-//! preemption, taints and affinity beyond preferred anti-affinity.
+//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: node failure, disruption budgets,
+//! preemption.
 
+pub mod autoscaler;
 pub mod control;
 pub mod deployment;
 pub mod endpoints;
@@ -17,15 +18,18 @@ pub mod kubelet;
 pub mod node_agent;
 mod notice;
 pub mod objects;
+pub mod placement;
 mod prober;
 pub mod replica_set;
 pub mod scheduler;
+pub mod selector;
+pub mod version;
 
 pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
-pub use objects::{
-    AntiAffinity, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, Topology,
-};
+pub use objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use placement::Placement;
+pub use selector::LabelSelector;
 
 use std::future::Future;
 use std::net::Ipv4Addr;

@@ -12,6 +12,7 @@
 
 mod deployment_sync;
 mod endpoints_sync;
+mod placing;
 mod pod;
 mod replica_set_sync;
 
@@ -21,14 +22,15 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
 pub use self::pod::{PodCounts, PodRecord};
 use super::Runtime;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
-use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::scheduler::Rules;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
@@ -65,8 +67,8 @@ pub(super) struct Inner {
     pub(super) log: Rc<RefCell<EventLog>>,
     pub(super) config: ClusterConfig,
     pub(super) runtime: Rc<dyn Runtime>,
-    /// A pod has left the cluster: there may be room for one that waits.
-    pub(super) room: Rc<Notice>,
+    /// What may help pods that wait for a node.
+    pub(super) changes: Changes,
     pub(super) state: RefCell<State>,
 }
 
@@ -75,6 +77,7 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
+    pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
     queued: BTreeSet<Work>,
     /// When each image was, or will be, on a node.
@@ -159,6 +162,7 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
+            placing: Placing::new(&config.nodes, Rules::of_version(28), streams),
             services: BTreeMap::new(),
             queued: BTreeSet::new(),
             images: BTreeMap::new(),
@@ -166,8 +170,8 @@ impl Cluster {
             set_next: 0,
             pod_next: 0,
         };
-        let inner =
-            Inner { sim: sim.clone(), streams, log, config, runtime, room: Rc::default(), state: RefCell::new(state) };
+        let (sim, changes, state) = (sim.clone(), Changes::default(), RefCell::new(state));
+        let inner = Inner { sim, streams, log, config, runtime, changes, state };
         Self { inner: Rc::new(inner) }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Cluster, Work};
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
-use crate::cluster::scheduler::{PlacedPod, choose_node};
+use crate::cluster::scheduler::Change;
 use crate::engine::{EventId, Signal};
 use crate::units::SimTime;
 
@@ -138,28 +138,12 @@ impl Cluster {
             if let Some(known) = known.filter(|known| known.spec.strategy == Strategy::Recreate) {
                 known.because = Some(event);
             }
+            state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             state.records.push(pod.record);
         }
-        self.inner.room.raise();
+        self.inner.changes.raise(Change::PodGone);
         self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
-    }
-
-    /// A node for a pod, or none now.
-    pub(in crate::cluster) fn place(&self, id: u64) -> Option<usize> {
-        let mut state = self.inner.state.borrow_mut();
-        let placed = state.pods.values().filter_map(|pod| {
-            let node_index = pod.node_index?;
-            let template = Rc::clone(&pod.template);
-            Some(PlacedPod { node_index, template, set: pod.set, is_terminating: pod.is_deleting() })
-        });
-        let placed: Vec<PlacedPod> = placed.collect();
-        let pod = state.pods.get(&id)?;
-        let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
-        let index = choose_node(&self.inner.config.nodes, &placed, &pod.template, pod.set, &mut ties)?;
-        let pod = state.pods.get_mut(&id)?;
-        pod.node_index = Some(index);
-        Some(index)
     }
 }
 
