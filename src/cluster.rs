@@ -10,11 +10,13 @@
 
 pub mod control;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod feed;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod node_agent;
+pub mod node_lifecycle;
 mod notice;
 pub mod objects;
 mod prober;
