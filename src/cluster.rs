@@ -19,15 +19,17 @@ pub mod node_agent;
 pub mod node_lifecycle;
 mod notice;
 pub mod objects;
+pub mod placement;
 mod prober;
 pub mod replica_set;
 pub mod scheduler;
+pub mod selector;
 
 pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
-pub use objects::{
-    AntiAffinity, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, Topology,
-};
+pub use objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use placement::Placement;
+pub use selector::LabelSelector;
 
 use std::future::Future;
 use std::net::Ipv4Addr;

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatedrill::backend::{BackendConfig, BodyShape};
-use gatedrill::cluster::ClusterConfig;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::cluster::{ClusterConfig, Placement};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig, run,
@@ -85,7 +85,7 @@ fn deployment(inputs: &Value) -> Deployment {
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
-        anti_affinity: Vec::new(),
+        placement: Placement::default(),
         other: String::new(),
     };
     let strategy = Strategy::RollingUpdate { max_surge: IntOrPercent::Int(1), max_unavailable: IntOrPercent::Int(0) };
@@ -102,12 +102,12 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
-        nodes: vec![Node {
-            name: Rc::from("node"),
-            ip: Ipv4Addr::new(192, 168, 0, 1),
-            zone: Rc::from("a"),
-            allocatable: Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
-        }],
+        nodes: vec![Node::new(
+            Rc::from("node"),
+            Ipv4Addr::new(192, 168, 0, 1),
+            Rc::from("a"),
+            Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
+        )],
         hop: Delay::ZERO,
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),
