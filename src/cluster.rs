@@ -11,11 +11,13 @@
 pub mod control;
 pub mod deployment;
 pub mod disruption;
+pub mod drain;
 pub mod endpoints;
 pub mod feed;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod node_agent;
+pub mod node_autoscaler;
 pub mod node_lifecycle;
 mod notice;
 pub mod objects;
@@ -24,6 +26,7 @@ mod prober;
 pub mod replica_set;
 pub mod scheduler;
 pub mod selector;
+pub mod taint_eviction;
 
 pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};

@@ -76,7 +76,7 @@ fn vectors_pdb_status() {
         let pods: Vec<BudgetPod<'_>> =
             (0..matching).map(|index| BudgetPod { name: "pod", is_ready: index < ready, is_deleting: false }).collect();
         let wanted = if case["controllerScale"].is_null() { 0 } else { whole(&case["controllerScale"]) };
-        let status = BudgetStatus::of(budget, &pods, wanted, &DisruptedPods::new(), SimTime::ZERO);
+        let status = BudgetStatus::of(Some(budget), &pods, wanted, &DisruptedPods::new(), SimTime::ZERO);
         compare(
             case,
             &[

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::deployment::PodPhase;
 use super::int_or_percent::{IntOrPercent, Rounding};
+use super::selector::{LabelSelector, Labels};
 use crate::units::SimTime;
 
 /// A pod that was evicted and is not deleted after this time counts as healthy again. Source: disruption.go `DeletionTimeout`.
@@ -31,6 +32,28 @@ pub enum Budget {
     MinAvailable(IntOrPercent),
     /// So many pods of those that their controllers want may be missing.
     MaxUnavailable(IntOrPercent),
+}
+
+/// A `PodDisruptionBudget`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DisruptionBudget {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// The pods of its namespace that it protects; none: no pod.
+    pub selector: Option<LabelSelector>,
+    /// What it protects; none: no eviction is allowed.
+    pub budget: Option<Budget>,
+    /// What holds for pods that are not ready.
+    pub unhealthy: UnhealthyPods,
+}
+
+impl DisruptionBudget {
+    /// Whether it protects pods of this namespace with these labels.
+    #[must_use]
+    pub fn protects(&self, namespace: &str, labels: &Labels) -> bool {
+        self.key.split('/').next() == Some(namespace)
+            && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    }
 }
 
 /// When a pod that is not ready may be evicted although no disruption is allowed.
@@ -85,15 +108,23 @@ impl Budget {
 
 impl BudgetStatus {
     /// The status that the controller works out from the pods that the budget selects; `wanted`: replicas that their controllers want.
+    /// Without a limit no pod is expected, and no disruption allowed.
     #[must_use]
-    pub fn of(budget: Budget, pods: &[BudgetPod<'_>], wanted: i32, disrupted: &DisruptedPods, now: SimTime) -> Self {
+    pub fn of(
+        budget: Option<Budget>,
+        pods: &[BudgetPod<'_>],
+        wanted: i32,
+        disrupted: &DisruptedPods,
+        now: SimTime,
+    ) -> Self {
         let is_leaving = |pod: &BudgetPod<'_>| {
             disrupted.get(pod.name).is_some_and(|evicted_at| evicted_at.after(DELETION_TIMEOUT) > now)
         };
         let healthy = pods.iter().filter(|pod| !pod.is_deleting && !is_leaving(pod) && pod.is_ready).count();
         let count = |count: usize| i32::try_from(count).expect("fewer pods than 2^31");
         let current_healthy = count(healthy);
-        let (expected_pods, desired_healthy) = budget.desired(count(pods.len()), wanted);
+        let (expected_pods, desired_healthy) =
+            budget.map_or((0, 0), |budget| budget.desired(count(pods.len()), wanted));
         let spare = (current_healthy - desired_healthy).max(0);
         let disruptions_allowed = if expected_pods <= 0 { 0 } else { spare };
         Self { disruptions_allowed, current_healthy, desired_healthy, expected_pods }
@@ -220,7 +251,7 @@ mod tests {
     #[test]
     fn a_ready_surge_pod_allows_one_more() {
         let pods = ["a", "b", "c", "d", "e"].map(pod);
-        let budget = Budget::MaxUnavailable(IntOrPercent::Int(1));
+        let budget = Some(Budget::MaxUnavailable(IntOrPercent::Int(1)));
         let status = BudgetStatus::of(budget, &pods, 4, &DisruptedPods::new(), at(0));
         assert_eq!((status.disruptions_allowed, status.desired_healthy), (2, 3));
     }
@@ -228,7 +259,7 @@ mod tests {
     #[test]
     fn an_evicted_pod_counts_again_if_nobody_deletes_it_for_two_minutes() {
         let pods = ["a", "b"].map(pod);
-        let budget = Budget::MinAvailable(IntOrPercent::Int(1));
+        let budget = Some(Budget::MinAvailable(IntOrPercent::Int(1)));
         let mut disrupted = DisruptedPods::from([(Rc::from("a"), at(10))]);
         for (now, healthy, listed) in [(10, 1, 1), (129, 1, 1), (130, 2, 1), (131, 2, 0)] {
             let status = BudgetStatus::of(budget, &pods, 2, &disrupted, at(now));
