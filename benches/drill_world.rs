@@ -52,6 +52,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deployments: vec![deployment()],
         services: vec![Service { key: Rc::from(EDGE), selector: labels(), publish_not_ready: false }],
         target: Rc::from(EDGE),
+        budgets: Vec::new(),
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
@@ -98,6 +99,8 @@ fn nodes() -> ClusterConfig {
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         sandbox_removal: Delay::ZERO,
+        minor_version: 33,
+        autoscaler: None,
         stands_at_zero: true,
     }
 }

@@ -220,6 +220,8 @@ mod quiet {
             image_pull: Delay::ZERO,
             endpoint_propagation: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
+            minor_version: 33,
+            autoscaler: None,
             stands_at_zero: true,
         };
         let spec = ProbeSpec { period_seconds: 15, failure_threshold: 4, ..ProbeSpec::default() };

@@ -21,6 +21,7 @@ pub mod node_autoscaler;
 pub mod node_lifecycle;
 mod notice;
 pub mod objects;
+pub mod operation;
 pub mod placement;
 mod prober;
 pub mod replica_set;
@@ -28,7 +29,7 @@ pub mod scheduler;
 pub mod selector;
 pub mod taint_eviction;
 
-pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
+pub use control::{AutoscalerConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
 pub use objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
 pub use placement::Placement;
@@ -69,6 +70,10 @@ pub trait Runtime {
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool>;
     /// The pod's network is gone, and its address with it.
     fn released(&self, ip: Ipv4Addr);
+    /// The machine of a node has died, or there is a new one.
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
+        let _ = (node, is_alive, because);
+    }
 }
 
 /// A running process.

@@ -114,6 +114,8 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
+        minor_version: 33,
+        autoscaler: None,
         stands_at_zero: true,
     }
 }
@@ -355,6 +357,7 @@ fn world(case: &Value) -> WorldConfig {
         deployments,
         services: vec![service(EDGE, labels()), service(UPSTREAM, upstream_labels())],
         target: Rc::from(EDGE),
+        budgets: Vec::new(),
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),

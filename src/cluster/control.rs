@@ -11,7 +11,11 @@
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
 mod deployment_sync;
+mod disruption_sync;
 mod endpoints_sync;
+mod node_scaling;
+mod node_sync;
+mod operations;
 mod pod;
 mod replica_set_sync;
 
@@ -21,12 +25,18 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::disruption_sync::BudgetReport;
+use self::disruption_sync::BudgetState;
+pub use self::node_scaling::AutoscalerConfig;
+use self::node_scaling::ScalingState;
+use self::node_sync::{Loss, NodeState};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
 pub use self::pod::{PodCounts, PodRecord};
 use super::Runtime;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
+use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
@@ -35,6 +45,8 @@ use crate::units::SimTime;
 /// The timings of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
+    /// Minor version of Kubernetes.
+    pub minor_version: u32,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// From a change to the controller that acts on it.
@@ -49,6 +61,8 @@ pub struct ClusterConfig {
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.
     pub sandbox_removal: Delay,
+    /// Whether nodes come and go with the pods that need them.
+    pub autoscaler: Option<AutoscalerConfig>,
     /// What is applied at time zero is there at once, its pods ready: the world as the run finds it.
     pub stands_at_zero: bool,
 }
@@ -67,6 +81,8 @@ pub(super) struct Inner {
     pub(super) runtime: Rc<dyn Runtime>,
     /// A pod has left the cluster: there may be room for one that waits.
     pub(super) room: Rc<Notice>,
+    /// A node has come, changed or gone.
+    node_changes: Notice,
     pub(super) state: RefCell<State>,
 }
 
@@ -76,6 +92,18 @@ pub(super) struct State {
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
     services: BTreeMap<Rc<str>, ServiceState>,
+    budgets: BTreeMap<Rc<str>, BudgetState>,
+    /// Nodes by index; one that is gone keeps its place.
+    nodes: Vec<NodeState>,
+    lifecycle: NodeLifecycle,
+    is_watching_nodes: bool,
+    /// Addresses given to pods that started anew on a booted machine.
+    spare_ips: u32,
+    /// Addresses that died with their machines.
+    losses: Vec<Loss>,
+    scaling: Option<ScalingState>,
+    /// Drains and the like that are under way.
+    operations_count: usize,
     queued: BTreeSet<Work>,
     /// When each image was, or will be, on a node.
     pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
@@ -88,6 +116,7 @@ pub(super) struct State {
 enum Work {
     Deployment(Rc<str>),
     Set(u64),
+    Budget(Rc<str>),
 }
 
 struct DeploymentState {
@@ -160,15 +189,33 @@ impl Cluster {
             pods: BTreeMap::new(),
             records: Vec::new(),
             services: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            nodes: Self::nodes_at_start(&config.nodes, streams),
+            lifecycle: NodeLifecycle::new(Graces::of_version(config.minor_version)),
+            is_watching_nodes: false,
+            spare_ips: 0,
+            losses: Vec::new(),
+            scaling: config.autoscaler.as_ref().map(ScalingState::new),
+            operations_count: 0,
             queued: BTreeSet::new(),
             images: BTreeMap::new(),
             rollouts: Vec::new(),
             set_next: 0,
             pod_next: 0,
         };
-        let inner =
-            Inner { sim: sim.clone(), streams, log, config, runtime, room: Rc::default(), state: RefCell::new(state) };
-        Self { inner: Rc::new(inner) }
+        let inner = Inner {
+            sim: sim.clone(),
+            streams,
+            log,
+            config,
+            runtime,
+            room: Rc::default(),
+            node_changes: Notice::default(),
+            state: RefCell::new(state),
+        };
+        let this = Self { inner: Rc::new(inner) };
+        this.start_autoscaler();
+        this
     }
 
     /// Creates a Deployment, or replaces it: another template is another revision.
@@ -286,10 +333,13 @@ impl Cluster {
     #[must_use]
     pub fn is_settled(&self, owner: &str) -> bool {
         let state = self.inner.state.borrow();
+        Self::is_complete(&state, owner) && !state.pods.values().any(|pod| &*pod.owner == owner && pod.is_deleting())
+    }
+
+    fn is_complete(state: &State, owner: &str) -> bool {
         let complete =
             |known: &DeploymentState| known.status.is_complete(known.spec.replicas) && known.rollout.is_none();
         state.deployments.get(owner).is_some_and(complete)
-            && !state.pods.values().any(|pod| &*pod.owner == owner && pod.is_deleting())
     }
 
     /// The lives of all pods there were, in the order of their creation.
@@ -334,18 +384,19 @@ impl Cluster {
         let hop = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            let owner = match &work {
-                Work::Deployment(key) => key,
-                Work::Set(id) => match state.sets.get(id) {
-                    Some(set) => &set.owner,
-                    None => return,
-                },
+            let hops = match &work {
+                Work::Deployment(key) => state.deployments.get_mut(key).map(|known| &mut known.hops),
+                Work::Set(id) => {
+                    let owner = state.sets.get(id).map(|set| &set.owner);
+                    owner.and_then(|owner| state.deployments.get_mut(owner)).map(|known| &mut known.hops)
+                }
+                Work::Budget(key) => state.budgets.get_mut(key).map(BudgetState::hops),
             };
-            let Some(known) = state.deployments.get_mut(owner) else { return };
+            let Some(hops) = hops else { return };
             if !state.queued.insert(work.clone()) {
                 return;
             }
-            let hop = self.inner.config.hop.draw(&mut known.hops);
+            let hop = self.inner.config.hop.draw(hops);
             if self.stands() { Duration::ZERO } else { hop }
         };
         let this = self.clone();
@@ -355,6 +406,7 @@ impl Cluster {
             match work {
                 Work::Deployment(key) => this.sync_deployment(&key),
                 Work::Set(id) => this.sync_set(id),
+                Work::Budget(key) => this.sync_budget(&key),
             }
         });
     }

@@ -18,12 +18,23 @@ pub const RETRY: Duration = Duration::from_secs(5);
 pub const POLL: Duration = Duration::from_secs(1);
 
 /// How a node is emptied.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DrainSettings {
     /// Grace of the evictions, in seconds; none: each pod's own.
     pub grace_seconds: Option<u32>,
+    /// From a refusal to the next try.
+    pub retry: Duration,
+    /// How long who is refused is asked again; none: to the end.
+    pub retry_for: Option<Duration>,
     /// When it is given up; none: never.
     pub timeout: Option<Duration>,
+}
+
+/// As `kubectl drain` without options.
+impl Default for DrainSettings {
+    fn default() -> Self {
+        Self { grace_seconds: None, retry: RETRY, retry_for: None, timeout: None }
+    }
 }
 
 /// What follows an answer to an eviction.
@@ -43,8 +54,9 @@ pub fn next_step(settings: &DrainSettings, answer: Answer, began_at: SimTime, no
     match answer {
         Answer::Evicted | Answer::EvictedFromBudget => Step::Await,
         Answer::TooManyRequests => {
-            let retry_at = now.after(RETRY);
-            let is_late = settings.timeout.is_some_and(|timeout| retry_at > began_at.after(timeout));
+            let retry_at = now.after(settings.retry);
+            let limits = settings.retry_for.iter().chain(&settings.timeout);
+            let is_late = limits.min().is_some_and(|limit| retry_at > began_at.after(*limit));
             if is_late { Step::GiveUp } else { Step::Retry(retry_at) }
         }
         Answer::SeveralBudgets | Answer::Forbidden => Step::GiveUp,

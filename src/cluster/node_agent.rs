@@ -17,6 +17,7 @@
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg},
 //! pkg/scheduler/internal/queue/scheduling_queue.go.
 
+use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,20 +46,35 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
         let deletion = cluster.inner.state.borrow().pods[&id].deletion.clone();
-        let agent = Rc::new(Agent { cluster, id });
-        let started = until(deletion.raised(), agent.start()).await;
-        match started {
-            // Deleted before it had a process: there is nothing to stop.
+        let agent = Rc::new(Agent { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) });
+        match until(deletion.raised(), agent.bind()).await {
             None => agent.cluster.pod_gone(id),
-            Some(running) => agent.run(running).await,
+            Some(bound) => agent.dwell(bound).await,
         }
     });
+}
+
+/// Where and when a pod was bound.
+struct Bound {
+    node_index: usize,
+    node: Rc<str>,
+    at: SimTime,
 }
 
 /// The node's agent for one pod.
 pub(super) struct Agent {
     cluster: Cluster,
     id: u64,
+    /// What of it is on the node, and dies with it.
+    on_node: RefCell<Option<OnNode>>,
+    /// How often its node's machine has booted since it came there.
+    boots: Cell<u32>,
+}
+
+struct OnNode {
+    ip: Ipv4Addr,
+    container: Rc<Container>,
+    probes: TaskGroup,
 }
 
 /// A pod whose process runs.
@@ -131,21 +147,74 @@ impl Agent {
         }
     }
 
-    /// Brings the pod to a node and starts its process.
-    async fn start(&self) -> Running {
+    /// Brings the pod to a node.
+    async fn bind(&self) -> Bound {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
-        let bound_at = self.sim().now();
-        let node = Rc::clone(&inner.config.nodes[node_index].name);
+        let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
             record.node = Some(Rc::clone(&node));
             record.scheduled_at = Some(now);
         });
-        self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
+        let event = self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
+        self.cluster.plan_departure(self.id, node_index, Some(event));
+        Bound { node_index, node, at: self.sim().now() }
+    }
+
+    /// The pod's stay on its node, through the deaths and boots of its machine.
+    async fn dwell(self: Rc<Self>, bound: Bound) {
+        let removed = self.cluster.inner.state.borrow().pods[&self.id].removed.clone();
+        loop {
+            let lost = self.cluster.node_lost(bound.node_index);
+            let boots = self.cluster.node_boots(bound.node_index);
+            let seen = boots.version();
+            if until(lost.raised(), Rc::clone(&self).stay(&bound)).await.is_some() {
+                return;
+            }
+            self.lose(&bound);
+            if until(removed.raised(), boots.changed_since(seen)).await.is_none() {
+                return;
+            }
+            self.boots.set(self.boots.get() + 1);
+        }
+    }
+
+    /// From the start of its process, or from a boot, to the end.
+    async fn stay(self: Rc<Self>, bound: &Bound) {
+        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        match until(deletion.raised(), self.start(bound)).await {
+            // Deleted before it had a process: there is nothing to stop.
+            None => self.cluster.pod_gone(self.id),
+            Some(running) => self.run(running).await,
+        }
+    }
+
+    /// The machine has died: the process is no more, its connections hear nothing, and nobody tells the API server.
+    fn lose(&self, bound: &Bound) {
+        let Some(OnNode { ip, container, probes }) = self.on_node.take() else { return };
+        let event = self.cluster.node_event(bound.node_index).expect("a machine that dies tells it");
+        self.cluster.note_loss(ip, event);
+        self.cluster.inner.runtime.released(ip);
+        container.process().kill(event);
+        container.has_ended();
+        probes.abort();
+        self.note(|record, now| {
+            record.exited_at = Some(now);
+            record.exit_reason = Some("its node died");
+            record.exit_event = Some(event);
+        });
+    }
+
+    /// Starts the pod's process.
+    async fn start(&self, bound: &Bound) -> Running {
+        let inner = &self.cluster.inner;
+        let node = Rc::clone(&bound.node);
         self.sim().sleep_until(self.image_pulled_at(&node)).await;
-        self.sim().sleep(self.draw(&inner.config.pod_start, "pod-start")).await;
-        let ip = pod_ip(self.id);
+        let boots = self.boots.get();
+        let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
+        self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
+        let ip = if boots == 0 { pod_ip(self.id) } else { self.cluster.spare_ip() };
         let event = self.tell(None, "container_started", Vec::new());
         let pod = {
             let mut state = inner.state.borrow_mut();
@@ -154,6 +223,8 @@ impl Agent {
             pod.phase = PodPhase::Running;
             pod.record.ip = Some(ip);
             pod.record.started_at = Some(self.sim().now());
+            pod.record.exited_at = None;
+            pod.restarts += u32::from(boots > 0);
             StartingPod {
                 owner: Rc::clone(&pod.owner),
                 name: Rc::clone(&pod.record.name),
@@ -166,14 +237,18 @@ impl Agent {
         let process = inner.runtime.start(&pod);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints(None);
-        Running { pod, process, started_at: self.sim().now(), bound_at }
+        Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
     }
 
     async fn find_node(&self) -> usize {
         let room = Rc::clone(&self.cluster.inner.room);
         for attempt in 0.. {
             let seen = room.version();
-            if let Some(index) = self.cluster.place(self.id) {
+            let found = self.cluster.place(self.id);
+            if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+                pod.is_unschedulable = found.is_none();
+            }
+            if let Some(index) = found {
                 return index;
             }
             if attempt == 0 {
@@ -206,6 +281,8 @@ impl Agent {
         let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
         let container = Rc::new(Container::new(Rc::clone(&running.process), running.started_at));
         let probes = TaskGroup::new(self.sim());
+        let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
+        self.on_node.replace(Some(on_node));
         self.start_probes(&running, &container, &probes);
         let template = Rc::clone(&running.pod.template);
         let mut backoff = CrashBackoff::default();
@@ -277,8 +354,12 @@ impl Agent {
         let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
         self.sim().sleep(hop).await;
         if container.is_running() {
-            let deleted = self.cluster.inner.state.borrow().pods[&self.id].deleted_because;
-            self.end_process(container, template, template.grace_seconds.max(1), deleted).await;
+            let (deleted, grace) = {
+                let state = self.cluster.inner.state.borrow();
+                let pod = &state.pods[&self.id];
+                (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
+            };
+            self.end_process(container, template, grace.max(1), deleted).await;
         }
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Succeeded;
@@ -348,21 +429,7 @@ impl Agent {
 
     /// Writes the pod's readiness, if it is another.
     pub(super) fn set_ready(&self, is_ready: bool) {
-        {
-            let now = self.sim().now();
-            let mut state = self.cluster.inner.state.borrow_mut();
-            let Some(pod) = state.pods.get_mut(&self.id) else { return };
-            if pod.is_ready == is_ready {
-                return;
-            }
-            pod.is_ready = is_ready;
-            pod.ready_since = Some(now);
-            if is_ready {
-                pod.record.ready_at = pod.record.ready_at.or(Some(now));
-            }
-        }
-        self.tell(None, if is_ready { "pod_ready" } else { "pod_unready" }, Vec::new());
-        self.cluster.pod_changed(self.id);
+        self.cluster.write_readiness(self.id, is_ready);
     }
 
     /// Ticks are counted from the pod's admission. A pod that the run finds was admitted at some time before.

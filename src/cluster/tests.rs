@@ -148,6 +148,8 @@ fn config(nodes: usize) -> ClusterConfig {
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(millis(300)),
         sandbox_removal: Delay::ZERO,
+        minor_version: 33,
+        autoscaler: None,
         stands_at_zero: false,
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::causes::Sources;
 use super::process::GatewaySpec;
 use crate::backend::BackendConfig;
+use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::operation::Operation;
 use crate::cluster::{ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
 use crate::gateway::Routes;
@@ -31,6 +33,8 @@ pub struct WorldConfig {
     pub deployments: Vec<Deployment>,
     /// All Services.
     pub services: Vec<Service>,
+    /// All disruption budgets.
+    pub budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment, as `namespace/name`.
     pub target: Rc<str>,
     /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
@@ -147,4 +151,8 @@ pub enum Verb {
     Apply(Box<Deployment>),
     /// The routes change.
     Routes(Routes),
+    /// A disruption budget is applied.
+    Budget(DisruptionBudget),
+    /// Something happens to pods or nodes.
+    Operate(Operation),
 }

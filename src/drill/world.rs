@@ -3,6 +3,8 @@
 //! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
 //! measured time. Actions and phases are counted from its start.
 
+mod nodes;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -79,6 +81,7 @@ struct World {
     net: Net,
     config: WorldConfig,
     cluster: RefCell<Option<Cluster>>,
+    balancer: RefCell<Option<LoadBalancer>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     kubelet: Host,
@@ -156,6 +159,7 @@ impl World {
             around,
             net: net.clone(),
             cluster: RefCell::new(None),
+            balancer: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
             kubelet,
@@ -177,6 +181,9 @@ impl World {
         *world.cluster.borrow_mut() = Some(cluster.clone());
         for service in &world.config.services {
             cluster.apply_service(service.clone());
+        }
+        for budget in &world.config.budgets {
+            cluster.apply_budget(budget.clone());
         }
         for deployment in &world.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
@@ -253,23 +260,15 @@ impl World {
         let prober = self.net.attach(PROBER, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
+        *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
         self.net.forward(VIP, LinkConfig::default(), front);
         if let BackendMode::Nodes { nodes, .. } = &config.mode {
             for node in nodes {
-                let Some(mut watch) = cluster.watch_endpoints(&config.service, &format!("kube-proxy/{}", node.name))
-                else {
-                    continue;
-                };
-                let (balancer, name) = (balancer.clone(), Rc::clone(&node.name));
-                sim.spawn("kube-proxy", async move {
-                    loop {
-                        let seen = watch.next().await;
-                        balancer.handle_node_endpoints(&name, seen.to_vec());
-                    }
-                });
+                self.start_kube_proxy(cluster, &balancer, &node.name);
             }
+            self.watch_nodes(cluster, &balancer);
         }
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
@@ -353,7 +352,8 @@ impl World {
         let object = match verb {
             Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
             Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
-            Verb::Routes(_) => format!("Deployment/{}", self.config.target),
+            Verb::Routes(_) | Verb::Operate(_) => format!("Deployment/{}", self.config.target),
+            Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -362,6 +362,8 @@ impl World {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
             Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
             Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
+            Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
                 *self.routes.borrow_mut() = Rc::clone(&routes);
@@ -376,9 +378,7 @@ impl World {
     fn watch_phase(&self, now: SimTime) {
         let Some(seconds) = self.unsettled_s.get() else { return };
         let cluster = self.cluster();
-        let is_quiet = cluster.is_settled(&self.config.target)
-            && cluster.counts(&self.config.target).terminating == 0
-            && self.targets_settled.get();
+        let is_quiet = cluster.is_calm(&self.config.target) && self.targets_settled.get();
         // The second of the action itself proves nothing: its controllers may not have begun.
         if seconds > 0 && is_quiet {
             self.unsettled_s.set(None);
@@ -495,7 +495,9 @@ impl World {
             let listeners_closed =
                 ip.and_then(|ip| self.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
-            let evidence = Evidence { pod: record.as_ref(), listeners_closed, flags, log: &log, last_resort };
+            let node_death = self.node_death(finished);
+            let evidence =
+                Evidence { pod: record.as_ref(), node_death, listeners_closed, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &self.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
@@ -682,6 +684,17 @@ impl Runtime for Containers {
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
         let world = self.0.upgrade().expect("the world outlives its cluster");
         Box::pin(probe(world.kubelet.clone(), ip, action.clone()))
+    }
+
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
+        let Some(world) = self.0.upgrade() else { return };
+        if let Some(balancer) = &*world.balancer.borrow() {
+            if is_alive {
+                balancer.handle_node_boot(node);
+            } else {
+                balancer.handle_node_death(node, because);
+            }
+        }
     }
 
     fn released(&self, ip: Ipv4Addr) {

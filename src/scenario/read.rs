@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::address::{Patch, Subject};
+use super::node_scaling;
+use super::operations;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
     NodeGroup, Over, Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
@@ -20,7 +22,7 @@ use crate::record::results::Level;
 /// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
-const NODES_MAX: i64 = 5000;
+pub(super) const NODES_MAX: i64 = 5000;
 
 /// Requests per second of one load: more than any gateway takes, and than anyone can wait for.
 const RATE_MAX: f64 = 10_000_000.0;
@@ -120,6 +122,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
         nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+    let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
     let timings = fields.and_then(|fields| fields.get("timings")).and_then(|field| field.fields());
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
@@ -148,8 +151,13 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
         nodes.push(NodeGroup { name: "node".to_owned(), count: 3, zones, allocatable });
     }
+    let autoscaler = match &autoscaler_field {
+        Some(field) => Some(node_scaling::read(field, &nodes)?),
+        None => None,
+    };
     Some(ClusterSettings {
         profile: profile?,
+        autoscaler,
         version: version?,
         nodes,
         schedule: schedule?,
@@ -528,19 +536,7 @@ fn read_slo(field: &Field<'_>) -> Option<SloSettings> {
 }
 
 /// Verbs that belong to later work; named so that the error does not call them unknown.
-const LATER: [&str; 11] = [
-    "rollback",
-    "delete",
-    "evict",
-    "killPod",
-    "drainNode",
-    "cordonNode",
-    "killNode",
-    "addNode",
-    "load",
-    "configPush",
-    "pause",
-];
+const LATER: [&str; 5] = ["rollback", "delete", "load", "configPush", "pause"];
 
 /// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
 pub(super) fn timeline_entry(
@@ -562,8 +558,10 @@ pub(super) fn timeline_entry(
     }
     let of = fields.get("of").and_then(|field| key(&field));
     let phase = fields.get("phase").and_then(|field| name(&field));
+    let operations = operations::VERBS.map(|(verb, _)| verb);
     let found: Vec<(&str, Field<'_>)> = ["restart", "apply", "set", "scale"]
         .into_iter()
+        .chain(operations)
         .filter_map(|verb| Some((verb, verb_field(&fields, verb)?)))
         .collect();
     let mut is_later = false;
@@ -588,6 +586,10 @@ pub(super) fn timeline_entry(
             }
             "apply" => (TimelineVerb::Apply(objects(inner)), "rollout"),
             "set" => (TimelineVerb::Set(patches(inner)), "rollout"),
+            verb if operations.contains(&verb) => {
+                let phase = operations::VERBS.iter().find(|(known, _)| *known == verb).map_or("", |(_, phase)| *phase);
+                (TimelineVerb::Operate(operations::read(verb, inner)?), phase)
+            }
             _ => {
                 let inner_fields = inner.fields()?;
                 let replicas = inner_fields.require("replicas", "write the new number: scale: { replicas: 8 }");

@@ -3,6 +3,8 @@
 //! The text is a scenario itself, and running it gives the same results. Edits of the gateway's Deployment that an `IstioGateway` makes cannot be
 //! written into an object; they stand under `variants`, and the head of the text says so.
 
+mod operations;
+
 use std::time::Duration;
 
 use super::address::Patch;
@@ -118,12 +120,14 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("sandboxRemoval", delay(&cluster.sandbox_removal)),
         ("networkLatency", span(cluster.network_latency)),
     ];
-    map(vec![
+    let mut entries = vec![
         ("profile", text(cluster.profile)),
         ("version", text(&cluster.version)),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("timings", map(timings)),
-    ])
+    ];
+    entries.extend(cluster.autoscaler.as_ref().map(|autoscaler| ("autoscaler", operations::autoscaler(autoscaler))));
+    map(entries)
 }
 
 fn balancer(settings: &Settings) -> Node {
@@ -257,6 +261,7 @@ fn entry(entry: &TimelineEntry) -> Node {
             };
             entries.push(("apply", map(vec![("inline", inline)])));
         }
+        TimelineVerb::Operate(operation) => entries.push(operations::operation(operation)),
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));

@@ -46,6 +46,8 @@ pub struct ClusterSettings {
     pub version: String,
     /// Groups of equal nodes.
     pub nodes: Vec<NodeGroup>,
+    /// Which of them grows and shrinks.
+    pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -229,6 +231,8 @@ pub enum TimelineVerb {
     Set(Vec<super::address::Patch>),
     /// Another number of replicas.
     Scale(i32),
+    /// Something happens to pods or nodes.
+    Operate(super::operations::OperationSettings),
     /// Nothing: only a phase begins.
     Phase,
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
+use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::deployment::{self, DeploymentManifest};
+use crate::manifest::disruption_budget;
 use crate::manifest::istio::retry;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
@@ -31,6 +33,8 @@ pub(super) struct Resolved {
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
+    /// Disruption budgets.
+    pub(super) budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -64,6 +68,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "IstioGateway" => drop(istio_gateway::read(object, sink)),
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
+            "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
         }
@@ -173,6 +178,8 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let budgets =
+            written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         if sink.problem_count() > before || !deployments.contains_key(&target) {
             // Routes refer to all of these; without them they would only repeat what is wrong.
             return None;
@@ -190,7 +197,7 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
-        let resolved = Resolved { deployments, services, target, origin: origin?, routing, front };
+        let resolved = Resolved { deployments, services, budgets, target, origin: origin?, routing, front };
         (sink.problem_count() == before).then_some(resolved)
     }
 

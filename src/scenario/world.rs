@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::address::{Patch, Subject};
 use super::balancer;
+use super::node_scaling;
+use super::operations::{NodeNames, OperationSettings};
 use super::read::node_ip;
 use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
@@ -57,8 +59,13 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let sources = sources(&resolved, settings, files);
     let mut actions = Vec::new();
     let mut current = resolved.clone();
+    let mut names = NodeNames::new(settings);
     for entry in timeline {
-        actions.extend(act(entry, &mut state, &mut current, &mut gateways, settings, sink));
+        if let TimelineVerb::Operate(operation) = &entry.verb {
+            actions.extend(operate(entry, operation, &mut names, &current, sink));
+        } else {
+            actions.extend(act(entry, &mut state, &mut current, &mut gateways, settings, sink));
+        }
     }
     actions.sort_by_key(|action| action.at);
     let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
@@ -67,7 +74,9 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let nodes = nodes.map(|((name, index), (zone, allocatable))| {
         ClusterNode::new(name, node_ip(index), Rc::from(zone), allocatable)
     });
+    let minor_version = settings.cluster.version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
     let cluster = ClusterConfig {
+        minor_version,
         nodes: nodes.collect(),
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),
@@ -75,6 +84,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         image_pull: settings.cluster.image_pull.clone(),
         endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
         sandbox_removal: settings.cluster.sandbox_removal.clone(),
+        autoscaler: node_scaling::config(settings, &names),
         stands_at_zero: true,
     };
     for backend in &settings.backends {
@@ -92,6 +102,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         cluster,
         deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
         services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
+        budgets: resolved.budgets.clone(),
         target: Rc::from(resolved.target.as_str()),
         deletion_costs: Vec::new(),
         gateways,
@@ -340,6 +351,7 @@ fn act(
             let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
             format!("set {}", paths.join(", "))
         }
+        TimelineVerb::Operate(_) => unreachable!("operations change no object"),
         TimelineVerb::Phase => {
             return vec![Action { at, phase: Some(entry.phase.clone()), verb: None, text: entry.phase.clone() }];
         }
@@ -364,6 +376,24 @@ fn act(
             text: text.clone(),
         })
         .collect()
+}
+
+/// A verb about pods or nodes.
+fn operate(
+    entry: &TimelineEntry,
+    operation: &OperationSettings,
+    names: &mut NodeNames<'_>,
+    current: &Resolved,
+    sink: &Sink,
+) -> Option<Action> {
+    let owner = entry.of.clone().unwrap_or_else(|| current.target.clone());
+    if !current.deployments.contains_key(&owner) {
+        let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{owner}`"));
+        sink.report(problem.did_you_mean(&owner, current.deployments.keys().map(String::as_str)));
+        return None;
+    }
+    let (operation, text) = names.resolve(operation, &owner, entry.place, sink)?;
+    Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
 }
 
 /// Edits a Deployment, whether it was written or made.
@@ -392,6 +422,8 @@ fn changes(
             verbs.push(Verb::Apply(Box::new(manifest.deployment.clone())));
         }
     }
+    let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
+    verbs.extend(fresh.cloned().map(Verb::Budget));
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
         gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
     }

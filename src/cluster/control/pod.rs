@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::node_sync::NodeState;
 use super::{Cluster, Work};
 use crate::cluster::deployment::{PodPhase, Strategy};
-use crate::cluster::objects::PodTemplate;
+use crate::cluster::objects::{Node, PodTemplate};
 use crate::cluster::scheduler::{PlacedPod, choose_node};
 use crate::engine::{EventId, Signal};
 use crate::units::SimTime;
@@ -30,6 +31,12 @@ pub(in crate::cluster) struct Pod {
     pub(super) uid: String,
     /// Raised when the pod is deleted, with the grace in seconds.
     pub(in crate::cluster) deletion: Signal,
+    /// The grace of its deletion in seconds, if it is not its own.
+    pub(in crate::cluster) deletion_grace: Option<u32>,
+    /// Raised when its object is gone.
+    pub(in crate::cluster) removed: Signal,
+    /// The scheduler has found no node for it.
+    pub(in crate::cluster) is_unschedulable: bool,
     pub(in crate::cluster) deleted_because: Option<EventId>,
     /// The last event of this pod.
     pub(in crate::cluster) last_event: EventId,
@@ -100,6 +107,35 @@ pub struct PodCounts {
 }
 
 impl Cluster {
+    /// Writes a pod's readiness, if it is another.
+    pub(in crate::cluster) fn write_readiness(&self, id: u64, is_ready: bool) {
+        {
+            let now = self.inner.sim.now();
+            let mut state = self.inner.state.borrow_mut();
+            let Some(pod) = state.pods.get_mut(&id) else { return };
+            if pod.is_ready == is_ready {
+                return;
+            }
+            pod.is_ready = is_ready;
+            pod.ready_since = Some(now);
+            if is_ready {
+                pod.record.ready_at = pod.record.ready_at.or(Some(now));
+            }
+        }
+        self.tell_of_pod(id, if is_ready { "pod_ready" } else { "pod_unready" });
+        self.pod_changed(id);
+    }
+
+    /// Tells an event of a pod, caused by its last one.
+    pub(in crate::cluster) fn tell_of_pod(&self, id: u64, kind: &'static str) {
+        let known = self.inner.state.borrow().pods.get(&id).map(|pod| (Rc::clone(&pod.record.key), pod.last_event));
+        let Some((key, last)) = known else { return };
+        let event = self.tell(Some(last), kind, format!("Pod/{key}"), Vec::new());
+        if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
+            pod.last_event = event;
+        }
+    }
+
     /// A pod's state has changed: its set's status, and its endpoints, with it.
     pub(in crate::cluster) fn pod_changed(&self, id: u64) {
         let (owner, set) = {
@@ -123,12 +159,15 @@ impl Cluster {
         self.note_counts(&owner);
         self.publish_endpoints(None);
         self.enqueue(Work::Set(set));
+        self.enqueue_budgets_of_pod(id);
     }
 
     /// A pod is gone: its object, its resources, its endpoint.
     pub(in crate::cluster) fn pod_gone(&self, id: u64) {
         let Some(mut pod) = self.inner.state.borrow_mut().pods.remove(&id) else { return };
         pod.record.gone_at = Some(self.inner.sim.now());
+        let (namespace, template) = (Rc::clone(&pod.record.namespace), Rc::clone(&pod.template));
+        pod.removed.raise();
         let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
         let event = self.tell(Some(pod.last_event), "pod_gone", object, Vec::new());
         {
@@ -143,6 +182,7 @@ impl Cluster {
         self.inner.room.raise();
         self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
+        self.enqueue_budgets_of(&namespace, &template.labels);
     }
 
     /// A node for a pod, or none now.
@@ -156,7 +196,8 @@ impl Cluster {
         let placed: Vec<PlacedPod> = placed.collect();
         let pod = state.pods.get(&id)?;
         let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
-        let index = choose_node(&self.inner.config.nodes, &placed, &pod.template, pod.set, &mut ties)?;
+        let nodes: Vec<Node> = state.nodes.iter().map(NodeState::open_part).collect();
+        let index = choose_node(&nodes, &placed, &pod.template, pod.set, &mut ties)?;
         let pod = state.pods.get_mut(&id)?;
         pod.node_index = Some(index);
         Some(index)

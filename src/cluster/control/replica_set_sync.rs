@@ -29,7 +29,7 @@ impl Cluster {
             }
         } else if diff > 0 {
             for pod in self.victims(id, &owner, usize::try_from(diff).unwrap_or(0), now) {
-                self.delete_pod(pod, because);
+                self.delete_pod(pod, None, because);
             }
         }
         self.note_counts(&owner);
@@ -112,6 +112,9 @@ impl Cluster {
                 deletion_cost: 0,
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
+                deletion_grace: None,
+                removed: Signal::default(),
+                is_unschedulable: false,
                 deleted_because: None,
                 last_event: event,
             };
@@ -119,11 +122,12 @@ impl Cluster {
             id
         };
         node_agent::live(self, id);
+        self.enqueue_budgets_of_pod(id);
     }
 
-    /// Asks for a pod's deletion: from now on nobody counts it.
-    fn delete_pod(&self, id: u64, because: Option<EventId>) {
-        let deletion = {
+    /// Asks for a pod's deletion, with a grace in seconds if it is not to have its own: from now on nobody counts it.
+    pub(super) fn delete_pod(&self, id: u64, grace_seconds: Option<u32>, because: Option<EventId>) {
+        let (deletion, owner, set) = {
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get_mut(&id) else { return };
             if pod.is_deleting() {
@@ -131,13 +135,21 @@ impl Cluster {
             }
             pod.record.terminating_at = Some(self.inner.sim.now());
             let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
-            let data = vec![("grace_s", i64::from(pod.template.grace_seconds).into())];
+            pod.deletion_grace = grace_seconds;
+            if grace_seconds == Some(0) {
+                // By force: the object is as good as gone, and the kubelet stops what is left.
+                pod.phase = PodPhase::Failed;
+            }
+            let data = vec![("grace_s", i64::from(grace_seconds.unwrap_or(pod.template.grace_seconds)).into())];
             let event = self.tell(because, "pod_terminating", object, data);
             pod.deleted_because = Some(event);
             pod.last_event = event;
-            pod.deletion.clone()
+            (pod.deletion.clone(), Rc::clone(&pod.owner), pod.set)
         };
         deletion.raise();
+        self.note_counts(&owner);
         self.publish_endpoints(None);
+        self.enqueue(Work::Set(set));
+        self.enqueue_budgets_of_pod(id);
     }
 }

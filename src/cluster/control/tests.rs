@@ -153,6 +153,8 @@ fn world_with(
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         sandbox_removal: Delay::Constant(seconds(2)),
+        minor_version: 33,
+        autoscaler: None,
         stands_at_zero: false,
     };
     let kept: Rc<dyn Runtime> = Rc::<Fake>::clone(&runtime);
