@@ -1,5 +1,7 @@
 //! Whole rollouts on a cluster whose processes do as they are told.
 
+mod nodes;
+
 use super::*;
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
