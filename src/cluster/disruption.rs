@@ -109,6 +109,10 @@ impl Budget {
 impl BudgetStatus {
     /// The status that the controller works out from the pods that the budget selects; `wanted`: replicas that their controllers want.
     /// Without a limit no pod is expected, and no disruption allowed.
+    ///
+    /// # Panics
+    ///
+    /// If there are 2^31 pods.
     #[must_use]
     pub fn of(
         budget: Option<Budget>,

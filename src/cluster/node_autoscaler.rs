@@ -243,11 +243,11 @@ fn fit_elsewhere(node: &ScanNode, nodes: &[ScanNode]) -> bool {
             room
         })
         .collect();
-    let mut find = |pod: &Rc<PodTemplate>| {
+    let find = |pod: &Rc<PodTemplate>| {
         let mut places = others.iter().zip(&mut rooms);
         places.any(|(other, room)| may_use(pod, &other.node) && room.take(pod))
     };
-    node.pods.iter().all(|pod| find(pod))
+    node.pods.iter().all(find)
 }
 
 #[cfg(test)]

@@ -86,10 +86,10 @@ mod tests {
     fn the_first_toleration_of_each_taint_counts_and_the_shortest_of_these_decides() {
         let (a, b) = (taint("a"), taint("b"));
         let long_then_short = [toleration("a", Some(60)), toleration("a", Some(5)), toleration("b", Some(30))];
-        assert_eq!(stay(&[a.clone()], &long_then_short), Stay::For(Duration::from_secs(60)));
+        assert_eq!(stay(std::slice::from_ref(&a), &long_then_short), Stay::For(Duration::from_secs(60)));
         assert_eq!(stay(&[a.clone(), b.clone()], &long_then_short), Stay::For(Duration::from_secs(30)));
         assert_eq!(stay(&[a.clone(), b], &[toleration("a", None)]), Stay::Leaves);
-        assert_eq!(stay(&[a.clone()], &[toleration("", None)]), Stay::Forever);
+        assert_eq!(stay(std::slice::from_ref(&a), &[toleration("", None)]), Stay::Forever);
         assert_eq!(stay(&[a], &[toleration("a", Some(-1))]), Stay::Leaves);
         let only_new = Taint { effect: TaintEffect::NoSchedule, ..taint("c") };
         assert_eq!(stay(&[only_new], &[]), Stay::Forever);

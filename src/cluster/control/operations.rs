@@ -159,7 +159,7 @@ impl Cluster {
             PodChoice::Ordinal(number) => living.find(|(_, pod)| ordinal_of(&pod.identity) == *number),
             PodChoice::Named(name) => living.find(|(_, pod)| pod.record.name == *name),
             PodChoice::Oldest => living.next(),
-            PodChoice::Newest => living.last(),
+            PodChoice::Newest => living.next_back(),
             PodChoice::Ready => living.find(|(_, pod)| pod.is_ready),
             PodChoice::Unready => living.find(|(_, pod)| pod.phase == PodPhase::Running && !pod.is_ready),
             PodChoice::Pending => living.find(|(_, pod)| pod.phase == PodPhase::Pending),

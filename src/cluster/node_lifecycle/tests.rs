@@ -133,7 +133,7 @@ fn a_grace_ends_strictly_later_and_is_longer_from_1_32_on() {
         // A node that never reported has a minute from its creation on.
         let mut startup = NodeLifecycle::new(Graces::of_version(minor));
         let silent = NodeView { renewed_at: None, ..view(None) };
-        assert_eq!(startup.handle_pass(at_ms(60_000), &[silent.clone()]), []);
+        assert_eq!(startup.handle_pass(at_ms(60_000), std::slice::from_ref(&silent)), []);
         assert_eq!(startup.next_taint_at(at_ms(60_000)), None);
         assert_eq!(startup.handle_pass(at_ms(60_001), &[silent]), [Order::MarkUnknown(0)]);
     }
