@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatedrill::backend::{BackendConfig, BodyShape};
-use gatedrill::cluster::ClusterConfig;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::cluster::{ClusterConfig, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, Verb, WorldConfig,
@@ -86,6 +86,8 @@ fn labels() -> BTreeMap<String, String> {
 
 fn nodes() -> ClusterConfig {
     ClusterConfig {
+        version: Version::minor(33),
+        wall_phase: Some(Duration::ZERO),
         nodes: vec![Node {
             name: Rc::from("node"),
             ip: Ipv4Addr::new(192, 168, 0, 1),
@@ -119,6 +121,7 @@ fn deployment() -> Deployment {
         key: Rc::from(EDGE),
         replicas: 2,
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,

@@ -173,7 +173,7 @@ mod quiet {
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
-    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Process, Runtime, StartingPod};
+    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Process, Runtime, StartingPod, Version};
     use gatedrill::engine::{Delay, EventId, Signal};
 
     struct Still;
@@ -211,6 +211,8 @@ mod quiet {
             allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
         };
         let config = ClusterConfig {
+            version: Version::minor(33),
+            wall_phase: Some(Duration::ZERO),
             nodes: (0..200).map(node).collect(),
             hop: Delay::Constant(Duration::from_millis(10)),
             schedule: Delay::ZERO,
@@ -237,6 +239,7 @@ mod quiet {
             key: Rc::from("ns/edge"),
             replicas: 200,
             strategy: Strategy::Recreate,
+            is_paused: false,
             min_ready_seconds: 0,
             progress_deadline_seconds: None,
             revision_history_limit: 10,

@@ -8,10 +8,12 @@
 //! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: autoscaling, node failure, disruption budgets,
 //! preemption, taints and affinity beyond preferred anti-affinity.
 
+pub mod api_clock;
 pub mod control;
 pub mod deployment;
 pub mod endpoints;
 pub mod feed;
+pub mod hollow;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod node_agent;
@@ -20,12 +22,16 @@ pub mod objects;
 mod prober;
 pub mod replica_set;
 pub mod scheduler;
+pub mod version;
 
+pub use control::view::{DeploymentView, PodView, SetView};
 pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
+pub use hollow::{HollowKubelet, HollowPod};
 pub use objects::{
     AntiAffinity, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, Topology,
 };
+pub use version::Version;
 
 use std::future::Future;
 use std::net::Ipv4Addr;

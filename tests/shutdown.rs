@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatedrill::backend::{BackendConfig, BodyShape};
-use gatedrill::cluster::ClusterConfig;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::cluster::{ClusterConfig, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig, run,
@@ -93,6 +93,7 @@ fn deployment(inputs: &Value) -> Deployment {
         key: Rc::from(EDGE),
         replicas: i32::try_from(count(&inputs["pods"]["n"])).expect("few pods"),
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,
@@ -102,6 +103,8 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
+        version: Version::minor(33),
+        wall_phase: Some(Duration::ZERO),
         nodes: vec![Node {
             name: Rc::from("node"),
             ip: Ipv4Addr::new(192, 168, 0, 1),

@@ -21,7 +21,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, PodRecord};
+use super::control::{Cluster, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
@@ -29,7 +29,7 @@ use super::kubelet::probe::ProbeKind;
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
-use super::{Process, StartingPod};
+use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
@@ -46,13 +46,20 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
     cluster.inner.sim.clone().spawn("pod", async move {
         let deletion = cluster.inner.state.borrow().pods[&id].deletion.clone();
         let agent = Rc::new(Agent { cluster, id });
-        let started = until(deletion.raised(), agent.start()).await;
+        let runtime = agent.runtime();
+        let started = until(deletion.raised(), agent.start(&runtime)).await;
         match started {
             // Deleted before it had a process: there is nothing to stop.
             None => agent.cluster.pod_gone(id),
             Some(running) => agent.run(running).await,
         }
     });
+}
+
+/// Brings a pod to a node, and no further.
+pub(super) async fn bind(cluster: &Cluster, id: u64) {
+    let agent = Agent { cluster: cluster.clone(), id };
+    agent.bind().await;
 }
 
 /// The node's agent for one pod.
@@ -90,6 +97,14 @@ impl Agent {
 
     pub(super) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What runs the containers.
+    pub(super) fn runtime(&self) -> Rc<dyn Runtime> {
+        match &self.cluster.inner.kubelets {
+            Kubelets::Agents(runtime) => Rc::clone(runtime),
+            Kubelets::Hollow(_) => unreachable!("a hollow kubelet has no agents"),
+        }
     }
 
     /// Whether the pod's deletion has been asked for.
@@ -131,18 +146,25 @@ impl Agent {
         }
     }
 
-    /// Brings the pod to a node and starts its process.
-    async fn start(&self) -> Running {
+    /// Brings the pod to a node: its name, and when.
+    async fn bind(&self) -> (Rc<str>, SimTime) {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
-        let bound_at = self.sim().now();
         let node = Rc::clone(&inner.config.nodes[node_index].name);
         self.note(|record, now| {
             record.node = Some(Rc::clone(&node));
             record.scheduled_at = Some(now);
         });
         self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
+        self.cluster.pod_bound(self.id);
+        (node, self.sim().now())
+    }
+
+    /// Brings the pod to a node and starts its process.
+    async fn start(&self, runtime: &Rc<dyn Runtime>) -> Running {
+        let inner = &self.cluster.inner;
+        let (node, bound_at) = self.bind().await;
         self.sim().sleep_until(self.image_pulled_at(&node)).await;
         self.sim().sleep(self.draw(&inner.config.pod_start, "pod-start")).await;
         let ip = pod_ip(self.id);
@@ -163,7 +185,7 @@ impl Agent {
                 because: event,
             }
         };
-        let process = inner.runtime.start(&pod);
+        let process = runtime.start(&pod);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints(None);
         Running { pod, process, started_at: self.sim().now(), bound_at }
@@ -240,7 +262,7 @@ impl Agent {
             if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                 pod.restarts += 1;
             }
-            container.restart(self.cluster.inner.runtime.start(&running.pod), self.sim().now());
+            container.restart(self.runtime().start(&running.pod), self.sim().now());
             self.set_ready(container.is_ready());
         }
         self.stop(&container, &template).await;
@@ -339,30 +361,16 @@ impl Agent {
     /// The pod's network outlives its containers a little.
     fn release_later(&self, pod: &StartingPod) {
         let delay = self.draw(&self.cluster.inner.config.sandbox_removal, "sandbox-removal");
-        let (cluster, ip) = (self.cluster.clone(), pod.ip);
+        let (sim, runtime, ip) = (self.sim().clone(), self.runtime(), pod.ip);
         self.sim().spawn("sandbox-removal", async move {
-            cluster.inner.sim.sleep(delay).await;
-            cluster.inner.runtime.released(ip);
+            sim.sleep(delay).await;
+            runtime.released(ip);
         });
     }
 
     /// Writes the pod's readiness, if it is another.
     pub(super) fn set_ready(&self, is_ready: bool) {
-        {
-            let now = self.sim().now();
-            let mut state = self.cluster.inner.state.borrow_mut();
-            let Some(pod) = state.pods.get_mut(&self.id) else { return };
-            if pod.is_ready == is_ready {
-                return;
-            }
-            pod.is_ready = is_ready;
-            pod.ready_since = Some(now);
-            if is_ready {
-                pod.record.ready_at = pod.record.ready_at.or(Some(now));
-            }
-        }
-        self.tell(None, if is_ready { "pod_ready" } else { "pod_unready" }, Vec::new());
-        self.cluster.pod_changed(self.id);
+        self.cluster.write_readiness(self.id, is_ready);
     }
 
     /// Ticks are counted from the pod's admission. A pod that the run finds was admitted at some time before.
@@ -398,7 +406,7 @@ impl Agent {
 }
 
 /// Every pod has an address of its own, never used again in a run: 10.64.0.1 and on.
-fn pod_ip(id: u64) -> Ipv4Addr {
+pub(super) fn pod_ip(id: u64) -> Ipv4Addr {
     let number = u32::try_from(id % (1 << 22)).expect("below 2^22") + 1;
     Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 64, 0, 0)) + number)
 }

@@ -9,7 +9,7 @@ use super::deployment::Strategy;
 use super::kubelet::probe::ProbeSpec;
 
 /// A Deployment.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Deployment {
     /// `namespace/name`.
     pub key: Rc<str>,
@@ -17,6 +17,8 @@ pub struct Deployment {
     pub replicas: i32,
     /// How a new revision replaces an old one.
     pub strategy: Strategy,
+    /// A new template waits; only a resize is carried out.
+    pub is_paused: bool,
     /// A pod is available when it has been ready for longer than this, in seconds.
     pub min_ready_seconds: u32,
     /// A rollout without progress for so long is reported, in seconds; none: never.

@@ -123,6 +123,7 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         key: Rc::from(key),
         replicas,
         strategy: Strategy::RollingUpdate { max_surge: limit, max_unavailable: limit },
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: Some(600),
         revision_history_limit: 10,
@@ -139,6 +140,8 @@ fn config(nodes: usize) -> ClusterConfig {
         allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
     };
     ClusterConfig {
+        version: Version::minor(33),
+        wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(millis(10)),
         schedule: Delay::Constant(millis(10)),

@@ -71,6 +71,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         allocatable,
     });
     let cluster = ClusterConfig {
+        version: settings.cluster.version,
+        wall_phase: None,
         nodes: nodes.collect(),
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),

@@ -109,6 +109,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         key: Rc::from(EDGE),
         replicas,
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: Some(600),
         revision_history_limit: 10,
@@ -144,6 +145,8 @@ fn world_with(
         allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
     };
     let config = ClusterConfig {
+        version: Version::minor(33),
+        wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::Constant(Duration::from_millis(10)),
