@@ -11,7 +11,7 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Version};
+use gatedrill::cluster::{ClusterConfig, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, Verb, WorldConfig,
@@ -86,14 +86,14 @@ fn labels() -> BTreeMap<String, String> {
 
 fn nodes() -> ClusterConfig {
     ClusterConfig {
-        version: Version::minor(33),
+        version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
-        nodes: vec![Node {
-            name: Rc::from("node"),
-            ip: Ipv4Addr::new(192, 168, 0, 1),
-            zone: Rc::from("a"),
-            allocatable: Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
-        }],
+        nodes: vec![Node::new(
+            Rc::from("node"),
+            Ipv4Addr::new(192, 168, 0, 1),
+            Rc::from("a"),
+            Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
+        )],
         hop: Delay::ZERO,
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(Duration::from_millis(50)),
@@ -113,7 +113,7 @@ fn deployment() -> Deployment {
         grace_seconds: 1,
         pre_stop: None,
         probes: Probes::default(),
-        anti_affinity: Vec::new(),
+        placement: Placement::default(),
         other: String::new(),
     };
     let strategy = Strategy::RollingUpdate { max_surge: IntOrPercent::Int(1), max_unavailable: IntOrPercent::Int(0) };

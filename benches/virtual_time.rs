@@ -173,7 +173,7 @@ mod quiet {
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
-    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Process, Runtime, StartingPod, Version};
+    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
     use gatedrill::engine::{Delay, EventId, Signal};
 
     struct Still;
@@ -204,14 +204,16 @@ mod quiet {
     /// 200 nodes, one pod on each, probed as the injected gateway is.
     pub(crate) fn hour() {
         let sim = Sim::new();
-        let node = |index: u8| Node {
-            name: Rc::from(format!("node-{index}")),
-            ip: Ipv4Addr::new(192, 168, 0, index),
-            zone: Rc::from("a"),
-            allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+        let node = |index: u8| {
+            Node::new(
+                Rc::from(format!("node-{index}")),
+                Ipv4Addr::new(192, 168, 0, index),
+                Rc::from("a"),
+                Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+            )
         };
         let config = ClusterConfig {
-            version: Version::minor(33),
+            version: Version::new(1, 33),
             wall_phase: Some(Duration::ZERO),
             nodes: (0..200).map(node).collect(),
             hop: Delay::Constant(Duration::from_millis(10)),
@@ -232,7 +234,7 @@ mod quiet {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
-            anti_affinity: Vec::new(),
+            placement: Placement::default(),
             other: String::new(),
         };
         let deployment = Deployment {

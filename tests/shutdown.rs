@@ -16,7 +16,7 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Version};
+use gatedrill::cluster::{ClusterConfig, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig, run,
@@ -85,7 +85,7 @@ fn deployment(inputs: &Value) -> Deployment {
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
-        anti_affinity: Vec::new(),
+        placement: Placement::default(),
         other: String::new(),
     };
     let strategy = Strategy::RollingUpdate { max_surge: IntOrPercent::Int(1), max_unavailable: IntOrPercent::Int(0) };
@@ -103,14 +103,14 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
-        version: Version::minor(33),
+        version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
-        nodes: vec![Node {
-            name: Rc::from("node"),
-            ip: Ipv4Addr::new(192, 168, 0, 1),
-            zone: Rc::from("a"),
-            allocatable: Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
-        }],
+        nodes: vec![Node::new(
+            Rc::from("node"),
+            Ipv4Addr::new(192, 168, 0, 1),
+            Rc::from("a"),
+            Resources { cpu_millicores: 100_000, memory_bytes: 1 << 40 },
+        )],
         hop: Delay::ZERO,
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),

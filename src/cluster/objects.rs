@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::deployment::Strategy;
 use super::kubelet::probe::ProbeSpec;
+use super::placement::{HOSTNAME, Placement, Taint, ZONE};
+use super::selector::Labels;
 
 /// A Deployment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,8 +48,8 @@ pub struct PodTemplate {
     pub pre_stop: Option<Duration>,
     /// Its probes.
     pub probes: Probes,
-    /// Pods with these labels are kept apart, if possible.
-    pub anti_affinity: Vec<AntiAffinity>,
+    /// Where it may run, and where it would rather.
+    pub placement: Placement,
     /// Anything else that makes it another revision, such as environment variables, as text.
     pub other: String,
 }
@@ -98,26 +100,6 @@ pub enum ProbeAction {
     },
 }
 
-/// A preferred anti-affinity term: its topology counts against a node whose domain holds a pod with these labels.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AntiAffinity {
-    /// 1 to 100.
-    pub weight: i64,
-    /// The domain.
-    pub topology: Topology,
-    /// The labels of the pods to keep away from.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A domain of nodes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Topology {
-    /// Each node for itself: `kubernetes.io/hostname`.
-    Hostname,
-    /// `topology.kubernetes.io/zone`.
-    Zone,
-}
-
 /// A Service, as far as its endpoints go.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -140,4 +122,25 @@ pub struct Node {
     pub zone: Rc<str>,
     /// What pods can ask for.
     pub allocatable: Resources,
+    /// How many pods there can be.
+    pub pods_max: usize,
+    /// Labels, those of its name and zone included.
+    pub labels: Labels,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// It is cordoned: no new pod comes.
+    pub unschedulable: bool,
+}
+
+/// Pods per node. Source: kubelet `maxPods`.
+pub const PODS_PER_NODE: usize = 110;
+
+impl Node {
+    /// A node without labels but those of its name and zone, without taints, and open to new pods.
+    #[must_use]
+    pub fn new(name: Rc<str>, ip: Ipv4Addr, zone: Rc<str>, allocatable: Resources) -> Self {
+        let labels = [(HOSTNAME, &name), (ZONE, &zone)].map(|(key, value)| (key.to_owned(), value.as_ref().to_owned()));
+        let labels = Labels::from(labels);
+        Self { name, ip, zone, allocatable, pods_max: PODS_PER_NODE, labels, taints: Vec::new(), unschedulable: false }
+    }
 }

@@ -11,11 +11,9 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::objects::{Node, PodTemplate, Resources, Topology};
+use super::objects::{Node, PodTemplate, Resources};
+use super::placement::PodTerm;
 use crate::engine::Stream;
-
-/// Pods per node. Source: kubelet `maxPods`.
-pub const PODS_PER_NODE: usize = 110;
 
 /// What a container that asks for nothing counts as in the least-allocated score.
 /// Source: pkg/scheduler/util/pod_resources.go.
@@ -99,7 +97,7 @@ fn usage(nodes: &[Node], placed: &[PlacedPod]) -> Vec<Used> {
 }
 
 fn fits(node: &Node, used: &Used, requests: Resources) -> bool {
-    used.pods < PODS_PER_NODE
+    used.pods < node.pods_max
         && used.asked.cpu_millicores + requests.cpu_millicores <= node.allocatable.cpu_millicores
         && used.asked.memory_bytes + requests.memory_bytes <= node.allocatable.memory_bytes
 }
@@ -157,23 +155,23 @@ fn normalised_low(costs: &[i64]) -> Vec<i64> {
 
 /// Preferred anti-affinity, the pod's own terms and those of the pods that are there.
 fn apart_scores(nodes: &[Node], placed: &[PlacedPod], template: &PodTemplate, possible: &[usize]) -> Vec<i64> {
-    let same_domain = |topology: Topology, one: usize, two: usize| match topology {
-        Topology::Hostname => one == two,
-        Topology::Zone => nodes[one].zone == nodes[two].zone,
+    let same_domain = |key: &str, one: usize, two: usize| {
+        let domain = nodes[one].labels.get(key);
+        domain.is_some() && domain == nodes[two].labels.get(key)
     };
-    let holds = |labels: &std::collections::BTreeMap<String, String>, of: &PodTemplate| {
-        labels.iter().all(|(key, value)| of.labels.get(key) == Some(value))
-    };
+    let holds =
+        |term: &PodTerm, of: &PodTemplate| term.selector.as_ref().is_some_and(|selector| selector.matches(&of.labels));
     let raw: Vec<i64> = possible
         .iter()
         .map(|index| {
             let mut score = 0;
             for pod in placed.iter().filter(|pod| !pod.is_terminating) {
-                let ours = template.anti_affinity.iter().filter(|term| holds(&term.labels, &pod.template));
-                let theirs = pod.template.anti_affinity.iter().filter(|term| holds(&term.labels, template));
-                for term in ours.chain(theirs) {
-                    if same_domain(term.topology, *index, pod.node_index) {
-                        score -= term.weight;
+                let ours = template.placement.pod_anti_affinity.preferred.iter();
+                let theirs = pod.template.placement.pod_anti_affinity.preferred.iter();
+                let ours = ours.filter(|(_, term)| holds(term, &pod.template));
+                for (weight, term) in ours.chain(theirs.filter(|(_, term)| holds(term, template))) {
+                    if same_domain(&term.topology_key, *index, pod.node_index) {
+                        score -= weight;
                     }
                 }
             }
@@ -187,14 +185,16 @@ fn apart_scores(nodes: &[Node], placed: &[PlacedPod], template: &PodTemplate, po
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::objects::{AntiAffinity, Probes};
+    use crate::cluster::objects::Probes;
+    use crate::cluster::placement::{HOSTNAME, Placement};
+    use crate::cluster::selector::LabelSelector;
     use crate::engine::Streams;
     use std::collections::BTreeMap;
     use std::net::Ipv4Addr;
 
     fn node(name: &str, zone: &str, cpu_millicores: u64) -> Node {
         let allocatable = Resources { cpu_millicores, memory_bytes: 8 << 30 };
-        Node { name: Rc::from(name), ip: Ipv4Addr::LOCALHOST, zone: Rc::from(zone), allocatable }
+        Node::new(Rc::from(name), Ipv4Addr::LOCALHOST, Rc::from(zone), allocatable)
     }
 
     fn template(cpu_millicores: u64) -> PodTemplate {
@@ -206,7 +206,7 @@ mod tests {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes::default(),
-            anti_affinity: Vec::new(),
+            placement: Placement::default(),
             other: String::new(),
         }
     }
@@ -243,8 +243,9 @@ mod tests {
     #[test]
     fn anti_affinity_outweighs_the_emptier_node() {
         let mut apart = template(200);
-        let labels = apart.labels.clone();
-        apart.anti_affinity = vec![AntiAffinity { weight: 100, topology: Topology::Hostname, labels }];
+        let selector = Some(LabelSelector::of_labels(apart.labels.clone()));
+        let term = PodTerm { topology_key: HOSTNAME.to_owned(), selector, ..PodTerm::default() };
+        apart.placement.pod_anti_affinity.preferred = vec![(100, term)];
         let nodes = [node("small", "z", 1000), node("big", "z", 16_000)];
         assert_eq!(place(&nodes, &apart, 2).0, [1, 1]);
         assert_eq!(place(&nodes, &apart, 10).1, 0, "preferred never blocks");

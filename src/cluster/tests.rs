@@ -116,7 +116,7 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
-        anti_affinity: Vec::new(),
+        placement: Placement::default(),
         other: String::new(),
     };
     Deployment {
@@ -133,14 +133,16 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
 
 /// Delays: 10 ms a hop, 10 ms to schedule, 2 s to start.
 fn config(nodes: usize) -> ClusterConfig {
-    let node = |index: usize| Node {
-        name: Rc::from(format!("node-{index}")),
-        ip: Ipv4Addr::from_bits(0xC0A8_0000 + u32::try_from(index).unwrap()),
-        zone: Rc::from(["a", "b", "c"][index % 3]),
-        allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+    let node = |index: usize| {
+        Node::new(
+            Rc::from(format!("node-{index}")),
+            Ipv4Addr::from_bits(0xC0A8_0000 + u32::try_from(index).unwrap()),
+            Rc::from(["a", "b", "c"][index % 3]),
+            Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+        )
     };
     ClusterConfig {
-        version: Version::minor(33),
+        version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(millis(10)),

@@ -15,7 +15,8 @@ use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::{AntiAffinity, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources, Topology};
+use crate::cluster::placement::{HOSTNAME, Placement, PodTerm, ZONE};
+use crate::cluster::{Deployment, LabelSelector, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
 /// The container in which Istio runs a gateway.
@@ -210,7 +211,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let spec = spec_field.fields()?;
     let grace = spec.get("terminationGracePeriodSeconds");
     let grace_seconds = grace.map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
-    let anti_affinity = spec.look("affinity").map(|field| read_affinity(&field)).unwrap_or_default();
+    let placement = spec.look("affinity").map(|field| read_affinity(&field)).unwrap_or_default();
     ignore_pod_fields(&spec);
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
@@ -237,7 +238,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         grace_seconds: grace_seconds?,
         pre_stop: main.pre_stop,
         probes: main.probes,
-        anti_affinity,
+        placement,
         // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
         other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
@@ -549,24 +550,24 @@ fn read_port(field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<u16> {
 }
 
 /// Preferred anti-affinity between pods; everything else is noted as ignored.
-pub(super) fn read_affinity(field: &Field<'_>) -> Vec<AntiAffinity> {
-    let mut terms = Vec::new();
-    let Some(fields) = field.fields() else { return terms };
+pub(super) fn read_affinity(field: &Field<'_>) -> Placement {
+    let mut placement = Placement::default();
+    let Some(fields) = field.fields() else { return placement };
     fields.ignore(&["nodeAffinity", "podAffinity"], "any node that has room is used");
     if let Some(anti) = fields.look("podAntiAffinity").and_then(|field| field.fields()) {
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         anti.ignore(&[required], "required anti-affinity is not simulated; preferred anti-affinity is");
         let preferred = anti.look("preferredDuringSchedulingIgnoredDuringExecution");
         for item in preferred.map(|field| field.items()).unwrap_or_default() {
-            terms.extend(read_term(&item));
+            placement.pod_anti_affinity.preferred.extend(read_term(&item));
         }
         anti.finish();
     }
     fields.finish();
-    terms
+    placement
 }
 
-fn read_term(item: &Field<'_>) -> Option<AntiAffinity> {
+fn read_term(item: &Field<'_>) -> Option<(i64, PodTerm)> {
     let fields = item.fields()?;
     let weight = fields.require("weight", "write a weight from 1 to 100").and_then(|field| field.integer(1, 100));
     let term = fields.look("podAffinityTerm");
@@ -579,8 +580,8 @@ fn read_term(item: &Field<'_>) -> Option<AntiAffinity> {
     let labels = term.look("labelSelector").and_then(|field| read_labels(&field));
     let topology_field = term.look("topologyKey");
     let topology = match topology_field.as_ref().and_then(|field| field.text()) {
-        Some("kubernetes.io/hostname") => Some(Topology::Hostname),
-        Some("topology.kubernetes.io/zone" | "failure-domain.beta.kubernetes.io/zone") => Some(Topology::Zone),
+        Some(HOSTNAME) => Some(HOSTNAME.to_owned()),
+        Some(ZONE | "failure-domain.beta.kubernetes.io/zone") => Some(ZONE.to_owned()),
         _ => None,
     };
     match &topology_field {
@@ -590,7 +591,8 @@ fn read_term(item: &Field<'_>) -> Option<AntiAffinity> {
     }
     term.ignore(&["namespaces", "namespaceSelector", "matchLabelKeys", "mismatchLabelKeys"], "not simulated");
     term.finish();
-    Some(AntiAffinity { weight: weight?, topology: topology?, labels: labels? })
+    let selector = Some(LabelSelector::of_labels(labels?));
+    Some((weight?, PodTerm { topology_key: topology?, selector, ..PodTerm::default() }))
 }
 
 /// `matchLabels`, and expressions that say the same: one key in one value. Others are noted as ignored, and with them the whole term: without

@@ -164,7 +164,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
 
 /// A version whose behaviour is known: 1.20 is the oldest that was compared with a real control plane.
 fn kubernetes(field: &Field<'_>, text: &str) -> Option<Version> {
-    let known = Version::parse(text).filter(|version| version.is_at_least(20));
+    let known = Version::parse(text).filter(|version| (Version::new(1, 20)..Version::new(2, 0)).contains(version));
     if known.is_none() {
         field.refuse(
             format!("`{text}` is not a version whose behaviour is known"),

@@ -256,7 +256,7 @@ pub mod defaults {
     /// The only profile so far: ACK with Terway (pod addresses are the VPC's) and an NLB.
     pub const PROFILE: &str = "ack-terway-nlb";
     /// Behaviour of Kubernetes.
-    pub const KUBERNETES: Version = Version::minor(33);
+    pub const KUBERNETES: Version = Version::new(1, 33);
     /// Behaviour of Istio. Rules that changed between versions are not told apart yet.
     pub const ISTIO: &str = "1.26";
     /// An assumption: an idle scheduler binds at once.

@@ -64,11 +64,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
         (0..group.count).map(move |index| (group.zones[index % group.zones.len()].clone(), group.allocatable))
     }));
-    let nodes = nodes.map(|((name, index), (zone, allocatable))| ClusterNode {
-        name,
-        ip: node_ip(index),
-        zone: Rc::from(zone),
-        allocatable,
+    let nodes = nodes.map(|((name, index), (zone, allocatable))| {
+        ClusterNode::new(name, node_ip(index), Rc::from(zone), allocatable)
     });
     let cluster = ClusterConfig {
         version: settings.cluster.version,

@@ -58,15 +58,13 @@ fn quantity(value: Option<&Value>, usual: &str) -> u64 {
 
 fn node(index: usize, node: &Value) -> Node {
     let allocatable = &node["allocatable"];
-    Node {
-        name: Rc::from(node["name"].as_str().expect("a name")),
-        ip: Ipv4Addr::from_bits(0xC0A8_0001 + u32::try_from(index).expect("few nodes")),
-        zone: Rc::from(node["zone"].as_str().unwrap_or_default()),
-        allocatable: Resources {
-            cpu_millicores: quantity(allocatable.get("cpu"), "8"),
-            memory_bytes: quantity(allocatable.get("memory"), "32Gi"),
-        },
-    }
+    let resources = Resources {
+        cpu_millicores: quantity(allocatable.get("cpu"), "8"),
+        memory_bytes: quantity(allocatable.get("memory"), "32Gi"),
+    };
+    let ip = Ipv4Addr::from_bits(0xC0A8_0001 + u32::try_from(index).expect("few nodes"));
+    let name = Rc::from(node["name"].as_str().expect("a name"));
+    Node::new(name, ip, Rc::from(node["zone"].as_str().unwrap_or_default()), resources)
 }
 
 impl World {
@@ -78,7 +76,7 @@ impl World {
         let nodes = inputs["nodes"].as_array().expect("nodes");
         // Median reaction times of the recordings: a watch event to the controller's write 4 ms, a pod to its binding 6 ms.
         let config = ClusterConfig {
-            version: Version::minor(20),
+            version: Version::new(1, 20),
             wall_phase: Some(Duration::from_millis(
                 u64::try_from(millis(&case.json["measured"]["trigger_wall_fraction_s"])).expect("not negative"),
             )),

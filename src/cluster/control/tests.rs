@@ -5,7 +5,7 @@ use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources};
-use crate::cluster::{LocalFuture, Process, StartingPod};
+use crate::cluster::{LocalFuture, Placement, Process, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use std::cell::Cell;
@@ -102,7 +102,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes { readiness: Some(readiness), ..Probes::default() },
-        anti_affinity: Vec::new(),
+        placement: Placement::default(),
         other: String::new(),
     };
     Deployment {
@@ -138,14 +138,16 @@ fn world_with(
         started: RefCell::default(),
         released: RefCell::default(),
     });
-    let node = |index: usize| Node {
-        name: Rc::from(format!("node-{index}")),
-        ip: Ipv4Addr::new(192, 168, u8::try_from(index / 256).unwrap(), u8::try_from(index % 256).unwrap()),
-        zone: Rc::from(["a", "b", "c"][index % 3]),
-        allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+    let node = |index: usize| {
+        Node::new(
+            Rc::from(format!("node-{index}")),
+            Ipv4Addr::new(192, 168, u8::try_from(index / 256).unwrap(), u8::try_from(index % 256).unwrap()),
+            Rc::from(["a", "b", "c"][index % 3]),
+            Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+        )
     };
     let config = ClusterConfig {
-        version: Version::minor(33),
+        version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),
