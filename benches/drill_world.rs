@@ -11,7 +11,7 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement};
+use gatedrill::cluster::{ClusterConfig, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, Verb, WorldConfig,
@@ -87,6 +87,8 @@ fn labels() -> BTreeMap<String, String> {
 
 fn nodes() -> ClusterConfig {
     ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
             Rc::from("node"),
             Ipv4Addr::new(192, 168, 0, 1),
@@ -99,7 +101,6 @@ fn nodes() -> ClusterConfig {
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         sandbox_removal: Delay::ZERO,
-        minor_version: 33,
         autoscaler: None,
         stands_at_zero: true,
     }
@@ -122,6 +123,7 @@ fn deployment() -> Deployment {
         key: Rc::from(EDGE),
         replicas: 2,
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,

@@ -1,19 +1,22 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
 //!
-//! - Rules without I/O: [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
+//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
 //!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints.
 //!
 //! What a container does is the business of a [`Runtime`], which lies outside.
-//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: autoscaling, node failure, disruption budgets,
+//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: node failure, disruption budgets,
 //! preemption, taints and affinity beyond preferred anti-affinity.
 
+pub mod api_clock;
+pub mod autoscaler;
 pub mod control;
 pub mod deployment;
 pub mod disruption;
 pub mod drain;
 pub mod endpoints;
 pub mod feed;
+pub mod hollow;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod node_agent;
@@ -28,12 +31,16 @@ pub mod replica_set;
 pub mod scheduler;
 pub mod selector;
 pub mod taint_eviction;
+pub mod version;
 
+pub use control::view::{DeploymentView, PodView, SetView};
 pub use control::{AutoscalerConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
+pub use hollow::{HollowKubelet, HollowPod};
 pub use objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
 pub use placement::Placement;
 pub use selector::LabelSelector;
+pub use version::Version;
 
 use std::future::Future;
 use std::net::Ipv4Addr;

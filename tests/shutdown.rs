@@ -16,7 +16,7 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement};
+use gatedrill::cluster::{ClusterConfig, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig, run,
@@ -93,6 +93,7 @@ fn deployment(inputs: &Value) -> Deployment {
         key: Rc::from(EDGE),
         replicas: i32::try_from(count(&inputs["pods"]["n"])).expect("few pods"),
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,
@@ -102,6 +103,8 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
             Rc::from("node"),
             Ipv4Addr::new(192, 168, 0, 1),
@@ -114,7 +117,6 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
-        minor_version: 33,
         autoscaler: None,
         stands_at_zero: true,
     }

@@ -4,6 +4,8 @@
 //! for again before that is synced once. So a rollout moves as the real one does: the deployment sizes a set, the set makes
 //! or deletes pods, their state changes the set's status, and that brings the next step.
 //!
+//! What a set reports is written by its sync and read by its deployment's: the deployment decides on what was, not on what is.
+//!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
 //! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `pod`.
@@ -18,6 +20,7 @@ mod node_sync;
 mod operations;
 mod pod;
 mod replica_set_sync;
+pub mod view;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,22 +34,26 @@ pub use self::node_scaling::AutoscalerConfig;
 use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
 pub(super) use self::pod::Pod;
-use self::pod::is_available;
 pub use self::pod::{PodCounts, PodRecord};
 use super::Runtime;
+use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
+use super::hollow::HollowKubelet;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
 /// The timings of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// Minor version of Kubernetes.
-    pub minor_version: u32,
+    /// The version whose behaviour is simulated.
+    pub version: Version,
+    /// How old the wall clock's second is at time zero: time stamps of objects are whole seconds. None: drawn.
+    pub wall_phase: Option<Duration>,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// From a change to the controller that acts on it.
@@ -78,12 +85,21 @@ pub(super) struct Inner {
     pub(super) streams: Streams,
     pub(super) log: Rc<RefCell<EventLog>>,
     pub(super) config: ClusterConfig,
-    pub(super) runtime: Rc<dyn Runtime>,
+    pub(super) clock: ApiClock,
+    pub(super) kubelets: Kubelets,
     /// A pod has left the cluster: there may be room for one that waits.
     pub(super) room: Rc<Notice>,
     /// A node has come, changed or gone.
     node_changes: Notice,
     pub(super) state: RefCell<State>,
+}
+
+/// Who takes pods through their lives.
+pub(super) enum Kubelets {
+    /// Node agents, which run containers.
+    Agents(Rc<dyn Runtime>),
+    /// Somebody who writes their states as they like.
+    Hollow(Rc<dyn HollowKubelet>),
 }
 
 pub(super) struct State {
@@ -105,6 +121,8 @@ pub(super) struct State {
     /// Drains and the like that are under way.
     operations_count: usize,
     queued: BTreeSet<Work>,
+    /// What is asked for later, and when: of several such wishes for one object the earliest counts, and the others are forgotten.
+    delayed: BTreeMap<Work, SimTime>,
     /// When each image was, or will be, on a node.
     pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
     rollouts: Vec<Rollout>,
@@ -122,7 +140,13 @@ enum Work {
 struct DeploymentState {
     spec: Deployment,
     template: Rc<PodTemplate>,
+    /// How often the spec has changed, and the change that the status knows of.
+    generation: u64,
+    observed_generation: u64,
     status: DeploymentStatus,
+    /// Pods asked for that are not available, as of the status.
+    unavailable: i32,
+    is_available: bool,
     progress: Option<Progress>,
     /// The last event that concerns it: the cause of the next step.
     because: Option<EventId>,
@@ -130,10 +154,11 @@ struct DeploymentState {
     rollout: Option<usize>,
     /// The newest revision.
     revision: i64,
-    /// A look at the progress deadline is due at some time.
-    has_recheck: bool,
+    /// Its sets, oldest first.
+    sets: BTreeSet<u64>,
     /// Pods made so far, of all revisions.
     pods_made: u64,
+    created_at: SimTime,
     /// How long its controllers take to react.
     hops: Stream,
 }
@@ -143,10 +168,29 @@ struct ReplicaSet {
     owner: Rc<str>,
     template: Rc<PodTemplate>,
     replicas: i32,
+    min_ready_seconds: u32,
     desired_annotation: Option<i32>,
     max_annotation: Option<i32>,
     revision: i64,
+    /// What it reports: as of its last sync, so some milliseconds behind its pods.
+    status: SetStatus,
+    /// Its pods, those being deleted included.
+    pods: BTreeSet<u64>,
+    /// Batches of creations are under way: it does nothing more until they are through.
+    is_creating: bool,
     because: Option<EventId>,
+    created_at: SimTime,
+}
+
+/// What a `ReplicaSet` reports of its pods, those being deleted left out.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SetStatus {
+    /// Pods.
+    pub replicas: i32,
+    /// Ready pods.
+    pub ready: i32,
+    /// Pods that have been ready for long enough.
+    pub available: i32,
 }
 
 /// One rollout of one Deployment.
@@ -166,6 +210,14 @@ pub struct Rollout {
     pub ready_min: usize,
 }
 
+impl State {
+    /// The pods of a Deployment, those being deleted included.
+    fn pods_of(&self, owner: &str) -> impl Iterator<Item = &Pod> {
+        let sets = self.deployments.get(owner).into_iter().flat_map(|known| &known.sets);
+        sets.flat_map(|id| &self.sets[id].pods).map(|id| &self.pods[id])
+    }
+}
+
 struct ServiceState {
     spec: Service,
     consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
@@ -174,7 +226,7 @@ struct ServiceState {
 }
 
 impl Cluster {
-    /// A cluster with nodes and nothing on them.
+    /// A cluster with nodes and nothing on them, whose containers run in `runtime`.
     #[must_use]
     pub fn new(
         sim: &Sim,
@@ -182,6 +234,28 @@ impl Cluster {
         log: Rc<RefCell<EventLog>>,
         config: ClusterConfig,
         runtime: Rc<dyn Runtime>,
+    ) -> Self {
+        Self::with_kubelets(sim, streams, log, config, Kubelets::Agents(runtime))
+    }
+
+    /// A cluster without containers: `kubelet` writes the states of its pods.
+    #[must_use]
+    pub fn hollow(
+        sim: &Sim,
+        streams: Streams,
+        log: Rc<RefCell<EventLog>>,
+        config: ClusterConfig,
+        kubelet: Rc<dyn HollowKubelet>,
+    ) -> Self {
+        Self::with_kubelets(sim, streams, log, config, Kubelets::Hollow(kubelet))
+    }
+
+    fn with_kubelets(
+        sim: &Sim,
+        streams: Streams,
+        log: Rc<RefCell<EventLog>>,
+        config: ClusterConfig,
+        kubelets: Kubelets,
     ) -> Self {
         let state = State {
             deployments: BTreeMap::new(),
@@ -191,56 +265,57 @@ impl Cluster {
             services: BTreeMap::new(),
             budgets: BTreeMap::new(),
             nodes: Self::nodes_at_start(&config.nodes, streams),
-            lifecycle: NodeLifecycle::new(Graces::of_version(config.minor_version)),
+            lifecycle: NodeLifecycle::new(Graces::of_version(config.version)),
             is_watching_nodes: false,
             spare_ips: 0,
             losses: Vec::new(),
             scaling: config.autoscaler.as_ref().map(ScalingState::new),
             operations_count: 0,
             queued: BTreeSet::new(),
+            delayed: BTreeMap::new(),
             images: BTreeMap::new(),
             rollouts: Vec::new(),
             set_next: 0,
             pod_next: 0,
         };
-        let inner = Inner {
-            sim: sim.clone(),
-            streams,
-            log,
-            config,
-            runtime,
-            room: Rc::default(),
-            node_changes: Notice::default(),
-            state: RefCell::new(state),
-        };
+        let drawn = || streams.stream("wall-clock", "").uniform(Duration::ZERO, Duration::from_nanos(999_999_999));
+        let clock = ApiClock::new(config.wall_phase.unwrap_or_else(drawn), config.stands_at_zero);
+        let (sim, room, node_changes, state) = (sim.clone(), Rc::default(), Notice::default(), RefCell::new(state));
+        let inner = Inner { sim, streams, log, config, clock, kubelets, room, node_changes, state };
         let this = Self { inner: Rc::new(inner) };
         this.start_autoscaler();
         this
     }
 
-    /// Creates a Deployment, or replaces it: another template is another revision.
+    /// Creates a Deployment, or replaces it: another template is another revision. What changes nothing is no change.
     pub fn apply_deployment(&self, spec: Deployment, because: Option<EventId>) {
         let key = Rc::clone(&spec.key);
         {
             let mut state = self.inner.state.borrow_mut();
-            let template = Rc::new(spec.template.clone());
             match state.deployments.get_mut(&key) {
+                Some(known) if known.spec == spec => return,
                 Some(known) => {
+                    known.template = Rc::new(spec.template.clone());
                     known.spec = spec;
-                    known.template = template;
+                    known.generation += 1;
                     known.because = because;
                 }
                 None => {
                     let fresh = DeploymentState {
+                        template: Rc::new(spec.template.clone()),
                         spec,
-                        template,
+                        generation: 1,
+                        observed_generation: 0,
                         status: DeploymentStatus::default(),
+                        unavailable: 0,
+                        is_available: false,
                         progress: None,
                         because,
                         rollout: None,
                         revision: 0,
-                        has_recheck: false,
+                        sets: BTreeSet::new(),
                         pods_made: 0,
+                        created_at: self.inner.sim.now(),
                         hops: self.inner.streams.stream("controller-hop", &key),
                     };
                     state.deployments.insert(Rc::clone(&key), fresh);
@@ -315,15 +390,17 @@ impl Cluster {
     pub fn counts(&self, owner: &str) -> PodCounts {
         let now = self.inner.sim.now();
         let state = self.inner.state.borrow();
-        let min_ready = state.deployments.get(owner).map_or(0, |known| known.spec.min_ready_seconds);
         let mut counts = PodCounts::default();
-        for pod in state.pods.values().filter(|pod| &*pod.owner == owner) {
-            if pod.is_active() {
-                counts.active += 1;
-                counts.ready += usize::from(pod.is_ready);
-                counts.available += usize::from(is_available(pod, min_ready, now));
-            } else {
-                counts.terminating += 1;
+        let Some(known) = state.deployments.get(owner) else { return counts };
+        for set in known.sets.iter().map(|id| &state.sets[id]) {
+            for pod in set.pods.iter().map(|id| &state.pods[id]) {
+                if pod.is_active() {
+                    counts.active += 1;
+                    counts.ready += usize::from(pod.is_ready);
+                    counts.available += usize::from(pod.is_available(self.inner.clock, set.min_ready_seconds, now));
+                } else {
+                    counts.terminating += 1;
+                }
             }
         }
         counts
@@ -333,13 +410,17 @@ impl Cluster {
     #[must_use]
     pub fn is_settled(&self, owner: &str) -> bool {
         let state = self.inner.state.borrow();
-        Self::is_complete(&state, owner) && !state.pods.values().any(|pod| &*pod.owner == owner && pod.is_deleting())
+        let mut pods = state.pods_of(owner);
+        Self::is_complete(&state, owner) && !pods.any(Pod::is_deleting)
     }
 
+    /// Whether a Deployment has all its pods, of the newest revision and available.
     fn is_complete(state: &State, owner: &str) -> bool {
-        let complete =
-            |known: &DeploymentState| known.status.is_complete(known.spec.replicas) && known.rollout.is_none();
-        state.deployments.get(owner).is_some_and(complete)
+        state.deployments.get(owner).is_some_and(|known| {
+            known.observed_generation == known.generation
+                && known.status.is_complete(known.spec.replicas)
+                && known.rollout.is_none()
+        })
     }
 
     /// The lives of all pods there were, in the order of their creation.
@@ -411,12 +492,25 @@ impl Cluster {
         });
     }
 
-    /// Asks for a sync after a delay, as if something had changed then.
+    /// Asks for a sync after a delay, unless one is to come before that anyway: an earlier wish swallows later ones.
+    /// Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/workqueue/delaying_queue.go.
     fn enqueue_after(&self, work: Work, delay: Duration) {
+        let due_at = self.inner.sim.now().after(delay);
+        {
+            let mut state = self.inner.state.borrow_mut();
+            if state.delayed.get(&work).is_some_and(|earlier| *earlier <= due_at) {
+                return;
+            }
+            state.delayed.insert(work.clone(), due_at);
+        }
         let this = self.clone();
-        self.inner.sim.spawn("controller", async move {
-            this.inner.sim.sleep(delay).await;
-            this.enqueue(work);
+        self.inner.sim.spawn("delayed", async move {
+            this.inner.sim.sleep_until(due_at).await;
+            let is_due = this.inner.state.borrow().delayed.get(&work) == Some(&due_at);
+            if is_due {
+                this.inner.state.borrow_mut().delayed.remove(&work);
+                this.enqueue(work);
+            }
         });
     }
 

@@ -22,7 +22,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, PodRecord};
+use super::control::{Cluster, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
@@ -30,7 +30,7 @@ use super::kubelet::probe::ProbeKind;
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
-use super::{Process, StartingPod};
+use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
@@ -46,12 +46,18 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
         let deletion = cluster.inner.state.borrow().pods[&id].deletion.clone();
-        let agent = Rc::new(Agent { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) });
+        let agent = Rc::new(Agent::new(cluster, id));
         match until(deletion.raised(), agent.bind()).await {
             None => agent.cluster.pod_gone(id),
             Some(bound) => agent.dwell(bound).await,
         }
     });
+}
+
+/// Brings a pod to a node, and no further.
+pub(super) async fn bind(cluster: &Cluster, id: u64) {
+    let agent = Agent::new(cluster.clone(), id);
+    agent.bind().await;
 }
 
 /// Where and when a pod was bound.
@@ -100,12 +106,24 @@ struct Exit {
 }
 
 impl Agent {
+    fn new(cluster: Cluster, id: u64) -> Self {
+        Self { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) }
+    }
+
     pub(super) fn sim(&self) -> &Sim {
         &self.cluster.inner.sim
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What runs the containers.
+    pub(super) fn runtime(&self) -> Rc<dyn Runtime> {
+        match &self.cluster.inner.kubelets {
+            Kubelets::Agents(runtime) => Rc::clone(runtime),
+            Kubelets::Hollow(_) => unreachable!("a hollow kubelet has no agents"),
+        }
     }
 
     /// Whether the pod's deletion has been asked for.
@@ -158,6 +176,7 @@ impl Agent {
             record.scheduled_at = Some(now);
         });
         let event = self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
+        self.cluster.pod_bound(self.id);
         self.cluster.plan_departure(self.id, node_index, Some(event));
         Bound { node_index, node, at: self.sim().now() }
     }
@@ -195,7 +214,7 @@ impl Agent {
         let Some(OnNode { ip, container, probes }) = self.on_node.take() else { return };
         let event = self.cluster.node_event(bound.node_index).expect("a machine that dies tells it");
         self.cluster.note_loss(ip, event);
-        self.cluster.inner.runtime.released(ip);
+        self.runtime().released(ip);
         container.process().kill(event);
         container.has_ended();
         probes.abort();
@@ -234,7 +253,7 @@ impl Agent {
                 because: event,
             }
         };
-        let process = inner.runtime.start(&pod);
+        let process = self.runtime().start(&pod);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints(None);
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
@@ -317,7 +336,7 @@ impl Agent {
             if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                 pod.restarts += 1;
             }
-            container.restart(self.cluster.inner.runtime.start(&running.pod), self.sim().now());
+            container.restart(self.runtime().start(&running.pod), self.sim().now());
             self.set_ready(container.is_ready());
         }
         self.stop(&container, &template).await;
@@ -420,10 +439,10 @@ impl Agent {
     /// The pod's network outlives its containers a little.
     fn release_later(&self, pod: &StartingPod) {
         let delay = self.draw(&self.cluster.inner.config.sandbox_removal, "sandbox-removal");
-        let (cluster, ip) = (self.cluster.clone(), pod.ip);
+        let (sim, runtime, ip) = (self.sim().clone(), self.runtime(), pod.ip);
         self.sim().spawn("sandbox-removal", async move {
-            cluster.inner.sim.sleep(delay).await;
-            cluster.inner.runtime.released(ip);
+            sim.sleep(delay).await;
+            runtime.released(ip);
         });
     }
 
@@ -465,7 +484,7 @@ impl Agent {
 }
 
 /// Every pod has an address of its own, never used again in a run: 10.64.0.1 and on.
-fn pod_ip(id: u64) -> Ipv4Addr {
+pub(super) fn pod_ip(id: u64) -> Ipv4Addr {
     let number = u32::try_from(id % (1 << 22)).expect("below 2^22") + 1;
     Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 64, 0, 0)) + number)
 }

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::version::Version;
 use crate::units::SimTime;
 
 /// The kubelet renews its lease so often. Source: pkg/kubelet/apis/config/v1beta1/defaults.go, a quarter of the lease's 40 s.
@@ -48,10 +49,10 @@ pub struct Graces {
 }
 
 impl Graces {
-    /// Those of a version, by its minor number: 40 s, and 50 s from 1.32 on (issue 127352).
+    /// Those of a version: 40 s, and 50 s from 1.32 on (issue 127352).
     #[must_use]
-    pub const fn of_version(minor: u32) -> Self {
-        let monitor = if minor >= 32 { 50 } else { 40 };
+    pub fn of_version(version: Version) -> Self {
+        let monitor = if version >= Version::new(1, 32) { 50 } else { 40 };
         Self { monitor: Duration::from_secs(monitor), startup: Duration::from_secs(60) }
     }
 }

@@ -8,6 +8,7 @@
 //! the same revision over nodes (skew 3) and zones (skew 5).
 //! Source: Kubernetes v1.28.7 pkg/scheduler/framework/plugins/{noderesources,interpodaffinity,podtopologyspread}.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::objects::{Node, PodTemplate, Resources};
@@ -31,17 +32,19 @@ pub struct PlacedPod {
     pub is_terminating: bool,
 }
 
-/// The index of the node for a pod of set `set`, or none if no node is possible.
+/// The index of the node for a pod of set `set`, or none if no node is possible. No pod comes to the `cordoned` ones.
 pub fn choose_node(
     nodes: &[Node],
+    cordoned: &BTreeSet<usize>,
     placed: &[PlacedPod],
     template: &PodTemplate,
     set: u64,
     stream: &mut Stream,
 ) -> Option<usize> {
     let used: Vec<Used> = usage(nodes, placed);
-    let possible: Vec<usize> =
-        (0..nodes.len()).filter(|index| fits(&nodes[*index], &used[*index], template.requests)).collect();
+    let possible: Vec<usize> = (0..nodes.len())
+        .filter(|index| !cordoned.contains(index) && fits(&nodes[*index], &used[*index], template.requests))
+        .collect();
     if possible.is_empty() {
         return None;
     }
@@ -213,7 +216,7 @@ mod tests {
         let mut stream = Streams::new(1).stream("scheduler", "");
         let (mut placed, mut counts, mut nowhere) = (Vec::new(), vec![0; nodes.len()], 0);
         for _ in 0..count {
-            match choose_node(nodes, &placed, template, 1, &mut stream) {
+            match choose_node(nodes, &BTreeSet::new(), &placed, template, 1, &mut stream) {
                 Some(node_index) => {
                     counts[node_index] += 1;
                     let template = Rc::new(template.clone());

@@ -72,9 +72,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
             field.refuse(text, "raise progressDeadlineSeconds: a pod counts as available only after minReadySeconds");
         }
     }
-    if spec.look("paused").and_then(|field| field.boolean()) == Some(true) {
-        spec.ignore(&["paused"], "pausing is not simulated");
-    }
+    let is_paused = spec.get("paused").map_or(Some(false), |field| field.boolean());
     let template = spec.look("template");
     if template.is_none() {
         spec.missing("template", "a Deployment has a pod template");
@@ -93,6 +91,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         key: Rc::from(object.key()),
         replicas: replicas?,
         strategy: strategy?,
+        is_paused: is_paused?,
         min_ready_seconds: min_ready_seconds?,
         // The API's largest number means no deadline.
         progress_deadline_seconds: deadline.filter(|seconds: &u32| *seconds < i32::MAX.unsigned_abs()),

@@ -12,7 +12,7 @@ use super::settings::{
 };
 use super::slo;
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::Resources;
+use crate::cluster::{Resources, Version};
 use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -116,8 +116,8 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         None => Some(defaults::PROFILE),
     };
     let version = match fields.and_then(|fields| fields.get("version")) {
-        Some(field) => field.text().and_then(|text| version(&field, text)),
-        None => Some(defaults::KUBERNETES.to_owned()),
+        Some(field) => field.text().and_then(|text| kubernetes(&field, text)),
+        None => Some(defaults::KUBERNETES),
     };
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
@@ -170,7 +170,19 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     })
 }
 
-/// `1.33`; nothing older than what the rules were taken from.
+/// A version whose behaviour is known: 1.20 is the oldest that was compared with a real control plane.
+fn kubernetes(field: &Field<'_>, text: &str) -> Option<Version> {
+    let known = Version::parse(text).filter(|version| (Version::new(1, 20)..Version::new(2, 0)).contains(version));
+    if known.is_none() {
+        field.refuse(
+            format!("`{text}` is not a version whose behaviour is known"),
+            "write \"1.20\" or newer, in quotes",
+        );
+    }
+    known
+}
+
+/// `1.26`.
 fn version(field: &Field<'_>, text: &str) -> Option<String> {
     let is_version = text.split('.').count() == 2 && text.split('.').all(|part| part.parse::<u32>().is_ok());
     if !is_version {

@@ -122,7 +122,7 @@ fn cluster(cluster: &ClusterSettings) -> Node {
     ];
     let mut entries = vec![
         ("profile", text(cluster.profile)),
-        ("version", text(&cluster.version)),
+        ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("timings", map(timings)),
     ];

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::backend::BackendConfig;
-use crate::cluster::Resources;
+use crate::cluster::{Resources, Version};
 use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -43,7 +43,7 @@ pub struct ClusterSettings {
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
-    pub version: String,
+    pub version: Version,
     /// Groups of equal nodes.
     pub nodes: Vec<NodeGroup>,
     /// Which of them grows and shrinks.
@@ -250,6 +250,7 @@ pub struct Variant {
 pub mod defaults {
     use std::time::Duration;
 
+    use crate::cluster::Version;
     use crate::engine::Delay;
 
     const fn ms(count: u64) -> Duration {
@@ -258,8 +259,8 @@ pub mod defaults {
 
     /// The only profile so far: ACK with Terway (pod addresses are the VPC's) and an NLB.
     pub const PROFILE: &str = "ack-terway-nlb";
-    /// Behaviour of Kubernetes. Rules that changed between versions are not told apart yet.
-    pub const KUBERNETES: &str = "1.33";
+    /// Behaviour of Kubernetes.
+    pub const KUBERNETES: Version = Version::new(1, 33);
     /// Behaviour of Istio. Rules that changed between versions are not told apart yet.
     pub const ISTIO: &str = "1.26";
     /// An assumption: an idle scheduler binds at once.

@@ -74,9 +74,9 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let nodes = nodes.map(|((name, index), (zone, allocatable))| {
         ClusterNode::new(name, node_ip(index), Rc::from(zone), allocatable)
     });
-    let minor_version = settings.cluster.version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
     let cluster = ClusterConfig {
-        minor_version,
+        version: settings.cluster.version,
+        wall_phase: None,
         nodes: nodes.collect(),
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Cluster;
+use super::{Cluster, Kubelets};
 use crate::cluster::node_lifecycle::{LEASE_RENEWAL, MONITOR_PERIOD, NodeView, Order, Readiness, TAINT_POLL};
 use crate::cluster::notice::{Notice, until};
 use crate::cluster::objects::{Node, Resources};
@@ -201,12 +201,12 @@ impl Cluster {
     pub fn is_calm(&self, owner: &str) -> bool {
         let state = self.inner.state.borrow();
         let is_dead = |index: Option<usize>| index.is_some_and(|index| state.nodes[index].died_at.is_some());
-        let pods = state.pods.values().filter(|pod| &*pod.owner == owner);
+        let mut pods = state.pods_of(owner);
         let is_moving = |pod: &super::Pod| is_dead(pod.node_index) != pod.is_deleting();
         let is_unnoticed = |node: &NodeState| node.died_at.is_some() && node.is_usable();
         state.operations_count == 0
             && !state.nodes.iter().any(is_unnoticed)
-            && !pods.into_iter().any(is_moving)
+            && !pods.any(is_moving)
             && Self::is_complete(&state, owner)
     }
 
@@ -247,7 +247,7 @@ impl Cluster {
             (state.nodes.len() - 1, name)
         };
         self.tell_of_node(index, because, "node_ready", Vec::new());
-        self.inner.runtime.node_changed(&name, true, self.node_event(index));
+        self.tell_runtime(&name, true, self.node_event(index));
         self.nodes_changed();
         index
     }
@@ -304,7 +304,7 @@ impl Cluster {
         let event = self.tell_of_node(index, because, "node_died", Vec::new());
         self.inner.state.borrow_mut().losses.push(Loss { ip, at: now, until: None, event });
         lost.raise();
-        self.inner.runtime.node_changed(&name, false, Some(event));
+        self.tell_runtime(&name, false, Some(event));
         self.watch_nodes();
     }
 
@@ -327,7 +327,7 @@ impl Cluster {
         };
         let died = self.node_event(index);
         let event = self.tell_of_node(index, died, "node_booted", Vec::new());
-        self.inner.runtime.node_changed(&name, true, Some(event));
+        self.tell_runtime(&name, true, Some(event));
         self.set_node_readiness(index, Readiness::Ready, Some(event));
         self.node_boots(index).raise();
     }
@@ -361,6 +361,22 @@ impl Cluster {
                 this.pod_gone(id);
             }
         });
+    }
+
+    /// Tells what runs the containers that a machine has died, or that there is a new one.
+    fn tell_runtime(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
+        if let Kubelets::Agents(runtime) = &self.inner.kubelets {
+            runtime.node_changed(node, is_alive, because);
+        }
+    }
+
+    /// Keeps new pods off a node, or lets them come again; whether there is such a node.
+    pub fn cordon(&self, node: &str, is_cordoned: bool) -> bool {
+        let found = self.node_named(node);
+        if let Some(index) = found {
+            self.set_cordon(index, is_cordoned, None);
+        }
+        found.is_some()
     }
 
     /// Tells an event of a node, and remembers it.

@@ -1,11 +1,13 @@
 //! Pods as the control plane has them, and what follows when one of them changes.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::node_sync::NodeState;
 use super::{Cluster, Work};
+use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::{Node, PodTemplate};
 use crate::cluster::scheduler::{PlacedPod, choose_node};
@@ -50,11 +52,19 @@ impl Pod {
     pub(super) fn is_active(&self) -> bool {
         !self.is_deleting() && !self.phase.is_over()
     }
+
+    /// It has been ready for longer than that.
+    pub(super) fn is_available(&self, clock: ApiClock, min_ready_seconds: u32, now: SimTime) -> bool {
+        let since = self.ready_since.filter(|_| self.is_ready);
+        since.is_some_and(|since| clock.is_available(since, min_ready_seconds, now))
+    }
 }
 
 /// The life of a pod: when it came to each of its states, if it did.
 #[derive(Clone, Debug)]
 pub struct PodRecord {
+    /// Its number: pods are counted from 0 in the order of their creation.
+    pub id: u64,
     /// Its name.
     pub name: Rc<str>,
     /// Its namespace.
@@ -109,7 +119,7 @@ pub struct PodCounts {
 impl Cluster {
     /// Writes a pod's readiness, if it is another.
     pub(in crate::cluster) fn write_readiness(&self, id: u64, is_ready: bool) {
-        {
+        let set = {
             let now = self.inner.sim.now();
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get_mut(&id) else { return };
@@ -121,9 +131,16 @@ impl Cluster {
             if is_ready {
                 pod.record.ready_at = pod.record.ready_at.or(Some(now));
             }
-        }
+            pod.set
+        };
         self.tell_of_pod(id, if is_ready { "pod_ready" } else { "pod_unready" });
         self.pod_changed(id);
+        let min_ready = self.inner.state.borrow().sets.get(&set).map_or(0, |set| set.min_ready_seconds);
+        if is_ready && min_ready > 0 {
+            // The set cannot know when a pod becomes available, so it looks again, a second late to be sure.
+            let wait = Duration::from_secs(u64::from(min_ready) + 1);
+            self.enqueue_after(Work::Set(set), wait);
+        }
     }
 
     /// Tells an event of a pod, caused by its last one.
@@ -136,23 +153,22 @@ impl Cluster {
         }
     }
 
+    /// A pod has got a node: to its set a change like any other.
+    pub(in crate::cluster) fn pod_bound(&self, id: u64) {
+        let set = self.inner.state.borrow().pods.get(&id).map(|pod| pod.set);
+        if let Some(set) = set {
+            self.enqueue(Work::Set(set));
+        }
+    }
+
     /// A pod's state has changed: its set's status, and its endpoints, with it.
     pub(in crate::cluster) fn pod_changed(&self, id: u64) {
         let (owner, set) = {
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get(&id) else { return };
-            let set = pod.set;
-            let (owner, event, since) = (Rc::clone(&pod.owner), pod.last_event, pod.ready_since);
-            let is_ready = pod.is_ready;
-            let known = state.deployments.get_mut(&owner);
-            let min_ready = known.map_or(0, |known| {
+            let (owner, set, event) = (Rc::clone(&pod.owner), pod.set, pod.last_event);
+            if let Some(known) = state.deployments.get_mut(&owner) {
                 known.because = Some(event);
-                known.spec.min_ready_seconds
-            });
-            if is_ready && min_ready > 0 && since == Some(self.inner.sim.now()) {
-                // Available strictly later than that; the set looks again by itself.
-                let wait = Duration::from_secs(min_ready.into()) + Duration::from_nanos(1);
-                self.enqueue_after(Work::Set(set), wait);
             }
             (owner, set)
         };
@@ -170,19 +186,35 @@ impl Cluster {
         pod.removed.raise();
         let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
         let event = self.tell(Some(pod.last_event), "pod_gone", object, Vec::new());
-        {
+        let owner = {
             let mut state = self.inner.state.borrow_mut();
-            let known = state.deployments.get_mut(&pod.owner);
-            // No step of a rolling update waits for an end.
-            if let Some(known) = known.filter(|known| known.spec.strategy == Strategy::Recreate) {
-                known.because = Some(event);
-            }
+            let state = &mut *state;
+            let is_last = state.sets.get_mut(&pod.set).is_some_and(|set| {
+                set.pods.remove(&id);
+                set.pods.is_empty() && set.replicas == 0
+            });
             state.records.push(pod.record);
-        }
+            state.deployments.get_mut(&pod.owner).and_then(|known| {
+                let is_recreated = known.spec.strategy == Strategy::Recreate;
+                if is_recreated {
+                    known.because = Some(event);
+                }
+                // No step of a rolling update waits for an end, and a Recreate for the last one only. A set beyond the history limit
+                // stays here until its last pod is gone.
+                let has_pods =
+                    || known.sets.iter().any(|id| state.sets.get(id).is_some_and(|set| !set.pods.is_empty()));
+                let kept = usize::try_from(known.spec.revision_history_limit).unwrap_or(usize::MAX);
+                let is_excess = is_last && known.sets.len() - 1 > kept;
+                (is_excess || (is_recreated && !has_pods())).then_some(pod.owner)
+            })
+        };
         self.inner.room.raise();
         self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
         self.enqueue_budgets_of(&namespace, &template.labels);
+        if let Some(owner) = owner {
+            self.enqueue(Work::Deployment(owner));
+        }
     }
 
     /// A node for a pod, or none now.
@@ -197,14 +229,9 @@ impl Cluster {
         let pod = state.pods.get(&id)?;
         let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
         let nodes: Vec<Node> = state.nodes.iter().map(NodeState::open_part).collect();
-        let index = choose_node(&nodes, &placed, &pod.template, pod.set, &mut ties)?;
+        let index = choose_node(&nodes, &BTreeSet::new(), &placed, &pod.template, pod.set, &mut ties)?;
         let pod = state.pods.get_mut(&id)?;
         pod.node_index = Some(index);
         Some(index)
     }
-}
-
-pub(super) fn is_available(pod: &Pod, min_ready_seconds: u32, now: SimTime) -> bool {
-    let min_ready = Duration::from_secs(min_ready_seconds.into());
-    pod.is_ready && (min_ready.is_zero() || pod.ready_since.is_some_and(|since| since.after(min_ready) < now))
 }

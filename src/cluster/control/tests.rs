@@ -111,6 +111,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         key: Rc::from(EDGE),
         replicas,
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: Some(600),
         revision_history_limit: 10,
@@ -148,6 +149,8 @@ fn world_with(
         )
     };
     let config = ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::Constant(Duration::from_millis(10)),
@@ -155,7 +158,6 @@ fn world_with(
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         sandbox_removal: Delay::Constant(seconds(2)),
-        minor_version: 33,
         autoscaler: None,
         stands_at_zero: false,
     };

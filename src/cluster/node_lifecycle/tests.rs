@@ -30,7 +30,7 @@ impl World {
         let nodes = zones.iter().flat_map(|(zone, count)| {
             (0..*count).map(|_| Node { zone, silent_ms: 0..0, readiness: Readiness::Ready, is_tainted: false })
         });
-        let controller = NodeLifecycle::new(Graces::of_version(28));
+        let controller = NodeLifecycle::new(Graces::of_version(Version::new(1, 28)));
         Self { controller, nodes: nodes.collect(), log: Vec::new() }
     }
 
@@ -117,7 +117,7 @@ fn a_grace_ends_strictly_later_and_is_longer_from_1_32_on() {
     for (minor, silent_ms, is_unknown) in
         [(31, 40_000, false), (31, 40_001, true), (32, 50_000, false), (32, 50_001, true)]
     {
-        let mut controller = NodeLifecycle::new(Graces::of_version(minor));
+        let mut controller = NodeLifecycle::new(Graces::of_version(Version::new(1, minor)));
         let view = |readiness| NodeView {
             index: 0,
             zone: Rc::from("a"),
@@ -131,7 +131,7 @@ fn a_grace_ends_strictly_later_and_is_longer_from_1_32_on() {
         assert_eq!(orders.contains(&Order::MarkUnknown(0)), is_unknown, "1.{minor}, {silent_ms} ms");
         assert_eq!(orders.contains(&Order::MarkPodsNotReady(0)), is_unknown);
         // A node that never reported has a minute from its creation on.
-        let mut startup = NodeLifecycle::new(Graces::of_version(minor));
+        let mut startup = NodeLifecycle::new(Graces::of_version(Version::new(1, minor)));
         let silent = NodeView { renewed_at: None, ..view(None) };
         assert_eq!(startup.handle_pass(at_ms(60_000), std::slice::from_ref(&silent)), []);
         assert_eq!(startup.next_taint_at(at_ms(60_000)), None);
