@@ -10,6 +10,8 @@
 
 #[path = "timelines/case.rs"]
 mod case;
+#[path = "timelines/eviction.rs"]
+mod eviction;
 #[path = "timelines/kubelet.rs"]
 mod kubelet;
 #[path = "timelines/rollout.rs"]
@@ -34,7 +36,7 @@ const KINDS: [(&str, Option<Replay>); 5] = [
     ("scaledown", Some(rollout::differences)),
     ("hpa", None),
     ("schedule", None),
-    ("eviction", None),
+    ("eviction", Some(eviction::differences)),
 ];
 
 /// Replays all cases of a kind and prints how each agrees; fails on one that differs unexpectedly, or agrees unexpectedly.
@@ -69,6 +71,11 @@ fn replay_all(kind: &str) {
 #[test]
 fn timelines_rollout() {
     replay_all("rollout");
+}
+
+#[test]
+fn timelines_eviction() {
+    replay_all("eviction");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use gatedrill::manifest::{Files, Sink, deployment, object, yaml};
+use gatedrill::manifest::{Files, Sink, deployment, disruption_budget, object, yaml};
 use serde_json::{Value, json};
 
 use super::case::Case;
+use super::eviction::Asked;
 use super::world::World;
 
 /// Sets up a case, carries out its actions, and lets it go on for as long as it was recorded.
@@ -54,6 +55,22 @@ fn carry_out(world: &mut World, step: &Value) {
             let namespace = pod.owner.split('/').next().expect("a namespace");
             assert!(world.cluster.delete_pod_named(&format!("{namespace}/{}", pod.name), None));
         }
+        "evict" => {
+            let pods = world.cluster.all_pod_views();
+            let mut living = pods.iter().filter(|pod| !pod.is_deleting);
+            let pod = match &step["pod"] {
+                Value::String(word) if word == "ready" => living.find(|pod| pod.is_ready),
+                Value::String(word) if word == "pending" => living.find(|pod| pod.status == "Pending"),
+                ordinal => living.find(|pod| pod.id == id(ordinal)),
+            };
+            let id = pod.expect("the pod is there").id;
+            evict(world, id);
+        }
+        "drain" => drain(world, step),
+        "cordon" => {
+            let node = step["node"].as_str().expect("a name");
+            assert!(world.cluster.cordon(node, step["on"] == true), "no node is called {node}");
+        }
         "add_pod" => add_pod(world, step),
         "uncordon_all" => cordon_all_but(world, None),
         "sleep" => world.pass(seconds(&step["s"])),
@@ -93,6 +110,27 @@ fn add_pod(world: &mut World, step: &Value) {
     } else {
         let wanted = before + 1;
         world.wait(|world| world.kubelet.bound_count.get() == wanted && is_settled(world, wanted));
+    }
+}
+
+/// One request; whether the pod is evicted.
+fn evict(world: &mut World, id: u64) -> bool {
+    let code = world.cluster.evict_pod(id).expect("the pod is there");
+    world.asked.push(Asked { at_ms: world.now_ms(), code });
+    code == 201
+}
+
+/// Evicts the pods of a node one after the other; who is refused is asked again.
+fn drain(world: &mut World, step: &Value) {
+    let deadline = world.sim.now().after(seconds(&step["timeout_s"]));
+    let pods = world.cluster.all_pod_views();
+    let on_it = pods.iter().filter(|pod| pod.node.as_deref() == step["node"].as_str() && !pod.is_deleting);
+    let mut waiting: Vec<u64> = on_it.map(|pod| pod.id).collect();
+    while !waiting.is_empty() && world.sim.now() < deadline {
+        waiting.retain(|id| !evict(world, *id));
+        if !waiting.is_empty() {
+            world.pass(seconds(&step["retry_s"]));
+        }
     }
 }
 
@@ -148,7 +186,8 @@ fn create(world: &mut World, manifest: &Value) {
 /// Reads a manifest as the tool reads it, and applies it.
 fn apply(world: &World, manifest: &Value) {
     let (mut files, sink) = (Files::default(), Sink::default());
-    let text = manifest.to_string();
+    // The recorded control plane served budgets of v1beta1 only. With a selector that is not empty they mean the same.
+    let text = manifest.to_string().replace("policy/v1beta1", "policy/v1");
     let file_index = files.add("manifest.json", &text);
     let (nodes, problems) = yaml::parse(&text, file_index);
     assert!(problems.is_empty(), "{problems:?}");
@@ -157,6 +196,10 @@ fn apply(world: &World, manifest: &Value) {
             "Deployment" => {
                 let read = deployment::read(&object, &sink).expect("it is read");
                 world.cluster.apply_deployment(read.deployment, None);
+            }
+            "PodDisruptionBudget" => {
+                let read = disruption_budget::read(&object, &sink).expect("it is read");
+                world.cluster.apply_budget(read);
             }
             other => panic!("nobody applies a {other}"),
         }

@@ -12,6 +12,7 @@ use gatedrill::units::SimTime;
 use serde_json::{Map, Value, json};
 
 use super::case::Case;
+use super::eviction::Asked;
 use super::kubelet::Programme;
 use super::states::{Row, millis};
 
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) trigger: SimTime,
     rows: Vec<Row>,
     deletions: Vec<Deletion>,
+    /// Requests for evictions.
+    pub(crate) asked: Vec<Asked>,
     polls: u64,
 }
 
@@ -101,7 +104,7 @@ impl World {
         sim.run_until(SimTime::from_nanos(trigger.as_nanos() - u64::try_from(before.as_nanos()).expect("short")))
             .expect("the world moves");
         let (rows, deletions, manifests) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { sim, cluster, kubelet, manifests, trigger, rows, deletions, polls: 0 }
+        Self { sim, cluster, kubelet, manifests, trigger, rows, deletions, asked: Vec::new(), polls: 0 }
     }
 
     /// Milliseconds since the trigger.
@@ -193,6 +196,21 @@ impl World {
             }
         }
         shown.insert("rs".to_owned(), Value::Object(sets));
+        let mut budgets = Map::new();
+        for (key, report) in self.cluster.budgets() {
+            let status = report.status;
+            budgets.insert(
+                key.rsplit('/').next().unwrap_or_default().to_owned(),
+                json!({
+                    "allowed": status.disruptions_allowed, "current_healthy": status.current_healthy,
+                    "desired_healthy": status.desired_healthy, "expected": status.expected_pods,
+                    "disrupted": report.disrupted_count,
+                }),
+            );
+        }
+        if !budgets.is_empty() {
+            shown.insert("pdb".to_owned(), Value::Object(budgets));
+        }
         if unscheduled > 0 {
             shown.insert("unscheduled".to_owned(), unscheduled.into());
         }

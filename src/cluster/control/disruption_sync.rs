@@ -67,6 +67,22 @@ impl Cluster {
         Some(BudgetReport { status: known.status, disrupted_count: known.disrupted.len() })
     }
 
+    /// All budgets, in the order of their names.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<(Rc<str>, BudgetReport)> {
+        let state = self.inner.state.borrow();
+        let report = |(key, known): (&Rc<str>, &BudgetState)| {
+            (Rc::clone(key), BudgetReport { status: known.status, disrupted_count: known.disrupted.len() })
+        };
+        state.budgets.iter().map(report).collect()
+    }
+
+    /// One request to evict the pod with this number; the HTTP status of the answer, or none if there is no such pod.
+    pub fn evict_pod(&self, id: u64) -> Option<u16> {
+        let is_there = self.inner.state.borrow().pods.contains_key(&id);
+        is_there.then(|| self.evict(id, None, None).http_code())
+    }
+
     /// A pod has come, changed or gone: the budgets that protect it look anew.
     pub(super) fn enqueue_budgets_of(&self, namespace: &str, labels: &crate::cluster::selector::Labels) {
         let concerned: Vec<Rc<str>> = {

@@ -146,7 +146,7 @@ impl Cluster {
     /// The names of the nodes.
     #[must_use]
     pub fn node_names(&self) -> Vec<Rc<str>> {
-        self.inner.config.nodes.iter().map(|node| Rc::clone(&node.name)).collect()
+        self.nodes().into_iter().map(|(name, _)| name).collect()
     }
 }
 
