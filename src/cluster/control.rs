@@ -18,6 +18,7 @@ mod endpoints_sync;
 mod node_scaling;
 mod node_sync;
 mod operations;
+mod placing;
 mod pod;
 mod replica_set_sync;
 pub mod view;
@@ -33,6 +34,7 @@ use self::disruption_sync::BudgetState;
 pub use self::node_scaling::AutoscalerConfig;
 use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
+use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 pub use self::pod::{PodCounts, PodRecord};
 use super::Runtime;
@@ -43,6 +45,7 @@ use super::hollow::HollowKubelet;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::scheduler::Rules;
 use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
@@ -87,8 +90,8 @@ pub(super) struct Inner {
     pub(super) config: ClusterConfig,
     pub(super) clock: ApiClock,
     pub(super) kubelets: Kubelets,
-    /// A pod has left the cluster: there may be room for one that waits.
-    pub(super) room: Rc<Notice>,
+    /// What may help pods that wait for a node.
+    pub(super) changes: Changes,
     /// A node has come, changed or gone.
     node_changes: Notice,
     pub(super) state: RefCell<State>,
@@ -107,6 +110,7 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
+    pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
     budgets: BTreeMap<Rc<str>, BudgetState>,
     /// Nodes by index; one that is gone keeps its place.
@@ -262,6 +266,7 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
+            placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
             services: BTreeMap::new(),
             budgets: BTreeMap::new(),
             nodes: Self::nodes_at_start(&config.nodes, streams),
@@ -280,8 +285,9 @@ impl Cluster {
         };
         let drawn = || streams.stream("wall-clock", "").uniform(Duration::ZERO, Duration::from_nanos(999_999_999));
         let clock = ApiClock::new(config.wall_phase.unwrap_or_else(drawn), config.stands_at_zero);
-        let (sim, room, node_changes, state) = (sim.clone(), Rc::default(), Notice::default(), RefCell::new(state));
-        let inner = Inner { sim, streams, log, config, clock, kubelets, room, node_changes, state };
+        let (sim, changes, node_changes) = (sim.clone(), Changes::default(), Notice::default());
+        let state = RefCell::new(state);
+        let inner = Inner { sim, streams, log, config, clock, kubelets, changes, node_changes, state };
         let this = Self { inner: Rc::new(inner) };
         this.start_autoscaler();
         this

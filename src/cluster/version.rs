@@ -28,6 +28,12 @@ impl Version {
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
     }
 
+    /// The minor number: 33 of 1.33.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.minor
+    }
+
     /// How a `ReplicaSet` compares the ages of pods: in powers of two from 1.22 on.
     /// Source: kubernetes/enhancements KEP-2185, `LogarithmicScaleDown`.
     #[must_use]

@@ -17,8 +17,9 @@ use std::time::Duration;
 use super::{Cluster, Kubelets};
 use crate::cluster::node_lifecycle::{LEASE_RENEWAL, MONITOR_PERIOD, NodeView, Order, Readiness, TAINT_POLL};
 use crate::cluster::notice::{Notice, until};
-use crate::cluster::objects::{Node, Resources};
+use crate::cluster::objects::Node;
 use crate::cluster::placement::{Taint, TaintEffect};
+use crate::cluster::scheduler::Change;
 use crate::cluster::taint_eviction::{NOT_READY, Stay, UNREACHABLE, stay, with_defaults};
 use crate::engine::{EventId, Signal, Streams};
 use crate::units::SimTime;
@@ -95,15 +96,6 @@ impl NodeState {
 
     pub(super) fn is_there(&self) -> bool {
         self.is_there
-    }
-
-    /// The node as far as new pods may come.
-    pub(super) fn open_part(&self) -> Node {
-        let mut node = self.spec.clone();
-        if !self.is_usable() || node.unschedulable || !node.taints.is_empty() {
-            node.allocatable = Resources::default();
-        }
-        node
     }
 
     fn is_quiet(&self) -> bool {
@@ -248,7 +240,7 @@ impl Cluster {
         };
         self.tell_of_node(index, because, "node_ready", Vec::new());
         self.tell_runtime(&name, true, self.node_event(index));
-        self.nodes_changed();
+        self.node_has_changed(index, Change::NodeAdded);
         index
     }
 
@@ -262,7 +254,7 @@ impl Cluster {
         if has_changed {
             let kind = if is_cordoned { "node_cordoned" } else { "node_uncordoned" };
             self.tell_of_node(index, because, kind, Vec::new());
-            self.nodes_changed();
+            self.node_has_changed(index, Change::NodeTaints);
         }
     }
 
@@ -274,7 +266,7 @@ impl Cluster {
             node.own_taints.push(taint);
             node.write_taints();
         }
-        self.nodes_changed();
+        self.node_has_changed(index, Change::NodeTaints);
     }
 
     /// Takes it away again.
@@ -285,7 +277,7 @@ impl Cluster {
             node.own_taints.retain(|taint| taint.key != key);
             node.write_taints();
         }
-        self.nodes_changed();
+        self.node_has_changed(index, Change::NodeTaints);
     }
 
     /// The machine of a node dies: nothing that ran on it says anything any more.
@@ -343,7 +335,7 @@ impl Cluster {
             node.relief.raise();
         }
         let event = self.tell_of_node(index, because, "node_removed", Vec::new());
-        self.nodes_changed();
+        self.node_has_changed(index, Change::NodeGone);
         let this = self.clone();
         self.inner.sim.spawn("pod-gc", async move {
             let mut passes = this.inner.streams.stream("pod-gc", &this.node_name(index));
@@ -392,9 +384,19 @@ impl Cluster {
         event
     }
 
-    /// The scheduler and the balancer's controller look at the nodes anew.
-    fn nodes_changed(&self) {
-        self.inner.room.raise();
+    /// The scheduler and the balancer's controller look at a node anew.
+    fn node_has_changed(&self, index: usize, change: Change) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let node = &state.nodes[index];
+            if node.is_there {
+                state.placing.put_node(index, node.spec.clone());
+            } else {
+                state.placing.remove_node(index);
+            }
+        }
+        self.inner.changes.raise(change);
         self.inner.node_changes.raise();
     }
 
@@ -410,7 +412,7 @@ impl Cluster {
         }
         let kind = if readiness == Readiness::Ready { "node_ready" } else { "node_not_ready" };
         self.tell_of_node(index, because, kind, Vec::new());
-        self.nodes_changed();
+        self.node_has_changed(index, Change::NodeTaints);
     }
 
     /// Makes the node lifecycle controller look, until there is nothing more to see.
@@ -490,7 +492,7 @@ impl Cluster {
                         std::mem::take(&mut node.relief)
                     };
                     relief.raise();
-                    self.nodes_changed();
+                    self.node_has_changed(index, Change::NodeTaints);
                 }
             }
         }
@@ -523,6 +525,7 @@ impl Cluster {
             node.is_tainted = true;
             node.write_taints();
         }
+        self.node_has_changed(index, Change::NodeTaints);
         let because = self.node_event(index);
         let event = self.tell_of_node(index, because, "node_tainted", vec![("effect", "NoExecute".into())]);
         for id in self.pods_on(index) {

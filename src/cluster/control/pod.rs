@@ -1,16 +1,14 @@
 //! Pods as the control plane has them, and what follows when one of them changes.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::node_sync::NodeState;
 use super::{Cluster, Work};
 use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
-use crate::cluster::objects::{Node, PodTemplate};
-use crate::cluster::scheduler::{PlacedPod, choose_node};
+use crate::cluster::objects::PodTemplate;
+use crate::cluster::scheduler::Change;
 use crate::engine::{EventId, Signal};
 use crate::units::SimTime;
 
@@ -193,6 +191,7 @@ impl Cluster {
                 set.pods.remove(&id);
                 set.pods.is_empty() && set.replicas == 0
             });
+            state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             state.records.push(pod.record);
             state.deployments.get_mut(&pod.owner).and_then(|known| {
                 let is_recreated = known.spec.strategy == Strategy::Recreate;
@@ -208,30 +207,12 @@ impl Cluster {
                 (is_excess || (is_recreated && !has_pods())).then_some(pod.owner)
             })
         };
-        self.inner.room.raise();
+        self.inner.changes.raise(Change::PodGone);
         self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
         self.enqueue_budgets_of(&namespace, &template.labels);
         if let Some(owner) = owner {
             self.enqueue(Work::Deployment(owner));
         }
-    }
-
-    /// A node for a pod, or none now.
-    pub(in crate::cluster) fn place(&self, id: u64) -> Option<usize> {
-        let mut state = self.inner.state.borrow_mut();
-        let placed = state.pods.values().filter_map(|pod| {
-            let node_index = pod.node_index?;
-            let template = Rc::clone(&pod.template);
-            Some(PlacedPod { node_index, template, set: pod.set, is_terminating: pod.is_deleting() })
-        });
-        let placed: Vec<PlacedPod> = placed.collect();
-        let pod = state.pods.get(&id)?;
-        let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
-        let nodes: Vec<Node> = state.nodes.iter().map(NodeState::open_part).collect();
-        let index = choose_node(&nodes, &BTreeSet::new(), &placed, &pod.template, pod.set, &mut ties)?;
-        let pod = state.pods.get_mut(&id)?;
-        pod.node_index = Some(index);
-        Some(index)
     }
 }

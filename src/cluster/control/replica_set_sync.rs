@@ -240,10 +240,12 @@ impl Cluster {
     pub(super) fn delete_pod(&self, id: u64, grace_seconds: Option<u32>, because: Option<EventId>) {
         let (deletion, owner, set) = {
             let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
             let Some(pod) = state.pods.get_mut(&id) else { return };
             if pod.is_deleting() {
                 return;
             }
+            state.placing.terminate(pod.set, pod.node_index);
             pod.record.terminating_at = Some(self.inner.sim.now());
             let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
             pod.deletion_grace = grace_seconds;
