@@ -99,6 +99,7 @@ fn nodes() -> ClusterConfig {
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(Duration::from_millis(50)),
         image_pull: Delay::ZERO,
+        bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         sandbox_removal: Delay::ZERO,
         autoscaler: None,

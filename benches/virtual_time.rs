@@ -220,6 +220,7 @@ mod quiet {
             schedule: Delay::ZERO,
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
+            bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,

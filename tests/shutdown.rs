@@ -115,6 +115,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),
         image_pull: Delay::ZERO,
+        bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,

@@ -67,6 +67,8 @@ pub struct ClusterConfig {
     pub pod_start: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
+    /// Images that no node can pull: the name is wrong, or the registry does not have them.
+    pub bad_images: BTreeSet<String>,
     /// From a pod's state to the consumers of its Service's endpoints.
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.
@@ -163,6 +165,8 @@ struct DeploymentState {
     /// Pods made so far, of all revisions.
     pods_made: u64,
     created_at: SimTime,
+    /// It has been deleted: only its pods' ends are still on their way.
+    is_deleted: bool,
     /// How long its controllers take to react.
     hops: Stream,
 }
@@ -322,6 +326,7 @@ impl Cluster {
                         sets: BTreeSet::new(),
                         pods_made: 0,
                         created_at: self.inner.sim.now(),
+                        is_deleted: false,
                         hops: self.inner.streams.stream("controller-hop", &key),
                     };
                     state.deployments.insert(Rc::clone(&key), fresh);
@@ -351,6 +356,34 @@ impl Cluster {
         if let Some(mut spec) = self.deployment(key) {
             spec.replicas = replicas;
             self.apply_deployment(spec, because);
+        }
+    }
+
+    /// Deletes a Deployment, and with it its sets and their pods, which end as any deleted pod does.
+    pub fn delete_deployment(&self, key: &str, because: Option<EventId>) {
+        let Some(mut spec) = self.deployment(key) else { return };
+        // The garbage collector deletes what nobody owns any more; to pods it is a scale-in to nothing. The emptied objects stay here, unseen.
+        spec.replicas = 0;
+        spec.is_paused = false;
+        self.apply_deployment(spec, because);
+        if let Some(known) = self.inner.state.borrow_mut().deployments.get_mut(key) {
+            known.is_deleted = true;
+            known.rollout = None;
+        }
+    }
+
+    /// Deletes a Service: its endpoints go, and who watches it sees none any more.
+    pub fn delete_service(&self, key: &str) {
+        let delays = {
+            let mut state = self.inner.state.borrow_mut();
+            let Some(service) = state.services.remove(key) else { return };
+            service.consumers
+        };
+        for (consumer, queue) in delays {
+            let purpose = format!("{key}/{consumer}/deleted");
+            let delay =
+                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
+            queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
         }
     }
 

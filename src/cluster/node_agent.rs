@@ -6,7 +6,8 @@
 //! ```
 //!
 //! - A pod that finds no node waits for a change that may help it, and for the scheduler's back-off ([`super::scheduler::queue`]).
-//! - An image is pulled once per node; who comes while it is pulled waits for the same pull.
+//! - An image is pulled once per node; who comes while it is pulled waits for the same pull. One that cannot be pulled is tried again under its
+//!   own back-off, at the kubelet's syncs of the pod, for as long as the pod is there.
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
@@ -24,6 +25,7 @@ use super::control::{Cluster, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
+use super::kubelet::image_backoff::{Attempt, ImageBackoff};
 use super::kubelet::probe::ProbeKind;
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
@@ -223,8 +225,7 @@ impl Agent {
     /// Starts the pod's process.
     async fn start(&self, bound: &Bound) -> Running {
         let inner = &self.cluster.inner;
-        let node = Rc::clone(&bound.node);
-        self.sim().sleep_until(self.image_pulled_at(&node)).await;
+        self.pull_image(&bound.node).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
         self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
@@ -243,7 +244,7 @@ impl Agent {
                 owner: Rc::clone(&pod.owner),
                 name: Rc::clone(&pod.record.name),
                 ip,
-                node,
+                node: Rc::clone(&bound.node),
                 template: Rc::clone(&pod.template),
                 because: event,
             }
@@ -278,6 +279,35 @@ impl Agent {
             self.sim().sleep_until(retry_at).await;
         }
         unreachable!("the attempts do not end")
+    }
+
+    /// Ends when the pod's image is on its node: never, for one that cannot be pulled.
+    async fn pull_image(&self, node: &Rc<str>) {
+        let inner = &self.cluster.inner;
+        let image = inner.state.borrow().pods[&self.id].template.image.clone();
+        if !inner.config.bad_images.contains(&image) {
+            self.sim().sleep_until(self.image_pulled_at(node)).await;
+            return;
+        }
+        let mut backoff = ImageBackoff::default();
+        let mut syncs = self.stream("pod-sync");
+        loop {
+            let reason = match backoff.at_sync(self.sim().now()) {
+                Attempt::Pull => {
+                    self.sim().sleep(self.draw(&inner.config.image_pull, "image-pull-failure")).await;
+                    backoff.failed(self.sim().now());
+                    self.tell(None, "image_pull_failed", vec![("image", image.as_str().into())]);
+                    "ErrImagePull"
+                }
+                Attempt::Wait => "ImagePullBackOff",
+            };
+            if let Some(pod) = inner.state.borrow_mut().pods.get_mut(&self.id) {
+                pod.waiting = Some(reason);
+            }
+            self.cluster.pod_changed(self.id);
+            let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
+            self.sim().sleep(SYNC_RETRY + syncs.uniform(Duration::ZERO, spread)).await;
+        }
     }
 
     /// When this pod's image is on its node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
@@ -348,7 +378,12 @@ impl Agent {
     async fn backed_off(&self, backoff: &mut CrashBackoff, exited_at: SimTime, syncs: &mut Stream) {
         loop {
             backoff.forget_expired(self.sim().now());
-            if backoff.try_restart(exited_at, self.sim().now()) == Restart::Now {
+            let restart = backoff.try_restart(exited_at, self.sim().now());
+            let waiting = (restart != Restart::Now).then_some("CrashLoopBackOff");
+            if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+                pod.waiting = waiting;
+            }
+            if restart == Restart::Now {
                 return;
             }
             let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;

@@ -149,6 +149,7 @@ fn config(nodes: usize) -> ClusterConfig {
         schedule: Delay::Constant(millis(10)),
         pod_start: Delay::Constant(seconds(2)),
         image_pull: Delay::ZERO,
+        bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(millis(300)),
         sandbox_removal: Delay::ZERO,
         autoscaler: None,

@@ -123,6 +123,8 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let nodes: Vec<_> =
         nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
     let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
+    let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
+    let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
     let timings = fields.and_then(|fields| fields.get("timings")).and_then(|field| field.fields());
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
@@ -163,6 +165,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         schedule: schedule?,
         pod_start: pod_start?,
         image_pull: image_pull?,
+        bad_images,
         endpoint_propagation: endpoint_propagation?,
         config_propagation: config_propagation?,
         sandbox_removal: sandbox_removal?,

@@ -125,6 +125,7 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("timings", map(timings)),
+        ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
     entries.extend(cluster.autoscaler.as_ref().map(|autoscaler| ("autoscaler", operations::autoscaler(autoscaler))));
     map(entries)

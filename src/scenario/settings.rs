@@ -54,6 +54,8 @@ pub struct ClusterSettings {
     pub pod_start: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
+    /// Images that no node can pull, with where they are named.
+    pub bad_images: Vec<(String, Place)>,
     /// Pod state to consumers of its EndpointSlice.
     pub endpoint_propagation: Delay,
     /// Route or endpoint change to the gateway.

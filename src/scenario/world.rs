@@ -82,6 +82,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         schedule: settings.cluster.schedule.clone(),
         pod_start: settings.cluster.pod_start.clone(),
         image_pull: settings.cluster.image_pull.clone(),
+        bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
         endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
         sandbox_removal: settings.cluster.sandbox_removal.clone(),
         autoscaler: node_scaling::config(settings, &names),

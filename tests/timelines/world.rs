@@ -88,6 +88,7 @@ impl World {
             schedule: Delay::Constant(Duration::from_millis(6)),
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
+            bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,

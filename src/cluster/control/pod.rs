@@ -24,6 +24,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) is_ready: bool,
     pub(in crate::cluster) ready_since: Option<SimTime>,
     pub(in crate::cluster) restarts: u32,
+    /// Why its container does not run, if there is more to say than that it is being made.
+    pub(in crate::cluster) waiting: Option<&'static str>,
     /// Which pod of its Deployment it is, as `namespace/name/ordinal`: the name of its random streams. Its draws are the same in a run
     /// whose other Deployments differ.
     pub(in crate::cluster) identity: Rc<str>,

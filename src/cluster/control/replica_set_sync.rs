@@ -199,6 +199,7 @@ impl Cluster {
                 is_ready: false,
                 ready_since: None,
                 restarts: 0,
+                waiting: None,
                 identity,
                 deletion_cost: 0,
                 uid: format!("{:016x}", names.bits()),

@@ -156,6 +156,7 @@ fn world_with(
         schedule: Delay::Constant(Duration::from_millis(10)),
         pod_start: Delay::Uniform { min: seconds(1), max: seconds(4) },
         image_pull: Delay::ZERO,
+        bad_images: BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         sandbox_removal: Delay::Constant(seconds(2)),
         autoscaler: None,

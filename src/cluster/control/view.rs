@@ -92,7 +92,7 @@ impl Cluster {
     #[must_use]
     pub fn deployment_view(&self, key: &str) -> Option<DeploymentView> {
         let state = self.inner.state.borrow();
-        let (key, known) = state.deployments.get_key_value(key)?;
+        let (key, known) = state.deployments.get_key_value(key).filter(|(_, known)| !known.is_deleted)?;
         let available = match known.is_available {
             true => ("True", "MinimumReplicasAvailable"),
             false => ("False", "MinimumReplicasUnavailable"),
@@ -113,7 +113,8 @@ impl Cluster {
     /// The names of all Deployments, in the order of the alphabet.
     #[must_use]
     pub fn deployment_keys(&self) -> Vec<Rc<str>> {
-        self.inner.state.borrow().deployments.keys().cloned().collect()
+        let state = self.inner.state.borrow();
+        state.deployments.iter().filter(|(_, known)| !known.is_deleted).map(|(key, _)| Rc::clone(key)).collect()
     }
 
     /// The sets of a Deployment, oldest first.
@@ -202,9 +203,9 @@ fn status_text(pod: &Pod) -> &'static str {
     match pod.phase {
         _ if pod.is_deleting() => "Terminating",
         PodPhase::Pending if pod.record.node.is_none() => "Pending",
-        PodPhase::Pending => "ContainerCreating",
+        PodPhase::Pending => pod.waiting.unwrap_or("ContainerCreating"),
         PodPhase::Unknown => "Unknown",
-        PodPhase::Running => "Running",
+        PodPhase::Running => pod.waiting.unwrap_or("Running"),
         PodPhase::Succeeded => "Completed",
         PodPhase::Failed => "Error",
     }
