@@ -119,6 +119,7 @@ fn vectors_pdb_eviction() {
                     Some(other) => panic!("no such policy: {other}"),
                 },
                 disrupted_count: 0,
+                is_observed: true,
             })
             .collect();
         let answer: Answer = decide(&evicted, &budgets);

@@ -165,6 +165,8 @@ pub struct BudgetView {
     pub unhealthy: UnhealthyPods,
     /// Evictions that the controller has not seen yet.
     pub disrupted_count: usize,
+    /// The controller has seen its last change.
+    pub is_observed: bool,
 }
 
 /// What the API server says to an eviction.
@@ -217,7 +219,9 @@ pub fn decide(pod: &EvictedPod, budgets: &[BudgetView]) -> Answer {
     if !pod.is_ready && (budget.unhealthy == UnhealthyPods::AlwaysAllow || is_spare) {
         return Answer::Evicted;
     }
-    if budget.disrupted_count > DISRUPTED_PODS_MAX {
+    if !budget.is_observed {
+        Answer::TooManyRequests
+    } else if budget.disrupted_count > DISRUPTED_PODS_MAX {
         Answer::Forbidden
     } else if status.disruptions_allowed > 0 {
         Answer::EvictedFromBudget
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn two_budgets_are_one_too_many_unless_none_is_needed() {
         let budget =
-            BudgetView { status: BudgetStatus::default(), unhealthy: UnhealthyPods::AlwaysAllow, disrupted_count: 0 };
+            BudgetView { status: BudgetStatus::default(), unhealthy: UnhealthyPods::AlwaysAllow, disrupted_count: 0, is_observed: true };
         let running = EvictedPod { phase: PodPhase::Running, is_ready: false, is_deleting: false };
         assert_eq!(decide(&running, &[budget, budget]).http_code(), 500);
         assert_eq!(decide(&running, &[budget]), Answer::Evicted);

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::pod::Pod;
 use super::{Cluster, State, Work};
@@ -22,6 +23,8 @@ pub(super) struct BudgetState {
     spec: DisruptionBudget,
     status: BudgetStatus,
     disrupted: DisruptedPods,
+    /// The status is of this spec.
+    is_observed: bool,
     hops: Stream,
 }
 
@@ -48,11 +51,14 @@ impl Cluster {
         {
             let mut state = self.inner.state.borrow_mut();
             match state.budgets.get_mut(&key) {
-                Some(known) => known.spec = spec,
+                Some(known) => {
+                    known.is_observed &= known.spec == spec;
+                    known.spec = spec;
+                }
                 None => {
                     let hops = self.inner.streams.stream("controller-hop", &format!("PodDisruptionBudget/{key}"));
                     let (status, disrupted) = (BudgetStatus::default(), DisruptedPods::new());
-                    state.budgets.insert(Rc::clone(&key), BudgetState { spec, status, disrupted, hops });
+                    state.budgets.insert(Rc::clone(&key), BudgetState { spec, status, disrupted, is_observed: false, hops });
                 }
             }
         }
@@ -125,11 +131,13 @@ impl Cluster {
                 .map(|pod| BudgetPod { name: &pod.record.name, is_ready: pod.is_ready, is_deleting: pod.is_deleting() })
                 .collect();
             let next = settle(&mut known.disrupted, &pods, now);
+            known.is_observed = true;
             known.status = BudgetStatus::of(known.spec.budget, &pods, wanted, &known.disrupted, now);
             next
         };
         if let Some(late_at) = next {
-            self.enqueue_after(Work::Budget(Rc::clone(key)), late_at.since(now.min(late_at)));
+            let wait = late_at.since(now.min(late_at)) + Duration::from_nanos(1);
+            self.enqueue_after(Work::Budget(Rc::clone(key)), wait);
         }
     }
 
@@ -181,7 +189,19 @@ fn views_of<'a>(state: &'a State, pod: &'a Pod) -> impl Iterator<Item = BudgetVi
         status: known.status,
         unhealthy: known.spec.unhealthy,
         disrupted_count: known.disrupted.len(),
+        is_observed: known.is_observed,
     })
+}
+
+/// Whether the pods of a budget can spare one as they are now; true if the controller has not seen their last change yet.
+fn is_spare(state: &State, key: &Rc<str>) -> bool {
+    let known = &state.budgets[key];
+    let is_healthy = |pod: &Pod| {
+        pod.is_ready && !pod.is_deleting() && !known.disrupted.contains_key(&pod.record.name) && protects(&known.spec, pod)
+    };
+    let healthy = state.pods.values().filter(|pod| is_healthy(pod)).count();
+    let is_seen = !state.queued.contains(&Work::Budget(Rc::clone(key)));
+    !is_seen || i32::try_from(healthy).is_ok_and(|healthy| healthy > known.status.desired_healthy)
 }
 
 /// A pod's name, what the API server says to its eviction, and its budget with the status after that.
@@ -196,15 +216,12 @@ fn ask(state: &mut State, id: u64, now: SimTime) -> Option<Asked> {
     let keys: Vec<Rc<str>> = protecting.map(|known| Rc::clone(&known.spec.key)).collect();
     let (key, name) = (Rc::clone(&pod.record.key), Rc::clone(&pod.record.name));
     let budget = match &keys[..] {
-        [only] => state.budgets.get_mut(only),
+        [only] => Some((is_spare(state, only), state.budgets.get_mut(only)?)),
         _ => None,
     };
-    let asked = budget.map(|known| {
+    let asked = budget.map(|(is_spare, known)| {
         if answer == Answer::EvictedFromBudget {
-            assert!(
-                known.status.current_healthy > known.status.desired_healthy,
-                "an eviction leaves as many healthy pods as its budget desires"
-            );
+            assert!(is_spare, "an eviction leaves as many healthy pods as its budget desires");
             known.status.disruptions_allowed -= 1;
             known.disrupted.insert(name, now);
         }
