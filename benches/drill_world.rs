@@ -66,6 +66,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         }],
         sources: BTreeMap::new(),
         fidelity: Vec::new(),
+        watch: None,
     }
 }
 

@@ -27,7 +27,7 @@ pub mod scheduler;
 pub mod selector;
 pub mod version;
 
-pub use control::view::{DeploymentView, PodView, SetView};
+pub use control::view::{DeploymentView, NodeView, PodView, SetView};
 pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};

@@ -368,6 +368,7 @@ fn world(case: &Value) -> WorldConfig {
         actions: actions(inputs),
         sources: BTreeMap::new(),
         fidelity: Vec::new(),
+        watch: None,
     }
 }
 

@@ -194,6 +194,7 @@ struct ServiceState {
     consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
     snapshot: Snapshot,
     change: u64,
+    created_at: SimTime,
 }
 
 impl Cluster {
@@ -333,7 +334,8 @@ impl Cluster {
         };
         for (consumer, queue) in delays {
             let purpose = format!("{key}/{consumer}/deleted");
-            let delay = self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
+            let delay =
+                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
             queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
         }
     }
@@ -360,7 +362,13 @@ impl Cluster {
                 Some(known) => known.spec = spec,
                 None => {
                     let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState { spec, consumers: Vec::new(), snapshot: Rc::from([]), change: 0 };
+                    let fresh = ServiceState {
+                        spec,
+                        consumers: Vec::new(),
+                        snapshot: Rc::from([]),
+                        change: 0,
+                        created_at: self.inner.sim.now(),
+                    };
                     state.services.insert(key, fresh);
                 }
             }

@@ -51,6 +51,8 @@ pub struct WorldConfig {
     pub sources: Sources,
     /// How faithfully each manifest field is simulated.
     pub fidelity: Vec<crate::record::results::Fidelity>,
+    /// When the cluster's objects are shown; none: never.
+    pub watch: Option<super::objects::Watch>,
 }
 
 /// The way in: the load balancer and the links.
@@ -147,4 +149,8 @@ pub enum Verb {
     Apply(Box<Deployment>),
     /// The routes change.
     Routes(Routes),
+    /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
+    Delete(Rc<str>),
+    /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
+    Load(Option<String>, f64),
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
 use super::config::{Action, MixEntry, Verb, WorldConfig};
+use super::objects::{Front, Watch, tables};
 use super::process::{BackendProcess, Endpoints, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::backend::Backend;
 use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
@@ -22,7 +23,9 @@ use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
 use crate::net::{Forward, Host, LinkConfig, Net};
 use crate::record::results::{GatewayFacts, Rollout, Slo};
-use crate::record::{self, BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
+use crate::record::{
+    self, BooksBroken, Done, Facts, Gauge, ObjectsShown, Recorder, RecorderConfig, RequestId, Run, lanes,
+};
 use crate::units::SimTime;
 
 /// The load balancer's address.
@@ -70,6 +73,8 @@ pub struct Outcome {
     pub run: Run,
     /// The event log.
     pub log: EventLog,
+    /// The cluster's objects at the moments that were asked for.
+    pub objects: Vec<ObjectsShown>,
     /// Task polls: the engine's measure of work.
     pub polls: u64,
 }
@@ -79,6 +84,7 @@ struct World {
     net: Net,
     config: WorldConfig,
     cluster: RefCell<Option<Cluster>>,
+    balancer: RefCell<Option<LoadBalancer>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     kubelet: Host,
@@ -94,6 +100,7 @@ struct World {
     /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
     unsettled_s: Cell<Option<u64>>,
     cpu_ratios: RefCell<Vec<f64>>,
+    objects: RefCell<Vec<ObjectsShown>>,
 }
 
 /// Runs a world to its end.
@@ -120,6 +127,7 @@ pub fn run(
     world.cluster().set_deletion_costs(&world.config.target, &world.config.deletion_costs);
     let drains = world.start_loads(start);
     world.schedule_actions(start);
+    world.schedule_looks(start);
     let mut complete = true;
     let mut next = SimTime::ZERO;
     while next < end {
@@ -156,6 +164,7 @@ impl World {
             around,
             net: net.clone(),
             cluster: RefCell::new(None),
+            balancer: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
             kubelet,
@@ -169,6 +178,7 @@ impl World {
             cpu_seen: Cell::new(Duration::ZERO),
             unsettled_s: Cell::new(None),
             cpu_ratios: RefCell::default(),
+            objects: RefCell::default(),
             config,
         });
         world.start_fixed_backends();
@@ -253,6 +263,7 @@ impl World {
         let prober = self.net.attach(PROBER, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
+        *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
         self.net.forward(VIP, LinkConfig::default(), front);
@@ -343,15 +354,47 @@ impl World {
         }
     }
 
+    /// Looks at the cluster at the times that were asked for.
+    fn schedule_looks(self: &Rc<Self>, start: SimTime) {
+        let Some(Watch::At(times)) = &self.config.watch else { return };
+        for at in times {
+            let (world, clock, at) = (Rc::clone(self), self.around.sim.clone(), start.after(*at));
+            self.around.sim.spawn("look", async move {
+                clock.sleep_until(at).await;
+                world.look("");
+            });
+        }
+    }
+
+    /// Notes what happens, if changes are watched.
+    fn look_at_change(&self, why: &str) {
+        if self.config.watch == Some(Watch::Changes) {
+            self.look(why);
+        }
+    }
+
+    fn look(&self, why: &str) {
+        let now = self.around.sim.now();
+        let balancer = &self.config.front.balancer;
+        let front = Front { service: &balancer.service, ip: VIP, ports: balancer.ports.keys().copied().collect() };
+        let tables = tables(&self.cluster(), &self.config.target, &front, now);
+        let ms = |at: SimTime| i64::try_from(at.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let at_ms = ms(now) - ms(SimTime::ZERO.after(self.config.warmup));
+        self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), tables });
+    }
+
     fn act(&self, action: &Action) {
         let now = self.around.sim.now();
+        self.look_at_change(&format!("before: {}", action.text));
         if let Some(phase) = &action.phase {
             self.recorder().phase(phase, now);
         }
         let Some(verb) = &action.verb else { return };
-        self.unsettled_s.set(Some(0));
+        // The phase of another load lasts until the next one.
+        self.unsettled_s.set(if matches!(verb, Verb::Load(..)) { None } else { Some(0) });
         let object = match verb {
-            Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
+            Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
+            Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
             Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
             Verb::Routes(_) => format!("Deployment/{}", self.config.target),
         };
@@ -362,12 +405,26 @@ impl World {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
             Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
             Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Delete(key) => self.delete(key, event),
+            Verb::Load(..) => {}
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
                 *self.routes.borrow_mut() = Rc::clone(&routes);
                 for process in self.gateways.borrow().values() {
                     process.gateway.set_routes(Rc::clone(&routes));
                 }
+            }
+        }
+    }
+
+    /// Deletes a Deployment, and with the gateway's all that leads to it.
+    fn delete(&self, key: &Rc<str>, event: crate::engine::EventId) {
+        let cluster = self.cluster();
+        cluster.delete_deployment(key, Some(event));
+        if *key == self.config.target {
+            cluster.delete_service(&self.config.front.balancer.service);
+            if let Some(balancer) = &*self.balancer.borrow() {
+                balancer.delete_later(event);
             }
         }
     }
@@ -382,6 +439,7 @@ impl World {
         // The second of the action itself proves nothing: its controllers may not have begun.
         if seconds > 0 && is_quiet {
             self.unsettled_s.set(None);
+            self.look_at_change("the phase ends");
             // Requests that are due at this very instant have been counted already.
             self.recorder().phase("after", now.after(Duration::from_nanos(1)));
         } else {
@@ -425,6 +483,7 @@ impl World {
         complete: bool,
         slo: impl FnOnce(&Recorder, &[crate::cluster::Rollout]) -> Vec<Slo>,
     ) -> Result<Outcome, RunError> {
+        self.look_at_change("the end");
         let cluster = self.cluster();
         let rollouts = cluster.rollouts();
         let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
@@ -452,7 +511,7 @@ impl World {
             fidelity: self.config.fidelity.clone(),
         };
         let run = recorder.finish(facts)?;
-        Ok(Outcome { run, log, polls: self.around.sim.polls_total() })
+        Ok(Outcome { run, log, objects: self.objects.take(), polls: self.around.sim.polls_total() })
     }
 
     fn gateway_facts(&self) -> GatewayFacts {

@@ -27,6 +27,8 @@ pub enum CauseCode {
     ListenerDrained,
     /// The pod was killed at the end of its grace period.
     GraceExceeded,
+    /// The balancer and its address had been deleted.
+    LbDeleted,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -67,7 +69,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -77,6 +79,7 @@ impl CauseCode {
         Self::DrainCloseIgnored,
         Self::ListenerDrained,
         Self::GraceExceeded,
+        Self::LbDeleted,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -181,6 +184,12 @@ impl CauseCode {
                 "grace-exceeded",
                 "the pod was killed at the end of its grace period",
                 "raise terminationGracePeriodSeconds above preStop plus drain",
+            ),
+            Self::LbDeleted => entry(
+                "GD4111",
+                "lb-deleted",
+                "the load balancer had been deleted with its Service, and its address with it",
+                "move clients to another address before the gateway is deleted",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -258,6 +258,19 @@ fn entry(entry: &TimelineEntry) -> Node {
             };
             entries.push(("apply", map(vec![("inline", inline)])));
         }
+        TimelineVerb::Rollback(revision) => {
+            let revision = revision.map(|revision| ("toRevision", bare(revision)));
+            entries.push(("rollback", map(revision.into_iter().collect())));
+        }
+        TimelineVerb::Pause(is_pause) => {
+            entries.push((if *is_pause { "pause" } else { "resume" }, map(Vec::new())));
+        }
+        TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
+        TimelineVerb::Load(name, factor) => {
+            let name = name.as_ref().map(|name| ("name", text(name)));
+            let change = name.into_iter().chain([("factor", bare(factor))]).collect();
+            entries.push(("load", map(change)));
+        }
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));

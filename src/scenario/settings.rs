@@ -231,6 +231,14 @@ pub enum TimelineVerb {
     Set(Vec<super::address::Patch>),
     /// Another number of replicas.
     Scale(i32),
+    /// Back to the template of this revision, or of the one before.
+    Rollback(Option<i64>),
+    /// A new template waits from now on, or no longer.
+    Pause(bool),
+    /// The Deployment is deleted.
+    Delete,
+    /// The rate of a load, or of all, times this.
+    Load(Option<String>, f64),
     /// Nothing: only a phase begins.
     Phase,
 }

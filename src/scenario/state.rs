@@ -11,7 +11,7 @@ use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::istio::retry;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
-use crate::manifest::{Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct State {
 pub(super) struct Resolved {
     /// By `namespace/name`.
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
+    /// The pod templates as they are written, by the Deployment's `namespace/name`.
+    pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
     /// The gateway's Deployment.
@@ -148,7 +150,7 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let mut deployments = BTreeMap::new();
+        let (mut deployments, mut templates) = (BTreeMap::new(), BTreeMap::new());
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
             let is_made = object.id.kind != from.id.kind;
@@ -163,6 +165,7 @@ impl State {
             if key == target {
                 origin = Some(from);
             }
+            templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
             deployments.extend(manifest.map(|manifest| (key, manifest)));
         }
         let mut services = BTreeMap::new();
@@ -190,7 +193,7 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
-        let resolved = Resolved { deployments, services, target, origin: origin?, routing, front };
+        let resolved = Resolved { deployments, templates, services, target, origin: origin?, routing, front };
         (sink.problem_count() == before).then_some(resolved)
     }
 
