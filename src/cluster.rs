@@ -6,7 +6,7 @@
 //!
 //! What a container does is the business of a [`Runtime`], which lies outside.
 //! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: node failure, disruption budgets,
-//! preemption, taints and affinity beyond preferred anti-affinity.
+//! preemption.
 
 pub mod api_clock;
 pub mod autoscaler;

@@ -65,7 +65,21 @@ fn compare(case: &Value, got: &[(&str, Value)]) {
 
 #[test]
 fn vectors_every_file_is_read() {
-    let sources = [include_str!("vectors_deployment.rs"), include_str!("vectors_kubelet.rs")].concat();
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut sources = String::new();
+    let mut open: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(tests).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("vectors_") {
+            open.push(entry.path());
+        }
+    }
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            sources += &fs::read_to_string(path).unwrap();
+        }
+    }
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(name == "README.md" || sources.contains(&format!("\"{name}\"")), "no test reads {name}");

@@ -14,6 +14,7 @@
 
 mod deployment_sync;
 mod endpoints_sync;
+mod placing;
 mod pod;
 mod replica_set_sync;
 pub mod view;
@@ -24,6 +25,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 pub use self::pod::{PodCounts, PodRecord};
 use super::Runtime;
@@ -31,8 +33,8 @@ use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
 use super::hollow::HollowKubelet;
-use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::scheduler::Rules;
 use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
@@ -77,8 +79,8 @@ pub(super) struct Inner {
     pub(super) config: ClusterConfig,
     pub(super) clock: ApiClock,
     pub(super) kubelets: Kubelets,
-    /// A pod has left the cluster: there may be room for one that waits.
-    pub(super) room: Rc<Notice>,
+    /// What may help pods that wait for a node.
+    pub(super) changes: Changes,
     pub(super) state: RefCell<State>,
 }
 
@@ -95,12 +97,11 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
+    pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
     queued: BTreeSet<Work>,
     /// What is asked for later, and when: of several such wishes for one object the earliest counts, and the others are forgotten.
     delayed: BTreeMap<Work, SimTime>,
-    /// Cordoned nodes, by index.
-    cordoned: BTreeSet<usize>,
     /// When each image was, or will be, on a node.
     pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
     rollouts: Vec<Rollout>,
@@ -234,10 +235,10 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
+            placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
             services: BTreeMap::new(),
             queued: BTreeSet::new(),
             delayed: BTreeMap::new(),
-            cordoned: BTreeSet::new(),
             images: BTreeMap::new(),
             rollouts: Vec::new(),
             set_next: 0,
@@ -245,8 +246,8 @@ impl Cluster {
         };
         let drawn = || streams.stream("wall-clock", "").uniform(Duration::ZERO, Duration::from_nanos(999_999_999));
         let clock = ApiClock::new(config.wall_phase.unwrap_or_else(drawn), config.stands_at_zero);
-        let (sim, room, state) = (sim.clone(), Rc::default(), RefCell::new(state));
-        let inner = Inner { sim, streams, log, config, clock, kubelets, room, state };
+        let (sim, changes, state) = (sim.clone(), Changes::default(), RefCell::new(state));
+        let inner = Inner { sim, streams, log, config, clock, kubelets, changes, state };
         Self { inner: Rc::new(inner) }
     }
 
@@ -338,20 +339,6 @@ impl Cluster {
                 self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
             queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
         }
-    }
-
-    /// Keeps new pods off a node, or lets them come again.
-    pub fn cordon(&self, node: &str, is_cordoned: bool) {
-        {
-            let mut state = self.inner.state.borrow_mut();
-            let Some(index) = self.inner.config.nodes.iter().position(|known| *known.name == *node) else { return };
-            if is_cordoned {
-                state.cordoned.insert(index);
-            } else {
-                state.cordoned.remove(&index);
-            }
-        }
-        self.inner.room.raise();
     }
 
     /// Creates a Service, or replaces it; who watches it goes on doing so.
@@ -459,12 +446,12 @@ impl Cluster {
         living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
     }
 
-    /// Whether the pod at an address has all of these labels.
+    /// What the pod at an address is made from, while there is one.
     #[must_use]
-    pub fn has_labels(&self, ip: Ipv4Addr, labels: &BTreeMap<String, String>) -> bool {
+    pub fn template_at(&self, ip: Ipv4Addr) -> Option<Rc<PodTemplate>> {
         let state = self.inner.state.borrow();
         let pod = state.pods.values().find(|pod| pod.ip == Some(ip));
-        pod.is_some_and(|pod| labels.iter().all(|(key, value)| pod.template.labels.get(key) == Some(value)))
+        pod.map(|pod| Rc::clone(&pod.template))
     }
 
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.

@@ -5,8 +5,7 @@
 //! deletion ─hop─→ preStop ─→ SIGTERM ─→ exit, or SIGKILL when the grace is over ─→ gone ─sandboxRemoval─→ no network
 //! ```
 //!
-//! - A pod that finds no node waits until another one has left the cluster, but at least the scheduler's back-off of 1, 2, 4, 8, 10
-//!   seconds since its last attempt; after five minutes it is tried again in any case.
+//! - A pod that finds no node waits for a change that may help it, and for the scheduler's back-off ([`super::scheduler::queue`]).
 //! - An image is pulled once per node; who comes while it is pulled waits for the same pull. One that cannot be pulled is tried again under its
 //!   own back-off, at the kubelet's syncs of the pod, for as long as the pod is there.
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
@@ -15,8 +14,7 @@
 //!
 //! Approximated: a deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
 //! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
-//! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg},
-//! pkg/scheduler/internal/queue/scheduling_queue.go.
+//! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -31,14 +29,11 @@ use super::kubelet::probe::ProbeKind;
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
+use super::scheduler::queue;
 use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
-/// The scheduler tries a pod again after these seconds at the earliest, the last one from then on.
-const BACKOFF_SECONDS: [u64; 5] = [1, 2, 4, 8, 10];
-/// The scheduler tries a pod again after this time even if nothing has changed.
-const UNSCHEDULABLE_FLUSH: Duration = Duration::from_secs(300);
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
 
@@ -194,19 +189,23 @@ impl Agent {
     }
 
     async fn find_node(&self) -> usize {
-        let room = Rc::clone(&self.cluster.inner.room);
-        for attempt in 0.. {
-            let seen = room.version();
-            if let Some(index) = self.cluster.place(self.id) {
-                return index;
+        let changes = &self.cluster.inner.changes;
+        let phase = self.cluster.inner.state.borrow().placing.phase();
+        let mut told = String::new();
+        for attempts in 1.. {
+            let (seen, tried_at) = (changes.count(), self.sim().now());
+            let refused = match self.cluster.place(self.id) {
+                Ok(index) => return index,
+                Err(refused) => refused,
+            };
+            if refused.message != told {
+                self.tell(None, "pod_unschedulable", vec![("reason", refused.message.as_str().into())]);
+                told = refused.message;
             }
-            if attempt == 0 {
-                self.tell(None, "pod_unschedulable", vec![("reason", "no node has room for its requests".into())]);
-            }
-            let seconds = BACKOFF_SECONDS[attempt.min(BACKOFF_SECONDS.len() - 1)];
-            let backoff = self.sim().sleep(Duration::from_secs(seconds));
-            let _ = until(self.sim().sleep(UNSCHEDULABLE_FLUSH), room.changed_since(seen)).await;
-            backoff.await;
+            let leftover = self.sim().sleep_until(queue::leftover_at(tried_at, phase));
+            let _ = until(leftover, changes.any_since(&refused.changes, seen)).await;
+            let retry_at = queue::retry_at(tried_at, attempts, self.sim().now(), phase);
+            self.sim().sleep_until(retry_at).await;
         }
         unreachable!("the attempts do not end")
     }

@@ -122,6 +122,8 @@ pub struct Node {
     pub zone: Rc<str>,
     /// What pods can ask for.
     pub allocatable: Resources,
+    /// Further resources by name, such as `nvidia.com/gpu`.
+    pub extended: BTreeMap<String, u64>,
     /// How many pods there can be.
     pub pods_max: usize,
     /// Labels, those of its name and zone included.
@@ -141,6 +143,16 @@ impl Node {
     pub fn new(name: Rc<str>, ip: Ipv4Addr, zone: Rc<str>, allocatable: Resources) -> Self {
         let labels = [(HOSTNAME, &name), (ZONE, &zone)].map(|(key, value)| (key.to_owned(), value.as_ref().to_owned()));
         let labels = Labels::from(labels);
-        Self { name, ip, zone, allocatable, pods_max: PODS_PER_NODE, labels, taints: Vec::new(), unschedulable: false }
+        Self {
+            name,
+            ip,
+            zone,
+            allocatable,
+            extended: BTreeMap::new(),
+            pods_max: PODS_PER_NODE,
+            labels,
+            taints: Vec::new(),
+            unschedulable: false,
+        }
     }
 }

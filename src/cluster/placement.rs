@@ -5,6 +5,8 @@
 //! Source: Kubernetes v1.28.7 pkg/apis/core/types.go, staging/src/k8s.io/component-helpers/scheduling/corev1/nodeaffinity,
 //! staging/src/k8s.io/api/core/v1/toleration.go.
 
+use std::collections::BTreeMap;
+
 use super::objects::Node;
 use super::selector::{LabelSelector, Labels};
 
@@ -28,6 +30,8 @@ pub struct Placement {
     pub tolerations: Vec<Toleration>,
     /// How evenly it is spread.
     pub topology_spread: Vec<TopologySpread>,
+    /// What its containers ask for besides processor and memory, by name.
+    pub extended: BTreeMap<String, u64>,
     /// Containers that ask for no processor, and for no memory: scores count them with a stand-in.
     pub unasked: Unasked,
 }

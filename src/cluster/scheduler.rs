@@ -1,253 +1,262 @@
 //! Which node a pod gets.
 //!
-//! A node is possible if the pod's requests fit into what is allocatable and not asked for by others, terminating pods included,
-//! and it holds fewer than 110 pods. Among the possible ones the scores, each 0 to 100, are added with their weights; ties are
-//! drawn. Usage plays no role, and nothing is moved later.
+//! Nodes are filtered and scored. A filter excludes a node: it is cordoned, has a taint the pod does not tolerate, lacks what the pod's
+//! selector or affinity asks for, has too little left, or breaks a required rule about other pods. Each score gives 0 to 100 to a node;
+//! multiplied with their weights they are added, and ties are drawn. Usage plays no role, nothing is moved later, and no pod makes way for
+//! another.
 //!
-//! Scores: least allocated (1), balanced allocation (1), preferred anti-affinity (2), and the default topology spread (2): pods of
-//! the same revision over nodes (skew 3) and zones (skew 5).
-//! Source: Kubernetes v1.28.7 pkg/scheduler/framework/plugins/{noderesources,interpodaffinity,podtopologyspread}.
+//! In a large cluster not all nodes are looked at: from where the last search ended, one zone in turn with the others, until enough are
+//! possible. The order is fixed, where the real scheduler looks with 16 hands at once.
+//!
+//! Source: Kubernetes v1.28.7 pkg/scheduler/schedule_one.go, pkg/scheduler/framework/plugins; each module names its files.
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
+pub mod cache;
+pub mod image_locality;
+pub mod node_affinity;
+pub mod pod_affinity;
+pub mod queue;
+pub mod reason;
+pub mod resources;
+pub mod rules;
+pub mod spread;
+pub mod taints;
 
-use super::objects::{Node, PodTemplate, Resources};
-use super::placement::PodTerm;
+pub use cache::{Cache, KindId, PodKind};
+pub use reason::{Change, Reason, Unschedulable, Verdict};
+pub use rules::Rules;
+
+use self::cache::NodeInfo;
+use self::pod_affinity::ScoreArguments;
+use self::resources::IgnoredResources;
+use self::rules::FilterOrder;
 use crate::engine::Stream;
 
-/// What a container that asks for nothing counts as in the least-allocated score.
-/// Source: pkg/scheduler/util/pod_resources.go.
-const UNASKED: Resources = Resources { cpu_millicores: 100, memory_bytes: 200 * 1024 * 1024 };
+/// The best score of a node by one rule.
+pub const SCORE_MAX: i64 = 100;
 
-/// A pod that is on a node.
+/// Of fewer nodes all are looked at, and so many possible ones are enough at least.
+const NODES_MIN: usize = 100;
+/// The least share of all nodes that is enough, in percent.
+const PERCENT_MIN: usize = 5;
+
+/// The resources that are scored, with their weights.
+const SCORED_RESOURCES: [(&str, i64); 2] = [("cpu", 1), ("memory", 1)];
+
+/// The scheduler.
 #[derive(Clone, Debug)]
-pub struct PlacedPod {
-    /// The node's index.
-    pub node_index: usize,
-    /// What it is made from.
-    pub template: Rc<PodTemplate>,
-    /// The set it belongs to: one revision of one Deployment.
-    pub set: u64,
-    /// It is being deleted: it holds its resources, but does not count for spreading.
-    pub is_terminating: bool,
+pub struct Scheduler {
+    /// What it knows.
+    pub cache: Cache,
+    rules: Rules,
+    /// Where the next search begins, as an index into the order of nodes.
+    start: usize,
 }
 
-/// The index of the node for a pod of set `set`, or none if no node is possible. No pod comes to the `cordoned` ones.
-pub fn choose_node(
-    nodes: &[Node],
-    cordoned: &BTreeSet<usize>,
-    placed: &[PlacedPod],
-    template: &PodTemplate,
-    set: u64,
-    stream: &mut Stream,
-) -> Option<usize> {
-    let used: Vec<Used> = usage(nodes, placed);
-    let possible: Vec<usize> = (0..nodes.len())
-        .filter(|index| !cordoned.contains(index) && fits(&nodes[*index], &used[*index], template.requests))
-        .collect();
-    if possible.is_empty() {
-        return None;
-    }
-    let spread = normalised_low(
-        &possible.iter().map(|index| spread_cost(nodes, placed, set, &possible, *index)).collect::<Vec<_>>(),
-    );
-    let apart = apart_scores(nodes, placed, template, &possible);
-    let totals: Vec<i64> = possible
-        .iter()
-        .enumerate()
-        .map(|(place, index)| {
-            let own = resource_scores(&nodes[*index], &used[*index], template.requests);
-            own + 2 * spread[place] + 2 * apart[place]
-        })
-        .collect();
-    let best = totals.iter().max()?;
-    let ties: Vec<usize> = (0..possible.len()).filter(|place| totals[*place] == *best).collect();
-    let drawn = if ties.len() == 1 { 0 } else { stream.below(u64::try_from(ties.len()).unwrap_or(1)) };
-    Some(possible[ties[usize::try_from(drawn).unwrap_or(0)]])
+/// A node's scores, each with its weight.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NodeScores {
+    /// Taints that count against it.
+    pub taints: i64,
+    /// Affinity to nodes.
+    pub node_affinity: i64,
+    /// Topology spread.
+    pub spread: i64,
+    /// Affinity to pods.
+    pub pod_affinity: i64,
+    /// What is free of it.
+    pub least_allocated: i64,
+    /// How evenly it is used.
+    pub balanced: i64,
+    /// Images that it has.
+    pub images: i64,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Used {
-    asked: Resources,
-    /// With the stand-in for those who ask for nothing.
-    counted: Resources,
-    pods: usize,
-}
-
-fn counted(requests: Resources) -> Resources {
-    let or = |asked: u64, unasked: u64| if asked == 0 { unasked } else { asked };
-    Resources {
-        cpu_millicores: or(requests.cpu_millicores, UNASKED.cpu_millicores),
-        memory_bytes: or(requests.memory_bytes, UNASKED.memory_bytes),
+impl NodeScores {
+    /// Their sum.
+    #[must_use]
+    pub fn total(&self) -> i64 {
+        self.taints
+            + self.node_affinity
+            + self.spread
+            + self.pod_affinity
+            + self.least_allocated
+            + self.balanced
+            + self.images
     }
 }
 
-fn usage(nodes: &[Node], placed: &[PlacedPod]) -> Vec<Used> {
-    let mut used = vec![Used::default(); nodes.len()];
-    for pod in placed {
-        let node = &mut used[pod.node_index];
-        let (asked, counted) = (pod.template.requests, counted(pod.template.requests));
-        node.asked.cpu_millicores += asked.cpu_millicores;
-        node.asked.memory_bytes += asked.memory_bytes;
-        node.counted.cpu_millicores += counted.cpu_millicores;
-        node.counted.memory_bytes += counted.memory_bytes;
-        node.pods += 1;
+impl Scheduler {
+    /// A scheduler that knows no node.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self { cache: Cache::default(), rules, start: 0 }
     }
-    used
-}
 
-fn fits(node: &Node, used: &Used, requests: Resources) -> bool {
-    used.pods < node.pods_max
-        && used.asked.cpu_millicores + requests.cpu_millicores <= node.allocatable.cpu_millicores
-        && used.asked.memory_bytes + requests.memory_bytes <= node.allocatable.memory_bytes
-}
-
-/// Least allocated plus balanced allocation.
-fn resource_scores(node: &Node, used: &Used, requests: Resources) -> i64 {
-    let own = counted(requests);
-    let free = |capacity: u64, taken: u64| {
-        if capacity == 0 || taken > capacity { 0 } else { (capacity - taken) * 100 / capacity }
-    };
-    let cpu = free(node.allocatable.cpu_millicores, used.counted.cpu_millicores + own.cpu_millicores);
-    let memory = free(node.allocatable.memory_bytes, used.counted.memory_bytes + own.memory_bytes);
-    let least = (cpu + memory) / 2;
-    // Fractions in millionths, so that no float decides; upstream's doubles differ in the last digit only.
-    let fraction = |taken: u64, capacity: u64| {
-        let millionths = u128::from(taken) * 1_000_000 / u128::from(capacity.max(1));
-        i64::try_from(millionths.min(1_000_000)).unwrap_or(1_000_000)
-    };
-    let cpu = fraction(used.asked.cpu_millicores + requests.cpu_millicores, node.allocatable.cpu_millicores);
-    let memory = fraction(used.asked.memory_bytes + requests.memory_bytes, node.allocatable.memory_bytes);
-    let deviation = (cpu - memory).abs() / 2;
-    let balanced = (1_000_000 - deviation) / 10_000;
-    i64::try_from(least).unwrap_or(0) + balanced
-}
-
-/// The default spread constraints for one node: fewer is better. In thousandths.
-fn spread_cost(nodes: &[Node], placed: &[PlacedPod], set: u64, possible: &[usize], index: usize) -> i64 {
-    let peers = placed.iter().filter(|pod| pod.set == set && !pod.is_terminating);
-    let (mut on_node, mut in_zone) = (0_i64, 0_i64);
-    for pod in peers {
-        on_node += i64::from(pod.node_index == index);
-        in_zone += i64::from(nodes[pod.node_index].zone == nodes[index].zone);
+    /// The index of the node for a pod; ties are drawn from `ties`.
+    ///
+    /// # Errors
+    ///
+    /// If no node is possible: the reasons.
+    ///
+    /// # Panics
+    ///
+    /// Never: of possible nodes one is the best.
+    pub fn choose(&mut self, pod: &PodKind, ties: &mut Stream) -> Result<usize, Unschedulable> {
+        let mut possible = self.possible(pod)?;
+        if let [only] = possible[..] {
+            return Ok(only);
+        }
+        // In the order of the nodes, not of the search, so that a draw means the same node wherever the search began.
+        possible.sort_unstable();
+        let totals: Vec<i64> = self.scores(pod, &possible).iter().map(NodeScores::total).collect();
+        let best = totals.iter().max().copied().expect("a node is possible");
+        let tied: Vec<usize> =
+            possible.into_iter().zip(totals).filter(|(_, total)| *total == best).map(|(index, _)| index).collect();
+        let drawn = if tied.len() == 1 { 0 } else { ties.below(tied.len() as u64) };
+        Ok(tied[usize::try_from(drawn).expect("an index")])
     }
-    let mut zones: Vec<&str> = possible.iter().map(|index| &*nodes[*index].zone).collect();
-    zones.sort_unstable();
-    zones.dedup();
-    on_node * log_thousandths(possible.len() + 2) + 2000 + in_zone * log_thousandths(zones.len() + 2) + 4000
-}
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "a logarithm of a count of nodes is small"
-)]
-fn log_thousandths(count: usize) -> i64 {
-    (libm::log(count as f64) * 1000.0) as i64
-}
-
-/// Costs to scores: 100·(max + min − cost)/max.
-fn normalised_low(costs: &[i64]) -> Vec<i64> {
-    let rounded: Vec<i64> = costs.iter().map(|cost| (cost + 500) / 1000).collect();
-    let (min, max) = (rounded.iter().min().copied().unwrap_or(0), rounded.iter().max().copied().unwrap_or(0));
-    rounded.iter().map(|cost| if max == 0 { 100 } else { 100 * (max + min - cost) / max }).collect()
-}
-
-/// Preferred anti-affinity, the pod's own terms and those of the pods that are there.
-fn apart_scores(nodes: &[Node], placed: &[PlacedPod], template: &PodTemplate, possible: &[usize]) -> Vec<i64> {
-    let same_domain = |key: &str, one: usize, two: usize| {
-        let domain = nodes[one].labels.get(key);
-        domain.is_some() && domain == nodes[two].labels.get(key)
-    };
-    let holds =
-        |term: &PodTerm, of: &PodTemplate| term.selector.as_ref().is_some_and(|selector| selector.matches(&of.labels));
-    let raw: Vec<i64> = possible
-        .iter()
-        .map(|index| {
-            let mut score = 0;
-            for pod in placed.iter().filter(|pod| !pod.is_terminating) {
-                let ours = template.placement.pod_anti_affinity.preferred.iter();
-                let theirs = pod.template.placement.pod_anti_affinity.preferred.iter();
-                let ours = ours.filter(|(_, term)| holds(term, &pod.template));
-                for (weight, term) in ours.chain(theirs.filter(|(_, term)| holds(term, template))) {
-                    if same_domain(&term.topology_key, *index, pod.node_index) {
-                        score -= weight;
-                    }
-                }
+    /// Enough nodes that are possible for a pod, in the order of the search.
+    ///
+    /// # Errors
+    ///
+    /// If there are none: the reasons.
+    ///
+    /// # Panics
+    ///
+    /// Never: the order holds nodes that are there.
+    pub fn possible(&mut self, pod: &PodKind) -> Result<Vec<usize>, Unschedulable> {
+        let search = Search::new(&self.cache, pod, self.rules);
+        let order = self.cache.order();
+        let enough = enough_of(order.len());
+        let mut found = Vec::with_capacity(enough.min(order.len()));
+        let mut seen = 0;
+        while seen < order.len() && found.len() < enough {
+            let index = order[(self.start + seen) % order.len()];
+            let info = self.cache.node(index).expect("an ordered node is there");
+            if search.is_possible(index, info) {
+                found.push(index);
             }
-            score
-        })
-        .collect();
-    let (min, max) = (raw.iter().min().copied().unwrap_or(0), raw.iter().max().copied().unwrap_or(0));
-    raw.iter().map(|score| if max == min { 0 } else { 100 * (score - min) / (max - min) }).collect()
+            seen += 1;
+        }
+        if found.is_empty() {
+            let why = |index: &usize| search.fault(*index, self.cache.node(*index)?);
+            let reasons: Vec<Reason> = order.iter().filter_map(why).collect();
+            return Err(Unschedulable::new(&reasons, self.rules.wording));
+        }
+        self.start = (self.start + seen) % order.len();
+        Ok(found)
+    }
+
+    /// The scores of possible nodes, in the order of `candidates`.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is not there.
+    #[must_use]
+    pub fn scores(&self, pod: &PodKind, candidates: &[usize]) -> Vec<NodeScores> {
+        let infos: Vec<&NodeInfo> = candidates.iter().filter_map(|index| self.cache.node(*index)).collect();
+        assert_eq!(infos.len(), candidates.len(), "a candidate is a node that is there");
+        let nodes = || infos.iter().map(|info| &info.node);
+        let weights = self.rules.weights;
+        let mut scores = vec![NodeScores::default(); candidates.len()];
+        let taints = taints::scores(nodes(), &pod.placement);
+        let node_affinity = node_affinity::scores(nodes(), &pod.placement, None);
+        let arguments = ScoreArguments { hard_weight: 1, heeds_others: true };
+        let pod_affinity = pod_affinity::scores(&self.cache, pod, candidates, arguments);
+        let spread = spread::scores(&self.cache, pod, candidates, self.rules.spread);
+        let balanced_by = SCORED_RESOURCES.map(|(name, _)| name);
+        for (place, score) in scores.iter_mut().enumerate() {
+            let info = infos[place];
+            *score = NodeScores {
+                taints: weights.taints * taints[place],
+                node_affinity: weights.node_affinity * node_affinity[place],
+                spread: spread.as_ref().map_or(0, |spread| weights.spread * spread[place]),
+                pod_affinity: pod_affinity.as_ref().map_or(0, |affinity| weights.pod_affinity * affinity[place]),
+                least_allocated: resources::least_allocated(info, pod, &SCORED_RESOURCES),
+                balanced: resources::balanced(info, pod, &balanced_by, self.rules.balance),
+                images: image_locality::score(&self.cache, info, pod),
+            };
+        }
+        scores
+    }
+}
+
+/// How many possible nodes are enough.
+fn enough_of(nodes: usize) -> usize {
+    if nodes < NODES_MIN {
+        return nodes;
+    }
+    let percent = 50_usize.saturating_sub(nodes / 125).max(PERCENT_MIN);
+    (nodes * percent / 100).max(NODES_MIN)
+}
+
+/// The filters of one pod, ready for any node.
+struct Search<'a> {
+    pod: &'a PodKind,
+    order: FilterOrder,
+    ignored: IgnoredResources,
+    spread: Option<spread::Filter>,
+    pod_affinity: Option<pod_affinity::Filter>,
+}
+
+impl<'a> Search<'a> {
+    fn new(cache: &Cache, pod: &'a PodKind, rules: Rules) -> Self {
+        Self {
+            pod,
+            order: rules.order,
+            ignored: IgnoredResources::default(),
+            spread: spread::Filter::new(cache, pod, rules.spread),
+            pod_affinity: pod_affinity::Filter::new(cache, pod),
+        }
+    }
+
+    fn is_possible(&self, index: usize, info: &NodeInfo) -> bool {
+        resources::fits(info, self.pod) && self.fault(index, info).is_none()
+    }
+
+    /// The first fault of a node.
+    fn fault(&self, index: usize, info: &NodeInfo) -> Option<Reason> {
+        let node = &info.node;
+        if node.unschedulable && !tolerates_cordon(self.pod) {
+            return Some(Reason::Cordoned);
+        }
+        let taint = || taints::untolerated(node, &self.pod.placement).cloned().map(Reason::Taint);
+        let affinity = || (!node_affinity::admits(node, &self.pod.placement, None)).then_some(Reason::NodeAffinity);
+        let resources = || {
+            let missing = resources::insufficient(info, self.pod, &self.ignored);
+            (!missing.is_empty()).then_some(Reason::Resources(missing))
+        };
+        let of_node = match self.order {
+            FilterOrder::ResourcesFirst => resources().or_else(affinity).or_else(taint),
+            FilterOrder::ResourcesLast => taint().or_else(affinity).or_else(resources),
+        };
+        let of_verdict = |verdict: Verdict| match verdict {
+            Verdict::Fits => None,
+            Verdict::Unschedulable(reason) | Verdict::Unresolvable(reason) => Some(reason),
+        };
+        of_node
+            .or_else(|| self.spread.as_ref().and_then(|filter| of_verdict(filter.check(index))))
+            .or_else(|| self.pod_affinity.as_ref().and_then(|filter| of_verdict(filter.check(index))))
+    }
+}
+
+/// Who bears the taint of cordoned nodes may come to them, too.
+fn tolerates_cordon(pod: &PodKind) -> bool {
+    use crate::cluster::placement::{Taint, TaintEffect};
+    let taint = Taint {
+        key: "node.kubernetes.io/unschedulable".to_owned(),
+        value: String::new(),
+        effect: TaintEffect::NoSchedule,
+    };
+    pod.placement.tolerates(&taint)
+}
+
+/// A double cut off to a whole number.
+#[expect(clippy::cast_possible_truncation, reason = "scores are between 0 and 100")]
+fn whole(value: f64) -> i64 {
+    value as i64
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::objects::Probes;
-    use crate::cluster::placement::{HOSTNAME, Placement};
-    use crate::cluster::selector::LabelSelector;
-    use crate::engine::Streams;
-    use std::collections::BTreeMap;
-    use std::net::Ipv4Addr;
-
-    fn node(name: &str, zone: &str, cpu_millicores: u64) -> Node {
-        let allocatable = Resources { cpu_millicores, memory_bytes: 8 << 30 };
-        Node::new(Rc::from(name), Ipv4Addr::LOCALHOST, Rc::from(zone), allocatable)
-    }
-
-    fn template(cpu_millicores: u64) -> PodTemplate {
-        PodTemplate {
-            labels: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
-            annotations: BTreeMap::new(),
-            image: "proxy".to_owned(),
-            requests: Resources { cpu_millicores, memory_bytes: 256 << 20 },
-            grace_seconds: 30,
-            pre_stop: None,
-            probes: Probes::default(),
-            placement: Placement::default(),
-            other: String::new(),
-        }
-    }
-
-    /// Places `count` pods of one set one after the other; how many land on each node, and how many nowhere.
-    fn place(nodes: &[Node], template: &PodTemplate, count: usize) -> (Vec<usize>, usize) {
-        let mut stream = Streams::new(1).stream("scheduler", "");
-        let (mut placed, mut counts, mut nowhere) = (Vec::new(), vec![0; nodes.len()], 0);
-        for _ in 0..count {
-            match choose_node(nodes, &BTreeSet::new(), &placed, template, 1, &mut stream) {
-                Some(node_index) => {
-                    counts[node_index] += 1;
-                    let template = Rc::new(template.clone());
-                    placed.push(PlacedPod { node_index, template, set: 1, is_terminating: false });
-                }
-                None => nowhere += 1,
-            }
-        }
-        (counts, nowhere)
-    }
-
-    #[test]
-    fn requests_fill_nodes_to_the_last_millicore_and_not_beyond() {
-        let nodes = [node("a", "z", 1000), node("b", "z", 999)];
-        assert_eq!(place(&nodes, &template(500), 4), (vec![2, 1], 1));
-    }
-
-    #[test]
-    fn a_set_spreads_over_nodes_and_zones() {
-        let nodes = [node("a", "x", 4000), node("b", "x", 4000), node("c", "y", 4000), node("d", "y", 4000)];
-        assert_eq!(place(&nodes, &template(200), 8), (vec![2; 4], 0));
-    }
-
-    #[test]
-    fn anti_affinity_outweighs_the_emptier_node() {
-        let mut apart = template(200);
-        let selector = Some(LabelSelector::of_labels(apart.labels.clone()));
-        let term = PodTerm { topology_key: HOSTNAME.to_owned(), selector, ..PodTerm::default() };
-        apart.placement.pod_anti_affinity.preferred = vec![(100, term)];
-        let nodes = [node("small", "z", 1000), node("big", "z", 16_000)];
-        assert_eq!(place(&nodes, &apart, 2).0, [1, 1]);
-        assert_eq!(place(&nodes, &apart, 10).1, 0, "preferred never blocks");
-    }
-}
+mod tests;

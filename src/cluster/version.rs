@@ -21,6 +21,12 @@ impl Version {
         Self { major, minor }
     }
 
+    /// The second number.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.minor
+    }
+
     /// Reads `1.33`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

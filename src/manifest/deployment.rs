@@ -15,7 +15,7 @@ use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::placement::{HOSTNAME, Placement, PodTerm, ZONE};
+use crate::cluster::placement::{HOSTNAME, Placement, PodTerm, Unasked, ZONE};
 use crate::cluster::{Deployment, LabelSelector, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
@@ -229,6 +229,8 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
     let requests =
         Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
+    let mut placement = placement;
+    placement.unasked = unasked(&containers);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
     let main = read.into_iter().nth(main)?;
@@ -246,6 +248,16 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     };
     let (env, cpu_limit_millicores) = (main.env, main.cpu_limit_millicores);
     Some(Pods { template, env, cpu_limit_millicores, proxy_config, ports })
+}
+
+/// The containers that ask for no processor or no memory; a limit is a request, too.
+fn unasked(containers: &[Field<'_>]) -> Unasked {
+    let count = |name: &str| {
+        let asks = |side: &str, field: &Field<'_>| field.node().find(&["resources", side, name]).is_some();
+        let silent = containers.iter().filter(|field| !asks("requests", field) && !asks("limits", field));
+        u32::try_from(silent.count()).unwrap_or(u32::MAX)
+    };
+    Unasked { cpu_containers: count("cpu"), memory_containers: count("memory") }
 }
 
 /// A pause before the end must end within the grace period. Source: pkg/apis/core/validation `validateSleepAction`.

@@ -8,7 +8,7 @@ use super::{Cluster, Work};
 use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
-use crate::cluster::scheduler::{PlacedPod, choose_node};
+use crate::cluster::scheduler::Change;
 use crate::engine::{EventId, Signal};
 use crate::units::SimTime;
 
@@ -184,6 +184,7 @@ impl Cluster {
                 set.pods.remove(&id);
                 set.pods.is_empty() && set.replicas == 0
             });
+            state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             state.records.push(pod.record);
             state.deployments.get_mut(&pod.owner).and_then(|known| {
                 let is_recreated = known.spec.strategy == Strategy::Recreate;
@@ -199,28 +200,11 @@ impl Cluster {
                 (is_excess || (is_recreated && !has_pods())).then_some(pod.owner)
             })
         };
-        self.inner.room.raise();
+        self.inner.changes.raise(Change::PodGone);
         self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
         if let Some(owner) = owner {
             self.enqueue(Work::Deployment(owner));
         }
-    }
-
-    /// A node for a pod, or none now.
-    pub(in crate::cluster) fn place(&self, id: u64) -> Option<usize> {
-        let mut state = self.inner.state.borrow_mut();
-        let placed = state.pods.values().filter_map(|pod| {
-            let node_index = pod.node_index?;
-            let template = Rc::clone(&pod.template);
-            Some(PlacedPod { node_index, template, set: pod.set, is_terminating: pod.is_deleting() })
-        });
-        let placed: Vec<PlacedPod> = placed.collect();
-        let pod = state.pods.get(&id)?;
-        let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
-        let index = choose_node(&self.inner.config.nodes, &state.cordoned, &placed, &pod.template, pod.set, &mut ties)?;
-        let pod = state.pods.get_mut(&id)?;
-        pod.node_index = Some(index);
-        Some(index)
     }
 }

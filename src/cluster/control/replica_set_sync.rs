@@ -234,10 +234,12 @@ impl Cluster {
     fn delete_pod(&self, id: u64, because: Option<EventId>) {
         let (deletion, owner, set) = {
             let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
             let Some(pod) = state.pods.get_mut(&id) else { return };
             if pod.is_deleting() {
                 return;
             }
+            state.placing.terminate(pod.set, pod.node_index);
             pod.record.terminating_at = Some(self.inner.sim.now());
             let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
             let data = vec![("grace_s", i64::from(pod.template.grace_seconds).into())];

@@ -174,7 +174,7 @@ impl Cluster {
         let (state, config) = (self.inner.state.borrow(), &self.inner.config);
         let view = |(index, node): (usize, &Node)| NodeView {
             name: Rc::clone(&node.name),
-            status: if state.cordoned.contains(&index) { "Ready,SchedulingDisabled" } else { "Ready" }.to_owned(),
+            status: if state.placing.is_cordoned(index) { "Ready,SchedulingDisabled" } else { "Ready" }.to_owned(),
             version: config.version,
             ip: node.ip,
             created_at: SimTime::ZERO,

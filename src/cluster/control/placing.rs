@@ -1,0 +1,176 @@
+//! The scheduler at work: it places pods, and hears of what changes on nodes.
+//!
+//! A pod that found no node waits for a change that may help it ([`Changes`]); the rules of that are `scheduler::queue`'s.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::{Cluster, ReplicaSet};
+use crate::cluster::objects::Node;
+use crate::cluster::scheduler::{Change, KindId, PodKind, Rules, Scheduler, Unschedulable};
+use crate::cluster::selector::{LabelSelector, Labels};
+use crate::engine::Streams;
+
+/// The label by which pods of one revision are known. Source: pkg/controller/deployment/util `DefaultDeploymentUniqueLabelKey`.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+/// The label that every namespace has.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// The scheduler, and the kind of pods that each set makes.
+pub(in crate::cluster) struct Placing {
+    scheduler: Scheduler,
+    kinds: BTreeMap<u64, KindId>,
+    /// When its queues are looked at.
+    phase: Duration,
+}
+
+impl Placing {
+    pub(super) fn new(nodes: &[Node], rules: Rules, streams: Streams) -> Self {
+        let mut scheduler = Scheduler::new(rules);
+        for (index, node) in nodes.iter().enumerate() {
+            scheduler.cache.put_node(index, node.clone());
+        }
+        // The scheduler began at some time before; its longest period is half a minute.
+        let phase = streams.stream("scheduler-queue", "").uniform(Duration::ZERO, Duration::from_secs(30));
+        Self { scheduler, kinds: BTreeMap::new(), phase }
+    }
+
+    fn kind_of(&mut self, id: u64, set: &ReplicaSet) -> KindId {
+        if let Some(known) = self.kinds.get(&id) {
+            return *known;
+        }
+        let kind = kind(set);
+        let namespace = Labels::from([(NAMESPACE_NAME.to_owned(), kind.namespace.clone())]);
+        self.scheduler.cache.put_namespace(&kind.namespace, namespace);
+        let known = self.scheduler.cache.add_kind(kind);
+        self.kinds.insert(id, known);
+        known
+    }
+
+    /// A pod of a set, on a node or not yet, is being deleted.
+    pub(super) fn terminate(&mut self, set: u64, node_index: Option<usize>) {
+        if let (Some(kind), Some(index)) = (self.kinds.get(&set), node_index) {
+            self.scheduler.cache.terminate(*kind, index);
+        }
+    }
+
+    /// A pod of a set has left its node, if it had one.
+    pub(super) fn release(&mut self, set: u64, node_index: Option<usize>, was_terminating: bool) {
+        if let (Some(kind), Some(index)) = (self.kinds.get(&set), node_index) {
+            self.scheduler.cache.release(*kind, index, was_terminating);
+        }
+    }
+
+    /// Whether no new pod comes to a node.
+    pub(super) fn is_cordoned(&self, index: usize) -> bool {
+        self.scheduler.cache.node(index).is_some_and(|info| info.node.unschedulable)
+    }
+
+    /// When the scheduler's queues are looked at, as [`crate::cluster::scheduler::queue`] takes it.
+    pub(in crate::cluster) fn phase(&self) -> Duration {
+        self.phase
+    }
+}
+
+/// What the scheduler sees of a set's pods. Those of another revision differ by a label.
+fn kind(set: &ReplicaSet) -> PodKind {
+    let template = &set.template;
+    let hash = set.name.rsplit('-').next().unwrap_or_default().to_owned();
+    let mut labels = template.labels.clone();
+    labels.insert(TEMPLATE_HASH.to_owned(), hash.clone());
+    PodKind {
+        namespace: set.owner.split('/').next().unwrap_or_default().to_owned(),
+        labels,
+        placement: template.placement.clone(),
+        requests: template.requests,
+        images: vec![template.image.clone()],
+        // A Service's selector asks for less than the set's.
+        peers: Some(LabelSelector::of_labels(Labels::from([(TEMPLATE_HASH.to_owned(), hash)]))),
+    }
+}
+
+impl Cluster {
+    /// A node for a pod, which is bound to it.
+    ///
+    /// # Errors
+    ///
+    /// If none is possible: why, and what may change that.
+    pub(in crate::cluster) fn place(&self, id: u64) -> Result<usize, Unschedulable> {
+        let index = {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let pod = state.pods.get_mut(&id).expect("a pod that is placed is there");
+            let set = state.sets.get(&pod.set).expect("a pod has its set");
+            let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
+            let kind_id = state.placing.kind_of(pod.set, set);
+            let kind = state.placing.scheduler.cache.kind(kind_id);
+            let index = state.placing.scheduler.choose(&kind, &mut ties)?;
+            state.placing.scheduler.cache.place(kind_id, index);
+            pod.node_index = Some(index);
+            index
+        };
+        self.inner.changes.raise(Change::PodPlaced);
+        Ok(index)
+    }
+
+    /// Keeps new pods off a node, or lets them come again.
+    pub fn cordon(&self, name: &str, is_cordoned: bool) {
+        let Some(index) = self.inner.config.nodes.iter().position(|node| *node.name == *name) else { return };
+        {
+            let cache = &mut self.inner.state.borrow_mut().placing.scheduler.cache;
+            let Some(mut node) = cache.node(index).map(|info| info.node.clone()) else { return };
+            node.unschedulable = is_cordoned;
+            cache.put_node(index, node);
+        }
+        self.inner.changes.raise(Change::NodeTaints);
+    }
+}
+
+/// Changes that pods without a node wait for.
+#[derive(Default)]
+pub(in crate::cluster) struct Changes {
+    count: Cell<u64>,
+    /// The number of the last change of each kind.
+    last: RefCell<BTreeMap<Change, u64>>,
+    /// Whoever waits for a kind of change, in the order of their first poll; woken in that order.
+    waiting: RefCell<BTreeMap<Change, Vec<Waker>>>,
+}
+
+impl Changes {
+    /// The number of changes so far.
+    pub(in crate::cluster) fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Something has changed.
+    pub(in crate::cluster) fn raise(&self, change: Change) {
+        self.count.set(self.count.get() + 1);
+        self.last.borrow_mut().insert(change, self.count.get());
+        let waiting = self.waiting.borrow_mut().remove(&change);
+        for waker in waiting.into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    /// Ends when there is a change of one of these kinds later than the one numbered `seen`.
+    pub(in crate::cluster) async fn any_since(&self, kinds: &BTreeSet<Change>, seen: u64) {
+        poll_fn(|cx| {
+            let last = self.last.borrow();
+            if kinds.iter().any(|kind| last.get(kind).is_some_and(|number| *number > seen)) {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            for kind in kinds {
+                let list = waiting.entry(*kind).or_default();
+                if !list.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    list.push(cx.waker().clone());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
