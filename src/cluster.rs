@@ -33,7 +33,7 @@ pub mod selector;
 pub mod taint_eviction;
 pub mod version;
 
-pub use control::view::{DeploymentView, PodView, SetView};
+pub use control::view::{DeploymentView, NodeView, PodView, SetView};
 pub use control::{AutoscalerConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};

@@ -207,7 +207,10 @@ fn names_that_nobody_has_and_limits_that_contradict_are_refused_with_their_lines
         (Drill { timeline: "{ at: 1s, addNode: { group: pol } }", ..PODS }, "no group of nodes is called `pol`"),
         (Drill { timeline: "{ at: 1s, evict: { pods: 1 } }", ..PODS }, "`pods` is not a field here"),
         (Drill { timeline: "{ at: 1s, killPod: { grace: 1500ms } }", ..PODS }, "a grace is a number of whole seconds"),
-        (Drill { timeline: "{ at: 1s, evict: {}, of: default/none }", ..PODS }, "no Deployment is called `default/none`"),
+        (
+            Drill { timeline: "{ at: 1s, evict: {}, of: default/none }", ..PODS },
+            "no Deployment is called `default/none`",
+        ),
         (Drill { unavailable: "1, minAvailable: 1", ..PODS }, "minAvailable and maxUnavailable are both set"),
         (Drill { unavailable: "101%", ..PODS }, "more than 100% of the pods are not there"),
     ] {

@@ -231,6 +231,7 @@ struct ServiceState {
     consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
     snapshot: Snapshot,
     change: u64,
+    created_at: SimTime,
 }
 
 impl Cluster {
@@ -395,7 +396,13 @@ impl Cluster {
                 Some(known) => known.spec = spec,
                 None => {
                     let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState { spec, consumers: Vec::new(), snapshot: Rc::from([]), change: 0 };
+                    let fresh = ServiceState {
+                        spec,
+                        consumers: Vec::new(),
+                        snapshot: Rc::from([]),
+                        change: 0,
+                        created_at: self.inner.sim.now(),
+                    };
                     state.services.insert(key, fresh);
                 }
             }
@@ -491,12 +498,12 @@ impl Cluster {
         living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
     }
 
-    /// Whether the pod at an address has all of these labels.
+    /// What the pod at an address is made from, while there is one.
     #[must_use]
-    pub fn has_labels(&self, ip: Ipv4Addr, labels: &BTreeMap<String, String>) -> bool {
+    pub fn template_at(&self, ip: Ipv4Addr) -> Option<Rc<PodTemplate>> {
         let state = self.inner.state.borrow();
         let pod = state.pods.values().find(|pod| pod.ip == Some(ip));
-        pod.is_some_and(|pod| labels.iter().all(|(key, value)| pod.template.labels.get(key) == Some(value)))
+        pod.map(|pod| Rc::clone(&pod.template))
     }
 
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.

@@ -288,8 +288,12 @@ mod tests {
 
     #[test]
     fn two_budgets_are_one_too_many_unless_none_is_needed() {
-        let budget =
-            BudgetView { status: BudgetStatus::default(), unhealthy: UnhealthyPods::AlwaysAllow, disrupted_count: 0, is_observed: true };
+        let budget = BudgetView {
+            status: BudgetStatus::default(),
+            unhealthy: UnhealthyPods::AlwaysAllow,
+            disrupted_count: 0,
+            is_observed: true,
+        };
         let running = EvictedPod { phase: PodPhase::Running, is_ready: false, is_deleting: false };
         assert_eq!(decide(&running, &[budget, budget]).http_code(), 500);
         assert_eq!(decide(&running, &[budget]), Answer::Evicted);

@@ -21,17 +21,17 @@ impl Version {
         Self { major, minor }
     }
 
+    /// The second number.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.minor
+    }
+
     /// Reads `1.33`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.split_once('.')?;
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
-    }
-
-    /// The minor number: 33 of 1.33.
-    #[must_use]
-    pub const fn minor(self) -> u32 {
-        self.minor
     }
 
     /// How a `ReplicaSet` compares the ages of pods: in powers of two from 1.22 on.

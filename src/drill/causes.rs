@@ -46,6 +46,9 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         return (CauseCode::NodeLost, Some(event));
     }
     let severed_by_balancer = sight.why.filter(|why| is_kind(evidence.log, *why, "target_drained"));
+    if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
+        return (CauseCode::LbDeleted, Some(event));
+    }
     match finished.outcome {
         Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
         Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),

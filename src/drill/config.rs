@@ -12,7 +12,8 @@ use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::{ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
-use crate::gateway::Routes;
+use crate::gateway::locality::EndpointPolicy;
+use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
 use crate::load::{ClientConfig, Pacing, RateSegment};
 use crate::record::results::ScenarioId;
 
@@ -55,6 +56,8 @@ pub struct WorldConfig {
     pub sources: Sources,
     /// How faithfully each manifest field is simulated.
     pub fidelity: Vec<crate::record::results::Fidelity>,
+    /// When the cluster's objects are shown; none: never.
+    pub watch: Option<super::objects::Watch>,
 }
 
 /// The way in: the load balancer and the links.
@@ -81,6 +84,10 @@ pub struct BackendSpec {
     pub deployment: Option<Rc<str>>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// Their zones, taken in turn; none: nobody knows where they are.
+    pub zones: Vec<String>,
+    /// Which of its endpoints come first.
+    pub endpoints: EndpointPolicy,
     /// How they behave.
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
@@ -155,4 +162,21 @@ pub enum Verb {
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.
     Operate(Operation),
+    /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
+    Delete(Rc<str>),
+    /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
+    Load(Option<String>, f64),
+    /// Clusters of the gateway change, or come to be.
+    Clusters(Vec<ClusterSpec>),
+}
+
+/// A cluster of the gateway. Its endpoints are those of the [`BackendSpec`] of that name.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub config: UpstreamConfig,
+    /// Which of its endpoints come first.
+    pub endpoints: EndpointPolicy,
 }

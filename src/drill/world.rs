@@ -3,6 +3,7 @@
 //! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
 //! measured time. Actions and phases are counted from its start.
 
+mod endpoints;
 mod nodes;
 
 use std::cell::{Cell, RefCell};
@@ -13,18 +14,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
-use super::config::{Action, MixEntry, Verb, WorldConfig};
-use super::process::{BackendProcess, Endpoints, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
-use crate::backend::Backend;
+use super::config::{Action, ClusterSpec, MixEntry, Verb, WorldConfig};
+use super::objects::{Front, Watch, tables};
+use super::process::{BackendProcess, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::{Datum, EventLog, Sim, Stall, Streams};
+use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
 use crate::net::{Forward, Host, LinkConfig, Net};
 use crate::record::results::{GatewayFacts, Rollout, Slo};
-use crate::record::{self, BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
+use crate::record::{
+    self, BooksBroken, Done, Facts, Gauge, ObjectsShown, Recorder, RecorderConfig, RequestId, Run, lanes,
+};
 use crate::units::SimTime;
 
 /// The load balancer's address.
@@ -72,9 +76,14 @@ pub struct Outcome {
     pub run: Run,
     /// The event log.
     pub log: EventLog,
+    /// The cluster's objects at the moments that were asked for.
+    pub objects: Vec<ObjectsShown>,
     /// Task polls: the engine's measure of work.
     pub polls: u64,
 }
+
+/// Endpoints, and where each is.
+type Sited = Vec<(EndpointConfig, Site)>;
 
 struct World {
     around: Surroundings,
@@ -86,7 +95,10 @@ struct World {
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     kubelet: Host,
     routes: RefCell<Rc<Routes>>,
-    endpoints: Endpoints,
+    /// Of each cluster, as the control plane knows them.
+    endpoints: RefCell<BTreeMap<Arc<str>, Sited>>,
+    /// Clusters that are not as the gateways began with.
+    clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: RefCell<BTreeMap<String, Flags>>,
     recorder: RefCell<Option<Recorder>>,
     connections: Cell<u64>,
@@ -97,6 +109,7 @@ struct World {
     /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
     unsettled_s: Cell<Option<u64>>,
     cpu_ratios: RefCell<Vec<f64>>,
+    objects: RefCell<Vec<ObjectsShown>>,
 }
 
 /// Runs a world to its end.
@@ -123,6 +136,7 @@ pub fn run(
     world.cluster().set_deletion_costs(&world.config.target, &world.config.deletion_costs);
     let drains = world.start_loads(start);
     world.schedule_actions(start);
+    world.schedule_looks(start);
     let mut complete = true;
     let mut next = SimTime::ZERO;
     while next < end {
@@ -164,7 +178,8 @@ impl World {
             gateways: RefCell::default(),
             kubelet,
             routes,
-            endpoints: Endpoints::default(),
+            endpoints: RefCell::default(),
+            clusters: RefCell::default(),
             flags: RefCell::default(),
             recorder: RefCell::new(Some(recorder(&config))),
             connections: Cell::new(0),
@@ -173,6 +188,7 @@ impl World {
             cpu_seen: Cell::new(Duration::ZERO),
             unsettled_s: Cell::new(None),
             cpu_ratios: RefCell::default(),
+            objects: RefCell::default(),
             config,
         });
         world.start_fixed_backends();
@@ -205,53 +221,6 @@ impl World {
 
     fn cloud_link(&self) -> LinkConfig {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
-    }
-
-    /// Replicas of services without a Deployment: 10.200.service.replica.
-    fn start_fixed_backends(&self) {
-        for (index, spec) in self.config.backends.iter().enumerate() {
-            if spec.deployment.is_some() {
-                continue;
-            }
-            let mut addresses = Vec::new();
-            for replica in 0..spec.replicas {
-                let offset = u32::try_from(index * 4096 + replica + 1).expect("fewer than 2^20 replicas");
-                let ip = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + offset);
-                let host = self.net.attach(ip, self.cloud_link());
-                let started =
-                    Backend::start(&self.around.sim, self.around.streams, &host, spec.port, spec.config.clone());
-                started.expect("a host that was just attached is there");
-                addresses.push(EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, spec.port))));
-            }
-            self.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
-        }
-    }
-
-    /// Tells all gateways of the endpoints of services that have a Deployment.
-    fn watch_backends(self: &Rc<Self>, cluster: &Cluster) {
-        for spec in self.config.backends.iter().filter(|spec| spec.deployment.is_some()) {
-            let Some(mut watch) = cluster.watch_endpoints(&spec.service, "istiod") else { continue };
-            let (world, spec, cluster) = (Rc::clone(self), spec.clone(), cluster.clone());
-            self.around.sim.spawn("istiod", async move {
-                let mut changes = world.around.streams.stream("config-propagation", &spec.service);
-                loop {
-                    let seen = watch.next().await;
-                    let delay = world.gateway_spec("").config_propagation.draw(&mut changes);
-                    let now = world.around.sim.now();
-                    world.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
-                    let ready = seen.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
-                    let is_whole = spec.subset.is_empty();
-                    let ready = ready.filter(|endpoint| is_whole || cluster.has_labels(endpoint.ip, &spec.subset));
-                    let address = |ip| SocketAddr::V4(SocketAddrV4::new(ip, spec.port));
-                    let addresses: Vec<EndpointConfig> =
-                        ready.map(|endpoint| EndpointConfig::new(address(endpoint.ip))).collect();
-                    for process in world.gateways.borrow().values() {
-                        process.gateway.set_endpoints(&spec.cluster, &addresses);
-                    }
-                    world.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
-                }
-            });
-        }
     }
 
     fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
@@ -342,17 +311,49 @@ impl World {
         }
     }
 
+    /// Looks at the cluster at the times that were asked for.
+    fn schedule_looks(self: &Rc<Self>, start: SimTime) {
+        let Some(Watch::At(times)) = &self.config.watch else { return };
+        for at in times {
+            let (world, clock, at) = (Rc::clone(self), self.around.sim.clone(), start.after(*at));
+            self.around.sim.spawn("look", async move {
+                clock.sleep_until(at).await;
+                world.look("");
+            });
+        }
+    }
+
+    /// Notes what happens, if changes are watched.
+    fn look_at_change(&self, why: &str) {
+        if self.config.watch == Some(Watch::Changes) {
+            self.look(why);
+        }
+    }
+
+    fn look(&self, why: &str) {
+        let now = self.around.sim.now();
+        let balancer = &self.config.front.balancer;
+        let front = Front { service: &balancer.service, ip: VIP, ports: balancer.ports.keys().copied().collect() };
+        let tables = tables(&self.cluster(), &self.config.target, &front, now);
+        let ms = |at: SimTime| i64::try_from(at.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let at_ms = ms(now) - ms(SimTime::ZERO.after(self.config.warmup));
+        self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), tables });
+    }
+
     fn act(&self, action: &Action) {
         let now = self.around.sim.now();
+        self.look_at_change(&format!("before: {}", action.text));
         if let Some(phase) = &action.phase {
             self.recorder().phase(phase, now);
         }
         let Some(verb) = &action.verb else { return };
-        self.unsettled_s.set(Some(0));
+        // The phase of another load lasts until the next one.
+        self.unsettled_s.set(if matches!(verb, Verb::Load(..)) { None } else { Some(0) });
         let object = match verb {
-            Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
+            Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
+            Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
             Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
-            Verb::Routes(_) | Verb::Operate(_) => format!("Deployment/{}", self.config.target),
+            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) => format!("Deployment/{}", self.config.target),
             Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         };
         let data = vec![("action", action.text.as_str().into())];
@@ -364,12 +365,27 @@ impl World {
             Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
             Verb::Operate(operation) => cluster.operate(operation, event),
+            Verb::Delete(key) => self.delete(key, event),
+            Verb::Load(..) => {}
+            Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
                 *self.routes.borrow_mut() = Rc::clone(&routes);
                 for process in self.gateways.borrow().values() {
                     process.gateway.set_routes(Rc::clone(&routes));
                 }
+            }
+        }
+    }
+
+    /// Deletes a Deployment, and with the gateway's all that leads to it.
+    fn delete(&self, key: &Rc<str>, event: crate::engine::EventId) {
+        let cluster = self.cluster();
+        cluster.delete_deployment(key, Some(event));
+        if *key == self.config.target {
+            cluster.delete_service(&self.config.front.balancer.service);
+            if let Some(balancer) = &*self.balancer.borrow() {
+                balancer.delete_later(event);
             }
         }
     }
@@ -382,6 +398,7 @@ impl World {
         // The second of the action itself proves nothing: its controllers may not have begun.
         if seconds > 0 && is_quiet {
             self.unsettled_s.set(None);
+            self.look_at_change("the phase ends");
             // Requests that are due at this very instant have been counted already.
             self.recorder().phase("after", now.after(Duration::from_nanos(1)));
         } else {
@@ -425,6 +442,7 @@ impl World {
         complete: bool,
         slo: impl FnOnce(&Recorder, &[crate::cluster::Rollout]) -> Vec<Slo>,
     ) -> Result<Outcome, RunError> {
+        self.look_at_change("the end");
         let cluster = self.cluster();
         let rollouts = cluster.rollouts();
         let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
@@ -452,7 +470,7 @@ impl World {
             fidelity: self.config.fidelity.clone(),
         };
         let run = recorder.finish(facts)?;
-        Ok(Outcome { run, log, polls: self.around.sim.polls_total() })
+        Ok(Outcome { run, log, objects: self.objects.take(), polls: self.around.sim.polls_total() })
     }
 
     fn gateway_facts(&self) -> GatewayFacts {
@@ -663,8 +681,9 @@ impl Runtime for Containers {
             let observer: Rc<dyn Observer> =
                 Rc::new(PodObserver { world: Weak::clone(&self.0), object: object.clone() });
             let routes = Rc::clone(&world.routes.borrow());
-            let process =
-                Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, &world.endpoints, observer));
+            let site = world.site(&pod.node, &pod.template);
+            let process = Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, site, observer));
+            world.tell_all(&process);
             world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }

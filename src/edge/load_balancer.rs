@@ -129,6 +129,8 @@ struct State {
     endpoints: Vec<EndpointView>,
     /// The last event that took a target away: the reason if none is left.
     last_removal: Option<EventId>,
+    /// The event of its own deletion.
+    deleted: Option<EventId>,
 }
 
 impl LoadBalancer {
@@ -160,6 +162,7 @@ impl LoadBalancer {
             node_views: BTreeMap::new(),
             node_stream: streams.stream("node-path", &config.service),
             last_removal: None,
+            deleted: None,
         };
         let inner =
             Inner { sim: sim.clone(), net: net.clone(), host, streams, log, config, state: RefCell::new(state) };
@@ -200,6 +203,27 @@ impl LoadBalancer {
         for (ip, name, because) in to_deregister {
             self.deregister_later(ip, name, because);
         }
+    }
+
+    /// Its Service has been deleted. When the controller has come to it, the balancer goes, and its address with it: open connections are reset, and
+    /// nobody answers any more. What a cloud does to open connections then is not documented: an assumption.
+    pub fn delete_later(&self, because: EventId) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-delete", async move {
+            let inner = &this.inner;
+            let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
+            inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
+            let object = format!("Service/{}", inner.config.service);
+            let event = inner.log.borrow_mut().record(inner.sim.now(), Some(because), "lb_deleted", object, Vec::new());
+            let open: Vec<ConnectionId> = {
+                let mut state = inner.state.borrow_mut();
+                state.deleted = Some(event);
+                state.connections.keys().copied().collect()
+            };
+            for connection in open {
+                inner.net.sever(connection, Sever::Reset, Some(event));
+            }
+        });
     }
 
     /// A node sees the Service's endpoints.
@@ -496,6 +520,9 @@ impl Forward for LoadBalancer {
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         let state = &mut *state;
+        if let Some(event) = state.deleted {
+            return Verdict::Drop { why: Some(event) };
+        }
         let Some(port) = inner.config.ports.get(&syn.to.port()).copied() else {
             return Verdict::Refuse { why: None };
         };

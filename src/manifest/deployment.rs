@@ -34,6 +34,8 @@ const BYTES_PER_MILLI: u64 = 1000;
 pub struct DeploymentManifest {
     /// What the cluster gets.
     pub deployment: Deployment,
+    /// The labels that make a pod its own.
+    pub selector: BTreeMap<String, String>,
     /// The main container's environment, with the place of each value.
     pub env: BTreeMap<String, (String, Place)>,
     /// The main container's CPU limit, in thousandths of a core.
@@ -99,7 +101,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         template: pods.template,
     };
     let Pods { env, cpu_limit_millicores, proxy_config, ports, .. } = pods;
-    Some(DeploymentManifest { deployment, env, cpu_limit_millicores, proxy_config, ports })
+    Some(DeploymentManifest { deployment, selector, env, cpu_limit_millicores, proxy_config, ports })
 }
 
 const DEFAULT_STRATEGY: Strategy =

@@ -29,6 +29,8 @@ pub enum CauseCode {
     GraceExceeded,
     /// The pod's node had died.
     NodeLost,
+    /// The balancer and its address had been deleted.
+    LbDeleted,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -69,7 +71,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -80,6 +82,7 @@ impl CauseCode {
         Self::ListenerDrained,
         Self::GraceExceeded,
         Self::NodeLost,
+        Self::LbDeleted,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -190,6 +193,12 @@ impl CauseCode {
                 "node-lost",
                 "the node of the pod had died, so nobody answered and open connections hung",
                 "spread pods over nodes, let the balancer's health check be quick, and clients give up early and retry",
+            ),
+            Self::LbDeleted => entry(
+                "GD4111",
+                "lb-deleted",
+                "the load balancer had been deleted with its Service, and its address with it",
+                "move clients to another address before the gateway is deleted",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -296,6 +296,11 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
     }
     let replicas = replicas_field.map_or(Some(defaults::REPLICAS), |field| field.whole::<usize>(1, 4000));
+    let zones_field = fields.get("zones");
+    if let (Some(_), Some(zones)) = (&deployment_field, &zones_field) {
+        zones.refuse("its pods are in the zones of their nodes", "remove zones, or deployment");
+    }
+    let zones = zones_field.map(|field| field.texts()).unwrap_or_default();
     let service_time = delay(Some(&fields), "serviceTime", defaults::SERVICE_TIME);
     let concurrency =
         fields.get("concurrency").map_or(Some(defaults::CONCURRENCY), |field| field.whole::<usize>(1, 1_000_000));
@@ -313,6 +318,7 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         service: service?,
         deployment,
         replicas: replicas?,
+        zones,
         config: BackendConfig {
             service_time: service_time?,
             concurrency: concurrency?,
@@ -551,7 +557,20 @@ fn read_slo(field: &Field<'_>) -> Option<SloSettings> {
 }
 
 /// Verbs that belong to later work; named so that the error does not call them unknown.
-const LATER: [&str; 5] = ["rollback", "delete", "load", "configPush", "pause"];
+const LATER: [&str; 1] = ["configPush"];
+
+/// The verbs that change objects or loads, each with the phase that it begins if nobody names one.
+const VERBS: [(&str, &str); 9] = [
+    ("restart", "rollout"),
+    ("apply", "rollout"),
+    ("set", "rollout"),
+    ("scale", "scale"),
+    ("rollback", "rollback"),
+    ("pause", "paused"),
+    ("resume", "rollout"),
+    ("delete", "deletion"),
+    ("load", "load"),
+];
 
 /// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
 pub(super) fn timeline_entry(
@@ -573,17 +592,17 @@ pub(super) fn timeline_entry(
     }
     let of = fields.get("of").and_then(|field| key(&field));
     let phase = fields.get("phase").and_then(|field| name(&field));
-    let operations = operations::VERBS.map(|(verb, _)| verb);
-    let found: Vec<(&str, Field<'_>)> = ["restart", "apply", "set", "scale"]
+    let found: Vec<(&str, &str, Field<'_>)> = VERBS
         .into_iter()
-        .chain(operations)
-        .filter_map(|verb| Some((verb, verb_field(&fields, verb)?)))
+        .chain(operations::VERBS)
+        .filter_map(|(verb, phase)| Some((verb, phase, verb_field(&fields, verb)?)))
         .collect();
     let mut is_later = false;
     for verb in LATER {
         if let Some(field) = verb_field(&fields, verb) {
             is_later = true;
-            field.refuse(format!("`{verb}` is not simulated yet"), "verbs so far: restart, apply, set, scale");
+            let known = VERBS.map(|(verb, _)| verb).join(", ");
+            field.refuse(format!("`{verb}` is not simulated yet"), format!("verbs so far: {known}"));
         }
     }
     fields.finish();
@@ -594,25 +613,7 @@ pub(super) fn timeline_entry(
             field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
             return None;
         }
-        [(verb, inner)] => match *verb {
-            "restart" => {
-                inner.fields()?.finish();
-                (TimelineVerb::Restart, "rollout")
-            }
-            "apply" => (TimelineVerb::Apply(objects(inner)), "rollout"),
-            "set" => (TimelineVerb::Set(patches(inner)), "rollout"),
-            verb if operations.contains(&verb) => {
-                let phase = operations::VERBS.iter().find(|(known, _)| *known == verb).map_or("", |(_, phase)| *phase);
-                (TimelineVerb::Operate(operations::read(verb, inner)?), phase)
-            }
-            _ => {
-                let inner_fields = inner.fields()?;
-                let replicas = inner_fields.require("replicas", "write the new number: scale: { replicas: 8 }");
-                let replicas = replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX)));
-                inner_fields.finish();
-                (TimelineVerb::Scale(replicas?), "scale")
-            }
-        },
+        [(verb, phase, inner)] => (read_verb(verb, inner, objects)?, *phase),
         _ => {
             field.refuse("two things happen at once", "write one entry for each");
             return None;
@@ -620,6 +621,55 @@ pub(super) fn timeline_entry(
     };
     let phase = phase.unwrap_or_else(|| usual_phase.to_owned());
     Some(TimelineEntry { at: at?, phase, verb, of, place: field.place() })
+}
+
+/// Reads what stands under a verb.
+fn read_verb(
+    verb: &str,
+    field: &Field<'_>,
+    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
+) -> Option<TimelineVerb> {
+    match verb {
+        verb if operations::VERBS.iter().any(|(known, _)| *known == verb) => {
+            return operations::read(verb, field).map(TimelineVerb::Operate);
+        }
+        "apply" => return Some(TimelineVerb::Apply(objects(field))),
+        "set" => return Some(TimelineVerb::Set(patches(field))),
+        _ => {}
+    }
+    let fields = field.fields()?;
+    let verb = match verb {
+        "scale" => {
+            let replicas = fields.require("replicas", "write the new number: scale: { replicas: 8 }");
+            replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX))).map(TimelineVerb::Scale)
+        }
+        "rollback" => match fields.get("toRevision") {
+            Some(field) => {
+                field.whole::<i64>(1, i64::from(i32::MAX)).map(|number| TimelineVerb::Rollback(Some(number)))
+            }
+            None => Some(TimelineVerb::Rollback(None)),
+        },
+        "load" => {
+            let name = fields.get("name").and_then(|field| name(&field));
+            let factor = fields.require("factor", "write how much of the rate: load: { factor: 2 }");
+            factor.and_then(|field| load_factor(&field)).map(|factor| TimelineVerb::Load(name, factor))
+        }
+        "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
+        "delete" => Some(TimelineVerb::Delete),
+        _ => Some(TimelineVerb::Restart),
+    };
+    fields.finish();
+    verb
+}
+
+/// From 0, which is silence, to as many times the rate as anyone can wait for.
+fn load_factor(field: &Field<'_>) -> Option<f64> {
+    let factor = field.float()?;
+    let is_possible = factor.is_finite() && (0.0..=1000.0).contains(&factor);
+    if !is_possible {
+        field.refuse(format!("{factor} is no factor of a rate"), "write 0 to 1000, such as 2 or 0.5");
+    }
+    is_possible.then_some(factor)
 }
 
 /// `restart:` with nothing after it means `restart: {}`.

@@ -168,6 +168,9 @@ fn backend(backend: &BackendSettings) -> Node {
         Some((deployment, _)) => entries.push(("deployment", text(deployment))),
         None => entries.push(("replicas", bare(backend.replicas))),
     }
+    if !backend.zones.is_empty() {
+        entries.push(("zones", list(backend.zones.iter().map(|zone| text(zone)).collect())));
+    }
     entries.extend([
         ("serviceTime", delay(&backend.config.service_time)),
         ("concurrency", bare(backend.config.concurrency)),
@@ -263,6 +266,19 @@ fn entry(entry: &TimelineEntry) -> Node {
             entries.push(("apply", map(vec![("inline", inline)])));
         }
         TimelineVerb::Operate(operation) => entries.push(operations::operation(operation)),
+        TimelineVerb::Rollback(revision) => {
+            let revision = revision.map(|revision| ("toRevision", bare(revision)));
+            entries.push(("rollback", map(revision.into_iter().collect())));
+        }
+        TimelineVerb::Pause(is_pause) => {
+            entries.push((if *is_pause { "pause" } else { "resume" }, map(Vec::new())));
+        }
+        TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
+        TimelineVerb::Load(name, factor) => {
+            let name = name.as_ref().map(|name| ("name", text(name)));
+            let change = name.into_iter().chain([("factor", bare(factor))]).collect();
+            entries.push(("load", map(change)));
+        }
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));

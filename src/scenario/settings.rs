@@ -135,6 +135,8 @@ pub struct BackendSettings {
     pub deployment: Option<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// Their zones, taken in turn.
+    pub zones: Vec<String>,
     /// How they behave.
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM.
@@ -235,6 +237,14 @@ pub enum TimelineVerb {
     Scale(i32),
     /// Something happens to pods or nodes.
     Operate(super::operations::OperationSettings),
+    /// Back to the template of this revision, or of the one before.
+    Rollback(Option<i64>),
+    /// A new template waits from now on, or no longer.
+    Pause(bool),
+    /// The Deployment is deleted.
+    Delete,
+    /// The rate of a load, or of all, times this.
+    Load(Option<String>, f64),
     /// Nothing: only a phase begins.
     Phase,
 }
@@ -263,7 +273,7 @@ pub mod defaults {
     pub const PROFILE: &str = "ack-terway-nlb";
     /// Behaviour of Kubernetes.
     pub const KUBERNETES: Version = Version::new(1, 33);
-    /// Behaviour of Istio. Rules that changed between versions are not told apart yet.
+    /// Behaviour of Istio: which rules changed between versions is in `manifest::routes::Options`.
     pub const ISTIO: &str = "1.26";
     /// An assumption: an idle scheduler binds at once.
     pub const SCHEDULE: Delay = Delay::Constant(ms(10));

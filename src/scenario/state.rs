@@ -10,10 +10,9 @@ use super::settings::{BackendSettings, Settings};
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
-use crate::manifest::istio::retry;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
-use crate::manifest::{Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +30,8 @@ pub(super) struct State {
 pub(super) struct Resolved {
     /// By `namespace/name`.
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
+    /// The pod templates as they are written, by the Deployment's `namespace/name`.
+    pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
     /// Disruption budgets.
@@ -153,7 +154,7 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let mut deployments = BTreeMap::new();
+        let (mut deployments, mut templates) = (BTreeMap::new(), BTreeMap::new());
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
             let is_made = object.id.kind != from.id.kind;
@@ -168,6 +169,7 @@ impl State {
             if key == target {
                 origin = Some(from);
             }
+            templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
             deployments.extend(manifest.map(|manifest| (key, manifest)));
         }
         let mut services = BTreeMap::new();
@@ -193,11 +195,11 @@ impl State {
             declared: &declared,
             hosts: &[],
             missing: Missing::Refused,
-            options: Options { retries: retry::Defaults::of(&settings.gateway.istio), ..Options::default() },
+            options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
-        let resolved = Resolved { deployments, services, budgets, target, origin: origin?, routing, front };
+        let resolved = Resolved { deployments, templates, services, budgets, target, origin: origin?, routing, front };
         (sink.problem_count() == before).then_some(resolved)
     }
 

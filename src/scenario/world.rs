@@ -1,6 +1,6 @@
 //! A checked scenario into the settings of its world, with the line behind each cause of loss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,15 @@ use super::address::{Patch, Subject};
 use super::balancer;
 use super::node_scaling;
 use super::operations::{NodeNames, OperationSettings};
+use super::past::Past;
+use super::rates;
 use super::read::node_ip;
-use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
+use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
+use crate::drill::{Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
@@ -55,18 +57,32 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let target = resolved.target()?;
     gateways.insert(target.deployment.template.other.clone(), gateway_spec(&resolved, settings, sink)?);
     check_loads(settings, &balancer.ports, sink);
-    let backends = backends(&resolved, settings, sink);
+    let mut backends = Backends::new(&resolved);
+    backends.add(&resolved, settings, sink);
     let sources = sources(&resolved, settings, files);
     let mut actions = Vec::new();
-    let mut current = resolved.clone();
+    let mut images: BTreeSet<String> =
+        resolved.deployments.values().map(|manifest| manifest.deployment.template.image.clone()).collect();
+    let (mut current, mut past) = (resolved.clone(), Past::default());
+    past.note(&current);
     let mut names = NodeNames::new(settings);
     for entry in timeline {
         if let TimelineVerb::Operate(operation) = &entry.verb {
-            actions.extend(operate(entry, operation, &mut names, &current, sink));
-        } else {
-            actions.extend(act(entry, &mut state, &mut current, &mut gateways, settings, sink));
+            actions.extend(operate(entry, operation, &mut names, (&current, &past), sink));
+            continue;
         }
+        actions.extend(act(
+            entry,
+            &mut state,
+            (&mut current, &mut past),
+            (&mut gateways, &mut backends),
+            settings,
+            sink,
+        ));
+        past.note(&current);
+        images.extend(current.deployments.values().map(|manifest| manifest.deployment.template.image.clone()));
     }
+    check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
     let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
         (0..group.count).map(move |index| (group.zones[index % group.zones.len()].clone(), group.allocatable))
@@ -89,12 +105,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         stands_at_zero: true,
     };
     for backend in &settings.backends {
-        if !backends.0.iter().any(|spec| *spec.service == *backend.service) {
+        if !backends.specs.iter().any(|spec| *spec.service == *backend.service) {
             let note = "no route leads to it, so it answers nothing";
             sink.note(backend.at, format!("Service {}", backend.service), FidelityStatus::Ignored, Some(note));
         }
     }
-    let fidelity = fidelity(sink.take_notes(), &backends.1, files);
+    let fidelity = fidelity(sink.take_notes(), &backends.undescribed, files);
     Some(WorldConfig {
         scenario: id,
         seed: settings.seed,
@@ -109,11 +125,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         gateways,
         routes: resolved.routing.routes.clone(),
         front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
-        backends: backends.0,
-        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration)).collect(),
+        backends: backends.specs,
+        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
         actions,
         sources,
         fidelity,
+        watch: None,
     })
 }
 
@@ -224,47 +241,85 @@ fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
     }
 }
 
-/// The backends that routes lead to, and those that the scenario does not describe.
-fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<BackendSpec>, Vec<Upstream>) {
-    let (mut specs, mut undescribed) = (Vec::new(), Vec::new());
-    for upstream in &resolved.routing.upstreams {
-        let service = resolved.services.get(&upstream.service);
-        let described = settings.backends.iter().find(|backend| backend.service == upstream.service);
-        let deployment = described.and_then(|backend| backend.deployment.as_ref());
-        let port = port_of(service, upstream, deployment.and_then(|(name, _)| resolved.deployments.get(name)));
-        let usual = BackendConfig {
-            service_time: defaults::SERVICE_TIME,
-            concurrency: defaults::CONCURRENCY,
-            error_ppm: 0,
-            keep_alive: Some(defaults::BACKEND_KEEP_ALIVE),
-            body: BodyShape::Whole,
-            body_bytes: defaults::ANSWER_BYTES,
+/// The backends that routes lead to, at the start or later.
+struct Backends {
+    specs: Vec<BackendSpec>,
+    /// Those that the scenario does not describe.
+    undescribed: Vec<Upstream>,
+    /// The Services that are there from the start.
+    services: BTreeSet<String>,
+}
+
+impl Backends {
+    fn new(resolved: &Resolved) -> Self {
+        let services = resolved.services.keys().cloned().collect();
+        Self { specs: Vec::new(), undescribed: Vec::new(), services }
+    }
+
+    /// Adds those of a state that are not known yet.
+    fn add(&mut self, resolved: &Resolved, settings: &Settings, sink: &Sink) {
+        for upstream in &resolved.routing.upstreams {
+            if self.specs.iter().any(|spec| spec.cluster == upstream.cluster) {
+                continue;
+            }
+            let described = settings.backends.iter().find(|backend| backend.service == upstream.service);
+            if described.is_none() {
+                self.undescribed.push(upstream.clone());
+            }
+            let spec = backend_spec(upstream, described, resolved);
+            self.check(&spec, upstream, described.and_then(|backend| backend.deployment.as_ref()), sink);
+            self.specs.push(spec);
+        }
+    }
+
+    fn check(&self, spec: &BackendSpec, upstream: &Upstream, deployment: Option<&(String, Place)>, sink: &Sink) {
+        let Some((name, place)) = deployment else {
+            if !spec.subset.is_empty() {
+                let note = "each subset has the described replicas of its own";
+                sink.note(
+                    upstream.at,
+                    format!("Service {}", upstream.service),
+                    FidelityStatus::Approximated,
+                    Some(note),
+                );
+            }
+            return;
         };
-        if described.is_none() {
-            undescribed.push(upstream.clone());
-        }
-        if !upstream.subset.is_empty() && deployment.is_none() {
-            let note = "each subset has the described replicas of its own";
-            sink.note(upstream.at, format!("Service {}", upstream.service), FidelityStatus::Approximated, Some(note));
-        }
-        if let Some((name, place)) = deployment
-            && specs.iter().any(|spec: &BackendSpec| spec.deployment.as_deref() == Some(name) && spec.port != port)
-        {
+        if self.specs.iter().any(|known| known.deployment == spec.deployment && known.port != spec.port) {
             let problem = Problem::at(*place, "spec.backends", format!("routes lead to two ports of `{name}`"));
             sink.report(problem.help("one port of a backend is simulated: route to one"));
         }
-        specs.push(BackendSpec {
-            cluster: Arc::clone(&upstream.cluster),
-            service: Rc::from(upstream.service.as_str()),
-            subset: upstream.subset.clone(),
-            port,
-            deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
-            replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
-            config: described.map_or(usual, |backend| backend.config.clone()),
-            shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
-        });
+        if !self.services.contains(&upstream.service) {
+            let text = format!("Service `{}` comes in mid-run, and its pods would not be found", upstream.service);
+            let problem = Problem::at(upstream.at, "", text);
+            sink.report(problem.help("add it to the manifests: it may be there before a route leads to it"));
+        }
     }
-    (specs, undescribed)
+}
+
+fn backend_spec(upstream: &Upstream, described: Option<&BackendSettings>, resolved: &Resolved) -> BackendSpec {
+    let service = resolved.services.get(&upstream.service);
+    let deployment = described.and_then(|backend| backend.deployment.as_ref());
+    let usual = BackendConfig {
+        service_time: defaults::SERVICE_TIME,
+        concurrency: defaults::CONCURRENCY,
+        error_ppm: 0,
+        keep_alive: Some(defaults::BACKEND_KEEP_ALIVE),
+        body: BodyShape::Whole,
+        body_bytes: defaults::ANSWER_BYTES,
+    };
+    BackendSpec {
+        cluster: Arc::clone(&upstream.cluster),
+        service: Rc::from(upstream.service.as_str()),
+        subset: upstream.subset.clone(),
+        port: port_of(service, upstream, deployment.and_then(|(name, _)| resolved.deployments.get(name))),
+        deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
+        replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
+        zones: described.map(|backend| backend.zones.clone()).unwrap_or_default(),
+        endpoints: upstream.endpoints.clone(),
+        config: described.map_or(usual, |backend| backend.config.clone()),
+        shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
+    }
 }
 
 fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<&DeploymentManifest>) -> u16 {
@@ -276,13 +331,36 @@ fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<
     }
 }
 
-fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSpec {
+/// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.
+fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
+    for (image, place) in &settings.cluster.bad_images {
+        if !images.contains(image) {
+            let problem = Problem::at(*place, "spec.cluster.badImages", format!("no pod ever asks for `{image}`"));
+            sink.report(problem.did_you_mean(image, images.iter().map(String::as_str)));
+        }
+    }
+}
+
+fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline: &[TimelineEntry]) -> LoadSpec {
     let mut segments = load.segments.clone();
     for segment in &mut segments {
         // A single figure holds to the end and no longer: its rate is the same over any length.
         if segment.from_per_s.to_bits() == segment.to_per_s.to_bits() {
             segment.duration = segment.duration.min(duration);
         }
+    }
+    let mut changes: Vec<(Duration, f64)> = timeline
+        .iter()
+        .filter_map(|entry| match &entry.verb {
+            TimelineVerb::Load(name, factor) if name.as_ref().is_none_or(|name| *name == load.name) => {
+                Some((entry.at, *factor))
+            }
+            _ => None,
+        })
+        .collect();
+    changes.sort_by_key(|(at, _)| *at);
+    if !changes.is_empty() {
+        segments = rates::scaled(&segments, &changes);
     }
     LoadSpec {
         name: load.name.clone(),
@@ -305,22 +383,34 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSp
     }
 }
 
-/// One entry of the timeline: applied to the objects, and what that means for the world.
-fn act(
-    entry: &TimelineEntry,
-    state: &mut State,
-    current: &mut Resolved,
-    gateways: &mut BTreeMap<String, GatewaySpec>,
-    settings: &Settings,
-    sink: &Sink,
-) -> Vec<Action> {
+/// The Deployment that an entry of the timeline is for.
+fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) -> Option<String> {
     let key = entry.of.clone().unwrap_or_else(|| current.target.clone());
     if !current.deployments.contains_key(&key) {
         let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{key}`"));
         sink.report(problem.did_you_mean(&key, current.deployments.keys().map(String::as_str)));
-        return Vec::new();
+        return None;
     }
+    if past.is_deleted(&key) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
+        let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
+        sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
+        return None;
+    }
+    Some(key)
+}
+
+/// One entry of the timeline: applied to the objects, and what that means for the world.
+fn act(
+    entry: &TimelineEntry,
+    state: &mut State,
+    (current, past): (&mut Resolved, &mut Past),
+    made: (&mut BTreeMap<String, GatewaySpec>, &mut Backends),
+    settings: &Settings,
+    sink: &Sink,
+) -> Vec<Action> {
+    let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
     let at = entry.at;
+    let told = |verb: Option<Verb>, text: String| vec![Action { at, phase: Some(entry.phase.clone()), verb, text }];
     let text = match &entry.verb {
         TimelineVerb::Restart => {
             edit(
@@ -328,12 +418,14 @@ fn act(
                 &key,
                 &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
                 Node::string(entry.place, &quantity::duration_text(at)),
+                entry.place,
                 sink,
             );
             format!("restart {key}")
         }
         TimelineVerb::Scale(replicas) => {
-            edit(state, &key, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
+            let number = Node::number(entry.place, i64::from(*replicas));
+            edit(state, &key, "spec.replicas", number, entry.place, sink);
             format!("scale {key} to {replicas}")
         }
         TimelineVerb::Apply(objects) => {
@@ -353,12 +445,43 @@ fn act(
             format!("set {}", paths.join(", "))
         }
         TimelineVerb::Operate(_) => unreachable!("operations change no object"),
-        TimelineVerb::Phase => {
-            return vec![Action { at, phase: Some(entry.phase.clone()), verb: None, text: entry.phase.clone() }];
+        TimelineVerb::Rollback(revision) => {
+            if current.deployments[&key].deployment.is_paused {
+                let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
+                sink.report(problem.help("kubectl rollout undo refuses that: resume it first"));
+                return Vec::new();
+            }
+            let Some(template) = past.template(&key, *revision, entry, sink) else { return Vec::new() };
+            edit(state, &key, "spec.template", template, entry.place, sink);
+            format!("rollback {key}")
         }
+        TimelineVerb::Pause(is_paused) => {
+            if current.deployments[&key].deployment.is_paused == *is_paused {
+                let text = format!("{key} is {} then", if *is_paused { "paused already" } else { "not paused" });
+                sink.report(Problem::at(entry.place, "spec.timeline", text).help("take the entry out"));
+                return Vec::new();
+            }
+            edit(state, &key, "spec.paused", Node::boolean(entry.place, *is_paused), entry.place, sink);
+            format!("{} {key}", if *is_paused { "pause" } else { "resume" })
+        }
+        TimelineVerb::Delete => {
+            past.delete(&key);
+            return told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
+        }
+        TimelineVerb::Load(name, factor) => {
+            if let Some(name) = name.as_ref().filter(|name| settings.loads.iter().all(|load| load.name != **name)) {
+                let problem = Problem::at(entry.place, "spec.timeline", format!("no load is called `{name}`"));
+                sink.report(problem.did_you_mean(name, settings.loads.iter().map(|load| load.name.as_str())));
+            }
+            let text = format!("load {} times {factor}", name.as_deref().unwrap_or("of all"));
+            return told(Some(Verb::Load(name.clone(), *factor)), text);
+        }
+        TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
-    let mut verbs = changes(entry, current, &next, gateways, settings, sink);
+    let (gateways, backends) = made;
+    backends.add(&next, settings, sink);
+    let mut verbs = changes(entry, (current, &next), past, gateways, settings, sink);
     if verbs.is_empty() && sink.problem_count() == 0 {
         let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
         sink.report(
@@ -384,22 +507,16 @@ fn operate(
     entry: &TimelineEntry,
     operation: &OperationSettings,
     names: &mut NodeNames<'_>,
-    current: &Resolved,
+    (current, past): (&Resolved, &Past),
     sink: &Sink,
 ) -> Option<Action> {
-    let owner = entry.of.clone().unwrap_or_else(|| current.target.clone());
-    if !current.deployments.contains_key(&owner) {
-        let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{owner}`"));
-        sink.report(problem.did_you_mean(&owner, current.deployments.keys().map(String::as_str)));
-        return None;
-    }
+    let owner = owner(entry, current, past, sink)?;
     let (operation, text) = names.resolve(operation, &owner, entry.place, sink)?;
     Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
 }
 
 /// Edits a Deployment, whether it was written or made.
-fn edit(state: &mut State, key: &str, path: &str, value: Node, sink: &Sink) {
-    let at = value.at;
+fn edit(state: &mut State, key: &str, path: &str, value: Node, at: Place, sink: &Sink) {
     match Patch::new(path, at, value) {
         Ok(patch) => state.edit(key, patch),
         Err(why) => sink.report(Problem::at(at, path, why)),
@@ -409,8 +526,8 @@ fn edit(state: &mut State, key: &str, path: &str, value: Node, sink: &Sink) {
 /// What the world has to do to get from one state of the objects to the next.
 fn changes(
     entry: &TimelineEntry,
-    current: &Resolved,
-    next: &Resolved,
+    (current, next): (&Resolved, &Resolved),
+    past: &Past,
     gateways: &mut BTreeMap<String, GatewaySpec>,
     settings: &Settings,
     sink: &Sink,
@@ -419,6 +536,14 @@ fn changes(
     let told = |value: &dyn std::fmt::Debug| format!("{value:?}");
     for (key, manifest) in &next.deployments {
         let before = current.deployments.get(key).map(|known| told(&known.deployment));
+        if past.is_deleted(key) && before.as_ref() != Some(&told(&manifest.deployment)) {
+            let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
+            sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
+        }
+        if current.deployments.get(key).is_some_and(|known| known.selector != manifest.selector) {
+            let problem = Problem::at(entry.place, "spec.timeline", format!("the selector of {key} cannot change"));
+            sink.report(problem.help("the API server refuses it: make another Deployment"));
+        }
         if before.as_ref() != Some(&told(&manifest.deployment)) {
             verbs.push(Verb::Apply(Box::new(manifest.deployment.clone())));
         }
@@ -427,6 +552,10 @@ fn changes(
     verbs.extend(fresh.cloned().map(Verb::Budget));
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
         gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
+    }
+    let changed = changed_clusters(&current.routing.upstreams, &next.routing.upstreams);
+    if !changed.is_empty() {
+        verbs.push(Verb::Clusters(changed));
     }
     if told(&current.routing.routes) != told(&next.routing.routes) {
         verbs.push(Verb::Routes(next.routing.routes.clone()));
@@ -444,21 +573,9 @@ fn changes(
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");
     }
-    let is_same = |a: &Upstream, b: &Upstream| (&a.cluster, &a.subset) == (&b.cluster, &b.subset);
-    if next
-        .routing
-        .upstreams
-        .iter()
-        .any(|upstream| !current.routing.upstreams.iter().any(|known| is_same(known, upstream)))
-    {
-        refuse("the services that routes lead to");
-    }
-    let policies = |resolved: &Resolved| -> BTreeMap<Arc<str>, _> {
-        resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config)).collect()
-    };
-    let known = policies(current);
-    if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
-        refuse("how requests are spread");
+    let known = |upstream: &Upstream| current.routing.upstreams.iter().find(|known| known.cluster == upstream.cluster);
+    if next.routing.upstreams.iter().any(|upstream| known(upstream).is_some_and(|of| of.subset != upstream.subset)) {
+        refuse("the labels of a subset");
     }
     // What is behind a Service: its pods and their ports. The balancer's side was compared above.
     let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
@@ -468,6 +585,19 @@ fn changes(
         }
     }
     verbs
+}
+
+/// The clusters that are new, or differ.
+fn changed_clusters(current: &[Upstream], next: &[Upstream]) -> Vec<ClusterSpec> {
+    let is_same =
+        |a: &Upstream, b: &Upstream| a.cluster == b.cluster && a.config == b.config && a.endpoints == b.endpoints;
+    let changed = next.iter().filter(|upstream| !current.iter().any(|known| is_same(known, upstream)));
+    let spec = |upstream: &Upstream| ClusterSpec {
+        name: Arc::clone(&upstream.cluster),
+        config: upstream.config,
+        endpoints: upstream.endpoints.clone(),
+    };
+    changed.map(spec).collect()
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
@@ -536,7 +666,7 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
     if let Some(backend) = settings.backends.first() {
-        add(&behind, backend.at, "spec.backends", None);
+        add(&behind, backend.at, "spec.backends[0].service", Some(backend.service.clone()));
     }
     if let Some(place) = resolved.routing.first_route_at {
         let codes = [
@@ -546,7 +676,8 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
             CauseCode::DirectResponse,
             CauseCode::FaultInjected,
         ];
-        add(&codes, place, "spec.http", None);
+        // Its rules are there, and too many words for a line.
+        add(&codes, place, "spec.http", Some("…".to_owned()));
     }
     if let Some(place) = resolved.routing.first_policy_at {
         add(&[CauseCode::UpstreamOverflow], place, "spec.trafficPolicy.connectionPool", None);

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use gatedrill::cluster::placement::ZONE;
 use gatedrill::cluster::{Cluster, ClusterConfig, DeploymentView, Node, Resources, Version};
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
@@ -67,7 +68,16 @@ fn node(index: usize, node: &Value) -> Node {
     };
     let ip = Ipv4Addr::from_bits(0xC0A8_0001 + u32::try_from(index).expect("few nodes"));
     let name = Rc::from(node["name"].as_str().expect("a name"));
-    Node::new(name, ip, Rc::from(node["zone"].as_str().unwrap_or_default()), resources)
+    let zone = node["zone"].as_str();
+    let mut made = Node::new(name, ip, Rc::from(zone.unwrap_or_default()), resources);
+    if zone.is_none() {
+        // Not an empty zone: none.
+        made.labels.remove(ZONE);
+    }
+    for (key, value) in node["labels"].as_object().into_iter().flatten() {
+        made.labels.insert(key.clone(), value.as_str().expect("a text").to_owned());
+    }
+    made
 }
 
 impl World {

@@ -58,7 +58,9 @@ impl Cluster {
                 None => {
                     let hops = self.inner.streams.stream("controller-hop", &format!("PodDisruptionBudget/{key}"));
                     let (status, disrupted) = (BudgetStatus::default(), DisruptedPods::new());
-                    state.budgets.insert(Rc::clone(&key), BudgetState { spec, status, disrupted, is_observed: false, hops });
+                    state
+                        .budgets
+                        .insert(Rc::clone(&key), BudgetState { spec, status, disrupted, is_observed: false, hops });
                 }
             }
         }
@@ -197,7 +199,10 @@ fn views_of<'a>(state: &'a State, pod: &'a Pod) -> impl Iterator<Item = BudgetVi
 fn is_spare(state: &State, key: &Rc<str>) -> bool {
     let known = &state.budgets[key];
     let is_healthy = |pod: &Pod| {
-        pod.is_ready && !pod.is_deleting() && !known.disrupted.contains_key(&pod.record.name) && protects(&known.spec, pod)
+        pod.is_ready
+            && !pod.is_deleting()
+            && !known.disrupted.contains_key(&pod.record.name)
+            && protects(&known.spec, pod)
     };
     let healthy = state.pods.values().filter(|pod| is_healthy(pod)).count();
     let is_seen = !state.queued.contains(&Work::Budget(Rc::clone(key)));

@@ -98,6 +98,16 @@ impl NodeState {
         self.is_there
     }
 
+    /// What `kubectl get nodes` shows under STATUS. Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go `printNode`.
+    pub(super) fn status_text(&self) -> String {
+        let ready = if self.readiness == Readiness::Ready { "Ready" } else { "NotReady" };
+        format!("{ready}{}", if self.spec.unschedulable { ",SchedulingDisabled" } else { "" })
+    }
+
+    pub(super) fn created_at(&self) -> SimTime {
+        self.created_at
+    }
+
     fn is_quiet(&self) -> bool {
         !self.is_there || self.is_usable() && self.died_at.is_none() && !self.is_tainted
     }
@@ -431,7 +441,7 @@ impl Cluster {
             for number in passed.saturating_sub(PASSES_BEFORE)..=passed {
                 let at = pass_at(number);
                 if at < now {
-                    let views = this.node_views(at);
+                    let views = this.lifecycle_views(at);
                     this.inner.state.borrow_mut().lifecycle.handle_pass(at, &views);
                 }
             }
@@ -451,7 +461,7 @@ impl Cluster {
     }
 
     /// The nodes as a pass at `now` sees them.
-    fn node_views(&self, now: SimTime) -> Vec<NodeView> {
+    fn lifecycle_views(&self, now: SimTime) -> Vec<NodeView> {
         let state = self.inner.state.borrow();
         let there = state.nodes.iter().enumerate().filter(|(_, node)| node.is_there && node.created_at <= now);
         let view = |(index, node): (usize, &NodeState)| NodeView {
@@ -467,7 +477,7 @@ impl Cluster {
 
     fn pass_over_nodes(&self) {
         let now = self.inner.sim.now();
-        let views = self.node_views(now);
+        let views = self.lifecycle_views(now);
         let orders = self.inner.state.borrow_mut().lifecycle.handle_pass(now, &views);
         for order in orders {
             match order {

@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use super::node_sync::NodeState;
 use super::pod::Pod;
 use super::{Cluster, SetStatus, State};
 use crate::cluster::deployment::{DeploymentStatus, PodPhase};
+use crate::cluster::version::Version;
 use crate::units::SimTime;
 
 /// A Deployment and its status.
@@ -87,6 +89,21 @@ pub struct PodView {
     pub created_at: SimTime,
 }
 
+/// A node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// Its name.
+    pub name: Rc<str>,
+    /// What `kubectl get nodes` shows under STATUS.
+    pub status: String,
+    /// Its version.
+    pub version: Version,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// When it joined.
+    pub created_at: SimTime,
+}
+
 impl Cluster {
     /// A Deployment as the API shows it; none if there is none.
     #[must_use]
@@ -142,6 +159,27 @@ impl Cluster {
     pub fn all_pod_views(&self) -> Vec<PodView> {
         let state = self.inner.state.borrow();
         state.pods.keys().map(|id| state.pod_view(*id)).collect()
+    }
+
+    /// The names of all Services, as `namespace/name`, and when they were created.
+    #[must_use]
+    pub fn service_keys(&self) -> Vec<(Rc<str>, SimTime)> {
+        let state = self.inner.state.borrow();
+        state.services.iter().map(|(key, service)| (Rc::clone(key), service.created_at)).collect()
+    }
+
+    /// All nodes, in the order in which they joined.
+    #[must_use]
+    pub fn node_views(&self) -> Vec<NodeView> {
+        let (state, config) = (self.inner.state.borrow(), &self.inner.config);
+        let view = |node: &NodeState| NodeView {
+            name: Rc::clone(&node.spec.name),
+            status: node.status_text(),
+            version: config.version,
+            ip: node.spec.ip,
+            created_at: node.created_at(),
+        };
+        state.nodes.iter().filter(|node| node.is_there()).map(view).collect()
     }
 
     /// The names of the nodes.
