@@ -1,12 +1,12 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
 //!
-//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
+//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
+//!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
 //!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints.
 //!
-//! What a container does is the business of a [`Runtime`], which lies outside.
-//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: node failure, disruption budgets,
-//! preemption.
+//! What operators, clouds and chance do to pods and nodes is an [`operation`]. What a container does is the business of a [`Runtime`], which lies outside.
+//! Source: Kubernetes v1.28.7; each module names its files. Not modelled: preemption.
 
 pub mod api_clock;
 pub mod autoscaler;

@@ -152,3 +152,46 @@ fn junit_is_read_by_a_junit_parser() {
     assert_eq!(cases.len(), 1, "one case per SLO");
     assert!(matches!(cases[0].status, quick_junit::TestCaseStatus::NonSuccess { .. }));
 }
+
+#[test]
+fn a_budget_keeps_a_drain_from_taking_every_pod() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/node-drain", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found))
+    };
+    assert_eq!(of("node-drain-42"), (Some(96_037), Some(0), Vec::new()));
+    assert_eq!(of("node-drain-without-budget-42"), (Some(96_037), Some(5008), vec!["GD4105 5008".to_owned()]));
+    let told = |run: &str, kind: &str| {
+        let events = fs::read_to_string(folder.path().join(run).join("events.ndjson")).expect("the log");
+        events.lines().filter(|line| line.contains(kind)).count()
+    };
+    assert_eq!(told("node-drain-42", "\"evicted\""), 3);
+    assert!(told("node-drain-42", "\"eviction_denied\"") > 2, "refused ones are tried again every five seconds");
+    assert_eq!(told("node-drain-without-budget-42", "\"eviction_denied\""), 0);
+}
+
+#[test]
+fn a_dead_machine_loses_until_the_balancer_notices() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/node-failure", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    for (run, dropped) in
+        [("node-failure-42", 1006), ("node-failure-quick-checks-42", 165), ("node-failure-comes-back-42", 1006)]
+    {
+        let found = results(folder.path(), run);
+        assert_eq!(
+            (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64()),
+            (Some(96_119), Some(dropped))
+        );
+        assert_eq!(causes(&found), [format!("GD4110 {dropped}")], "{run}");
+    }
+    let pods = |run: &str| results(folder.path(), run)["pods"].as_array().map(Vec::len);
+    assert_eq!(
+        (pods("node-failure-42"), pods("node-failure-comes-back-42")),
+        (Some(6), Some(4)),
+        "replaced, or restarted"
+    );
+}

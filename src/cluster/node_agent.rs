@@ -11,6 +11,8 @@
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
+//! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
+//!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
 //! Approximated: a deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
 //! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.

@@ -8,6 +8,9 @@
 //! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
 //! connection that is being opened; that NLB does the same is an assumption).
 //!
+//! Nodes as targets are those that are ready, as the controller sees them. A node whose machine dies stays a target until that, or until its checks
+//! fail: connections to it are lost, and those through it hear nothing any more.
+//!
 //! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
 //! specification, idle timeouts, source-address stickiness.
 //!

@@ -7,10 +7,11 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::settings::{NodeGroup, Settings};
+use super::settings::{NodeGroup, Settings, TimelineEntry};
 use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
 /// The verbs, each with the phase that it begins if nobody names one.
@@ -164,8 +165,20 @@ impl<'a> NodeNames<'a> {
         Self { settings, known, counts: groups.iter().map(|group| group.count).collect() }
     }
 
-    /// What a verb means for the cluster, for the Deployment `owner`; and how the timeline tells it.
-    pub(super) fn resolve(
+    /// What an entry of the timeline does, for the Deployment `owner`.
+    pub(super) fn action(
+        &mut self,
+        entry: &TimelineEntry,
+        operation: &OperationSettings,
+        owner: &str,
+        sink: &Sink,
+    ) -> Option<Action> {
+        let (operation, text) = self.resolve(operation, owner, entry.place, sink)?;
+        Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
+    }
+
+    /// What a verb means for the cluster, and how the timeline tells it.
+    fn resolve(
         &mut self,
         operation: &OperationSettings,
         owner: &str,

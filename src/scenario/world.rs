@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::address::{Patch, Subject};
 use super::balancer;
 use super::node_scaling;
-use super::operations::{NodeNames, OperationSettings};
+use super::operations::NodeNames;
 use super::past::Past;
 use super::rates;
 use super::read::node_ip;
@@ -68,7 +68,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let mut names = NodeNames::new(settings);
     for entry in timeline {
         if let TimelineVerb::Operate(operation) = &entry.verb {
-            actions.extend(operate(entry, operation, &mut names, (&current, &past), sink));
+            let owner = owner(entry, &current, &past, sink);
+            actions.extend(owner.and_then(|owner| names.action(entry, operation, &owner, sink)));
             continue;
         }
         actions.extend(act(
@@ -500,19 +501,6 @@ fn act(
             text: text.clone(),
         })
         .collect()
-}
-
-/// A verb about pods or nodes.
-fn operate(
-    entry: &TimelineEntry,
-    operation: &OperationSettings,
-    names: &mut NodeNames<'_>,
-    (current, past): (&Resolved, &Past),
-    sink: &Sink,
-) -> Option<Action> {
-    let owner = owner(entry, current, past, sink)?;
-    let (operation, text) = names.resolve(operation, &owner, entry.place, sink)?;
-    Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
 }
 
 /// Edits a Deployment, whether it was written or made.
