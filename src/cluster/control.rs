@@ -187,6 +187,8 @@ struct ReplicaSet {
     pods: BTreeSet<u64>,
     /// Batches of creations are under way: it does nothing more until they are through.
     is_creating: bool,
+    /// Its size, or what it knows of its deployment's, has changed since its last sync.
+    is_resized: bool,
     because: Option<EventId>,
     created_at: SimTime,
 }

@@ -7,12 +7,10 @@ use serde_json::Value;
 use super::case::Case;
 use super::states::{compare, millis, recorded, settled};
 use super::steps::replay;
-use super::world::Deletion;
+use super::world::{Deletion, STEP_MS};
 
 /// What is compared of a row.
 const KEYS: [&str; 3] = ["rs", "deploy", "unscheduled"];
-/// Deletions closer to each other than this, in milliseconds, belong to one step.
-const STEP_MS: i64 = 150;
 
 /// Replays a case and says where it differs.
 pub(crate) fn differences(case: &Case) -> Vec<String> {

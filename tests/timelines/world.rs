@@ -21,6 +21,8 @@ use super::states::{Row, millis};
 const TRIGGER_S: u64 = 60;
 /// The look at the cluster is repeated so often; rows are as exact as this.
 const LOOK: Duration = Duration::from_millis(1);
+/// Deletions closer to each other than this, in milliseconds, belong to one step.
+pub(crate) const STEP_MS: i64 = 150;
 
 /// A replay under way.
 pub(crate) struct World {
@@ -170,7 +172,12 @@ impl World {
             pods.iter().filter(|pod| pod.is_deleting && is_new(pod.id, &self.deletions)).cloned().collect();
         for pod in &deleted {
             let on_node = pods.iter().filter(|other| other.node == pod.node);
-            let counted = on_node.filter(|other| !other.is_deleting || deleted.iter().any(|one| one.id == other.id));
+            let now_ms = self.now_ms();
+            let is_of_step = |id: u64| {
+                let known = self.deletions.iter().find(|deletion| deletion.pod == id + 1);
+                known.is_none_or(|known| now_ms - known.at_ms < STEP_MS)
+            };
+            let counted = on_node.filter(|other| !other.is_deleting || is_of_step(other.id));
             let pods_on_node = pod.node.is_some().then_some(counted.count());
             self.deletions.push(Deletion { at_ms: self.now_ms(), pod: pod.id + 1, pods_on_node });
         }

@@ -258,6 +258,7 @@ impl Cluster {
                 status: SetStatus::default(),
                 pods: std::collections::BTreeSet::new(),
                 is_creating: false,
+                is_resized: false,
                 because: Some(event),
                 created_at: self.inner.sim.now(),
             };
@@ -271,7 +272,7 @@ impl Cluster {
 
     /// Asks for another size of a set, or, if it `annotates`, only makes it known that the deployment has another.
     fn resize(&self, id: u64, size: i32, annotates: bool) {
-        let (change, owner) = {
+        let change = {
             let mut state = self.inner.state.borrow_mut();
             let Some(set) = state.sets.get(&id) else { return };
             let known = &state.deployments[&set.owner];
@@ -287,6 +288,7 @@ impl Cluster {
             }
             let set = state.sets.get_mut(&id).expect("the set has just been seen");
             set.replicas = size;
+            set.is_resized = true;
             (set.desired_annotation, set.max_annotation) = annotations;
             let known = &state.deployments[&owner];
             let is_rolling = matches!(known.spec.strategy, Strategy::RollingUpdate { .. });
@@ -298,7 +300,7 @@ impl Cluster {
             let set = &state.sets[&id];
             let namespace = owner.split('/').next().unwrap_or_default();
             let object = format!("ReplicaSet/{namespace}/{}", set.name);
-            ((from != size).then_some((object, set.revision, from, because)), Rc::clone(&owner))
+            (from != size).then_some((object, set.revision, from, because))
         };
         if let Some((object, revision, from, because)) = change {
             let data =
@@ -308,8 +310,9 @@ impl Cluster {
                 set.because = Some(event);
             }
         }
+        // The set looks at its size first, and then the deployment at the set: recorded timelines never show more pods than replicas + surge, so
+        // the real one's next step, some calls later, comes after the pods of this one have been deleted.
         self.enqueue(Work::Set(id));
-        self.enqueue(Work::Deployment(owner));
     }
 
     /// Writes what the deployment reports of the sets in `view`. A sync that was not about a rollout leaves its progress alone.

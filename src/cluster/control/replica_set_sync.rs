@@ -68,7 +68,7 @@ impl Cluster {
         let (owner, has_changed, look_again) = {
             let mut state = self.inner.state.borrow_mut();
             let Some(set) = state.sets.get_mut(&id) else { return };
-            let has_changed = set.status != status;
+            let has_changed = set.status != status || std::mem::take(&mut set.is_resized);
             set.status = status;
             let is_waiting = status.ready == set.replicas && status.available != set.replicas;
             let look_again = (set.min_ready_seconds > 0 && is_waiting).then_some(set.min_ready_seconds);
