@@ -51,7 +51,7 @@ fn what_the_api_server_refuses() {
         (
             "matchLabels: { istio: edge }",
             "matchLabels: { istio: edgy }",
-            &["gateway.yaml:10:", "`istio: edgy` is not among the labels"],
+            &["gateway.yaml:10:3", "`istio: edgy` is not among the labels"],
         ),
         (
             "progressDeadlineSeconds: 60",
@@ -59,7 +59,7 @@ fn what_the_api_server_refuses() {
             &["gateway.yaml:9:", "is not above minReadySeconds"],
         ),
         ("rollingUpdate:\n", "type: Recreate\n    rollingUpdate:\n", &["no meaning with type Recreate", "remove it"]),
-        ("maxSurge: 25%", "maxSurge: \"25\"", &["gateway.yaml:13:17", "maxSurge"]),
+        ("maxSurge: 25%", "maxSurge: \"25\"", &["gateway.yaml:14:17", "maxSurge"]),
         ("maxUnavailable: 25%", "maxUnavailable: 101%", &["more than 100% cannot be unavailable"]),
     ] {
         check(&[(from, to)], parts);
@@ -70,7 +70,7 @@ fn what_the_api_server_refuses() {
 fn what_the_timeline_cannot_do() {
     let entry = |verb: &str| format!("    - {{ at: 1m40s, {verb} }}\n");
     for (verb, parts) in [
-        ("rollback: { toRevision: 7 }", &["s.drill.yaml:50:", "has no revision 7 then", "there: 1, 2"][..]),
+        ("rollback: { toRevision: 7 }", &["s.drill.yaml:41:7", "has no revision 7 then", "there: 1, 2"][..]),
         ("resume: {}", &["is not paused then"]),
         ("load: { name: mobil, factor: 2 }", &["no load is called `mobil`", "did you mean `mobile`?"]),
         ("load: { factor: -1 }", &["no factor of a rate", "write 0 to 1000"]),
@@ -106,7 +106,7 @@ fn an_image_that_nobody_asks_for() {
             "      - registry.example.com/mesh/proxyv2:1.26.3-typo\n",
             "      - registry.example.com/mesh/proxyv2:1.26.4-typo\n",
         )],
-        &["s.drill.yaml:19:9", "no pod ever asks for `registry.example.com/mesh/proxyv2:1.26.4-typo`", "did you mean"],
+        &["s.drill.yaml:18:9", "no pod ever asks for `registry.example.com/mesh/proxyv2:1.26.4-typo`", "did you mean"],
     );
     check(&[("version: \"1.33\"", "version: \"1.19\"")], &["`1.19` is not a version whose behaviour is known", "1.20"]);
 }
