@@ -9,6 +9,7 @@
 
 pub mod address;
 mod balancer;
+mod nodes;
 mod read;
 mod resolved;
 pub mod settings;

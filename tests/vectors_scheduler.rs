@@ -101,6 +101,8 @@ fn pod_affinity_of(value: &Value) -> PodAffinity {
         selector: selector(&value["selector"]),
         namespaces: texts(&value["namespaces"]),
         namespace_selector: selector(&value["namespaceSelector"]),
+        match_label_keys: Vec::new(),
+        mismatch_label_keys: Vec::new(),
     };
     let weighted = |value: &Value| (value["weight"].as_i64().expect("a weight"), term(value));
     PodAffinity {

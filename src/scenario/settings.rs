@@ -2,10 +2,12 @@
 //!
 //! The defaults stand in [`defaults`], each with its source.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::backend::BackendConfig;
 use crate::cluster::Resources;
+use crate::cluster::placement::Taint;
 use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -73,6 +75,12 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// How many pods each can hold.
+    pub pods_max: usize,
+    /// Labels besides those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
 }
 
 /// The load balancer.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Patch, Subject};
-use super::balancer;
-use super::read::node_ip;
 use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
+use super::{balancer, nodes};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::{ClusterConfig, Node as ClusterNode};
+use crate::cluster::ClusterConfig;
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
@@ -61,14 +60,10 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         actions.extend(act(entry, &mut state, &mut current, &mut gateways, settings, sink));
     }
     actions.sort_by_key(|action| action.at);
-    let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
-        (0..group.count).map(move |index| (group.zones[index % group.zones.len()].clone(), group.allocatable))
-    }));
-    let nodes = nodes.map(|((name, index), (zone, allocatable))| {
-        ClusterNode::new(name, node_ip(index), Rc::from(zone), allocatable)
-    });
+    let nodes = nodes::made(settings);
+    nodes::check_placement(&resolved, settings, sink);
     let cluster = ClusterConfig {
-        nodes: nodes.collect(),
+        nodes,
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),
         pod_start: settings.cluster.pod_start.clone(),
