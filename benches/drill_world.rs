@@ -19,6 +19,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
+use gatedrill::gateway::locality::EndpointPolicy;
 use gatedrill::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, GatewayConfig, ShutdownMode};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
@@ -40,6 +41,8 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         port: 80,
         deployment: None,
         replicas: 4,
+        zones: Vec::new(),
+        endpoints: EndpointPolicy::default(),
         config: backend(),
         shutdown_delay: Some(Duration::ZERO),
     };

@@ -12,6 +12,6 @@ pub mod process;
 pub mod world;
 
 pub use causes::Sources;
-pub use config::{Action, BackendSpec, FrontSpec, LoadSpec, MixEntry, Verb, WorldConfig};
+pub use config::{Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MixEntry, Verb, WorldConfig};
 pub use process::GatewaySpec;
 pub use world::{Continue, Outcome, Progress, RunError, run};

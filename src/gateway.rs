@@ -21,6 +21,7 @@ pub mod grpc;
 pub mod hash;
 pub mod host;
 pub mod limits;
+pub mod locality;
 pub mod outlier;
 pub mod parameters;
 mod proxy;

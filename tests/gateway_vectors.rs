@@ -8,6 +8,8 @@
 mod failures;
 #[path = "gateway_vectors/limits.rs"]
 mod limits;
+#[path = "gateway_vectors/localities.rs"]
+mod localities;
 #[path = "gateway_vectors/outliers.rs"]
 mod outliers;
 #[path = "gateway_vectors/repeats.rs"]

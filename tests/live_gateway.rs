@@ -471,7 +471,9 @@ fn live_what_cannot_start_says_why_in_a_line() {
     let held = holds.local_addr().expect("a bound socket has an address").to_string();
     let two = format!(
         "{SHOP}---{}",
-        SHOP.replace("name: shop", "name: other").replace("istio-system/shop", "istio-system/other")
+        SHOP.replace("name: shop", "name: other")
+            .replace("istio-system/shop", "istio-system/other")
+            .replace("istio: edge", "istio: other")
     );
     let ports =
         SHOP.replacen("---", "    - port: { number: 81, name: b, protocol: HTTP }\n      hosts: [\"*\"]\n---", 1);
@@ -496,6 +498,12 @@ fn live_what_cannot_start_says_why_in_a_line() {
         (&two, &["--listen", "127.0.0.1:0"], 2, "choose one with --gateway istio-system/"),
         (&ports, &["--listen", "127.0.0.1:0"], 2, "the Gateway has ports 80, 81; say which one"),
         (&SHOP.replace("prefix: /api/", "prefx: /api/"), &["--listen", "127.0.0.1:0"], 65, "did you mean `prefix`?"),
+        (
+            &SHOP.replace("host: web", "host: shelf"),
+            &["--listen", "127.0.0.1:0"],
+            65,
+            "no Service is called `default/shelf`",
+        ),
         ("", &["--listen", "127.0.0.1:0"], 65, "the manifests hold no Gateway"),
     ] {
         let (exit, text) = refused(manifests, &[options, &["--endpoint", &to_web]].concat());

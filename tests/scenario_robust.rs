@@ -34,7 +34,7 @@ spec:
   gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us }
   backends:
     - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s }
-    - { service: default/api, replicas: 4, errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
+    - { service: default/api, replicas: 4, zones: [a, b], errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
   load:
     - name: services
       rate: [ { for: 1m, from: 100/s, to: 300/s }, { for: 1m, at: 90/m } ]

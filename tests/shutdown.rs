@@ -24,6 +24,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
+use gatedrill::gateway::locality::EndpointPolicy;
 use gatedrill::gateway::retry::{RetryOn, RetryPolicy};
 use gatedrill::gateway::routes::{self, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
@@ -311,6 +312,8 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
         port: 80,
         deployment: is_kill(inputs).then(|| Rc::from(UPSTREAM)),
         replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),
+        zones: Vec::new(),
+        endpoints: EndpointPolicy::default(),
         config: BackendConfig {
             service_time: Delay::Constant(millis(&inputs["service_ms"])),
             concurrency: 100_000,

@@ -152,7 +152,7 @@ pub struct GatewayArgs {
     /// A manifest file, a folder of them, or a glob. Read again on SIGHUP.
     #[arg(required = true, value_name = "MANIFEST")]
     pub manifests: Vec<String>,
-    /// Which Gateway, where the manifests hold several.
+    /// Which Gateway, where the manifests hold several; those of Istio with the same selector are served together.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub gateway: Option<String>,
     /// Where to listen; PORT is the port that the manifests speak of, needed when they speak of several. Repeatable.

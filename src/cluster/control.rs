@@ -325,12 +325,12 @@ impl Cluster {
         living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
     }
 
-    /// Whether the pod at an address has all of these labels.
+    /// What the pod at an address is made from, while there is one.
     #[must_use]
-    pub fn has_labels(&self, ip: Ipv4Addr, labels: &BTreeMap<String, String>) -> bool {
+    pub fn template_at(&self, ip: Ipv4Addr) -> Option<Rc<PodTemplate>> {
         let state = self.inner.state.borrow();
         let pod = state.pods.values().find(|pod| pod.ip == Some(ip));
-        pod.is_some_and(|pod| labels.iter().all(|(key, value)| pod.template.labels.get(key) == Some(value)))
+        pod.map(|pod| Rc::clone(&pod.template))
     }
 
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.

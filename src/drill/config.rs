@@ -10,7 +10,8 @@ use super::process::GatewaySpec;
 use crate::backend::BackendConfig;
 use crate::cluster::{ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
-use crate::gateway::Routes;
+use crate::gateway::locality::EndpointPolicy;
+use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
 use crate::load::{ClientConfig, Pacing, RateSegment};
 use crate::record::results::ScenarioId;
 
@@ -77,6 +78,10 @@ pub struct BackendSpec {
     pub deployment: Option<Rc<str>>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// Their zones, taken in turn; none: nobody knows where they are.
+    pub zones: Vec<String>,
+    /// Which of its endpoints come first.
+    pub endpoints: EndpointPolicy,
     /// How they behave.
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
@@ -147,4 +152,17 @@ pub enum Verb {
     Apply(Box<Deployment>),
     /// The routes change.
     Routes(Routes),
+    /// Clusters of the gateway change, or come to be.
+    Clusters(Vec<ClusterSpec>),
+}
+
+/// A cluster of the gateway. Its endpoints are those of the [`BackendSpec`] of that name.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub config: UpstreamConfig,
+    /// Which of its endpoints come first.
+    pub endpoints: EndpointPolicy,
 }

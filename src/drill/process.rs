@@ -1,10 +1,8 @@
 //! What containers do: a gateway with its agent, a backend, or a process that only exists until it is told to end.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::pod_host::{Cpu, CpuCosts, PodHost};
@@ -12,7 +10,8 @@ use crate::backend::{Backend, BackendConfig};
 use crate::cluster::{LocalFuture, Process};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
 use crate::gateway::agent::{self, AgentConfig, Step};
-use crate::gateway::{EndpointConfig, Gateway, GatewayConfig, Observer, Routes};
+use crate::gateway::locality::Site;
+use crate::gateway::{Gateway, GatewayConfig, Observer, Routes};
 use crate::net;
 use crate::units::SimTime;
 
@@ -35,9 +34,6 @@ pub struct GatewaySpec {
     pub exit_delay: Delay,
 }
 
-/// The endpoints of the gateway's clusters as all gateway pods are told them.
-pub(super) type Endpoints = Rc<RefCell<BTreeMap<Arc<str>, Vec<EndpointConfig>>>>;
-
 /// What every process needs of its world.
 #[derive(Clone)]
 pub(super) struct Surroundings {
@@ -49,6 +45,8 @@ pub(super) struct Surroundings {
 /// A gateway pod's process.
 pub(super) struct GatewayProcess {
     pub(super) gateway: Gateway<PodHost>,
+    /// Where it runs.
+    pub(super) site: Site,
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
     /// When its listeners closed before its end.
@@ -60,14 +58,14 @@ pub(super) struct GatewayProcess {
 }
 
 impl GatewayProcess {
-    /// Starts a gateway on `host`, in the pod `object` (`Pod/namespace/name`).
+    /// Starts a gateway on `host`, in the pod `object` (`Pod/namespace/name`). It has no endpoints yet.
     pub(super) fn start(
         surroundings: &Surroundings,
         host: &net::Host,
         object: &str,
         spec: &GatewaySpec,
         routes: Rc<Routes>,
-        endpoints: &Endpoints,
+        site: Site,
         observer: Rc<dyn Observer>,
     ) -> Self {
         let Surroundings { sim, streams, log } = surroundings;
@@ -80,11 +78,9 @@ impl GatewayProcess {
         let workers: Vec<PodHost> = (0..spec.workers).map(worker).collect();
         let gateway = Gateway::start(workers, spec.config.clone(), routes, observer);
         let gateway = gateway.expect("a pod that starts has a network and no other process on its ports");
-        for (cluster, addresses) in &*endpoints.borrow() {
-            gateway.set_endpoints(cluster, addresses);
-        }
         let process = Self {
             gateway: gateway.clone(),
+            site,
             cpu,
             limit_millicores: spec.cpu_limit_millicores,
             listeners_closed: Rc::default(),

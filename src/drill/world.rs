@@ -3,6 +3,8 @@
 //! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
 //! measured time. Actions and phases are counted from its start.
 
+mod endpoints;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -11,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
-use super::config::{Action, MixEntry, Verb, WorldConfig};
-use super::process::{BackendProcess, Endpoints, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
-use crate::backend::Backend;
+use super::config::{Action, ClusterSpec, MixEntry, Verb, WorldConfig};
+use super::process::{BackendProcess, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::{Datum, EventLog, Sim, Stall, Streams};
+use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
@@ -74,6 +76,9 @@ pub struct Outcome {
     pub polls: u64,
 }
 
+/// Endpoints, and where each is.
+type Sited = Vec<(EndpointConfig, Site)>;
+
 struct World {
     around: Surroundings,
     net: Net,
@@ -83,7 +88,10 @@ struct World {
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     kubelet: Host,
     routes: RefCell<Rc<Routes>>,
-    endpoints: Endpoints,
+    /// Of each cluster, as the control plane knows them.
+    endpoints: RefCell<BTreeMap<Arc<str>, Sited>>,
+    /// Clusters that are not as the gateways began with.
+    clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: RefCell<BTreeMap<String, Flags>>,
     recorder: RefCell<Option<Recorder>>,
     connections: Cell<u64>,
@@ -160,7 +168,8 @@ impl World {
             gateways: RefCell::default(),
             kubelet,
             routes,
-            endpoints: Endpoints::default(),
+            endpoints: RefCell::default(),
+            clusters: RefCell::default(),
             flags: RefCell::default(),
             recorder: RefCell::new(Some(recorder(&config))),
             connections: Cell::new(0),
@@ -198,53 +207,6 @@ impl World {
 
     fn cloud_link(&self) -> LinkConfig {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
-    }
-
-    /// Replicas of services without a Deployment: 10.200.service.replica.
-    fn start_fixed_backends(&self) {
-        for (index, spec) in self.config.backends.iter().enumerate() {
-            if spec.deployment.is_some() {
-                continue;
-            }
-            let mut addresses = Vec::new();
-            for replica in 0..spec.replicas {
-                let offset = u32::try_from(index * 4096 + replica + 1).expect("fewer than 2^20 replicas");
-                let ip = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + offset);
-                let host = self.net.attach(ip, self.cloud_link());
-                let started =
-                    Backend::start(&self.around.sim, self.around.streams, &host, spec.port, spec.config.clone());
-                started.expect("a host that was just attached is there");
-                addresses.push(EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, spec.port))));
-            }
-            self.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
-        }
-    }
-
-    /// Tells all gateways of the endpoints of services that have a Deployment.
-    fn watch_backends(self: &Rc<Self>, cluster: &Cluster) {
-        for spec in self.config.backends.iter().filter(|spec| spec.deployment.is_some()) {
-            let Some(mut watch) = cluster.watch_endpoints(&spec.service, "istiod") else { continue };
-            let (world, spec, cluster) = (Rc::clone(self), spec.clone(), cluster.clone());
-            self.around.sim.spawn("istiod", async move {
-                let mut changes = world.around.streams.stream("config-propagation", &spec.service);
-                loop {
-                    let seen = watch.next().await;
-                    let delay = world.gateway_spec("").config_propagation.draw(&mut changes);
-                    let now = world.around.sim.now();
-                    world.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
-                    let ready = seen.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
-                    let is_whole = spec.subset.is_empty();
-                    let ready = ready.filter(|endpoint| is_whole || cluster.has_labels(endpoint.ip, &spec.subset));
-                    let address = |ip| SocketAddr::V4(SocketAddrV4::new(ip, spec.port));
-                    let addresses: Vec<EndpointConfig> =
-                        ready.map(|endpoint| EndpointConfig::new(address(endpoint.ip))).collect();
-                    for process in world.gateways.borrow().values() {
-                        process.gateway.set_endpoints(&spec.cluster, &addresses);
-                    }
-                    world.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), addresses);
-                }
-            });
-        }
     }
 
     fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
@@ -353,7 +315,7 @@ impl World {
         let object = match verb {
             Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
             Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
-            Verb::Routes(_) => format!("Deployment/{}", self.config.target),
+            Verb::Routes(_) | Verb::Clusters(_) => format!("Deployment/{}", self.config.target),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -362,6 +324,7 @@ impl World {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
             Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
             Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
                 *self.routes.borrow_mut() = Rc::clone(&routes);
@@ -661,8 +624,9 @@ impl Runtime for Containers {
             let observer: Rc<dyn Observer> =
                 Rc::new(PodObserver { world: Weak::clone(&self.0), object: object.clone() });
             let routes = Rc::clone(&world.routes.borrow());
-            let process =
-                Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, &world.endpoints, observer));
+            let site = world.site(&pod.node, &pod.template);
+            let process = Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, site, observer));
+            world.tell_all(&process);
             world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }

@@ -8,6 +8,7 @@
 //!   (active + 1)^bias.
 //! - Ring hash and Maglev (`hashing`): by the hash of the request's key; a request without one gets a random hash.
 //! - Slow start: the weight of a host younger than the window is scaled by max(minimum, (age / window)^(1 / aggression)).
+//! - Where localities have weights, one of them is chosen before the host (`locality`); not in panic.
 //! - A pick that the caller rejects is made anew, up to the given number of times; the last one stands.
 //!
 //! What all workers share of a cluster is [`HostSets`], built anew when hosts or their health change; a [`Picker`] is one worker's place
@@ -17,6 +18,7 @@
 
 pub mod edf;
 pub mod hashing;
+mod locality;
 pub mod priority;
 
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use std::time::Duration;
 
 use edf::Edf;
 use hashing::{HashedHost, Maglev, Ring};
+use locality::Locality;
+pub use locality::LocalityWeight;
 use priority::{HostCounts, OVERPROVISIONING_PERCENT, Priority, PriorityLoad};
 
 use crate::units::SimTime;
@@ -106,6 +110,8 @@ pub struct BalanceConfig {
     pub slow_start: Option<SlowStart>,
     /// Whether a priority in panic serves nothing, rather than using all its hosts. Off by default.
     pub fails_traffic_on_panic: bool,
+    /// Whether a locality is chosen first, by its weight, if hosts have localities. Off by default: all hosts of a priority are alike.
+    pub is_locality_weighted: bool,
 }
 
 impl BalanceConfig {
@@ -115,7 +121,14 @@ impl BalanceConfig {
     /// A policy with everything else at its default.
     #[must_use]
     pub const fn new(policy: Policy) -> Self {
-        Self { policy, choice_count: 2, active_request_bias: 1.0, slow_start: None, fails_traffic_on_panic: false }
+        Self {
+            policy,
+            choice_count: 2,
+            active_request_bias: 1.0,
+            slow_start: None,
+            fails_traffic_on_panic: false,
+            is_locality_weighted: false,
+        }
     }
 }
 
@@ -157,6 +170,8 @@ pub struct BalancedHost {
     pub weight: u32,
     /// Its priority; 0 is served first.
     pub priority: usize,
+    /// Its locality; none: never chosen where others have one and localities have weights.
+    pub locality: Option<LocalityWeight>,
     /// Whether it is in rotation.
     pub is_healthy: bool,
     /// What is hashed for it: its address, unless it has a key of its own.
@@ -181,9 +196,17 @@ pub struct HostSets {
 /// The hosts of one priority that are in use.
 #[derive(Clone, Debug)]
 struct HostSet {
+    whole: Group,
+    /// Those that can be chosen. Empty unless one is chosen first.
+    localities: Vec<Locality>,
+    table: Table,
+}
+
+/// Hosts among which one is picked.
+#[derive(Clone, Debug)]
+struct Group {
     members: Vec<usize>,
     has_equal_weights: bool,
-    table: Table,
 }
 
 #[derive(Clone, Debug)]
@@ -242,10 +265,17 @@ impl HostSet {
         };
         let members: Vec<usize> =
             hosts.iter().enumerate().filter(|(_, host)| is_used(host)).map(|(index, _)| index).collect();
-        let has_equal_weights = members.windows(2).all(|pair| hosts[pair[0]].weight == hosts[pair[1]].weight);
+        let is_by_locality = config.is_locality_weighted && hosts.iter().any(|host| host.locality.is_some());
+        let localities = if is_by_locality { locality::sort(hosts, priority, &members) } else { Vec::new() };
         let hashed = || -> Vec<HashedHost> {
-            let weights: Vec<(usize, u32)> = members.iter().map(|host| (*host, hosts[*host].weight)).collect();
-            let shares = hashing::shares(&[(1, &weights)]);
+            let weighted = |members: &[usize]| -> Vec<(usize, u32)> {
+                members.iter().map(|host| (*host, hosts[*host].weight)).collect()
+            };
+            let whole = [(1, weighted(&members))];
+            let by_locality = || localities.iter().map(|of| (of.weight, weighted(&of.group.members)));
+            let parts = if is_by_locality { by_locality().collect() } else { whole.to_vec() };
+            let parts: Vec<(u32, &[(usize, u32)])> = parts.iter().map(|(weight, of)| (*weight, &of[..])).collect();
+            let shares = hashing::shares(&parts);
             let hashed = shares.into_iter().map(|(host, share)| {
                 let key = hosts[host].hash_key.to_string();
                 HashedHost { key, host, share }
@@ -257,7 +287,17 @@ impl HostSet {
             Policy::Maglev { table_size } => Table::Maglev(Maglev::new(&hashed(), table_size)),
             Policy::LeastRequest | Policy::RoundRobin | Policy::Random => Table::None,
         };
-        Self { members, has_equal_weights, table }
+        // Those that are never chosen have had their share of a ring's or table's places; in panic there are none to choose from.
+        let mut localities = localities;
+        localities.retain(|locality| !panics && locality.effective_weight > 0.0);
+        Self { whole: Group::new(members, hosts), localities, table }
+    }
+}
+
+impl Group {
+    fn new(members: Vec<usize>, hosts: &[BalancedHost]) -> Self {
+        let has_equal_weights = members.windows(2).all(|pair| hosts[pair[0]].weight == hosts[pair[1]].weight);
+        Self { members, has_equal_weights }
     }
 }
 
@@ -292,7 +332,15 @@ pub struct Picker {
 
 #[derive(Clone, Default, Debug)]
 struct Schedule {
-    turns: u64,
+    whole: Turns,
+    /// Where a locality is chosen first: whose turn it is, and the turns within each.
+    localities: Option<Box<(Edf, Vec<Turns>)>>,
+}
+
+/// Whose turn it is in a group.
+#[derive(Clone, Default, Debug)]
+struct Turns {
+    taken: u64,
     edf: Option<Edf>,
 }
 
@@ -315,14 +363,31 @@ impl Picker {
         mut draw: impl FnMut(u64) -> u64,
     ) {
         self.schedules.resize_with(sets.sets.len(), Schedule::default);
+        let takes_turns = matches!(sets.config.policy, Policy::LeastRequest | Policy::RoundRobin);
+        let is_in_slow_start = sets.is_in_slow_start(now);
+        let mut picks = || {
+            let seed = *self.seed.get_or_insert_with(|| draw(SEED_BOUND));
+            u32::try_from(seed % SEED_BOUND).unwrap_or(u32::MAX)
+        };
         for (schedule, set) in self.schedules.iter_mut().zip(&sets.sets) {
-            let takes_turns = matches!(sets.config.policy, Policy::LeastRequest | Policy::RoundRobin);
-            let is_even = set.has_equal_weights && !sets.is_in_slow_start(now);
-            schedule.edf = (takes_turns && !is_even && set.members.len() > 1).then(|| {
-                let seed = *self.seed.get_or_insert_with(|| draw(SEED_BOUND));
-                let picks = u32::try_from(seed % SEED_BOUND).unwrap_or(u32::MAX);
-                Edf::new(&set.members, |host| sets.weight(host, active(host), now), picks)
-            });
+            let mut edf = |group: &Group| {
+                let is_even = group.has_equal_weights && !is_in_slow_start;
+                let has_turns = takes_turns && !is_even && group.members.len() > 1;
+                has_turns.then(|| Edf::new(&group.members, |host| sets.weight(host, active(host), now), picks()))
+            };
+            schedule.whole.edf = edf(&set.whole);
+            if set.localities.is_empty() {
+                schedule.localities = None;
+                continue;
+            }
+            let mut within = schedule.localities.take().map(|former| former.1).unwrap_or_default();
+            within.resize_with(set.localities.len(), Turns::default);
+            for (turns, locality) in within.iter_mut().zip(&set.localities) {
+                turns.edf = edf(&locality.group);
+            }
+            let all: Vec<usize> = (0..set.localities.len()).collect();
+            let between = Edf::new(&all, |index| set.localities[index].effective_weight, picks());
+            schedule.localities = Some(Box::new((between, within)));
         }
     }
 
@@ -365,17 +430,26 @@ impl Picker {
         now: SimTime,
         mut draw: impl FnMut(u64) -> u64,
     ) -> Option<usize> {
-        let members = &sets.sets.get(priority)?.members;
+        let set = sets.sets.get(priority)?;
+        let schedule = &mut self.schedules[priority];
+        let (group, turns) = match &mut schedule.localities {
+            None => (&set.whole, &mut schedule.whole),
+            Some(localities) => {
+                let (between, within) = &mut **localities;
+                let index = between.pick(|index| set.localities[index].effective_weight)?;
+                (&set.localities[index].group, &mut within[index])
+            }
+        };
+        let members = &group.members;
         let bound = u64::try_from(members.len()).ok().filter(|bound| *bound > 0)?;
         let member = |number: u64| usize::try_from(number).ok().and_then(|index| members.get(index)).copied();
-        let schedule = &mut self.schedules[priority];
-        if let Some(edf) = &mut schedule.edf {
+        if let Some(edf) = &mut turns.edf {
             return edf.pick(|host| sets.weight(host, active(host), now));
         }
         if sets.config.policy == Policy::RoundRobin {
             let seed = *self.seed.get_or_insert_with(|| draw(SEED_BOUND));
-            let turn = seed.wrapping_add(schedule.turns);
-            schedule.turns = schedule.turns.wrapping_add(1);
+            let turn = seed.wrapping_add(turns.taken);
+            turns.taken = turns.taken.wrapping_add(1);
             return member(turn % bound);
         }
         let mut best = member(draw(bound))?;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balance::{BalanceConfig, Policy};
+use super::balance::{BalanceConfig, LocalityWeight, Policy};
 use super::limits::{Limits, RetryBudget};
 use super::outlier::OutlierConfig;
 
@@ -61,6 +61,8 @@ pub struct EndpointConfig {
     pub weight: u32,
     /// Its priority; 0 is served first. Priorities have no gaps.
     pub priority: u32,
+    /// Its locality, where the cluster chooses one by weight.
+    pub locality: Option<LocalityWeight>,
     /// Whether it is ready.
     pub is_healthy: bool,
     /// What consistent hashing hashes in place of its address.
@@ -71,6 +73,6 @@ impl EndpointConfig {
     /// A ready endpoint like any other.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1, priority: 0, is_healthy: true, hash_key: None }
+        Self { address, weight: 1, priority: 0, locality: None, is_healthy: true, hash_key: None }
     }
 }

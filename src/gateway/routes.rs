@@ -203,7 +203,7 @@ impl PortRoutes {
     }
 
     fn host_index(&self, authority: &str) -> Option<usize> {
-        let name = if self.port_counts { authority } else { without_port(authority) };
+        let name = if self.port_counts { authority } else { rewrite::split_port(authority).0 };
         if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return self.index.find(&name.to_ascii_lowercase());
         }
@@ -221,14 +221,6 @@ impl RequireTls {
             Self::External => !is_internal,
         };
         concerns && scheme != "https"
-    }
-}
-
-/// A host without its port. Brackets tell the colons of an IPv6 address from it.
-fn without_port(authority: &str) -> &str {
-    match authority.rfind(':') {
-        Some(colon) if authority.rfind(']').is_none_or(|bracket| bracket < colon) => &authority[..colon],
-        _ => authority,
     }
 }
 

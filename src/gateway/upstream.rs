@@ -281,6 +281,7 @@ impl Endpoint {
         BalancedHost {
             weight: self.config.borrow().weight.max(1),
             priority: self.priority(),
+            locality: self.config.borrow().locality.clone(),
             is_healthy,
             hash_key: self.config.borrow().hash_key.clone().unwrap_or_else(|| Arc::clone(&self.address_text)),
             slow_start_since: self.in_rotation_since.get(),

@@ -22,6 +22,7 @@ pub mod host;
 pub mod http_route;
 mod layer4;
 pub mod load_balancer;
+pub mod locality;
 pub mod matches;
 mod policies;
 mod reach;

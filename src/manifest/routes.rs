@@ -12,6 +12,7 @@ use super::read::Sink;
 use super::service::{ServiceManifest, TargetPort};
 use super::{gateway_api, istio};
 use crate::gateway::ClusterConfig;
+use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::routes::{Routes, VirtualHost};
 
 /// What the gateway gets.
@@ -44,6 +45,8 @@ pub struct Upstream {
     pub subset: BTreeMap<String, String>,
     /// How requests are spread, how many may be under way, which endpoints are put aside.
     pub config: ClusterConfig,
+    /// Which endpoints come first.
+    pub endpoints: EndpointPolicy,
     /// Where the route names it.
     pub at: Place,
 }
@@ -94,8 +97,27 @@ pub enum Missing {
 pub struct Options {
     /// Istio's own conditions of retries.
     pub retries: istio::retry::Defaults,
+    /// The first endpoint is ejected whatever `maxEjectionPercent` says. Source: envoy changelogs/1.28.0 (`check_mep_on_first_eject`), Istio 1.20.
+    pub always_ejects_one: bool,
+    /// Gateways are told of endpoints that are not ready. Source: istio pull 60690, Istio 1.31.
+    pub tells_unready: bool,
     /// `x-forwarded-host` gets the former host where it is rewritten. Source: istio mesh configuration `proxyHeaders.xForwardedHost`.
     pub appends_forwarded_host: bool,
+}
+
+impl Options {
+    /// Those of a version of Istio, such as `1.26`.
+    #[must_use]
+    pub fn of(version: &str) -> Self {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(u32::MAX));
+        let number = (parts.next().unwrap_or(1), parts.next().unwrap_or(u32::MAX));
+        Self {
+            retries: istio::retry::Defaults::of(number),
+            always_ejects_one: number < (1, 20),
+            tells_unready: number >= (1, 31),
+            appends_forwarded_host: false,
+        }
+    }
 }
 
 impl Proxy<'_> {
@@ -160,4 +182,24 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     routing.upstreams = clusters.into_upstreams();
     routing.first_policy_at = config.destination_rules.first().map(|rule| rule.at);
     routing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+    use super::istio::retry::Defaults;
+
+    #[test]
+    fn versions_differ_where_istio_changed() {
+        let found = |version| {
+            let options = Options::of(version);
+            (options.always_ejects_one, options.retries, options.tells_unready)
+        };
+        assert_eq!(found("1.19"), (true, Defaults::With503, false));
+        assert_eq!(found("1.20"), (false, Defaults::With503, false));
+        assert_eq!(found("1.23"), (false, Defaults::With503, false));
+        assert_eq!(found("1.24"), (false, Defaults::Now, false));
+        assert_eq!(found("1.30"), (false, Defaults::Now, false));
+        assert_eq!(found("1.31"), (false, Defaults::Now, true));
+    }
 }

@@ -67,7 +67,21 @@ pub struct ServiceManifest {
     pub annotations: BTreeMap<String, (String, Place)>,
     /// Where annotations are written, or would be.
     pub annotations_at: Place,
+    /// Which endpoints its clients prefer.
+    pub traffic_distribution: Option<TrafficDistribution>,
 }
+
+/// Which endpoints the clients of a Service prefer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrafficDistribution {
+    /// Those in the client's zone: `PreferSameZone`, or `PreferClose`, its former name.
+    SameZone,
+    /// Those on the client's node, then those in its zone: `PreferSameNode`.
+    SameNode,
+}
+
+/// Istio's own spelling of it, for Services of clusters that have no such field.
+const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
 /// How a Service is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +138,7 @@ pub(super) fn note_annotations(field: &Field<'_>) {
     for (key, value) in field.map() {
         let suffix = ANNOTATION_PREFIXES.iter().find_map(|prefix| key.strip_prefix(prefix));
         match suffix {
-            _ if key == BACKEND_TYPE => value.note(FidelityStatus::Modelled, None),
+            _ if key == BACKEND_TYPE || key == DISTRIBUTION => value.note(FidelityStatus::Modelled, None),
             Some(suffix) if FOLLOWED.contains(&suffix) => value.note(FidelityStatus::Modelled, None),
             Some(suffix) if WITHOUT_EFFECT.contains(&suffix) => {}
             Some(_) => value.note(FidelityStatus::Ignored, Some("this setting of the balancer is not simulated")),
@@ -179,7 +193,13 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     spec.ignore(&["sessionAffinityConfig"], "connections do not stick to a pod");
     spec.ignore_unless("internalTrafficPolicy", "Cluster", "not simulated");
     spec.ignore_unless("allocateLoadBalancerNodePorts", "true", "not simulated");
-    spec.ignore(&["trafficDistribution", "loadBalancerSourceRanges", "externalIPs"], "not simulated");
+    let traffic_distribution = spec.get("trafficDistribution").and_then(|field| read_distribution(&field));
+    let traffic_distribution = traffic_distribution.or_else(|| {
+        let annotation = annotations.get(DISTRIBUTION).map(|(text, _)| text.to_ascii_lowercase());
+        let known = |name: &str| DISTRIBUTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        annotation.and_then(|name| known(&name).map(|(_, found)| *found))
+    });
+    spec.ignore(&["loadBalancerSourceRanges", "externalIPs"], "not simulated");
     spec.allow(&["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "externalName"]);
     spec.allow(&["healthCheckNodePort"]);
     spec.finish();
@@ -195,7 +215,18 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         load_balancer_class,
         annotations,
         annotations_at,
+        traffic_distribution,
     })
+}
+
+const DISTRIBUTIONS: [(&str, TrafficDistribution); 3] = [
+    ("PreferClose", TrafficDistribution::SameZone),
+    ("PreferSameZone", TrafficDistribution::SameZone),
+    ("PreferSameNode", TrafficDistribution::SameNode),
+];
+
+fn read_distribution(field: &Field<'_>) -> Option<TrafficDistribution> {
+    field.choice(&DISTRIBUTIONS)
 }
 
 pub(super) fn read_kind(field: &Field<'_>) -> Option<ServiceKind> {

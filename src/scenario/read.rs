@@ -233,6 +233,11 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
     }
     let replicas = replicas_field.map_or(Some(defaults::REPLICAS), |field| field.whole::<usize>(1, 4000));
+    let zones_field = fields.get("zones");
+    if let (Some(_), Some(zones)) = (&deployment_field, &zones_field) {
+        zones.refuse("its pods are in the zones of their nodes", "remove zones, or deployment");
+    }
+    let zones = zones_field.map(|field| field.texts()).unwrap_or_default();
     let service_time = delay(Some(&fields), "serviceTime", defaults::SERVICE_TIME);
     let concurrency =
         fields.get("concurrency").map_or(Some(defaults::CONCURRENCY), |field| field.whole::<usize>(1, 1_000_000));
@@ -250,6 +255,7 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         service: service?,
         deployment,
         replicas: replicas?,
+        zones,
         config: BackendConfig {
             service_time: service_time?,
             concurrency: concurrency?,

@@ -172,6 +172,9 @@ fn backend(backend: &BackendSettings) -> Node {
         Some((deployment, _)) => entries.push(("deployment", text(deployment))),
         None => entries.push(("replicas", bare(backend.replicas))),
     }
+    if !backend.zones.is_empty() {
+        entries.push(("zones", list(backend.zones.iter().map(|zone| text(zone)).collect())));
+    }
     entries.extend([
         ("serviceTime", delay(&backend.config.service_time)),
         ("concurrency", bare(backend.config.concurrency)),

@@ -139,6 +139,8 @@ pub struct BackendSettings {
     pub deployment: Option<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// Their zones, taken in turn.
+    pub zones: Vec<String>,
     /// How they behave.
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM.
@@ -264,7 +266,7 @@ pub mod defaults {
     pub const PROFILE: &str = "ack-terway-nlb";
     /// Behaviour of Kubernetes. Rules that changed between versions are not told apart yet.
     pub const KUBERNETES: &str = "1.33";
-    /// Behaviour of Istio. Rules that changed between versions are not told apart yet.
+    /// Behaviour of Istio: which rules changed between versions is in `manifest::routes::Options`.
     pub const ISTIO: &str = "1.26";
     /// An assumption: an idle scheduler binds at once.
     pub const SCHEDULE: Delay = Delay::Constant(ms(10));

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
 use crate::manifest::deployment::{self, DeploymentManifest};
-use crate::manifest::istio::retry;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
 use crate::manifest::{Object, Place, Problem, Sink, gateway_api, istio_gateway};
@@ -186,7 +185,7 @@ impl State {
             declared: &declared,
             hosts: &[],
             missing: Missing::Refused,
-            options: Options { retries: retry::Defaults::of(&settings.gateway.istio), ..Options::default() },
+            options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);

@@ -1,18 +1,18 @@
 //! A checked scenario into the settings of its world, with the line behind each cause of loss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Patch, Subject};
-use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
+use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
 use super::{balancer, nodes};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::ClusterConfig;
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
+use crate::drill::{Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
@@ -52,12 +52,13 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let target = resolved.target()?;
     gateways.insert(target.deployment.template.other.clone(), gateway_spec(&resolved, settings, sink)?);
     check_loads(settings, &balancer.ports, sink);
-    let backends = backends(&resolved, settings, sink);
+    let mut backends = Backends::new(&resolved);
+    backends.add(&resolved, settings, sink);
     let sources = sources(&resolved, settings, files);
     let mut actions = Vec::new();
     let mut current = resolved.clone();
     for entry in timeline {
-        actions.extend(act(entry, &mut state, &mut current, &mut gateways, settings, sink));
+        actions.extend(act(entry, &mut state, &mut current, (&mut gateways, &mut backends), settings, sink));
     }
     actions.sort_by_key(|action| action.at);
     let nodes = nodes::made(settings);
@@ -73,12 +74,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         stands_at_zero: true,
     };
     for backend in &settings.backends {
-        if !backends.0.iter().any(|spec| *spec.service == *backend.service) {
+        if !backends.specs.iter().any(|spec| *spec.service == *backend.service) {
             let note = "no route leads to it, so it answers nothing";
             sink.note(backend.at, format!("Service {}", backend.service), FidelityStatus::Ignored, Some(note));
         }
     }
-    let fidelity = fidelity(sink.take_notes(), &backends.1, files);
+    let fidelity = fidelity(sink.take_notes(), &backends.undescribed, files);
     Some(WorldConfig {
         scenario: id,
         seed: settings.seed,
@@ -92,7 +93,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         gateways,
         routes: resolved.routing.routes.clone(),
         front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
-        backends: backends.0,
+        backends: backends.specs,
         loads: settings.loads.iter().map(|load| load_spec(load, settings.duration)).collect(),
         actions,
         sources,
@@ -207,47 +208,85 @@ fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
     }
 }
 
-/// The backends that routes lead to, and those that the scenario does not describe.
-fn backends(resolved: &Resolved, settings: &Settings, sink: &Sink) -> (Vec<BackendSpec>, Vec<Upstream>) {
-    let (mut specs, mut undescribed) = (Vec::new(), Vec::new());
-    for upstream in &resolved.routing.upstreams {
-        let service = resolved.services.get(&upstream.service);
-        let described = settings.backends.iter().find(|backend| backend.service == upstream.service);
-        let deployment = described.and_then(|backend| backend.deployment.as_ref());
-        let port = port_of(service, upstream, deployment.and_then(|(name, _)| resolved.deployments.get(name)));
-        let usual = BackendConfig {
-            service_time: defaults::SERVICE_TIME,
-            concurrency: defaults::CONCURRENCY,
-            error_ppm: 0,
-            keep_alive: Some(defaults::BACKEND_KEEP_ALIVE),
-            body: BodyShape::Whole,
-            body_bytes: defaults::ANSWER_BYTES,
+/// The backends that routes lead to, at the start or later.
+struct Backends {
+    specs: Vec<BackendSpec>,
+    /// Those that the scenario does not describe.
+    undescribed: Vec<Upstream>,
+    /// The Services that are there from the start.
+    services: BTreeSet<String>,
+}
+
+impl Backends {
+    fn new(resolved: &Resolved) -> Self {
+        let services = resolved.services.keys().cloned().collect();
+        Self { specs: Vec::new(), undescribed: Vec::new(), services }
+    }
+
+    /// Adds those of a state that are not known yet.
+    fn add(&mut self, resolved: &Resolved, settings: &Settings, sink: &Sink) {
+        for upstream in &resolved.routing.upstreams {
+            if self.specs.iter().any(|spec| spec.cluster == upstream.cluster) {
+                continue;
+            }
+            let described = settings.backends.iter().find(|backend| backend.service == upstream.service);
+            if described.is_none() {
+                self.undescribed.push(upstream.clone());
+            }
+            let spec = backend_spec(upstream, described, resolved);
+            self.check(&spec, upstream, described.and_then(|backend| backend.deployment.as_ref()), sink);
+            self.specs.push(spec);
+        }
+    }
+
+    fn check(&self, spec: &BackendSpec, upstream: &Upstream, deployment: Option<&(String, Place)>, sink: &Sink) {
+        let Some((name, place)) = deployment else {
+            if !spec.subset.is_empty() {
+                let note = "each subset has the described replicas of its own";
+                sink.note(
+                    upstream.at,
+                    format!("Service {}", upstream.service),
+                    FidelityStatus::Approximated,
+                    Some(note),
+                );
+            }
+            return;
         };
-        if described.is_none() {
-            undescribed.push(upstream.clone());
-        }
-        if !upstream.subset.is_empty() && deployment.is_none() {
-            let note = "each subset has the described replicas of its own";
-            sink.note(upstream.at, format!("Service {}", upstream.service), FidelityStatus::Approximated, Some(note));
-        }
-        if let Some((name, place)) = deployment
-            && specs.iter().any(|spec: &BackendSpec| spec.deployment.as_deref() == Some(name) && spec.port != port)
-        {
+        if self.specs.iter().any(|known| known.deployment == spec.deployment && known.port != spec.port) {
             let problem = Problem::at(*place, "spec.backends", format!("routes lead to two ports of `{name}`"));
             sink.report(problem.help("one port of a backend is simulated: route to one"));
         }
-        specs.push(BackendSpec {
-            cluster: Arc::clone(&upstream.cluster),
-            service: Rc::from(upstream.service.as_str()),
-            subset: upstream.subset.clone(),
-            port,
-            deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
-            replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
-            config: described.map_or(usual, |backend| backend.config.clone()),
-            shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
-        });
+        if !self.services.contains(&upstream.service) {
+            let text = format!("Service `{}` comes in mid-run, and its pods would not be found", upstream.service);
+            let problem = Problem::at(upstream.at, "", text);
+            sink.report(problem.help("add it to the manifests: it may be there before a route leads to it"));
+        }
     }
-    (specs, undescribed)
+}
+
+fn backend_spec(upstream: &Upstream, described: Option<&BackendSettings>, resolved: &Resolved) -> BackendSpec {
+    let service = resolved.services.get(&upstream.service);
+    let deployment = described.and_then(|backend| backend.deployment.as_ref());
+    let usual = BackendConfig {
+        service_time: defaults::SERVICE_TIME,
+        concurrency: defaults::CONCURRENCY,
+        error_ppm: 0,
+        keep_alive: Some(defaults::BACKEND_KEEP_ALIVE),
+        body: BodyShape::Whole,
+        body_bytes: defaults::ANSWER_BYTES,
+    };
+    BackendSpec {
+        cluster: Arc::clone(&upstream.cluster),
+        service: Rc::from(upstream.service.as_str()),
+        subset: upstream.subset.clone(),
+        port: port_of(service, upstream, deployment.and_then(|(name, _)| resolved.deployments.get(name))),
+        deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
+        replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
+        zones: described.map(|backend| backend.zones.clone()).unwrap_or_default(),
+        endpoints: upstream.endpoints.clone(),
+        config: described.map_or(usual, |backend| backend.config.clone()),
+        shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
+    }
 }
 
 fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<&DeploymentManifest>) -> u16 {
@@ -293,7 +332,7 @@ fn act(
     entry: &TimelineEntry,
     state: &mut State,
     current: &mut Resolved,
-    gateways: &mut BTreeMap<String, GatewaySpec>,
+    made: (&mut BTreeMap<String, GatewaySpec>, &mut Backends),
     settings: &Settings,
     sink: &Sink,
 ) -> Vec<Action> {
@@ -340,6 +379,8 @@ fn act(
         }
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
+    let (gateways, backends) = made;
+    backends.add(&next, settings, sink);
     let mut verbs = changes(entry, current, &next, gateways, settings, sink);
     if verbs.is_empty() && sink.problem_count() == 0 {
         let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
@@ -390,6 +431,10 @@ fn changes(
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
         gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
     }
+    let changed = changed_clusters(&current.routing.upstreams, &next.routing.upstreams);
+    if !changed.is_empty() {
+        verbs.push(Verb::Clusters(changed));
+    }
     if told(&current.routing.routes) != told(&next.routing.routes) {
         verbs.push(Verb::Routes(next.routing.routes.clone()));
     }
@@ -406,21 +451,9 @@ fn changes(
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");
     }
-    let is_same = |a: &Upstream, b: &Upstream| (&a.cluster, &a.subset) == (&b.cluster, &b.subset);
-    if next
-        .routing
-        .upstreams
-        .iter()
-        .any(|upstream| !current.routing.upstreams.iter().any(|known| is_same(known, upstream)))
-    {
-        refuse("the services that routes lead to");
-    }
-    let policies = |resolved: &Resolved| -> BTreeMap<Arc<str>, _> {
-        resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config)).collect()
-    };
-    let known = policies(current);
-    if policies(next).iter().any(|(cluster, policy)| known.get(cluster).is_some_and(|before| before != policy)) {
-        refuse("how requests are spread");
+    let known = |upstream: &Upstream| current.routing.upstreams.iter().find(|known| known.cluster == upstream.cluster);
+    if next.routing.upstreams.iter().any(|upstream| known(upstream).is_some_and(|of| of.subset != upstream.subset)) {
+        refuse("the labels of a subset");
     }
     // What is behind a Service: its pods and their ports. The balancer's side was compared above.
     let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
@@ -430,6 +463,19 @@ fn changes(
         }
     }
     verbs
+}
+
+/// The clusters that are new, or differ.
+fn changed_clusters(current: &[Upstream], next: &[Upstream]) -> Vec<ClusterSpec> {
+    let is_same =
+        |a: &Upstream, b: &Upstream| a.cluster == b.cluster && a.config == b.config && a.endpoints == b.endpoints;
+    let changed = next.iter().filter(|upstream| !current.iter().any(|known| is_same(known, upstream)));
+    let spec = |upstream: &Upstream| ClusterSpec {
+        name: Arc::clone(&upstream.cluster),
+        config: upstream.config,
+        endpoints: upstream.endpoints.clone(),
+    };
+    changed.map(spec).collect()
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
@@ -498,7 +544,7 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
     if let Some(backend) = settings.backends.first() {
-        add(&behind, backend.at, "spec.backends", None);
+        add(&behind, backend.at, "spec.backends[0].service", Some(backend.service.clone()));
     }
     if let Some(place) = resolved.routing.first_route_at {
         let codes = [
@@ -508,7 +554,8 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
             CauseCode::DirectResponse,
             CauseCode::FaultInjected,
         ];
-        add(&codes, place, "spec.http", None);
+        // Its rules are there, and too many words for a line.
+        add(&codes, place, "spec.http", Some("…".to_owned()));
     }
     if let Some(place) = resolved.routing.first_policy_at {
         add(&[CauseCode::UpstreamOverflow], place, "spec.trafficPolicy.connectionPool", None);

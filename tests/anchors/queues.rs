@@ -53,6 +53,7 @@ impl Queues {
         let host = |number: u32| BalancedHost {
             weight: 1,
             priority: 0,
+            locality: None,
             is_healthy: true,
             hash_key: format!("host-{number}").into(),
             slow_start_since: None,

@@ -130,6 +130,7 @@ impl Course {
         let hosts = self.hosts.iter().map(|host| BalancedHost {
             weight: host.weight.unwrap_or(1),
             priority: 0,
+            locality: None,
             is_healthy: self.healthy.as_ref().is_none_or(|healthy| healthy.contains(&host.name)),
             hash_key: Arc::from(host.name.as_str()),
             slow_start_since: host.slow_start_since_s.filter(|_| !host.no_slow_start).map(seconds),

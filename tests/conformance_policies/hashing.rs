@@ -210,6 +210,7 @@ impl Cluster {
                 hosts.push(BalancedHost {
                     weight: host.weight.unwrap_or(1),
                     priority,
+                    locality: None,
                     is_healthy: healthy.is_none_or(|healthy| healthy.contains(&number)),
                     hash_key: Arc::from(config.key(host)),
                     slow_start_since: None,

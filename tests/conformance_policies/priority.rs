@@ -84,6 +84,7 @@ fn first_pick(priorities: &[PrioritySpec], threshold: u64) -> Option<(usize, &'s
             (0..spec.hosts).map(move |number| BalancedHost {
                 weight: 1,
                 priority,
+                locality: None,
                 is_healthy: number < spec.healthy,
                 hash_key: Arc::from("host"),
                 slow_start_since: None,

@@ -11,7 +11,7 @@ use crate::live::{ClusterTable, ListenerPlan, Plan, Tables};
 use crate::manifest::object::{Object, objects};
 use crate::manifest::read::Note;
 use crate::manifest::routes::{self, Around, Missing, Proxy, Routing};
-use crate::manifest::{Files, Problem, Problems, Sink, service, yaml};
+use crate::manifest::{Files, Problem, Problems, Sink, Value, service, yaml};
 use crate::record::results::FidelityStatus;
 use crate::scenario::NamedText;
 
@@ -55,6 +55,10 @@ pub(super) fn read(options: &Options) -> Result<Configuration, Refusal> {
             upstream.cluster
         ));
     }
+    for upstream in routing.upstreams.iter().filter(|upstream| upstream.endpoints.locality.is_weighted()) {
+        let name = upstream_name(upstream);
+        warnings.push(format!("addresses have no localities, so those of {name} are alike; in a drill they have"));
+    }
     let count = |count: usize, of: &str| format!("{count} {of}{}", if count == 1 { "" } else { "s" });
     let routes = routing.routes.route_count();
     let summary = format!("{} to {}", count(routes, "route"), count(clusters.len(), "service"));
@@ -71,7 +75,7 @@ pub(super) fn read(options: &Options) -> Result<Configuration, Refusal> {
 
 type Resolved = (Routing, Files, Vec<Note>);
 
-/// The routes of the chosen Gateway.
+/// The routes of the chosen Gateways.
 fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> {
     let (mut files, sink) = (Files::default(), Sink::default());
     let mut found: Vec<Object> = Vec::new();
@@ -90,14 +94,14 @@ fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> 
     if sink.problem_count() > 0 {
         return Err(Refusal::Problems(Problems::new(sink.take_problems(), files)));
     }
-    let chosen = choose_gateway(&found, options, &sink)?;
+    let chosen = choose_gateways(&found, options, &sink)?;
     let mut services = BTreeMap::new();
     for object in found.iter().filter(|object| object.id.kind == "Service") {
         services.extend(service::read(object, &sink).map(|manifest| (object.key(), manifest)));
     }
     let declared: Vec<String> = options.endpoints.iter().map(|endpoints| endpoints.service.clone()).collect();
     let around = Around {
-        proxy: Proxy::Named(&[chosen]),
+        proxy: Proxy::Named(&chosen),
         services: &services,
         declared: &declared,
         hosts: &[],
@@ -112,27 +116,48 @@ fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> 
     Ok((routing, files, sink.take_notes()))
 }
 
-/// The key of the chosen Gateway. Selectors speak of pods, and here there are none.
-fn choose_gateway(found: &[Object], options: &Options, sink: &Sink) -> Result<String, Refusal> {
-    let names: Vec<String> = found.iter().filter(|object| object.id.kind == "Gateway").map(Object::key).collect();
-    match (&options.gateway, &names[..]) {
-        (_, []) => {
-            let problem = Problem::nowhere("the manifests hold no Gateway");
-            sink.report(problem.help("name the file that has it"));
-            Err(Refusal::Problems(Problems::new(sink.take_problems(), Files::default())))
-        }
-        (None, [only]) => Ok(only.clone()),
-        (None, several) => Err(Refusal::Usage(format!(
-            "the manifests hold {} Gateways: {}; choose one with --gateway {}",
-            several.len(),
-            several.join(", "),
-            several[0]
-        ))),
-        (Some(name), names) if names.contains(name) => Ok(name.clone()),
-        (Some(name), names) => {
-            Err(Refusal::Usage(format!("--gateway {name}: there is no such Gateway; there are {}", names.join(", "))))
-        }
+/// The keys of the chosen Gateways. Selectors speak of pods, and here there are none: those with one selector are for the same pods, which serve
+/// all of them, as Istio merges them.
+fn choose_gateways(found: &[Object], options: &Options, sink: &Sink) -> Result<Vec<String>, Refusal> {
+    let gateways: Vec<&Object> = found.iter().filter(|object| object.id.kind == "Gateway").collect();
+    let names: Vec<String> = gateways.iter().map(|object| object.key()).collect();
+    let Some(first) = gateways.first() else {
+        let problem = Problem::nowhere("the manifests hold no Gateway");
+        sink.report(problem.help("name the file that has it"));
+        return Err(Refusal::Problems(Problems::new(sink.take_problems(), Files::default())));
+    };
+    let beside = |chosen: &Object| -> Vec<String> {
+        let is_beside = |other: &&&Object| other.id == chosen.id || is_for_the_same_pods(other, chosen);
+        gateways.iter().filter(is_beside).map(|object| object.key()).collect()
+    };
+    if let Some(name) = &options.gateway {
+        let chosen = gateways.iter().find(|object| object.key() == *name);
+        return chosen.map(|chosen| beside(chosen)).ok_or_else(|| {
+            Refusal::Usage(format!("--gateway {name}: there is no such Gateway; there are {}", names.join(", ")))
+        });
     }
+    let all = beside(first);
+    if all.len() == gateways.len() {
+        return Ok(all);
+    }
+    Err(Refusal::Usage(format!(
+        "the manifests hold {} Gateways: {}; choose one with --gateway {}",
+        names.len(),
+        names.join(", "),
+        names[0]
+    )))
+}
+
+/// Whether both are Istio's, with one selector. A Gateway of the Gateway API has pods of its own.
+fn is_for_the_same_pods(one: &Object, other: &Object) -> bool {
+    let labels = |object: &Object| -> Option<BTreeMap<String, String>> {
+        let selector = object.node.find(&["spec", "selector"])?;
+        let Value::Map(entries) = &selector.value else { return None };
+        let pairs = entries.iter().map(|entry| Some((entry.key.to_string(), entry.node.text()?.to_owned())));
+        pairs.collect()
+    };
+    let is_istio = |object: &Object| object.id.group == "networking.istio.io";
+    is_istio(one) && is_istio(other) && labels(one).is_some() && labels(one) == labels(other)
 }
 
 /// Where to listen. Each `--listen` stands for one port of the manifests.
@@ -223,4 +248,41 @@ fn not_carried_out(files: &Files, notes: &[Note]) -> Vec<String> {
             format!("{place}{} is not carried out{why}", note.path)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(name: &str, group: &str, selector: &str) -> String {
+        format!(
+            "{{ apiVersion: {group}/v1, kind: Gateway, metadata: {{ name: {name} }}, spec: {{ selector: {selector} }} }}\n---\n"
+        )
+    }
+
+    /// The chosen Gateways of these; none if one must be named.
+    fn chosen(texts: &[String], named: Option<&str>) -> Option<Vec<String>> {
+        let sink = Sink::default();
+        let (documents, _) = yaml::parse(&texts.concat(), 0);
+        let found = objects(documents, &sink);
+        let options = Options { gateway: named.map(str::to_owned), ..Options::default() };
+        choose_gateways(&found, &options, &sink).ok()
+    }
+
+    #[test]
+    fn gateways_for_the_same_pods_are_served_together() {
+        let istio = |name, selector| gateway(name, "networking.istio.io", selector);
+        let two = [istio("a", "{ istio: edge }"), istio("b", "{ istio: edge }")];
+        let keys = |names: &[&str]| Some(names.iter().map(|name| format!("default/{name}")).collect::<Vec<_>>());
+        assert_eq!(chosen(&two, None), keys(&["a", "b"]));
+        assert_eq!(chosen(&two, Some("default/b")), keys(&["a", "b"]));
+        let three = [two.concat(), istio("c", "{ istio: other }")];
+        assert_eq!(chosen(&three, None), None);
+        assert_eq!(chosen(&three, Some("default/a")), keys(&["a", "b"]));
+        assert_eq!(chosen(&three, Some("default/c")), keys(&["c"]));
+        assert_eq!(chosen(&three, Some("default/d")), None);
+        let of_api = |name| gateway(name, "gateway.networking.k8s.io", "{}");
+        assert_eq!(chosen(&[of_api("a"), of_api("b")], None), None);
+        assert_eq!(chosen(&[of_api("a")], None), keys(&["a"]));
+    }
 }

@@ -5,7 +5,14 @@ use crate::gateway::host::random_below;
 const NOW: SimTime = SimTime::ZERO;
 
 fn host(weight: u32) -> BalancedHost {
-    BalancedHost { weight, priority: 0, is_healthy: true, hash_key: Arc::from("h"), slow_start_since: None }
+    BalancedHost {
+        weight,
+        priority: 0,
+        locality: None,
+        is_healthy: true,
+        hash_key: Arc::from("h"),
+        slow_start_since: None,
+    }
 }
 
 fn sets(config: BalanceConfig, hosts: Vec<BalancedHost>) -> HostSets {

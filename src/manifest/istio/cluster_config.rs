@@ -12,9 +12,9 @@ use crate::gateway::limits::{Limits, RetryBudget};
 use crate::gateway::outlier::{Enforcing, OutlierConfig};
 use crate::gateway::{ClusterConfig, Policy};
 
-/// The settings of a cluster with this policy.
+/// The settings of a cluster with this policy. `always_ejects_one` is whether the first ejection heeds no `maxEjectionPercent`, as before Istio 1.20.
 #[must_use]
-pub fn cluster_config(policy: &TrafficPolicy) -> ClusterConfig {
+pub fn cluster_config(policy: &TrafficPolicy, always_ejects_one: bool) -> ClusterConfig {
     let usual = ClusterConfig::ISTIO;
     let pool = policy.connection_pool.clone().unwrap_or_default();
     ClusterConfig {
@@ -29,7 +29,10 @@ pub fn cluster_config(policy: &TrafficPolicy) -> ClusterConfig {
             Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
         },
         max_requests_per_connection: pool.max_requests_per_connection,
-        outlier: policy.outlier_detection.as_ref().map(outlier),
+        outlier: policy
+            .outlier_detection
+            .as_ref()
+            .map(|of| OutlierConfig { always_eject_one_host: always_ejects_one, ..outlier(of) }),
         panic_threshold_percent: policy
             .outlier_detection
             .as_ref()
@@ -100,14 +103,14 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_istios_default() {
-        assert_eq!(cluster_config(&TrafficPolicy::default()), ClusterConfig::ISTIO);
+        assert_eq!(cluster_config(&TrafficPolicy::default(), false), ClusterConfig::ISTIO);
         let empty = TrafficPolicy {
             load_balancer: Some(LoadBalancer::default()),
             connection_pool: Some(ConnectionPool::default()),
             outlier_detection: Some(OutlierDetection::default()),
             ..TrafficPolicy::default()
         };
-        let config = cluster_config(&empty);
+        let config = cluster_config(&empty, false);
         let outlier = config.outlier.unwrap();
         assert_eq!((outlier.consecutive_5xx, outlier.consecutive_gateway_failure), (5, 0));
         assert_eq!(outlier.enforcing.consecutive_gateway_failure, 0);
@@ -135,11 +138,14 @@ mod tests {
             min_health_percent: Some(20),
             ..OutlierDetection::default()
         };
-        let config = cluster_config(&TrafficPolicy {
+        let policy = TrafficPolicy {
             connection_pool: Some(pool),
             outlier_detection: Some(detection),
             ..TrafficPolicy::default()
-        });
+        };
+        let config = cluster_config(&policy, false);
+        assert!(!config.outlier.unwrap().always_eject_one_host);
+        assert!(cluster_config(&policy, true).outlier.unwrap().always_eject_one_host);
         assert_eq!((config.limits.connections, config.limits.requests), (7, u32::MAX));
         assert_eq!((config.idle_timeout, config.max_requests_per_connection), (None, Some(1)));
         assert_eq!(config.panic_threshold_percent, 20);

@@ -18,11 +18,12 @@ use super::cluster_config::cluster_config;
 use super::destination::Destination;
 use super::destination_rule::DestinationRule;
 use super::load_balancer::HashKey;
+use super::locality::endpoint_policy;
 use super::policies::Policies;
 use crate::gateway::routes::HashPolicy;
 use crate::manifest::problem::{Place, Problem};
 use crate::manifest::read::{Sink, did_you_mean};
-use crate::manifest::routes::{Around, Missing, Upstream};
+use crate::manifest::routes::{Around, Missing, Proxy, Upstream};
 
 /// The domain of Services.
 pub(in crate::manifest) const DOMAIN: &str = ".svc.cluster.local";
@@ -137,12 +138,19 @@ impl<'a> Clusters<'a> {
         let balancer = found.policy.load_balancer.as_ref();
         let hash = balancer.and_then(|balancer| hash_policy(balancer.consistent_hash.as_ref()?.key.as_ref()?));
         let cluster = name(port, subset, &host);
+        let options = self.around.options;
+        let service = self.around.services.get(&known.key);
+        let distribution = service.and_then(|service| service.traffic_distribution);
+        let endpoints = endpoint_policy(&found.policy, distribution, options.tells_unready);
+        let mut config = cluster_config(&found.policy, options.always_ejects_one);
+        config.balance.is_locality_weighted = endpoints.locality.is_weighted();
         let upstream = Upstream {
             cluster: Arc::clone(&cluster),
             service: known.key,
             port,
             subset: labels,
-            config: cluster_config(&found.policy),
+            config,
+            endpoints,
             at: destination.at,
         };
         Some(Located { cluster, hash, upstream: Some(upstream) })
@@ -180,8 +188,16 @@ impl<'a> Clusters<'a> {
         let key = service_key(host).unwrap_or_else(|| host.to_owned());
         let known: Vec<String> = self.around.services.keys().chain(self.around.declared).cloned().collect();
         let near = did_you_mean(&key, known.iter().map(String::as_str));
+        let declare = match self.around.proxy {
+            Proxy::Pods { .. } => "declare it under spec.backends".to_owned(),
+            Proxy::Named(_) => {
+                let (namespace, name) = key.split_once('/').unwrap_or(("default", &key));
+                let port = destination.port.map_or("PORT".to_owned(), |port| port.to_string());
+                format!("give its endpoints: --endpoint {name}.{namespace}:{port}=ADDRESS:PORT")
+            }
+        };
         let help = near.map_or_else(
-            || format!("add it to the manifests, or declare it under spec.backends; there are: {}", known.join(", ")),
+            || format!("add it to the manifests, or {declare}; there are: {}", known.join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
         Problem { text: format!("no Service is called `{key}`"), ..problem }.help(help)

@@ -1,12 +1,12 @@
 //! `LoadBalancerSettings`: how requests are spread over endpoints.
 //!
-//! Source: istio api networking/v1alpha3/destination_rule.proto; istio pkg/config/validation/validation.go,
-//! pkg/config/validation/agent/validation.go (localities).
+//! Source: istio api networking/v1alpha3/destination_rule.proto; istio pkg/config/validation/validation.go.
 
 use std::time::Duration;
 
+use super::locality::{self, Locality};
 use super::values;
-use crate::manifest::read::{Field, Fields};
+use crate::manifest::read::Field;
 use crate::record::results::FidelityStatus;
 
 /// How requests are spread.
@@ -20,6 +20,8 @@ pub struct LoadBalancer {
     pub warmup: Option<Warmup>,
     /// Near endpoints come first.
     pub locality: Option<Locality>,
+    /// The gateway's own zones would say which come first. That is not simulated.
+    pub is_zone_aware: bool,
 }
 
 /// An algorithm without a hash.
@@ -84,19 +86,6 @@ pub struct Warmup {
     pub aggression: f64,
 }
 
-/// Which localities come first.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Locality {
-    /// Whether it holds; unset: as the mesh says.
-    pub enabled: Option<bool>,
-    /// From a region to another.
-    pub failover: Vec<(String, String)>,
-    /// Labels in whose order endpoints are preferred.
-    pub failover_priority: Vec<String>,
-    /// From a locality, shares of 100 of others.
-    pub distribute: Vec<(String, Vec<(String, u32)>)>,
-}
-
 const SIMPLE: [(&str, Option<Simple>); 6] = [
     ("UNSPECIFIED", None),
     ("LEAST_REQUEST", Some(Simple::LeastRequest)),
@@ -131,8 +120,8 @@ pub(super) fn read(field: &Field<'_>, has_outlier: bool) -> Option<LoadBalancer>
     if let (Some(_), Some(zone)) = (&locality_field, &zone_field) {
         zone.refuse("`localityLbSetting` and `zoneAwareLbSetting` exclude each other", "write one of them");
     }
-    let locality = locality_field.and_then(|field| read_locality(&field, has_outlier));
-    if let Some(zone) = zone_field {
+    let locality = locality_field.and_then(|field| locality::read(&field, has_outlier));
+    if let Some(zone) = &zone_field {
         zone.note(FidelityStatus::Ignored, Some("spreading by zones is not simulated"));
     }
     let old = fields.get("warmupDurationSecs").map(|field| {
@@ -142,7 +131,7 @@ pub(super) fn read(field: &Field<'_>, has_outlier: bool) -> Option<LoadBalancer>
     });
     let warmup = fields.look("warmup").map_or(old.flatten(), |field| read_warmup(&field));
     fields.finish();
-    Some(LoadBalancer { simple, consistent_hash, warmup, locality })
+    Some(LoadBalancer { simple, consistent_hash, warmup, locality, is_zone_aware: zone_field.is_some() })
 }
 
 fn read_hash(field: &Field<'_>) -> Option<ConsistentHash> {
@@ -252,70 +241,4 @@ fn read_warmup(field: &Field<'_>) -> Option<Warmup> {
     let aggression = number("aggression", 1.0, 1.0..=f64::MAX, "write 1 or more");
     fields.finish();
     Some(Warmup { duration: duration?, minimum_percent: minimum?, aggression: aggression? })
-}
-
-fn read_locality(field: &Field<'_>, has_outlier: bool) -> Option<Locality> {
-    let fields = field.fields()?;
-    let mut found =
-        Locality { enabled: fields.look("enabled").and_then(|field| field.boolean()), ..Locality::default() };
-    for item in fields.look("failover").map(|field| field.items()).unwrap_or_default() {
-        found.failover.extend(read_failover(&item));
-    }
-    found.failover_priority = fields.look("failoverPriority").map(|field| field.texts()).unwrap_or_default();
-    for item in fields.look("distribute").map(|field| field.items()).unwrap_or_default() {
-        found.distribute.extend(read_distribution(&item));
-    }
-    fields.finish();
-    let has_failover = !found.failover.is_empty() || !found.failover_priority.is_empty();
-    if !found.distribute.is_empty() && has_failover {
-        field.refuse("`distribute` and failover exclude each other", "write one of them");
-    }
-    if has_failover && !has_outlier {
-        values::warn(field, "without outlierDetection no endpoint is put aside, and failover does nothing");
-    }
-    note_locality(field, &fields);
-    Some(found)
-}
-
-fn note_locality(field: &Field<'_>, fields: &Fields<'_>) {
-    if !field.node().is_empty() && fields.look("enabled").is_none_or(|field| field.node().text() != Some("false")) {
-        field.note(FidelityStatus::Ignored, Some("localities are not simulated"));
-    }
-}
-
-fn read_failover(item: &Field<'_>) -> Option<(String, String)> {
-    let fields = item.fields()?;
-    let region = |key: &str| {
-        let field = fields.require(key, "write a region")?;
-        let text = field.text()?;
-        if text.is_empty() || text.contains(['/', '*']) {
-            field.refuse(format!("`{text}` is no region"), "write a region without its zones");
-            return None;
-        }
-        Some(text.to_owned())
-    };
-    let (from, to) = (region("from"), region("to"));
-    fields.finish();
-    let (from, to) = (from?, to?);
-    if from == to {
-        item.refuse("failover from a region to itself", "write two regions");
-        return None;
-    }
-    Some((from, to))
-}
-
-fn read_distribution(item: &Field<'_>) -> Option<(String, Vec<(String, u32)>)> {
-    let fields = item.fields()?;
-    let from = fields.require("from", "write the locality of the proxy");
-    let to = fields.look("to");
-    fields.finish();
-    let mut shares = Vec::new();
-    for (locality, share) in to.as_ref().map(Field::map).unwrap_or_default() {
-        shares.push((locality.to_owned(), share.whole::<u32>(1, 100)?));
-    }
-    if shares.iter().map(|(_, share)| share).sum::<u32>() != 100 {
-        item.refuse("the shares are not 100 together", "write shares of 100");
-        return None;
-    }
-    Some((from?.text()?.to_owned(), shares))
 }

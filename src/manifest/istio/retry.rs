@@ -64,11 +64,9 @@ pub enum Defaults {
 }
 
 impl Defaults {
-    /// Those of a version of Istio, such as `1.26`.
+    /// Those of a version of Istio, major and minor.
     #[must_use]
-    pub fn of(version: &str) -> Self {
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(u32::MAX));
-        let version = (parts.next().unwrap_or(1), parts.next().unwrap_or(u32::MAX));
+    pub fn of(version: (u32, u32)) -> Self {
         if version < (1, 24) { Self::With503 } else { Self::Now }
     }
 }
@@ -180,7 +178,7 @@ mod tests {
     #[test]
     fn older_istio_retried_503() {
         let codes = |defaults| settings(None, false, defaults).map(|settings| settings.codes);
-        assert_eq!([codes(Defaults::of("1.24")), codes(Defaults::of("1.23"))], [Some(vec![]), Some(vec![503])]);
+        assert_eq!([codes(Defaults::of((1, 24))), codes(Defaults::of((1, 23)))], [Some(vec![]), Some(vec![503])]);
     }
 
     #[test]
