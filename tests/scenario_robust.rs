@@ -764,11 +764,6 @@ fn settings_that_could_not_be_simulated_are_refused() {
             "- { at: 40s, set: { \"Service/web.spec.ports[0].targetPort\": 9 } }",
             "the ports and pods of a Service cannot change",
         ),
-        (
-            "- { at: 40s, set: { target.spec.replicas: 6 } }",
-            "- { at: 40s, set: { DestinationRule/api.spec.trafficPolicy.loadBalancer.simple: LEAST_REQUEST } }",
-            "how requests are spread cannot change",
-        ),
     ] {
         let told = told(&[], &[(before, after)]);
         assert!(told.contains(expected), "{after}: {told}");

@@ -387,6 +387,7 @@ fn spread_rules(case: &Value) -> SpreadRules {
         has_min_domains: is_on("minDomainsEnabled"),
         has_match_label_keys: is_on("matchLabelKeysEnabled"),
         default_needs_all_labels: false,
+        is_full_without: false,
     }
 }
 

@@ -26,11 +26,11 @@ use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
 pub use self::pod::{PodCounts, PodRecord};
-use super::Runtime;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
+use super::{Runtime, node_agent};
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
@@ -77,6 +77,8 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
+    /// The index of the record of the pod that had an address.
+    record_of: BTreeMap<Ipv4Addr, usize>,
     pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
     queued: BTreeSet<Work>,
@@ -143,6 +145,8 @@ pub struct Rollout {
 struct ServiceState {
     spec: Service,
     consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
+    /// Pods that it selects, whether or not they have an endpoint.
+    members: BTreeSet<u64>,
     snapshot: Snapshot,
     change: u64,
 }
@@ -162,6 +166,7 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
+            record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(28), streams),
             services: BTreeMap::new(),
             queued: BTreeSet::new(),
@@ -238,12 +243,18 @@ impl Cluster {
                 Some(known) => known.spec = spec,
                 None => {
                     let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState { spec, consumers: Vec::new(), snapshot: Rc::from([]), change: 0 };
+                    let fresh = ServiceState {
+                        spec,
+                        consumers: Vec::new(),
+                        members: BTreeSet::new(),
+                        snapshot: Rc::from([]),
+                        change: 0,
+                    };
                     state.services.insert(key, fresh);
                 }
             }
         }
-        self.publish_endpoints(None);
+        self.publish_all_endpoints();
     }
 
     /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
@@ -321,16 +332,15 @@ impl Cluster {
     #[must_use]
     pub fn pod_at(&self, ip: Ipv4Addr) -> Option<PodRecord> {
         let state = self.inner.state.borrow();
-        let living = state.pods.values().map(|pod| &pod.record);
-        living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
+        let living = state.living_at(ip).map(|pod| &pod.record);
+        living.or_else(|| state.records.get(*state.record_of.get(&ip)?)).cloned()
     }
 
     /// What the pod at an address is made from, while there is one.
     #[must_use]
     pub fn template_at(&self, ip: Ipv4Addr) -> Option<Rc<PodTemplate>> {
         let state = self.inner.state.borrow();
-        let pod = state.pods.values().find(|pod| pod.ip == Some(ip));
-        pod.map(|pod| Rc::clone(&pod.template))
+        state.living_at(ip).map(|pod| Rc::clone(&pod.template))
     }
 
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
@@ -380,6 +390,14 @@ impl Cluster {
         data: Vec<(&'static str, Datum)>,
     ) -> EventId {
         self.inner.log.borrow_mut().record(self.inner.sim.now(), because, kind, object, data)
+    }
+}
+
+impl State {
+    /// The pod that has this address now.
+    fn living_at(&self, ip: Ipv4Addr) -> Option<&Pod> {
+        let ids = node_agent::ids_of_ip(ip, self.pod_next);
+        ids.filter_map(|id| self.pods.get(&id)).find(|pod| pod.ip == Some(ip))
     }
 }
 

@@ -121,7 +121,7 @@ impl Cluster {
             (owner, set)
         };
         self.note_counts(&owner);
-        self.publish_endpoints(None);
+        self.publish_endpoints_of(id, None);
         self.enqueue(Work::Set(set));
     }
 
@@ -139,10 +139,14 @@ impl Cluster {
                 known.because = Some(event);
             }
             state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
+            if let Some(ip) = pod.record.ip {
+                let index = state.records.len();
+                state.record_of.insert(ip, index);
+            }
             state.records.push(pod.record);
         }
         self.inner.changes.raise(Change::PodGone);
-        self.publish_endpoints(Some(event));
+        self.publish_endpoints_of(id, Some(event));
         self.enqueue(Work::Set(pod.set));
     }
 }

@@ -140,6 +140,6 @@ impl Cluster {
             pod.deletion.clone()
         };
         deletion.raise();
-        self.publish_endpoints(None);
+        self.publish_endpoints_of(id, None);
     }
 }

@@ -81,6 +81,7 @@ impl Rules {
             has_min_domains: minor >= 25,
             has_match_label_keys: minor >= 27,
             default_needs_all_labels: minor <= 20,
+            is_full_without: minor < 27,
         };
         let wording = if minor < 22 { Wording::Former } else { Wording::Present };
         let order = if minor < 22 { FilterOrder::ResourcesFirst } else { FilterOrder::ResourcesLast };

@@ -30,6 +30,8 @@ pub struct SpreadRules {
     pub has_match_label_keys: bool,
     /// The default constraints leave out nodes that lack one of the labels.
     pub default_needs_all_labels: bool,
+    /// Without a constraint that scores all nodes get the full score; it decides nothing.
+    pub is_full_without: bool,
 }
 
 /// A constraint, ready to be counted.
@@ -191,7 +193,7 @@ pub fn scores(cache: &Cache, pod: &PodKind, candidates: &[usize], rules: SpreadR
         default_constraints(cache, pod, rules)
     };
     if constraints.is_empty() {
-        return None;
+        return rules.is_full_without.then(|| vec![SCORE_MAX; candidates.len()]);
     }
     let needs_all_labels = has_own || rules.default_needs_all_labels;
     let is_labelled =
