@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use gatedrill::gateway::downstream::path::{EscapedSlashes, PathPolicy, PathVerdict, merge_slashes, unescape_slashes};
-use gatedrill::gateway::downstream::{DownstreamConfig, Peer, StripPort, Verdict, port_of};
+use gatedrill::gateway::downstream::{DownstreamConfig, Peer, Seen, StripPort, Verdict, port_of};
 use gatedrill::gateway::parameters::{cookie, decoded, query_parameters};
 use gatedrill::gateway::routes::rewrite::{https_location, split_path};
 use gatedrill::gateway::routes::{
@@ -59,7 +59,8 @@ impl Request {
             DownstreamConfig { internal_only: config.internal_only.clone(), ..DownstreamConfig::ISTIO_GATEWAY };
         let peer =
             Peer::new("192.0.2.1".parse().ok(), SocketAddr::from(([192, 0, 2, 2], 8080)), self.scheme == "https");
-        match manager.prepare_headers(&mut self.headers, &peer, None, || 0) {
+        let seen = Seen::of(&self.headers);
+        match manager.prepare_headers(&mut self.headers, seen, &peer, None, || 0) {
             Verdict::Continue(prepared) => assert_eq!(prepared.scheme.as_str(), self.scheme),
             Verdict::Reply(refusal) => panic!("{refusal:?}"),
         }

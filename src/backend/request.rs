@@ -1,9 +1,6 @@
 //! The head of a request, read from bytes.
 
-use std::mem::MaybeUninit;
-
-/// Header lines a replica accepts.
-const HEADERS_MAX: usize = 100;
+use crate::net::head::{Malformed, number, read_head};
 
 /// What a replica needs to know of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,42 +19,29 @@ pub(super) struct Head<'a> {
     pub(super) id: &'a str,
 }
 
-/// The bytes are not a request that a replica understands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Malformed;
-
 /// The head at the start of `bytes`, once it is complete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, Malformed> {
-    // Not initialised: filling a hundred places for four headers would cost more than parsing them.
-    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(bytes, &mut headers).map_err(|_| Malformed)? {
-        httparse::Status::Partial => return Ok(None),
-        httparse::Status::Complete(length) => length,
-    };
-    let mut head = Head {
-        length,
-        body_bytes: 0,
-        wants_no_body: request.method == Some("HEAD"),
-        says_close: request.version == Some(0),
-        expects_continue: false,
-        id: "",
-    };
-    for header in request.headers.iter() {
-        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        let says = |value: &str| header.value.eq_ignore_ascii_case(value.as_bytes());
-        if is("content-length") {
-            let text = std::str::from_utf8(header.value).map_err(|_| Malformed)?;
-            head.body_bytes = text.trim().parse().map_err(|_| Malformed)?;
-        } else if is("transfer-encoding") {
-            return Err(Malformed);
-        } else if is("connection") {
-            head.says_close |= says("close");
-        } else if is("expect") {
-            head.expects_continue |= says("100-continue");
-        } else if is("x-request-id") {
-            head.id = std::str::from_utf8(header.value).unwrap_or_default();
+    let mut head =
+        Head { length: 0, body_bytes: 0, wants_no_body: false, says_close: false, expects_continue: false, id: "" };
+    let start = read_head(bytes, |name, value| {
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
+        let says = |wanted: &str| value.eq_ignore_ascii_case(wanted.as_bytes());
+        match name[0].to_ascii_lowercase() {
+            b'c' if is("content-length") => head.body_bytes = number(value)?,
+            b'c' if is("connection") => head.says_close |= says("close"),
+            b'e' if is("expect") => head.expects_continue |= says("100-continue"),
+            b't' if is("transfer-encoding") => return Err(Malformed),
+            b'x' if is("x-request-id") => head.id = str::from_utf8(value).unwrap_or_default(),
+            _ => {}
         }
+        Ok(())
+    })?;
+    let Some((line, length)) = start else { return Ok(None) };
+    head.length = length;
+    head.wants_no_body = line.starts_with(b"HEAD ");
+    match line.strip_suffix(b"1").or_else(|| line.strip_suffix(b"0")) {
+        Some(version) if version.ends_with(b" HTTP/1.") => head.says_close |= line.ends_with(b"0"),
+        _ => return Err(Malformed),
     }
     Ok(Some(head))
 }

@@ -15,6 +15,7 @@ mod address;
 mod certificate;
 mod hop;
 pub mod path;
+mod seen;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub use address::{InternalAddresses, Peer, last_address};
 pub use certificate::{CertDetail, Certificates, ForwardClientCert, forward_client_cert};
 pub use hop::{BadConnection, is_upgrade, is_valid_referer, sanitize_connection};
 use path::{EscapedSlashes, PathPolicy, PathVerdict};
+pub use seen::Seen;
 
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const FORCE_TRACE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
@@ -141,6 +143,8 @@ pub struct Prepared {
     pub scheme: Scheme,
     /// Whether it asks for another protocol.
     pub is_upgrade: bool,
+    /// Whether there may be headers by which it steers Envoy.
+    pub may_steer: bool,
     /// The `x-request-id` that the response tells.
     pub returned_id: Option<HeaderValue>,
 }
@@ -231,10 +235,11 @@ impl DownstreamConfig {
         }
     }
 
-    /// Judges a request and brings it into the form that is routed. `random` gives 64 uniform bits.
+    /// Judges a request and brings it into the form that is routed. `seen` is of its headers as they came; `random` gives 64 uniform bits.
     pub fn prepare_request<B>(
         &self,
         request: &mut Request<B>,
+        seen: Seen,
         peer: &Peer,
         certificates: Option<&Certificates>,
         random: impl FnMut() -> u64,
@@ -274,18 +279,19 @@ impl DownstreamConfig {
                 return Verdict::Reply(Refusal::new(StatusCode::BAD_REQUEST, "path_normalization_failed"));
             }
         }
-        self.prepare_headers(request.headers_mut(), peer, certificates, random)
+        self.prepare_headers(request.headers_mut(), seen, peer, certificates, random)
     }
 
     /// The part of [`Self::prepare_request`] that concerns headers.
     pub fn prepare_headers(
         &self,
         headers: &mut HeaderMap,
+        mut seen: Seen,
         peer: &Peer,
         certificates: Option<&Certificates>,
         mut random: impl FnMut() -> u64,
     ) -> Verdict {
-        let needs_care = !self.internal_only.is_empty() || headers.keys().any(is_special);
+        let needs_care = seen.has(Seen::SPECIAL) || !self.internal_only.is_empty();
         let mut is_upgrade = false;
         if needs_care {
             if sanitize_connection(headers).is_err() {
@@ -296,10 +302,11 @@ impl DownstreamConfig {
             hop::sanitize_te(headers);
             hop::sanitize_referer(headers);
             headers.remove(INTERNAL);
+            seen = Seen::of(headers);
         }
         self.prepare_host(headers, peer.local_port);
-        let (client, may_be_internal) = self.client(headers, peer);
-        let scheme = self.forwarded_scheme(headers, peer);
+        let (client, may_be_internal) = self.client(headers, seen, peer);
+        let scheme = self.forwarded_scheme(headers, seen, peer);
         let client = client.or(peer.address);
         let is_internal = may_be_internal && client.is_some_and(|client| self.internal_addresses.has(client));
         let is_edge = !is_internal && self.uses_remote_address;
@@ -317,7 +324,8 @@ impl DownstreamConfig {
         }
         if self.generates_request_id {
             let is_replaced = is_edge && !self.keeps_external_request_id;
-            if is_replaced || !headers.contains_key(REQUEST_ID) {
+            let has_id = if needs_care { headers.contains_key(REQUEST_ID) } else { seen.has(Seen::REQUEST_ID) };
+            if is_replaced || !has_id {
                 headers.insert(REQUEST_ID, request_id(random(), random()));
             }
         }
@@ -326,12 +334,12 @@ impl DownstreamConfig {
         }
         let returned_id = if needs_care && headers.contains_key(FORCE_TRACE) { headers.get(REQUEST_ID) } else { None };
         let returned_id = returned_id.cloned();
-        Verdict::Continue(Prepared { client, is_internal, scheme, is_upgrade, returned_id })
+        Verdict::Continue(Prepared { client, is_internal, scheme, is_upgrade, may_steer: needs_care, returned_id })
     }
 
     /// Brings a response of an upstream into the form that goes downstream.
     pub fn prepare_response(&self, headers: &mut HeaderMap, request: &Prepared) {
-        if headers.keys().any(is_special) {
+        if Seen::of(headers).has(Seen::SPECIAL) {
             end_at_this_hop(headers, request.is_upgrade && is_upgrade(headers));
             headers.remove(TRANSFER_ENCODING);
         }
@@ -344,8 +352,8 @@ impl DownstreamConfig {
     }
 
     /// The client, and whether it may count as internal: only if no proxy in between is known.
-    fn client(&self, headers: &mut HeaderMap, peer: &Peer) -> (Option<IpAddr>, bool) {
-        let earlier = joined(headers, &FORWARDED_FOR);
+    fn client(&self, headers: &mut HeaderMap, seen: Seen, peer: &Peer) -> (Option<IpAddr>, bool) {
+        let earlier = if seen.has(Seen::FORWARDED_FOR) { joined(headers, &FORWARDED_FOR) } else { None };
         let listed = |skipped: u32| last_address(earlier.as_ref()?.to_str().ok()?, skipped);
         if !self.uses_remote_address {
             return listed(self.trusted_hops).map_or((None, false), |(client, is_only)| (Some(client), is_only));
@@ -353,19 +361,20 @@ impl DownstreamConfig {
         let trusted = self.trusted_hops.checked_sub(1).and_then(listed).map(|(client, _)| client);
         let is_direct = earlier.is_none();
         if !self.skips_forwarded_for {
-            peer.append_to(headers);
+            peer.append_after(earlier, headers);
         }
         (trusted.or(peer.address), is_direct)
     }
 
     /// Says in `x-forwarded-proto` and `x-forwarded-port` how the client came, unless a trusted proxy has. The scheme that follows.
-    fn forwarded_scheme(&self, headers: &mut HeaderMap, peer: &Peer) -> Scheme {
+    fn forwarded_scheme(&self, headers: &mut HeaderMap, seen: Seen, peer: &Peer) -> Scheme {
         let trusts_nobody = self.uses_remote_address && self.trusted_hops == 0;
         if self.appends_forwarded_port && (trusts_nobody || !headers.contains_key(FORWARDED_PORT)) {
             headers.insert(FORWARDED_PORT, HeaderValue::from(peer.local_port));
         }
         let of_peer = Scheme::of(peer);
-        let scheme = match (self.scheme, headers.get(FORWARDED_PROTO)) {
+        let told = if seen.has(Seen::FORWARDED_PROTO) { headers.get(FORWARDED_PROTO) } else { None };
+        let scheme = match (self.scheme, told) {
             (Some(scheme), _) => scheme,
             (None, Some(told)) if !trusts_nobody => return Scheme::of_name(told.as_bytes()).unwrap_or(of_peer),
             (None, _) => of_peer,
@@ -387,8 +396,13 @@ impl DownstreamConfig {
         }
     }
 
+    /// Whether the host of a request may become another.
+    pub(super) fn shortens_hosts(&self) -> bool {
+        self.strip_port != StripPort::Keep || self.strips_trailing_dot
+    }
+
     fn prepare_host(&self, headers: &mut HeaderMap, listener_port: u16) {
-        if self.strip_port == StripPort::Keep && !self.strips_trailing_dot {
+        if !self.shortens_hosts() {
             return;
         }
         let Some(host) = headers.get(HOST).and_then(|value| value.to_str().ok()) else { return };
@@ -431,23 +445,6 @@ impl DownstreamConfig {
 pub fn port_of(host: &str) -> Option<(usize, u32)> {
     let start = host.rfind(':').filter(|colon| host.rfind(']').is_none_or(|bracket| bracket < *colon))?;
     host[start + 1..].parse().ok().map(|port| (start, port))
-}
-
-/// Whether a header may have to be changed or removed. Most are not.
-fn is_special(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    text.starts_with("x-envoy-")
-        || matches!(
-            text,
-            "connection"
-                | "keep-alive"
-                | "proxy-connection"
-                | "referer"
-                | "te"
-                | "transfer-encoding"
-                | "upgrade"
-                | "x-forwarded-client-cert"
-        )
 }
 
 /// Removes what concerns one connection. An upgrade is agreed on end to end.

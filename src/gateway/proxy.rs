@@ -29,6 +29,7 @@ use http::header::{CONNECTION, DATE, EXPECT, HOST, SERVER, SET_COOKIE, USER_AGEN
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
+use hyper::body::Incoming;
 
 use self::fields::{ResponseChanges, change_request};
 use self::reply::LocalReply;
@@ -39,7 +40,7 @@ use self::response_body::{Done, Journal};
 use self::tries::{Tries, Unsent};
 use super::access::{AccessRecord, Flags};
 use super::cors::CorsVerdict;
-use super::downstream::{Prepared, Verdict};
+use super::downstream::{Prepared, Seen, Verdict};
 use super::grpc;
 use super::hash::{HashInput, Hashed, hash};
 use super::host::{Host, Work};
@@ -54,21 +55,42 @@ use crate::units::SimTime;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
-/// Answers one request of a connection. It is taken out when it is sent. All that works on it gets a reference, as does all that makes the
-/// answer: both are large, and every future that owned one would hold it once more.
+
+/// A request on its way. In a box beside the future that works on it, which gets references alone: a request and its answer are large, every
+/// future that owned one would hold it once more, and an allocation beyond a kilobyte is a slow one.
+pub(super) struct Passage {
+    /// Taken out when it is sent.
+    request: Option<Request<RequestBody>>,
+    seen: Seen,
+    /// Bytes of its body so far; none: it has no body.
+    received: Option<Rc<Cell<u64>>>,
+    /// The upstream's answer.
+    done: Option<Done>,
+}
+
+impl Passage {
+    /// A request as it arrives.
+    pub(super) fn new(request: Request<Incoming>) -> Box<Self> {
+        let seen = Seen::of(request.headers());
+        let (request, received) = RequestBody::counted(request);
+        Box::new(Self { request: Some(request), seen, received, done: None })
+    }
+
+    fn request(&mut self) -> &mut Request<RequestBody> {
+        self.request.as_mut().expect("nothing has been sent yet")
+    }
+}
+
+/// Answers one request of a connection.
 pub(super) async fn handle<H: Host>(
     shared: Rc<Shared<H>>,
     worker: usize,
     connection: Rc<ConnectionState>,
-    mut request: Option<Request<RequestBody>>,
-    received: Option<Rc<Cell<u64>>>,
+    mut passage: Box<Passage>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let host = &shared.workers[worker];
-    let arrived = request.as_ref().expect("nothing has been sent yet");
-    let record = new_record(&shared, host.now(), arrived, &connection);
-    let client_says_close = says_close(arrived) || arrived.version() < Version::HTTP_11;
-    let audience = Rc::clone(&shared) as Rc<dyn Audience>;
-    let mut journal = Journal::new(audience, record, received, connection.open());
+    let client_says_close = says_close(&mut passage);
+    let mut journal = journal(&shared, host.now(), &connection, &mut passage);
     host.charge(Work::Request).await;
     if client_says_close {
         connection.client_said_close.set(true);
@@ -76,9 +98,8 @@ pub(super) async fn handle<H: Host>(
     // The table of this moment holds for the whole request, whatever is pushed meanwhile.
     let routes = shared.routes_of(&connection);
     let context = Context { shared: &shared, worker, host, connection: &connection };
-    let mut done = None;
-    let failed = context.answer(&routes, &mut journal.record, &mut request, &mut done).await.err();
-    let mut response = match (failed, done) {
+    let failed = context.answer(&routes, &mut journal.record, &mut passage).await.err();
+    let mut response = match (failed, passage.done.take()) {
         (Some(mut reply), _) => {
             journal.record.flags = journal.record.flags.and(reply.flags);
             journal.record.details = reply.details;
@@ -100,8 +121,8 @@ pub(super) async fn handle<H: Host>(
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("istio-envoy"));
-    if !headers.contains_key(DATE)
-        && let Some(date) = host.date()
+    if let Some(date) = host.date()
+        && !headers.contains_key(DATE)
     {
         headers.insert(DATE, date);
     }
@@ -117,21 +138,24 @@ pub(super) async fn handle<H: Host>(
     Ok(response)
 }
 
-fn new_record<H: Host>(
-    shared: &Shared<H>,
+fn journal<H: Host>(
+    shared: &Rc<Shared<H>>,
     now: SimTime,
-    request: &Request<RequestBody>,
-    connection: &ConnectionState,
-) -> AccessRecord {
+    connection: &Rc<ConnectionState>,
+    passage: &mut Passage,
+) -> Box<Journal> {
+    let received = passage.received.take();
+    let has_id = passage.seen.has(Seen::REQUEST_ID);
+    let request = passage.request();
     let user_agent = shared.wants_headers().then(|| request.headers().get(USER_AGENT).cloned());
-    AccessRecord {
+    let record = AccessRecord {
         started_at: now,
         ended_at: now,
         method: request.method().clone(),
         uri: request.uri().clone(),
         version: request.version(),
         authority: request.headers().get(HOST).cloned(),
-        request_id: request.headers().get(&REQUEST_ID).cloned(),
+        request_id: if has_id { request.headers().get(&REQUEST_ID).cloned() } else { None },
         status: None,
         flags: Flags::NONE,
         details: "-",
@@ -147,11 +171,15 @@ fn new_record<H: Host>(
         upstream_local: None,
         forwarded_for: None,
         user_agent: user_agent.flatten(),
-    }
+    };
+    Journal::new(Rc::clone(shared) as Rc<dyn Audience>, record, received, connection.open())
 }
 
-fn says_close(request: &Request<RequestBody>) -> bool {
-    request.headers().get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+fn says_close(passage: &mut Passage) -> bool {
+    let may_say = passage.seen.has(Seen::SPECIAL);
+    let request = passage.request();
+    let said = if may_say { request.headers().get(CONNECTION) } else { None };
+    said.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close")) || request.version() < Version::HTTP_11
 }
 
 /// Where a request is answered.
@@ -170,7 +198,7 @@ struct Plan<'r> {
     /// The policy and the origin by which its answer is to be signed.
     cors: Option<(&'r Cors, HeaderValue)>,
     /// Where it goes, or the answer; none: no route is for it.
-    onward: Option<Result<Onward<'r>, Box<LocalReply>>>,
+    onward: Option<Result<Box<Onward<'r>>, Box<LocalReply>>>,
 }
 
 /// A request that goes to an upstream.
@@ -185,16 +213,16 @@ struct Onward<'r> {
 }
 
 impl<H: Host> Context<'_, H> {
-    /// Sends a request on and leaves the answer in `done`, or fails with an answer of the gateway's own.
+    /// Sends a request on and leaves the answer in its place, or fails with an answer of the gateway's own.
     async fn answer(
         &self,
         routes: &Routes,
         record: &mut AccessRecord,
-        unsent: &mut Option<Request<RequestBody>>,
-        done: &mut Option<Done>,
+        passage: &mut Passage,
     ) -> Result<(), Box<LocalReply>> {
         // It stays where it is: moved, it would be in this future twice.
-        let mut plan = self.plan(routes, record, unsent)?;
+        let mut plan = self.plan(routes, record, passage)?;
+        let Passage { request: unsent, done, .. } = passage;
         if let Some(delay) = plan.delay {
             record.flags = record.flags.and(Flags::DI);
             self.host.sleep_until(self.host.now().after(delay)).await;
@@ -241,26 +269,35 @@ impl<H: Host> Context<'_, H> {
         &self,
         routes: &'r Routes,
         record: &mut AccessRecord,
-        unsent: &mut Option<Request<RequestBody>>,
+        passage: &mut Passage,
     ) -> Result<Plan<'r>, Box<LocalReply>> {
-        let request = unsent.as_mut().expect("nothing has been sent yet");
+        let seen = passage.seen;
+        let request = passage.request();
         if request.version() < Version::HTTP_11 {
             return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, Flags::DPE, "low_version", "").into());
         }
         let downstream = &self.shared.downstream;
-        let verdict = downstream.prepare_request(request, &self.connection.peer, None, || self.host.random());
+        let has_new_host = request.uri().authority().is_some() || downstream.shortens_hosts();
+        let verdict = downstream.prepare_request(request, seen, &self.connection.peer, None, || self.host.random());
         let prepared = match verdict {
             Verdict::Continue(prepared) => prepared,
             Verdict::Reply(refusal) => return Err(LocalReply::refusal(refusal).into()),
         };
         let headers = request.headers_mut();
-        headers.remove(EXPECT);
-        record.request_id = headers.get(&REQUEST_ID).cloned();
-        record.authority = headers.get(HOST).cloned();
+        if seen.has(Seen::EXPECT) {
+            headers.remove(EXPECT);
+        }
+        // The record has them as they came.
+        if prepared.may_steer || !seen.has(Seen::REQUEST_ID) || !downstream.keeps_external_request_id {
+            record.request_id = headers.get(&REQUEST_ID).cloned();
+        }
+        if has_new_host {
+            record.authority = headers.get(HOST).cloned();
+        }
         if self.shared.wants_headers() {
             record.forwarded_for = headers.get(&FORWARDED_FOR).cloned();
         }
-        let is_grpc = grpc::is_request(headers);
+        let is_grpc = seen.has(Seen::CONTENT_TYPE) && grpc::is_request(headers);
         let mut plan = Plan { is_grpc, delay: None, cors: None, onward: None };
         let authority = record.authority.clone();
         let authority = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -293,7 +330,9 @@ impl<H: Host> Context<'_, H> {
             }
         }
         plan.onward = Some(match &route.action {
-            Action::Forward(forward) => self.onward(&found, route, forward, is_grpc, prepared, record, request),
+            Action::Forward(forward) => {
+                self.onward(&found, route, forward, is_grpc, prepared, record, request).map(Box::new)
+            }
             Action::Redirect(redirect) => {
                 let reply = self.redirect(redirect, &view(request, authority, &prepared), route);
                 Err(self.changed(reply, &found, route, request, &prepared).into())
@@ -362,10 +401,16 @@ impl<H: Host> Context<'_, H> {
         let Choice { destination, name, cluster } =
             self.choose(route, forward, &view(request, authority, &prepared))?;
         record.cluster = Some(name);
-        let retries = RetryState::new(&forward.retry, request.method(), request.headers());
         let timeouts = RouteTimeouts::istio(forward.timeout, forward.retry.per_try_timeout);
-        let timeouts = timeouts.resolve(is_grpc, request.headers_mut());
-        remove_control_headers(request.headers_mut());
+        let (retries, timeouts) = if prepared.may_steer {
+            let retries = RetryState::new(&forward.retry, request.method(), request.headers());
+            let timeouts = timeouts.resolve(is_grpc, request.headers_mut());
+            remove_control_headers(request.headers_mut());
+            (retries, timeouts)
+        } else {
+            let retries = RetryState::of_policy(&forward.retry, request.method(), request.headers());
+            (retries, timeouts.resolve_unasked(is_grpc, request.headers_mut()))
+        };
         let changes = found.response_changes(Some(destination));
         let changes = ResponseChanges::new(changes, request, &prepared, self.connection, route);
         let own = found.request_changes(Some(destination));

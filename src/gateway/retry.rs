@@ -172,6 +172,21 @@ impl<'a> RetryState<'a> {
     /// The retries of a request with this head.
     #[must_use]
     pub fn new(policy: &'a RetryPolicy, method: &Method, headers: &HeaderMap) -> Self {
+        Self::begin(
+            policy,
+            method,
+            headers,
+            headers.keys().any(|name| is_envoys(name) && CONTROL_HEADERS.contains(name)),
+        )
+    }
+
+    /// The same for a request that does not steer Envoy.
+    #[must_use]
+    pub fn of_policy(policy: &'a RetryPolicy, method: &Method, headers: &HeaderMap) -> Self {
+        Self::begin(policy, method, headers, false)
+    }
+
+    fn begin(policy: &'a RetryPolicy, method: &Method, headers: &HeaderMap, asks: bool) -> Self {
         let mut state = Self {
             policy,
             retry_on: if policy.attempts == 0 { RetryOn::NONE } else { policy.retry_on },
@@ -181,7 +196,7 @@ impl<'a> RetryState<'a> {
             is_early_data: false,
             asked: None,
         };
-        if headers.keys().any(|name| is_envoys(name) && CONTROL_HEADERS.contains(name)) {
+        if asks {
             state.ask(headers);
         }
         if policy.retries_too_early && method.is_safe() {
@@ -280,11 +295,24 @@ impl<'a> RetryState<'a> {
     }
 
     fn judge_response(&self, status: StatusCode, headers: &HeaderMap) -> Decision {
+        let decision = self.judge_answer(status, headers);
+        // What was rate-limited is retried only by those who say so. Looked for last, for it matters to few answers.
+        let retries_limited = self.retry_on.has(RetryOn::ENVOY_RATE_LIMITED);
+        match retries_limited || decision != Decision::No {
+            true if headers.contains_key(RATE_LIMITED) => {
+                if retries_limited {
+                    Decision::Retry
+                } else {
+                    Decision::No
+                }
+            }
+            _ => decision,
+        }
+    }
+
+    fn judge_answer(&self, status: StatusCode, headers: &HeaderMap) -> Decision {
         let is_on = |condition| self.retry_on.has(condition);
         let retry_if = |holds| if holds { Decision::Retry } else { Decision::No };
-        if headers.contains_key(RATE_LIMITED) {
-            return retry_if(is_on(RetryOn::ENVOY_RATE_LIMITED));
-        }
         let code = status.as_u16();
         if is_on(RetryOn::RETRIABLE_STATUS_CODES) && self.is_retriable(code) {
             if status != StatusCode::TOO_EARLY {

@@ -22,7 +22,7 @@ use super::cluster::{ClusterConfig, EndpointConfig};
 use super::downstream::{DownstreamConfig, Peer};
 use super::drain::DrainConfig;
 use super::host::{Host, Work};
-use super::proxy::{Audience, RequestBody, ResponseBody, handle};
+use super::proxy::{Audience, Passage, ResponseBody, handle};
 use super::routes::Routes;
 use super::upstream::Cluster;
 use crate::units::{Signal, SimTime};
@@ -444,8 +444,7 @@ impl<H: Host> Service<Request<Incoming>> for Requests<H> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (request, received) = RequestBody::counted(request);
-        Box::pin(handle(Rc::clone(&self.shared), self.worker, Rc::clone(&self.state), Some(request), received))
+        Box::pin(handle(Rc::clone(&self.shared), self.worker, Rc::clone(&self.state), Passage::new(request)))
     }
 }
 

@@ -55,6 +55,17 @@ impl RouteTimeouts {
     /// The time-outs of a request. Its headers become what the upstream gets.
     #[must_use]
     pub fn resolve(&self, is_grpc: bool, headers: &mut HeaderMap) -> Timeouts {
+        let asks = headers.keys().any(|name| is_envoys(name) && ASKED.contains(name));
+        self.settle(is_grpc, asks, headers)
+    }
+
+    /// The same for a request that does not steer Envoy.
+    #[must_use]
+    pub fn resolve_unasked(&self, is_grpc: bool, headers: &mut HeaderMap) -> Timeouts {
+        self.settle(is_grpc, false, headers)
+    }
+
+    fn settle(&self, is_grpc: bool, asks: bool, headers: &mut HeaderMap) -> Timeouts {
         let grpc = self.grpc.filter(|_| is_grpc);
         let mut timeouts = Timeouts {
             global: grpc.map_or(self.global, |grpc| grpc.resolve(headers)),
@@ -62,8 +73,7 @@ impl RouteTimeouts {
             hedges: self.hedges_on_per_try_timeout,
             tells_grpc: grpc.is_some(),
         };
-        let is_usual = !headers.keys().any(|name| is_envoys(name) && ASKED.contains(name));
-        if !is_usual {
+        if asks {
             timeouts.heed(self.respects_expected, headers);
         }
         if let (Some(per_try), Some(global)) = (timeouts.per_try, timeouts.global)

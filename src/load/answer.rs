@@ -1,12 +1,9 @@
 //! Reading one HTTP/1.1 answer from bytes as they come.
 //!
-//! The head is parsed by `httparse`; the body ends by length, by the last chunk, or by the end of the connection.
+//! The body ends by length, by the last chunk, or by the end of the connection.
 
-use std::fmt;
-use std::mem::MaybeUninit;
+use crate::net::head::{Malformed, number, read_head};
 
-/// Header lines a client accepts.
-const HEADERS_MAX: usize = 64;
 /// Bytes of a head a client accepts. Envoy limits its own heads to 60 KiB.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -20,18 +17,6 @@ pub struct Answer {
     /// The answer carries `x-envoy-upstream-service-time`: it was made by a backend, not by the gateway itself.
     pub is_from_backend: bool,
 }
-
-/// The bytes are not an HTTP/1.1 answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Malformed;
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not an HTTP/1.1 answer")
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// A parsed head: the answer, and how its body ends.
 type Head = (Answer, Body);
@@ -139,36 +124,41 @@ impl AnswerParser {
 
 /// The head of an answer and its length in bytes, once it is complete.
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
-    // Not initialised: filling all places for a handful of headers would cost more than parsing them.
-    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut []);
-    let parser = httparse::ParserConfig::default();
-    let parsed = parser.parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
-    let length = match parsed.map_err(|_| Malformed)? {
-        httparse::Status::Complete(length) => length,
-        httparse::Status::Partial if bytes.len() > HEAD_BYTES_MAX => return Err(Malformed),
-        httparse::Status::Partial => return Ok(None),
-    };
-    let status = response.code.ok_or(Malformed)?;
-    let mut answer = Answer { status, says_close: response.version == Some(0), is_from_backend: false };
+    let mut answer = Answer { status: 0, says_close: false, is_from_backend: false };
     let mut body = None;
-    for header in response.headers.iter() {
-        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        if is("content-length") && body.is_none() {
-            let text = std::str::from_utf8(header.value).map_err(|_| Malformed)?;
-            body = Some(Body::Length(text.trim().parse().map_err(|_| Malformed)?));
-        } else if is("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked") {
-            body = Some(Body::ChunkSize);
-        } else if is("connection") && header.value.eq_ignore_ascii_case(b"close") {
-            answer.says_close = true;
-        } else if is("x-envoy-upstream-service-time") {
-            answer.is_from_backend = true;
+    let start = read_head(bytes, |name, value| {
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
+        match name[0].to_ascii_lowercase() {
+            b'c' if is("content-length") && body.is_none() => {
+                let bytes = number(value)?;
+                body = Some(Body::Length(u64::try_from(bytes).map_err(|_| Malformed)?));
+            }
+            b't' if is("transfer-encoding") && value.eq_ignore_ascii_case(b"chunked") => body = Some(Body::ChunkSize),
+            b'c' if is("connection") && value.eq_ignore_ascii_case(b"close") => answer.says_close = true,
+            b'x' if is("x-envoy-upstream-service-time") => answer.is_from_backend = true,
+            _ => {}
         }
-    }
+        Ok(())
+    })?;
+    let Some((line, length)) = start else {
+        return if bytes.len() > HEAD_BYTES_MAX { Err(Malformed) } else { Ok(None) };
+    };
+    let status = status(line).ok_or(Malformed)?;
+    answer.status = status;
+    answer.says_close |= line.starts_with(b"HTTP/1.0");
     let has_no_body = status < 200 || status == 204 || status == 304;
     let body = if has_no_body { Body::Length(0) } else { body.unwrap_or(Body::UntilEnd) };
     answer.says_close |= body == Body::UntilEnd;
     Ok(Some(((answer, body), length)))
+}
+
+/// The code of a status line.
+fn status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let (code, reason) = rest.split_at_checked(3)?;
+    let is_code = code.iter().all(u8::is_ascii_digit) && code[0] != b'0' && matches!(reason.first(), None | Some(b' '));
+    let digit = |index: usize| u16::from(code[index] - b'0');
+    is_code.then(|| digit(0) * 100 + digit(1) * 10 + digit(2))
 }
 
 #[cfg(test)]

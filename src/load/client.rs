@@ -338,7 +338,8 @@ impl Inner {
         let was_reused = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => self.dial(request.to, sight).await?,
+            // In a box: connections are opened seldom, and every request's task would keep the place for it.
+            None => Box::pin(self.dial(request.to, sight)).await?,
         };
         sight.connection = Some(connection.stream.id());
         sight.target = Some(connection.stream.target());

@@ -177,8 +177,6 @@ impl Pipe {
 
     /// The reader waits. It is woken when the next thing arrives.
     pub(super) fn wait_to_read(&mut self, sim: &Sim, waker: &Waker) {
-        let next = [self.segments.front().map(|(at, _)| *at), self.fin.map(|(at, _)| at), self.reset.map(|(at, _)| at)];
-        let next = next.into_iter().flatten().filter(|at| *at > sim.now()).min();
         let is_same = self.reader.as_ref().is_some_and(|reader| reader.will_wake(waker));
         if !is_same {
             self.reader = Some(waker.clone());
@@ -186,6 +184,12 @@ impl Pipe {
         if let Some(timer) = self.reader_timer.take() {
             sim.cancel(timer);
         }
+        // Nothing is on its way: the usual case of a reader that looks once more.
+        if self.segments.is_empty() && self.fin.is_none() && self.reset.is_none() {
+            return;
+        }
+        let next = [self.segments.front().map(|(at, _)| *at), self.fin.map(|(at, _)| at), self.reset.map(|(at, _)| at)];
+        let next = next.into_iter().flatten().filter(|at| *at > sim.now()).min();
         if let Some(at) = next {
             self.reader_timer = Some(sim.wake_at(at, waker.clone()));
         }

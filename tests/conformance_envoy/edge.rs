@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use gatedrill::gateway::downstream::{
-    CertDetail, Certificates, DownstreamConfig, ForwardClientCert, InternalAddresses, Peer, Prepared, Scheme, Verdict,
-    forward_client_cert, is_http2, is_upgrade, is_valid_referer, last_address, missing_part, sanitize_connection,
+    CertDetail, Certificates, DownstreamConfig, ForwardClientCert, InternalAddresses, Peer, Prepared, Scheme, Seen,
+    Verdict, forward_client_cert, is_http2, is_upgrade, is_valid_referer, last_address, missing_part,
+    sanitize_connection,
 };
 use gatedrill::gateway::grpc;
 use gatedrill::gateway::routes::rewrite::rewrite_host;
@@ -57,7 +58,8 @@ impl Edge {
 
     fn prepare(&self, headers: &mut HeaderMap) -> Result<Prepared, String> {
         let mut bits = 0;
-        let verdict = self.config.prepare_headers(headers, &self.peer, None, || {
+        let seen = Seen::of(headers);
+        let verdict = self.config.prepare_headers(headers, seen, &self.peer, None, || {
             bits += 1;
             bits
         });

@@ -35,8 +35,14 @@ impl Peer {
 
     /// Appends the client to `x-forwarded-for`.
     pub fn append_to(&self, headers: &mut HeaderMap) {
+        self.append_after(joined(headers, &FORWARDED_FOR), headers);
+    }
+
+    /// Makes `x-forwarded-for` the list so far and the client.
+    pub(super) fn append_after(&self, earlier: Option<HeaderValue>, headers: &mut HeaderMap) {
         if let Some(client) = &self.forwarded_for {
-            append(headers, FORWARDED_FOR, ",", client);
+            let list = earlier.map_or_else(|| client.clone(), |earlier| both(&earlier, ",", client));
+            headers.insert(FORWARDED_FOR, list);
         }
     }
 

@@ -50,11 +50,11 @@ impl PathPolicy {
     /// The path and query to go on with.
     #[must_use]
     pub fn apply<'a>(&self, target: &'a str) -> PathVerdict<'a> {
-        if target.contains('#') {
-            return PathVerdict::Reject;
-        }
         if is_plain(target) {
             return PathVerdict::Continue(Cow::Borrowed(target));
+        }
+        if target.contains('#') {
+            return PathVerdict::Reject;
         }
         let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
         let mut path = Cow::Borrowed(path);
@@ -88,24 +88,49 @@ impl PathPolicy {
 
 /// Whether no policy changes anything: one look at each byte, for nearly all requests.
 fn is_plain(target: &str) -> bool {
+    let bytes = target.as_bytes();
     let mut after_slash = false;
-    for byte in target.bytes() {
-        let is_plain = match byte {
-            b'?' => break,
-            b'/' | b'.' => !after_slash,
-            b'%' | b'\\' => false,
-            _ => passes(byte),
-        };
-        if !is_plain {
-            return false;
+    for (index, byte) in bytes.iter().enumerate() {
+        match KINDS[usize::from(*byte)] {
+            Kind::Plain => after_slash = false,
+            Kind::Slash if !after_slash => after_slash = true,
+            Kind::Dot if !after_slash => {}
+            Kind::Query => return bytes[0] == b'/' && !bytes[index..].contains(&b'#'),
+            Kind::Slash | Kind::Dot | Kind::Other => return false,
         }
-        after_slash = byte == b'/';
     }
-    target.starts_with('/')
+    bytes.first() == Some(&b'/')
 }
 
+/// What a byte means for a look at a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Slash,
+    Dot,
+    Query,
+    Other,
+}
+
+static KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Other; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        kinds[byte as usize] = match byte {
+            b'/' => Kind::Slash,
+            b'.' => Kind::Dot,
+            b'?' => Kind::Query,
+            b'%' | b'\\' | b'#' => Kind::Other,
+            byte if passes(byte) => Kind::Plain,
+            _ => Kind::Other,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
 /// Whether a byte may stand in a path as it is.
-fn passes(byte: u8) -> bool {
+const fn passes(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'`' | b'{' | b'}')
 }
 

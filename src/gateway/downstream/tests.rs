@@ -14,7 +14,8 @@ fn request(target: &str, headers: &[(&'static str, &'static str)]) -> Request<()
 
 fn prepare(config: &DownstreamConfig, request: &mut Request<()>) -> Verdict {
     let mut bits = 0;
-    config.prepare_request(request, &peer(), None, || {
+    let seen = Seen::of(request.headers());
+    config.prepare_request(request, seen, &peer(), None, || {
         bits += 1;
         bits
     })

@@ -11,11 +11,11 @@
 //! Source: envoy source/common/router/{router,upstream_request,retry_state_impl}.cc.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -124,17 +124,9 @@ impl<H: Host> Tries<'_, H> {
         done: &mut Option<Done>,
     ) -> Result<(), Box<LocalReply>> {
         let mut limit = self.timeouts.global.map(|timeout| self.limit(timeout, unsent.kept().cloned()));
-        let ended = {
-            let mut tries = pin!(self.try_all(retries, record, unsent, done));
-            poll_fn(|cx| match tries.as_mut().poll(cx) {
-                Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                Poll::Pending => match &mut limit {
-                    None => Poll::Pending,
-                    Some(limit) => limit.as_mut().poll(cx).map(|()| None),
-                },
-            })
-            .await
-        };
+        // In a box: with it, the future of a request would be beyond the kilobyte up to which an allocation is a fast one.
+        let tries = Box::pin(self.try_all(retries, record, unsent, done));
+        let ended = before(tries, &mut limit).await;
         let Some(ended) = ended else {
             if let Some(endpoint) = self.waits_for.take() {
                 self.cluster.report(self.host, &endpoint, Outcome::TimedOut);
@@ -147,7 +139,7 @@ impl<H: Host> Tries<'_, H> {
         ended
     }
 
-    /// The route's timeout, which begins when the client's request is complete.
+    /// A timeout, which begins when the client's request is complete.
     fn limit(&self, timeout: Duration, kept: Option<Rc<Kept>>) -> Limit {
         let host = self.host.clone();
         Box::pin(async move {
@@ -172,7 +164,7 @@ impl<H: Host> Tries<'_, H> {
         let mut permit = None;
         loop {
             record.attempts += 1;
-            let failure = self.try_once(began_at, record, unsent, &mut tried, done).await.err();
+            let failure = self.try_once(began_at, record, unsent, &tried, done).await.err();
             drop(permit.take());
             let is_possible = retries.is_enabled() && unsent.is_there();
             let result = |failure: Option<Box<Failure>>| failure.map_or(Ok(()), |failure| Err(failure.reply.into()));
@@ -202,6 +194,7 @@ impl<H: Host> Tries<'_, H> {
                 Decision::RetryAtOnce => Duration::ZERO,
                 Decision::Retry => retries.backoff(&end, self.host.now().as_nanos() / 1_000_000_000, draw),
             };
+            tried.extend(record.upstream);
             // An answer that is not kept goes with its connection, unless nothing more is to come on it.
             if let Some(Done { response, mut exchange }) = done.take()
                 && response.body().is_end_stream()
@@ -218,15 +211,17 @@ impl<H: Host> Tries<'_, H> {
         began_at: SimTime,
         record: &mut AccessRecord,
         unsent: &mut Unsent<'_>,
-        tried: &mut Vec<SocketAddr>,
+        tried: &[SocketAddr],
         done: &mut Option<Done>,
     ) -> Result<(), Box<Failure>> {
-        let context = PickContext { hash: self.hash, tried, retry: self.retry };
-        let Some(endpoint) = self.cluster.pick(self.worker, self.host, &context) else {
+        let endpoint = {
+            let context = PickContext { hash: self.hash, tried, retry: self.retry };
+            self.cluster.pick(self.worker, self.host, &context)
+        };
+        let Some(endpoint) = endpoint else {
             return Err(Failure { reply: LocalReply::no_host(), reset: None }.into());
         };
         record.upstream = Some(endpoint.address);
-        tried.push(endpoint.address);
         let report = |outcome| self.cluster.report(self.host, &endpoint, outcome);
         for _ in 0..UNSENT_MAX {
             let lent = endpoint.lend(self.host, self.worker).await;
@@ -238,23 +233,20 @@ impl<H: Host> Tries<'_, H> {
             })?;
             report(Outcome::Connected);
             record.upstream_local = lent.local();
-            let Some(mut request) = unsent.take() else {
-                return Err(Failure { reply: LocalReply::terminated(), reset: None }.into());
-            };
-            let attempt = if record.attempts == 1 { HeaderValue::from_static("1") } else { record.attempts.into() };
-            request.headers_mut().insert(ATTEMPT_COUNT, attempt);
-            let sent_at = self.host.now();
-            if record.attempts > 1 {
-                self.timeouts.tell(sent_at.since(began_at), request.headers_mut());
-            }
             if self.timeouts.global.is_some() {
                 *self.waits_for.borrow_mut() = Some(Rc::clone(&endpoint));
             }
-            let mut sending = pin!(lent.requests().try_send_request(request));
-            let answer = match self.timeouts.per_try {
-                None => Some(sending.await),
-                Some(timeout) => self.within_try(timeout, unsent.kept(), sending.as_mut()).await,
+            let sent_at = self.host.now();
+            // In a block of its own, so that the request is not kept a place for while its answer is waited for.
+            let sending = {
+                let Some(mut request) = unsent.take() else {
+                    return Err(Failure { reply: LocalReply::terminated(), reset: None }.into());
+                };
+                self.mark(record.attempts, sent_at.since(began_at), &mut request);
+                lent.requests().try_send_request(request)
             };
+            let mut limit = self.timeouts.per_try.map(|timeout| self.limit(timeout, unsent.kept().cloned()));
+            let answer = before(pin!(sending), &mut limit).await;
             self.waits_for.take();
             let Some(answer) = answer else {
                 report(Outcome::TimedOut);
@@ -287,23 +279,34 @@ impl<H: Host> Tries<'_, H> {
         Err(Failure::new(LocalReply::terminated(), Reset::BeforeRequest).into())
     }
 
-    /// The output of `sending`, unless a try's timeout passes first.
-    async fn within_try<F: Future>(
-        &self,
-        timeout: Duration,
-        kept: Option<&Rc<Kept>>,
-        mut sending: Pin<&mut F>,
-    ) -> Option<F::Output> {
-        let mut limit = pin!(async {
-            if let Some(kept) = kept {
-                Rc::clone(kept).ended().await;
-            }
-            self.host.sleep_until(self.host.now().after(timeout)).await;
-        });
-        poll_fn(|cx| match sending.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
-        })
-        .await
+    /// Tells the upstream which try this is, and how long it has.
+    fn mark(&self, attempts: u32, elapsed: Duration, request: &mut Request<RequestBody>) {
+        let attempt = if attempts == 1 { HeaderValue::from_static("1") } else { attempts.into() };
+        request.headers_mut().insert(ATTEMPT_COUNT, attempt);
+        if attempts > 1 {
+            self.timeouts.tell(elapsed, request.headers_mut());
+        }
+    }
+}
+
+/// The output of a future, unless a limit is over first. A future of its own kind: an async function would hold what it is given twice.
+struct Before<'l, F> {
+    future: F,
+    limit: &'l mut Option<Limit>,
+}
+
+fn before<F: Future + Unpin>(future: F, limit: &mut Option<Limit>) -> Before<'_, F> {
+    Before { future, limit }
+}
+
+impl<F: Future + Unpin> Future for Before<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match (Pin::new(&mut self.future).poll(cx), &mut *self.limit) {
+            (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(limit)) => limit.as_mut().poll(cx).map(|()| None),
+        }
     }
 }

@@ -134,16 +134,19 @@ impl Pool {
     /// A connection that can take a request.
     pub(super) async fn lend<H: Host>(self: &Rc<Self>, host: &H, endpoint: &Rc<Endpoint>) -> Result<Lent, PoolFailure> {
         loop {
-            let idle = self.idle.borrow_mut().pop();
-            let mut lent = match idle {
-                Some(sender) => self.attach(sender, endpoint)?,
-                None => self.wait(host, endpoint).await?,
-            };
+            let has_idle = !self.idle.borrow().is_empty();
+            let mut lent = if has_idle { self.lend_idle(endpoint)? } else { self.wait(host, endpoint).await? };
             // The connection may still be busy with the end of the last answer, or have been closed since.
             if poll_fn(|cx| lent.requests().poll_ready(cx)).await.is_ok() {
                 return Ok(lent);
             }
         }
+    }
+
+    /// The connection used most recently; there must be an idle one.
+    fn lend_idle(self: &Rc<Self>, endpoint: &Rc<Endpoint>) -> Result<Lent, PoolFailure> {
+        let sender = self.idle.borrow_mut().pop().expect("an idle connection");
+        self.attach(sender, endpoint)
     }
 
     /// Gives a connection a request, unless the cluster has its share of them.
