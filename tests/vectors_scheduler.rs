@@ -369,6 +369,7 @@ fn vectors_sched_inter_pod_affinity_score() {
         let arguments = ScoreArguments {
             hard_weight: case["hardPodAffinityWeight"].as_i64().unwrap_or(1),
             heeds_others: case["ignorePreferredTermsOfExistingPods"] != true,
+            counts_zero: false,
         };
         let candidates: Vec<usize> = (0..world.names.len()).collect();
         let scores = pod_affinity::scores(&world.cache, &pod(&case["pod"]), &candidates, arguments);
@@ -388,6 +389,7 @@ fn spread_rules(case: &Value) -> SpreadRules {
         has_match_label_keys: is_on("matchLabelKeysEnabled"),
         default_needs_all_labels: false,
         is_full_without: false,
+        rounds: true,
     }
 }
 
