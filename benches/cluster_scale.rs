@@ -5,7 +5,7 @@
 //! the process had by then. The aim: 10,000 pods on 5,000 nodes in less than 10 s and 2 GiB, at a cost per pod that stays about the same.
 //! With `--test` only 100 and 400 pods, which costs little; the cluster's state at the end is checked in any case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::kubelet::probe::ProbeSpec;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
-use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod};
+use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
 use gatedrill::engine::{Delay, EventId, Signal, Sim, Streams};
 use gatedrill::units::SimTime;
 
@@ -62,6 +62,7 @@ fn deployment(key: &str, replicas: usize, period_seconds: u32) -> Deployment {
         min_ready_seconds: 0,
         progress_deadline_seconds: Some(600),
         revision_history_limit: 10,
+        is_paused: false,
         template: PodTemplate {
             labels: BTreeMap::from([("app".to_owned(), key.replace('/', "-"))]),
             annotations: BTreeMap::new(),
@@ -83,6 +84,10 @@ fn config(nodes: usize) -> ClusterConfig {
         Node::new(Rc::from(format!("node-{index}")), ip, Rc::from(["a", "b", "c"][index % 3]), allocatable)
     };
     ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: None,
+        autoscaler: None,
+        bad_images: BTreeSet::new(),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::Constant(Duration::from_millis(10)),

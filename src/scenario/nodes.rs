@@ -1,8 +1,9 @@
 //! The nodes of a scenario: groups of equal ones, as they are written, and the cluster's nodes that they make.
 
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use super::balancer;
+use super::operations::node_name;
 use super::read::node_ip;
 use super::settings::{NodeGroup, Settings};
 use super::state::Resolved;
@@ -14,7 +15,7 @@ use crate::manifest::{Field, Problem, Sink};
 use crate::record::results::FidelityStatus;
 
 /// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
-const NODES_MAX: i64 = 5000;
+pub(super) const NODES_MAX: i64 = 5000;
 /// Pods of a node: more than any kubelet is set to.
 const PODS_MAX: i64 = 10_000;
 
@@ -87,16 +88,18 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
 pub(super) fn made(settings: &Settings) -> Vec<Node> {
     let groups = settings.cluster.nodes.iter();
     let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
-    let nodes = balancer::nodes(settings).zip(places);
-    nodes.map(|((name, index), (group, in_group))| made_node(group, in_group, &name, index)).collect()
+    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, node_ip(index))).collect()
 }
 
-fn made_node(group: &NodeGroup, in_group: usize, name: &str, index: usize) -> Node {
-    let zone = &group.zones[in_group % group.zones.len()];
-    let mut labels = usual_node_labels(name, zone);
-    labels.extend(group.labels.clone());
-    let node = Node::new(Rc::from(name), node_ip(index), Rc::from(zone.as_str()), group.allocatable);
-    Node { labels, taints: group.taints.clone(), pods_max: group.pods_max, ..node }
+impl NodeGroup {
+    /// One of its nodes; `index` counts from 0.
+    pub(super) fn node(&self, index: usize, ip: Ipv4Addr) -> Node {
+        let (name, zone) = (node_name(self, index), &self.zones[index % self.zones.len()]);
+        let mut labels = usual_node_labels(&name, zone);
+        labels.extend(self.labels.clone());
+        let node = Node::new(Rc::from(name), ip, Rc::from(zone.as_str()), self.allocatable);
+        Node { labels, taints: self.taints.clone(), pods_max: self.pods_max, ..node }
+    }
 }
 
 /// What no node has: pods would wait for ever, or a rule says nothing.
@@ -119,7 +122,7 @@ pub(super) fn check_placement(resolved: &Resolved, settings: &Settings, sink: &S
 /// Nodes as a group has them. A name that a rule may ask for belongs to one of them.
 fn one_of_each_zone(group: &NodeGroup) -> Vec<Node> {
     let count = group.count.max(group.zones.len());
-    (0..count).map(|index| made_node(group, index, &format!("{}-{}", group.name, index + 1), 0)).collect()
+    (0..count).map(|index| group.node(index, node_ip(index))).collect()
 }
 
 fn check_topology_keys(owner: &str, keys: &[TopologyKey], nodes: &[Node], sink: &Sink) {
