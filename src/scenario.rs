@@ -11,6 +11,7 @@
 pub mod address;
 mod balancer;
 pub mod node_scaling;
+mod nodes;
 pub mod operations;
 mod past;
 mod rates;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::node_scaling;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
-    NodeGroup, Over, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
+    Over, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
 };
-use super::slo;
+use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::{Resources, Version};
+use crate::cluster::Version;
 use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -19,8 +19,6 @@ use crate::record::results::Level;
 
 /// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
-pub(super) const NODES_MAX: i64 = 5000;
 
 /// Requests per second of one load: more than any gateway takes, and than anyone can wait for.
 const RATE_MAX: f64 = 10_000_000.0;
@@ -119,7 +117,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     };
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
-        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(nodes::group).collect();
     let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
     let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
     let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
@@ -138,19 +136,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     if let Some(fields) = fields {
         fields.finish();
     }
-    let mut nodes: Vec<NodeGroup> = nodes.into_iter().collect::<Option<_>>()?;
-    if let Some(field) = &nodes_field {
-        for (index, group) in nodes.iter().enumerate() {
-            if nodes[..index].iter().any(|known| known.name == group.name) {
-                field.refuse(format!("two groups of nodes are called `{}`", group.name), "give each a name of its own");
-            }
-        }
-    }
-    if nodes.is_empty() {
-        let zones = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
-        nodes.push(NodeGroup { name: "node".to_owned(), count: 3, zones, allocatable });
-    }
+    let nodes = nodes::checked(nodes.into_iter().collect::<Option<_>>()?, nodes_field.as_ref());
     let autoscaler = match &autoscaler_field {
         Some(field) => Some(node_scaling::read(field, &nodes)?),
         None => None,
@@ -190,31 +176,6 @@ fn version(field: &Field<'_>, text: &str) -> Option<String> {
         field.refuse(format!("`{text}` is not a version"), "write major.minor in quotes, such as \"1.33\"");
     }
     is_version.then(|| text.to_owned())
-}
-
-fn node_group(field: &Field<'_>) -> Option<NodeGroup> {
-    let fields = field.fields()?;
-    let name = fields.get("name").map_or(Some("node"), |field| field.text());
-    let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, NODES_MAX));
-    let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
-    let allocatable = fields.get("allocatable").and_then(|field| field.fields());
-    let part = |key: &str, usual: u64| match allocatable.as_ref().and_then(|fields| fields.get(key)) {
-        Some(field) => field.millis(),
-        None => Some(usual),
-    };
-    let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
-    if let Some(fields) = &allocatable {
-        fields.finish();
-    }
-    for key in ["labels", "taints"] {
-        if let Some(field) = fields.get(key).filter(|field| !field.node().is_empty()) {
-            field.refuse(format!("`{key}` of nodes are not simulated yet"), "leave them out");
-        }
-    }
-    fields.finish();
-    let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
-    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
-    Some(NodeGroup { name: name?.to_owned(), count: count?, zones, allocatable })
 }
 
 fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
