@@ -228,7 +228,7 @@ impl World {
                 sim.spawn("kube-proxy", async move {
                     loop {
                         let seen = watch.next().await;
-                        balancer.handle_node_endpoints(&name, seen.to_vec());
+                        balancer.handle_node_endpoints(&name, &seen);
                     }
                 });
             }

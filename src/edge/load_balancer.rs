@@ -6,7 +6,7 @@
 //! at once, even if it still serves.
 //!
 //! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
-//! connection that is being opened; that NLB does the same is an assumption).
+//! connection that is being opened; that NLB does the same is an assumption). A node's connection table holds on to the pod likewise.
 //!
 //! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
 //! specification, idle timeouts, source-address stickiness.
@@ -24,11 +24,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
-use super::node::{NodePath, TrafficPolicy, choose_path};
+use super::kube_proxy::categories::TrafficPolicy;
+use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
 use crate::cluster::EndpointView;
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
+
+/// Within this time all SYNs of a connection are sent, the last one 7 s after the first.
+const OPENING_TIME: Duration = Duration::from_secs(8);
 
 /// A node as a target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,8 +50,8 @@ pub enum BackendMode {
     Pods,
     /// Nodes, which pass connections on.
     Nodes {
-        /// Which endpoints a node may use, and which nodes are targets: all, or those with an endpoint.
-        policy: TrafficPolicy,
+        /// What the nodes' kube-proxies know of the Service. Its external policy says which nodes are targets: all, or those with an endpoint.
+        rules: ServiceRules,
         /// The eligible nodes.
         nodes: Vec<NodeTarget>,
         /// What a hop to another node adds in each direction.
@@ -117,7 +121,10 @@ struct State {
     names: BTreeMap<TargetId, Rc<str>>,
     connections: BTreeMap<ConnectionId, TargetId>,
     by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
-    node_views: BTreeMap<Rc<str>, Vec<EndpointView>>,
+    /// By node, once it has heard of the Service.
+    proxies: BTreeMap<Rc<str>, KubeProxy>,
+    /// The way of connections that are being opened through a node.
+    opening: BTreeMap<ConnectionId, Opening>,
     node_stream: crate::engine::Stream,
     /// The last event that took a target away: the reason if none is left.
     last_removal: Option<EventId>,
@@ -141,7 +148,8 @@ impl LoadBalancer {
             names: BTreeMap::new(),
             connections: BTreeMap::new(),
             by_target: BTreeMap::new(),
-            node_views: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            opening: BTreeMap::new(),
             node_stream: streams.stream("node-path", &config.service),
             last_removal: None,
         };
@@ -185,9 +193,12 @@ impl LoadBalancer {
         }
     }
 
-    /// A node sees the Service's endpoints.
-    pub fn handle_node_endpoints(&self, node: &str, endpoints: Vec<EndpointView>) {
-        self.inner.state.borrow_mut().node_views.insert(Rc::from(node), endpoints);
+    /// A node's kube-proxy writes its rules for the Service's endpoints.
+    pub fn handle_node_endpoints(&self, node: &Rc<str>, endpoints: &[EndpointView]) {
+        let BackendMode::Nodes { rules, .. } = self.inner.config.mode else { return };
+        let mut state = self.inner.state.borrow_mut();
+        let proxy = state.proxies.entry(Rc::clone(node));
+        proxy.or_insert_with(|| KubeProxy::new(Rc::clone(node), rules)).sync(endpoints);
     }
 
     /// Targets that get new connections.
@@ -342,16 +353,44 @@ impl LoadBalancer {
     }
 }
 
+/// How a connection that is being opened goes on.
+#[derive(Clone, Debug)]
+struct Opening {
+    since: SimTime,
+    target: TargetId,
+    extra_latency: Duration,
+    snat: Option<Ipv4Addr>,
+}
+
+impl State {
+    /// A SYN goes on to a pod.
+    fn pass(&mut self, syn: &Syn, opening: Opening, target: SocketAddrV4) -> Verdict {
+        self.connections.insert(syn.id, opening.target);
+        self.by_target.entry(opening.target).or_default().insert(syn.id);
+        Verdict::To { target, extra_latency: opening.extra_latency, snat: opening.snat }
+    }
+
+    /// Forgets connections whose last SYN has been sent. Younger ones have higher numbers.
+    fn forget_opened(&mut self, now: SimTime) {
+        while let Some(oldest) = self.opening.first_entry()
+            && now.since(oldest.get().since) > OPENING_TIME
+        {
+            oldest.remove();
+        }
+    }
+}
+
 impl Inner {
     /// What the controller wants as targets, by its rules.
     fn wanted(&self, endpoints: &[EndpointView]) -> BTreeMap<Ipv4Addr, (Rc<str>, Option<EventId>)> {
         let ready = || endpoints.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
         match &self.config.mode {
             BackendMode::Pods => ready().map(|pod| (pod.ip, (Rc::clone(&pod.pod), pod.because))).collect(),
-            BackendMode::Nodes { policy, nodes, .. } => {
+            BackendMode::Nodes { rules, nodes, .. } => {
                 let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
                 let is_eligible = |node: &&NodeTarget| {
-                    *policy == TrafficPolicy::Cluster || ready().any(|endpoint| endpoint.node == node.name)
+                    rules.policies.external == TrafficPolicy::Cluster
+                        || ready().any(|endpoint| endpoint.node == node.name)
                 };
                 let eligible = nodes.iter().filter(is_eligible);
                 eligible.map(|node| (node.ip, (Rc::clone(&node.name), because))).collect()
@@ -394,12 +433,12 @@ impl Inner {
 
     /// The pod behind a target: itself, or the one its node chooses.
     fn behind(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
-        let BackendMode::Nodes { policy, nodes, .. } = &self.config.mode else { return Some(ip) };
+        let BackendMode::Nodes { nodes, .. } = &self.config.mode else { return Some(ip) };
         let node = nodes.iter().find(|node| node.ip == ip)?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let view = state.node_views.get(&node.name)?;
-        match choose_path(&node.name, view, *policy, &mut state.node_stream) {
+        let proxy = state.proxies.get_mut(&node.name)?;
+        match proxy.choose(self.sim.now(), self.host.ip(), Origin::External, &mut state.node_stream) {
             NodePath::To { ip, .. } => Some(ip),
             NodePath::Refuse | NodePath::Drop => None,
         }
@@ -431,31 +470,40 @@ impl Forward for LoadBalancer {
                 Some(Some(id)) => Some((*id, SocketAddrV4::new(*sent_to.ip(), inner.probe_port()))),
                 _ => return Verdict::Drop { why: state.last_removal },
             },
-            // Behind a node the pod may be another one: its choice is made anew.
+            // So does the node with its pod, in its connection table.
+            (Some(sent_to), BackendMode::Nodes { .. }) if state.opening.contains_key(&syn.id) => {
+                let opening = &state.opening[&syn.id];
+                if !state.names.contains_key(&opening.target) {
+                    return Verdict::Drop { why: state.last_removal };
+                }
+                return state.pass(syn, opening.clone(), SocketAddrV4::new(*sent_to.ip(), port));
+            }
             _ => state.balancer.choose(),
         };
         let Some((id, address)) = chosen else {
             return Verdict::Refuse { why: state.last_removal };
         };
-        let (ip, extra_latency, snat) = match &inner.config.mode {
-            BackendMode::Pods => (*address.ip(), Duration::ZERO, None),
-            BackendMode::Nodes { policy, nodes, hop_latency } => {
-                let node = nodes.iter().find(|node| node.ip == *address.ip());
-                let node = node.expect("every target of this mode is a node");
-                let view = state.node_views.get(&node.name).map_or(&[][..], Vec::as_slice);
-                match choose_path(&node.name, view, *policy, &mut state.node_stream) {
-                    NodePath::To { ip, is_remote } => {
-                        let hop = if is_remote { *hop_latency } else { Duration::ZERO };
-                        (ip, hop, (*policy == TrafficPolicy::Cluster).then_some(node.ip))
-                    }
-                    NodePath::Refuse => return Verdict::Refuse { why: state.balancer.why(id) },
-                    NodePath::Drop => return Verdict::Drop { why: state.balancer.why(id) },
+        let now = inner.sim.now();
+        let mut opening = Opening { since: now, target: id, extra_latency: Duration::ZERO, snat: None };
+        let mut ip = *address.ip();
+        if let BackendMode::Nodes { rules, nodes, hop_latency } = &inner.config.mode {
+            let node = nodes.iter().find(|node| node.ip == ip).expect("every target of this mode is a node");
+            let client = *syn.from.ip();
+            let proxy = state.proxies.get_mut(&node.name);
+            let path = proxy.map(|proxy| proxy.choose(now, client, Origin::External, &mut state.node_stream));
+            match path.unwrap_or(NodePath::Refuse) {
+                NodePath::To { ip: pod, is_remote } => {
+                    ip = pod;
+                    opening.extra_latency = if is_remote { *hop_latency } else { Duration::ZERO };
+                    opening.snat = (rules.policies.external == TrafficPolicy::Cluster).then_some(node.ip);
                 }
+                NodePath::Refuse => return Verdict::Refuse { why: state.balancer.why(id) },
+                NodePath::Drop => return Verdict::Drop { why: state.balancer.why(id) },
             }
-        };
-        state.connections.insert(syn.id, id);
-        state.by_target.entry(id).or_default().insert(syn.id);
-        Verdict::To { target: SocketAddrV4::new(ip, port), extra_latency, snat }
+            state.forget_opened(now);
+            state.opening.insert(syn.id, opening.clone());
+        }
+        state.pass(syn, opening, SocketAddrV4::new(ip, port))
     }
 
     fn ended(&self, id: ConnectionId) {

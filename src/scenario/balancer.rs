@@ -17,9 +17,10 @@ use super::read::node_ip;
 use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
+use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::load_balancer::{NodeTarget, Probe};
-use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
-use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest, TargetPort};
+use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, ProxyMode, Scheduler, ServiceRules};
+use crate::manifest::service::{ServiceKind, ServiceManifest, TargetPort};
 use crate::manifest::{Problem, Sink};
 
 /// The class that makes an NLB.
@@ -117,12 +118,11 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
             return None;
         }
     };
-    let is_eni = service.annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni");
-    let mode = if is_eni {
+    let mode = if service.reaches_pods() {
         BackendMode::Pods
     } else {
         let nodes = nodes(settings).map(|(name, index)| NodeTarget { name, ip: node_ip(index) }).collect();
-        BackendMode::Nodes { policy: service.policy, nodes, hop_latency: settings.cluster.network_latency }
+        BackendMode::Nodes { rules: rules(service), nodes, hop_latency: settings.cluster.network_latency }
     };
     let manifest = resolved.target()?;
     let mut ports = BTreeMap::new();
@@ -170,6 +170,12 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         weight: WEIGHT,
         stands_at_zero: true,
     })
+}
+
+/// What kube-proxies know of the target's Service.
+fn rules(service: &ServiceManifest) -> ServiceRules {
+    let policies = Policies { internal: service.internal_policy, external: service.policy, reach: Reach::External };
+    ServiceRules { mode: ProxyMode::Iptables, policies, affinity: service.affinity }
 }
 
 /// All nodes by name, with their number.
