@@ -7,11 +7,13 @@
 
 pub mod causes;
 pub mod config;
+pub mod objects;
 pub mod pod_host;
 pub mod process;
 pub mod world;
 
 pub use causes::Sources;
 pub use config::{Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MixEntry, Verb, WorldConfig};
+pub use objects::Watch;
 pub use process::GatewaySpec;
 pub use world::{Continue, Outcome, Progress, RunError, run};

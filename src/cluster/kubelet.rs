@@ -5,4 +5,5 @@
 
 pub mod backoff;
 pub mod grace;
+pub mod image_backoff;
 pub mod probe;

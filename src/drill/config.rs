@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::causes::Sources;
 use super::process::GatewaySpec;
 use crate::backend::BackendConfig;
+use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::operation::Operation;
 use crate::cluster::{ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
 use crate::gateway::locality::EndpointPolicy;
@@ -32,6 +34,8 @@ pub struct WorldConfig {
     pub deployments: Vec<Deployment>,
     /// All Services.
     pub services: Vec<Service>,
+    /// All disruption budgets.
+    pub budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment, as `namespace/name`.
     pub target: Rc<str>,
     /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
@@ -52,6 +56,8 @@ pub struct WorldConfig {
     pub sources: Sources,
     /// How faithfully each manifest field is simulated.
     pub fidelity: Vec<crate::record::results::Fidelity>,
+    /// When the cluster's objects are shown; none: never.
+    pub watch: Option<super::objects::Watch>,
 }
 
 /// The way in: the load balancer and the links.
@@ -152,6 +158,14 @@ pub enum Verb {
     Apply(Box<Deployment>),
     /// The routes change.
     Routes(Routes),
+    /// A disruption budget is applied.
+    Budget(DisruptionBudget),
+    /// Something happens to pods or nodes.
+    Operate(Operation),
+    /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
+    Delete(Rc<str>),
+    /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
+    Load(Option<String>, f64),
     /// Clusters of the gateway change, or come to be.
     Clusters(Vec<ClusterSpec>),
 }

@@ -101,10 +101,11 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 13] = [
+const SIMULATED: [(&str, &str); 14] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
     ("Service", ""),
+    ("PodDisruptionBudget", "policy"),
     ("Namespace", ""),
     ("Gateway", ISTIO),
     ("VirtualService", ISTIO),
@@ -129,7 +130,7 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 20] = [
     "ASMProxyConfig",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -143,7 +144,6 @@ const KNOWN: [&str; 21] = [
     "NetworkPolicy",
     "PeerAuthentication",
     "Pod",
-    "PodDisruptionBudget",
     "Role",
     "RoleBinding",
     "Secret",

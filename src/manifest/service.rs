@@ -215,7 +215,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     if let Some(field) = internal_field.filter(|field| field.node().text() != Some("Cluster")) {
         field.note(
             FidelityStatus::Approximated,
-            Some("followed by kube-proxy; the gateway chooses among all endpoints"),
+            Some("followed by kube-proxy; drills have no clients within the cluster"),
         );
     }
     spec.ignore_unless("allocateLoadBalancerNodePorts", "true", "not simulated");
@@ -283,9 +283,13 @@ fn read_affinity(spec: &Fields<'_>, kind: Option<ServiceKind>, reaches_pods: boo
     match (kind, reaches_pods) {
         (Some(ServiceKind::LoadBalancer), false) => field.note(FidelityStatus::Modelled, None),
         (Some(ServiceKind::LoadBalancer), true) => {
-            field.note(FidelityStatus::Ignored, Some("the balancer reaches pods themselves: no kube-proxy is on the way"));
+            field.note(
+                FidelityStatus::Ignored,
+                Some("the balancer reaches pods themselves: no kube-proxy is on the way"),
+            );
         }
-        _ => field.note(FidelityStatus::Approximated, Some("followed by kube-proxy; the gateway chooses endpoints itself")),
+        _ => field
+            .note(FidelityStatus::Approximated, Some("followed by kube-proxy; the gateway chooses endpoints itself")),
     }
     let mut timeout = AFFINITY_TIMEOUT;
     if let Some(config) = spec.look("sessionAffinityConfig").and_then(|field| field.fields()) {

@@ -27,6 +27,10 @@ pub enum CauseCode {
     ListenerDrained,
     /// The pod was killed at the end of its grace period.
     GraceExceeded,
+    /// The pod's node had died.
+    NodeLost,
+    /// The balancer and its address had been deleted.
+    LbDeleted,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -67,7 +71,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -77,6 +81,8 @@ impl CauseCode {
         Self::DrainCloseIgnored,
         Self::ListenerDrained,
         Self::GraceExceeded,
+        Self::NodeLost,
+        Self::LbDeleted,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -181,6 +187,18 @@ impl CauseCode {
                 "grace-exceeded",
                 "the pod was killed at the end of its grace period",
                 "raise terminationGracePeriodSeconds above preStop plus drain",
+            ),
+            Self::NodeLost => entry(
+                "GD4110",
+                "node-lost",
+                "the node of the pod had died, so nobody answered and open connections hung",
+                "spread pods over nodes, let the balancer's health check be quick, and clients give up early and retry",
+            ),
+            Self::LbDeleted => entry(
+                "GD4111",
+                "lb-deleted",
+                "the load balancer had been deleted with its Service, and its address with it",
+                "move clients to another address before the gateway is deleted",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

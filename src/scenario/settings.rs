@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use crate::backend::BackendConfig;
-use crate::cluster::Resources;
+use crate::cluster::{Resources, Version};
 use crate::drill::MixEntry;
+use crate::edge::ProxyMode;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Node, Place};
@@ -43,15 +44,21 @@ pub struct ClusterSettings {
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
-    pub version: String,
+    pub version: Version,
     /// Groups of equal nodes.
     pub nodes: Vec<NodeGroup>,
+    /// Which of them grows and shrinks.
+    pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
+    /// How its nodes' kube-proxies work.
+    pub kube_proxy: ProxySettings,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
     pub pod_start: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
+    /// Images that no node can pull, with where they are named.
+    pub bad_images: Vec<(String, Place)>,
     /// Pod state to consumers of its EndpointSlice.
     pub endpoint_propagation: Delay,
     /// Route or endpoint change to the gateway.
@@ -60,6 +67,27 @@ pub struct ClusterSettings {
     pub sandbox_removal: Delay,
     /// One way between two hosts of the cloud.
     pub network_latency: Duration,
+}
+
+/// The kube-proxies of the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxySettings {
+    /// How they write their rules.
+    pub mode: ProxyMode,
+    /// From one write to the next, at least.
+    pub min_sync_period: Duration,
+}
+
+impl ProxySettings {
+    /// What a mode has by default. Source: Kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go.
+    #[must_use]
+    pub const fn usual(mode: ProxyMode) -> Self {
+        let seconds = match mode {
+            ProxyMode::Iptables | ProxyMode::Nftables => 1,
+            ProxyMode::Ipvs => 0,
+        };
+        Self { mode, min_sync_period: Duration::from_secs(seconds) }
+    }
 }
 
 /// Equal nodes.
@@ -231,6 +259,16 @@ pub enum TimelineVerb {
     Set(Vec<super::address::Patch>),
     /// Another number of replicas.
     Scale(i32),
+    /// Something happens to pods or nodes.
+    Operate(super::operations::OperationSettings),
+    /// Back to the template of this revision, or of the one before.
+    Rollback(Option<i64>),
+    /// A new template waits from now on, or no longer.
+    Pause(bool),
+    /// The Deployment is deleted.
+    Delete,
+    /// The rate of a load, or of all, times this.
+    Load(Option<String>, f64),
     /// Nothing: only a phase begins.
     Phase,
 }
@@ -248,6 +286,7 @@ pub struct Variant {
 pub mod defaults {
     use std::time::Duration;
 
+    use crate::cluster::Version;
     use crate::engine::Delay;
 
     const fn ms(count: u64) -> Duration {
@@ -256,8 +295,8 @@ pub mod defaults {
 
     /// The only profile so far: ACK with Terway (pod addresses are the VPC's) and an NLB.
     pub const PROFILE: &str = "ack-terway-nlb";
-    /// Behaviour of Kubernetes. Rules that changed between versions are not told apart yet.
-    pub const KUBERNETES: &str = "1.33";
+    /// Behaviour of Kubernetes.
+    pub const KUBERNETES: Version = Version::new(1, 33);
     /// Behaviour of Istio: which rules changed between versions is in `manifest::routes::Options`.
     pub const ISTIO: &str = "1.26";
     /// An assumption: an idle scheduler binds at once.

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
+use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::deployment::{self, DeploymentManifest};
+use crate::manifest::disruption_budget;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
-use crate::manifest::{Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +30,12 @@ pub(super) struct State {
 pub(super) struct Resolved {
     /// By `namespace/name`.
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
+    /// The pod templates as they are written, by the Deployment's `namespace/name`.
+    pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
+    /// Disruption budgets.
+    pub(super) budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -63,6 +69,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "IstioGateway" => drop(istio_gateway::read(object, sink)),
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
+            "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
         }
@@ -147,7 +154,7 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let mut deployments = BTreeMap::new();
+        let (mut deployments, mut templates) = (BTreeMap::new(), BTreeMap::new());
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
             let is_made = object.id.kind != from.id.kind;
@@ -162,6 +169,7 @@ impl State {
             if key == target {
                 origin = Some(from);
             }
+            templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
             deployments.extend(manifest.map(|manifest| (key, manifest)));
         }
         let mut services = BTreeMap::new();
@@ -172,6 +180,8 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let budgets =
+            written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         if sink.problem_count() > before || !deployments.contains_key(&target) {
             // Routes refer to all of these; without them they would only repeat what is wrong.
             return None;
@@ -189,7 +199,7 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
-        let resolved = Resolved { deployments, services, target, origin: origin?, routing, front };
+        let resolved = Resolved { deployments, templates, services, budgets, target, origin: origin?, routing, front };
         (sink.problem_count() == before).then_some(resolved)
     }
 
