@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::node_scaling;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
-    Over, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
+    Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::Version;
 use crate::drill::MixEntry;
+use crate::edge::ProxyMode;
+use crate::edge::kube_proxy::health::SYNC_PERIOD;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Field, Fields, Node, Place, Sink};
@@ -104,6 +106,29 @@ fn span(fields: Option<&Fields<'_>>, key: &str, usual: Duration) -> Option<Durat
     }
 }
 
+/// kube-proxy's own settings, as its configuration has them.
+///
+/// Source: Kubernetes pkg/proxy/apis/config/validation/validation.go (`minSyncPeriod` is at most `syncPeriod`, which is 30 s).
+fn kube_proxy(fields: &Fields<'_>) -> Option<ProxySettings> {
+    let mode = match fields.get("mode") {
+        Some(field) => field.choice(&PROXY_MODES)?,
+        None => ProxyMode::Iptables,
+    };
+    let mut settings = ProxySettings::usual(mode);
+    if let Some(field) = fields.get("minSyncPeriod") {
+        settings.min_sync_period = field.duration()?;
+        if settings.min_sync_period > SYNC_PERIOD {
+            field.refuse("this is longer than kube-proxy's syncPeriod of 30 s", "write 0s to 30s");
+        }
+    }
+    fields.finish();
+    Some(settings)
+}
+
+/// The names of kube-proxy's modes.
+pub(super) const PROXY_MODES: [(&str, ProxyMode); 3] =
+    [("iptables", ProxyMode::Iptables), ("ipvs", ProxyMode::Ipvs), ("nftables", ProxyMode::Nftables)];
+
 fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
@@ -118,6 +143,10 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
         nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(nodes::group).collect();
+    let kube_proxy = match fields.and_then(|fields| fields.get("kubeProxy")).and_then(|field| field.fields()) {
+        Some(fields) => kube_proxy(&fields),
+        None => Some(ProxySettings::usual(ProxyMode::Iptables)),
+    };
     let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
     let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
     let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
@@ -154,6 +183,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         config_propagation: config_propagation?,
         sandbox_removal: sandbox_removal?,
         network_latency: network_latency?,
+        kube_proxy: kube_proxy?,
     })
 }
 

@@ -8,6 +8,7 @@ mod operations;
 use std::time::Duration;
 
 use super::address::Patch;
+use super::read::PROXY_MODES;
 use super::settings::{
     BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
     TimelineVerb, WithoutDrain,
@@ -129,10 +130,13 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("sandboxRemoval", delay(&cluster.sandbox_removal)),
         ("networkLatency", span(cluster.network_latency)),
     ];
+    let proxy = cluster.kube_proxy;
+    let mode = PROXY_MODES.iter().find(|(_, mode)| *mode == proxy.mode).map_or("iptables", |(name, _)| name);
     let mut entries = vec![
         ("profile", text(cluster.profile)),
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
+        ("kubeProxy", map(vec![("mode", text(mode)), ("minSyncPeriod", span(proxy.min_sync_period))])),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];

@@ -9,6 +9,7 @@ use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Resources, Version};
 use crate::drill::MixEntry;
+use crate::edge::ProxyMode;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Node, Place};
@@ -50,6 +51,8 @@ pub struct ClusterSettings {
     pub nodes: Vec<NodeGroup>,
     /// Which of them grows and shrinks.
     pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
+    /// How its nodes' kube-proxies work.
+    pub kube_proxy: ProxySettings,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -66,6 +69,27 @@ pub struct ClusterSettings {
     pub sandbox_removal: Delay,
     /// One way between two hosts of the cloud.
     pub network_latency: Duration,
+}
+
+/// The kube-proxies of the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxySettings {
+    /// How they write their rules.
+    pub mode: ProxyMode,
+    /// From one write to the next, at least.
+    pub min_sync_period: Duration,
+}
+
+impl ProxySettings {
+    /// What a mode has by default. Source: Kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go.
+    #[must_use]
+    pub const fn usual(mode: ProxyMode) -> Self {
+        let seconds = match mode {
+            ProxyMode::Iptables | ProxyMode::Nftables => 1,
+            ProxyMode::Ipvs => 0,
+        };
+        Self { mode, min_sync_period: Duration::from_secs(seconds) }
+    }
 }
 
 /// Equal nodes.
