@@ -14,6 +14,7 @@ use super::settings::{
     TimelineVerb, WithoutDrain,
 };
 use super::state::State;
+use crate::cluster::placement::Taint;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::quantity::duration_text;
@@ -104,12 +105,20 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         let allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
             ("memory", text(&group.allocatable.memory_bytes.to_string())),
+            ("pods", bare(group.pods_max)),
         ];
+        let taint = |taint: &Taint| {
+            let effect = taint.effect.name();
+            map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])
+        };
+        let labels = group.labels.iter().map(|(key, value)| (key.as_str(), text(value)));
         map(vec![
             ("name", text(&group.name)),
             ("count", bare(group.count)),
             ("zones", list(group.zones.iter().map(|zone| text(zone)).collect())),
             ("allocatable", map(allocatable)),
+            ("labels", map(labels.collect())),
+            ("taints", list(group.taints.iter().map(taint).collect())),
         ])
     };
     let timings = vec![

@@ -2,9 +2,11 @@
 //!
 //! The defaults stand in [`defaults`], each with its source.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::backend::BackendConfig;
+use crate::cluster::placement::Taint;
 use crate::cluster::{Resources, Version};
 use crate::drill::MixEntry;
 use crate::edge::ProxyMode;
@@ -101,6 +103,12 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// How many pods each can hold.
+    pub pods_max: usize,
+    /// Labels besides those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
 }
 
 /// The load balancer.
