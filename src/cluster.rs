@@ -19,6 +19,7 @@ pub mod feed;
 pub mod hollow;
 pub mod int_or_percent;
 pub mod kubelet;
+pub mod metrics;
 pub mod node_agent;
 pub mod node_autoscaler;
 pub mod node_lifecycle;
@@ -34,10 +35,13 @@ pub mod taint_eviction;
 pub mod version;
 
 pub use control::view::{DeploymentView, NodeView, PodView, SetView};
-pub use control::{AutoscalerConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
+pub use control::{
+    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord,
+    Rollout,
+};
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
-pub use objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
 pub use placement::Placement;
 pub use selector::LabelSelector;
 pub use version::Version;
@@ -75,6 +79,10 @@ pub trait Runtime {
     fn start(&self, pod: &StartingPod) -> Rc<dyn Process>;
     /// Probes a pod over the network; whether it passed. The caller limits the time.
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool>;
+    /// What a pod's process has used so far; none if that is not modelled.
+    fn usage(&self, _ip: Ipv4Addr) -> Option<metrics::Usage> {
+        None
+    }
     /// The pod's network is gone, and its address with it.
     fn released(&self, ip: Ipv4Addr);
     /// The machine of a node has died, or there is a new one.

@@ -14,6 +14,7 @@ pub mod objects;
 pub mod text;
 
 mod lane;
+mod scaling;
 pub(crate) mod units;
 
 #[cfg(test)]

@@ -95,6 +95,36 @@ fn scaling_in_loses_none_only_with_a_drain_timeout() {
 }
 
 #[test]
+fn a_surge_outruns_the_autoscaler_unless_there_is_headroom() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/hpa-surge", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        let syncs = found["autoscaler"].as_array().expect("a list");
+        let sizes = |key: &str| syncs.iter().filter_map(|sync| sync[key].as_u64()).collect::<Vec<_>>();
+        let (before, after) = (sizes("current"), sizes("desired"));
+        assert!(syncs.len() >= 10 && before.len() == syncs.len() && after.len() == syncs.len(), "{syncs:?}");
+        assert!(after.iter().all(|size| (2..=12).contains(size)), "within its bounds: {after:?}");
+        let first = syncs.iter().find(|sync| sync["desired"] != sync["current"]).expect("a change");
+        let metric = &first["metrics"][0];
+        assert_eq!((&metric["name"], &metric["target"]), (&"cpu".into(), &60.0.into()));
+        let rows = fs::read_to_string(folder.path().join(run).join("timeline.csv")).expect("a timeline");
+        let wanted = rows.lines().next().and_then(|head| head.split(',').position(|name| name == "hpa_desired"));
+        let last = rows.lines().last().and_then(|row| row.split(',').nth(wanted.expect("a column")));
+        assert_eq!(last.map(str::to_owned), after.last().map(ToString::to_string));
+        let change = (first["t_ms"].as_u64(), first["current"].as_u64(), first["desired"].as_u64());
+        (found["totals"]["dropped"].as_u64(), causes(&found).concat(), change)
+    };
+    // The surge begins at 80 s of the run and is full at 90 s: the first change comes 29 s after it began.
+    let (dropped, by_cause, change) = of("hpa-surge-21");
+    assert_eq!((dropped, &*by_cause, change), (Some(43_775), "GD4301 43775", (Some(109_132), Some(2), Some(4))));
+    let (dropped, by_cause, _) = of("hpa-surge-quick-pods-21");
+    assert_eq!((dropped, &*by_cause), (Some(37_735), "GD4301 37735"));
+    assert_eq!(of("hpa-surge-headroom-21").0, Some(0));
+}
+
+#[test]
 fn two_processes_and_two_threads_give_the_same_bytes() {
     let [one, two] = [1, 2].map(|jobs| {
         let folder = tempfile::tempdir().expect("a folder");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::autoscaler::AUTOSCALING;
 use super::problem::{Place, Problem};
 use super::read::{Dialect, Field, Fields, Sink, did_you_mean};
 use super::yaml::{Node, Value};
@@ -101,9 +102,10 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 14] = [
+const SIMULATED: [(&str, &str); 15] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
+    ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
     ("PodDisruptionBudget", "policy"),
     ("Namespace", ""),
@@ -130,7 +132,7 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 19] = [
     "ASMProxyConfig",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -139,7 +141,6 @@ const KNOWN: [&str; 20] = [
     "DaemonSet",
     "EnvoyFilter",
     "GRPCRoute",
-    "HorizontalPodAutoscaler",
     "Ingress",
     "NetworkPolicy",
     "PeerAuthentication",

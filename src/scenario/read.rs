@@ -3,15 +3,18 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::autoscaling;
 use super::node_scaling;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
-    NodeGroup, Over, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
+    Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
 };
-use super::slo;
+use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::{Resources, Version};
+use crate::cluster::Version;
 use crate::drill::MixEntry;
+use crate::edge::ProxyMode;
+use crate::edge::kube_proxy::health::SYNC_PERIOD;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Field, Fields, Node, Place, Sink};
@@ -19,8 +22,6 @@ use crate::record::results::Level;
 
 /// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
-pub(super) const NODES_MAX: i64 = 5000;
 
 /// Requests per second of one load: more than any gateway takes, and than anyone can wait for.
 const RATE_MAX: f64 = 10_000_000.0;
@@ -106,6 +107,29 @@ fn span(fields: Option<&Fields<'_>>, key: &str, usual: Duration) -> Option<Durat
     }
 }
 
+/// kube-proxy's own settings, as its configuration has them.
+///
+/// Source: Kubernetes pkg/proxy/apis/config/validation/validation.go (`minSyncPeriod` is at most `syncPeriod`, which is 30 s).
+fn kube_proxy(fields: &Fields<'_>) -> Option<ProxySettings> {
+    let mode = match fields.get("mode") {
+        Some(field) => field.choice(&PROXY_MODES)?,
+        None => ProxyMode::Iptables,
+    };
+    let mut settings = ProxySettings::usual(mode);
+    if let Some(field) = fields.get("minSyncPeriod") {
+        settings.min_sync_period = field.duration()?;
+        if settings.min_sync_period > SYNC_PERIOD {
+            field.refuse("this is longer than kube-proxy's syncPeriod of 30 s", "write 0s to 30s");
+        }
+    }
+    fields.finish();
+    Some(settings)
+}
+
+/// The names of kube-proxy's modes.
+pub(super) const PROXY_MODES: [(&str, ProxyMode); 3] =
+    [("iptables", ProxyMode::Iptables), ("ipvs", ProxyMode::Ipvs), ("nftables", ProxyMode::Nftables)];
+
 fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
@@ -119,7 +143,11 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     };
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
-        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(nodes::group).collect();
+    let kube_proxy = match fields.and_then(|fields| fields.get("kubeProxy")).and_then(|field| field.fields()) {
+        Some(fields) => kube_proxy(&fields),
+        None => Some(ProxySettings::usual(ProxyMode::Iptables)),
+    };
     let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
     let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
     let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
@@ -132,25 +160,14 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
+    let autoscaling = autoscaling::read(fields, version);
     if let Some(timings) = timings {
         timings.finish();
     }
     if let Some(fields) = fields {
         fields.finish();
     }
-    let mut nodes: Vec<NodeGroup> = nodes.into_iter().collect::<Option<_>>()?;
-    if let Some(field) = &nodes_field {
-        for (index, group) in nodes.iter().enumerate() {
-            if nodes[..index].iter().any(|known| known.name == group.name) {
-                field.refuse(format!("two groups of nodes are called `{}`", group.name), "give each a name of its own");
-            }
-        }
-    }
-    if nodes.is_empty() {
-        let zones = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
-        nodes.push(NodeGroup { name: "node".to_owned(), count: 3, zones, allocatable });
-    }
+    let nodes = nodes::checked(nodes.into_iter().collect::<Option<_>>()?, nodes_field.as_ref());
     let autoscaler = match &autoscaler_field {
         Some(field) => Some(node_scaling::read(field, &nodes)?),
         None => None,
@@ -168,6 +185,8 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         config_propagation: config_propagation?,
         sandbox_removal: sandbox_removal?,
         network_latency: network_latency?,
+        autoscaling: autoscaling?,
+        kube_proxy: kube_proxy?,
     })
 }
 
@@ -190,31 +209,6 @@ fn version(field: &Field<'_>, text: &str) -> Option<String> {
         field.refuse(format!("`{text}` is not a version"), "write major.minor in quotes, such as \"1.33\"");
     }
     is_version.then(|| text.to_owned())
-}
-
-fn node_group(field: &Field<'_>) -> Option<NodeGroup> {
-    let fields = field.fields()?;
-    let name = fields.get("name").map_or(Some("node"), |field| field.text());
-    let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, NODES_MAX));
-    let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
-    let allocatable = fields.get("allocatable").and_then(|field| field.fields());
-    let part = |key: &str, usual: u64| match allocatable.as_ref().and_then(|fields| fields.get(key)) {
-        Some(field) => field.millis(),
-        None => Some(usual),
-    };
-    let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
-    if let Some(fields) = &allocatable {
-        fields.finish();
-    }
-    for key in ["labels", "taints"] {
-        if let Some(field) = fields.get(key).filter(|field| !field.node().is_empty()) {
-            field.refuse(format!("`{key}` of nodes are not simulated yet"), "leave them out");
-        }
-    }
-    fields.finish();
-    let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
-    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
-    Some(NodeGroup { name: name?.to_owned(), count: count?, zones, allocatable })
 }
 
 fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
@@ -268,6 +262,11 @@ fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
     let cpu_per_request = span(fields, "cpuPerRequest", defaults::CPU_PER_REQUEST);
     let cpu_per_connection = span(fields, "cpuPerConnection", defaults::CPU_PER_CONNECTION);
     let exit_delay = delay(fields, "exitDelay", defaults::EXIT_DELAY);
+    let memory = autoscaling::read_memory(fields);
+    let replicas_sync = match fields.and_then(|fields| fields.get("replicasSync")) {
+        Some(field) => field.positive_duration(),
+        None => Some(defaults::REPLICAS_SYNC),
+    };
     if let Some(fields) = fields {
         fields.finish();
     }
@@ -278,6 +277,8 @@ fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
         cpu_per_request: cpu_per_request?,
         cpu_per_connection: cpu_per_connection?,
         exit_delay: exit_delay?,
+        memory: memory?,
+        replicas_sync: replicas_sync?,
     })
 }
 
@@ -308,6 +309,10 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         None => Some(defaults::BACKEND_KEEP_ALIVE),
     };
     let shutdown_delay = span(Some(&fields), "shutdownDelay", Duration::ZERO);
+    let cpu_per_request = match fields.get("cpuPerRequest") {
+        Some(field) => Some(field.positive_duration()?),
+        None => None,
+    };
     let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
     fields.finish();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
@@ -327,6 +332,7 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
             body_bytes: usize::try_from(answer?).ok()?,
         },
         shutdown_delay: shutdown_delay?,
+        cpu_per_request,
         at: field.place(),
     })
 }

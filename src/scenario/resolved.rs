@@ -8,11 +8,14 @@ mod operations;
 use std::time::Duration;
 
 use super::address::Patch;
+use super::autoscaling;
+use super::read::PROXY_MODES;
 use super::settings::{
     BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
     TimelineVerb, WithoutDrain,
 };
 use super::state::State;
+use crate::cluster::placement::Taint;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::quantity::duration_text;
@@ -22,24 +25,24 @@ use crate::record::results::{Level, ScenarioId};
 /// The variant under which edits of the target stand.
 const AS_RUN: &str = "as-run";
 
-fn bare(value: impl ToString) -> Node {
+pub(super) fn bare(value: impl ToString) -> Node {
     let text = value.to_string();
     Node { at: Place::NOWHERE, value: Value::Scalar { text: text.as_str().into(), is_quoted: false } }
 }
 
-fn text(value: &str) -> Node {
+pub(super) fn text(value: &str) -> Node {
     Node::string(Place::NOWHERE, value)
 }
 
-fn map(entries: Vec<(&str, Node)>) -> Node {
+pub(super) fn map(entries: Vec<(&str, Node)>) -> Node {
     Node::map(Place::NOWHERE, entries)
 }
 
-fn list(items: Vec<Node>) -> Node {
+pub(super) fn list(items: Vec<Node>) -> Node {
     Node::list(Place::NOWHERE, items)
 }
 
-fn span(value: Duration) -> Node {
+pub(super) fn span(value: Duration) -> Node {
     bare(duration_text(value))
 }
 
@@ -103,12 +106,20 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         let allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
             ("memory", text(&group.allocatable.memory_bytes.to_string())),
+            ("pods", bare(group.pods_max)),
         ];
+        let taint = |taint: &Taint| {
+            let effect = taint.effect.name();
+            map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])
+        };
+        let labels = group.labels.iter().map(|(key, value)| (key.as_str(), text(value)));
         map(vec![
             ("name", text(&group.name)),
             ("count", bare(group.count)),
             ("zones", list(group.zones.iter().map(|zone| text(zone)).collect())),
             ("allocatable", map(allocatable)),
+            ("labels", map(labels.collect())),
+            ("taints", list(group.taints.iter().map(taint).collect())),
         ])
     };
     let timings = vec![
@@ -120,14 +131,18 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("sandboxRemoval", delay(&cluster.sandbox_removal)),
         ("networkLatency", span(cluster.network_latency)),
     ];
+    let proxy = cluster.kube_proxy;
+    let mode = PROXY_MODES.iter().find(|(_, mode)| *mode == proxy.mode).map_or("iptables", |(name, _)| name);
     let mut entries = vec![
         ("profile", text(cluster.profile)),
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
+        ("kubeProxy", map(vec![("mode", text(mode)), ("minSyncPeriod", span(proxy.min_sync_period))])),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
     entries.extend(cluster.autoscaler.as_ref().map(|autoscaler| ("autoscaler", operations::autoscaler(autoscaler))));
+    entries.extend(autoscaling::written(&cluster.autoscaling));
     map(entries)
 }
 
@@ -159,6 +174,8 @@ fn gateway(settings: &Settings) -> Node {
         ("cpuPerRequest", span(gateway.cpu_per_request)),
         ("cpuPerConnection", span(gateway.cpu_per_connection)),
         ("exitDelay", delay(&gateway.exit_delay)),
+        ("memory", autoscaling::written_memory(gateway.memory)),
+        ("replicasSync", span(gateway.replicas_sync)),
     ])
 }
 
@@ -179,6 +196,7 @@ fn backend(backend: &BackendSettings) -> Node {
         ("shutdownDelay", span(backend.shutdown_delay)),
         ("answer", text(&format!("{}B", backend.config.body_bytes))),
     ]);
+    entries.extend(backend.cpu_per_request.map(|cost| ("cpuPerRequest", span(cost))));
     map(entries)
 }
 

@@ -2,11 +2,15 @@
 //!
 //! The defaults stand in [`defaults`], each with its source.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::autoscaling::AutoscalingSettings;
 use crate::backend::BackendConfig;
+use crate::cluster::placement::Taint;
 use crate::cluster::{Resources, Version};
-use crate::drill::MixEntry;
+use crate::drill::{MemoryCosts, MixEntry};
+use crate::edge::ProxyMode;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Node, Place};
@@ -48,6 +52,8 @@ pub struct ClusterSettings {
     pub nodes: Vec<NodeGroup>,
     /// Which of them grows and shrinks.
     pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
+    /// How its nodes' kube-proxies work.
+    pub kube_proxy: ProxySettings,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -64,6 +70,29 @@ pub struct ClusterSettings {
     pub sandbox_removal: Delay,
     /// One way between two hosts of the cloud.
     pub network_latency: Duration,
+    /// The autoscalers' controller, and the metrics it asks for.
+    pub autoscaling: AutoscalingSettings,
+}
+
+/// The kube-proxies of the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxySettings {
+    /// How they write their rules.
+    pub mode: ProxyMode,
+    /// From one write to the next, at least.
+    pub min_sync_period: Duration,
+}
+
+impl ProxySettings {
+    /// What a mode has by default. Source: Kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go.
+    #[must_use]
+    pub const fn usual(mode: ProxyMode) -> Self {
+        let seconds = match mode {
+            ProxyMode::Iptables | ProxyMode::Nftables => 1,
+            ProxyMode::Ipvs => 0,
+        };
+        Self { mode, min_sync_period: Duration::from_secs(seconds) }
+    }
 }
 
 /// Equal nodes.
@@ -77,6 +106,12 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// How many pods each can hold.
+    pub pods_max: usize,
+    /// Labels besides those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
 }
 
 /// The load balancer.
@@ -124,6 +159,10 @@ pub struct GatewaySettings {
     pub cpu_per_connection: Duration,
     /// From the agent's decision to end to the end of the process.
     pub exit_delay: Delay,
+    /// What its memory is made of.
+    pub memory: MemoryCosts,
+    /// How often ASM writes the replicas that it owns.
+    pub replicas_sync: Duration,
 }
 
 /// The replicas behind one Service.
@@ -141,6 +180,8 @@ pub struct BackendSettings {
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM.
     pub shutdown_delay: Duration,
+    /// Processor time of one request; none: not known, and no autoscaler can go by it.
+    pub cpu_per_request: Option<Duration>,
     /// Where it is written.
     pub at: Place,
 }
@@ -263,6 +304,7 @@ pub mod defaults {
     use std::time::Duration;
 
     use crate::cluster::Version;
+    use crate::drill::MemoryCosts;
     use crate::engine::Delay;
 
     const fn ms(count: u64) -> Duration {
@@ -301,6 +343,11 @@ pub mod defaults {
     pub const CPU_PER_CONNECTION: Duration = Duration::from_micros(30);
     /// Measured on Envoy 1.40: 11 to 61 ms from the signal to the end of the process.
     pub const EXIT_DELAY: Delay = Delay::Uniform { min: ms(11), max: ms(61) };
+    /// Within the ranges that Istio's published 60 MB of a proxy under test leaves; no figure per connection is published.
+    pub const MEMORY: MemoryCosts =
+        MemoryCosts { base_bytes: 45_000_000, cluster_bytes: 30_000, connection_bytes: 40_000, request_bytes: 20_000 };
+    /// An assumption: ASM's documents say "periodically".
+    pub const REPLICAS_SYNC: Duration = Duration::from_secs(60);
     /// Of a backend.
     pub const SERVICE_TIME: Delay = Delay::Constant(ms(10));
     /// Of a backend.

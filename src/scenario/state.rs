@@ -3,11 +3,12 @@
 //! A timeline that applies or edits objects makes one state after another; each is read as a whole, so that a change in mid-run follows the same
 //! rules as the same objects from the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
 use crate::cluster::disruption::DisruptionBudget;
+use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
@@ -34,6 +35,12 @@ pub(super) struct Resolved {
     pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
+    /// By `namespace/name`.
+    pub(super) autoscalers: BTreeMap<String, AutoscalerManifest>,
+    /// Deployments whose manifest writes their replicas, as `namespace/name`.
+    pub(super) sized: BTreeSet<String>,
+    /// The replicas of the target that the mesh's control plane writes.
+    pub(super) owned_replicas: Option<i32>,
     /// Disruption budgets.
     pub(super) budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment.
@@ -69,6 +76,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "IstioGateway" => drop(istio_gateway::read(object, sink)),
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
+            "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
@@ -155,9 +163,13 @@ impl State {
         }
         let target = self.target(settings, &candidates, &made, sink)?;
         let (mut deployments, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        let mut sized = BTreeSet::new();
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
             let is_made = object.id.kind != from.id.kind;
+            if !is_made && object.node.find(&["spec", "replicas"]).is_some() {
+                sized.insert(key.clone());
+            }
             let lasting = self.target_patches.iter().filter(|_| key == target);
             let edits = self.edits.iter().filter(|(edited, _)| *edited == key).map(|(_, patch)| patch);
             for patch in lasting.chain(edits) {
@@ -177,6 +189,19 @@ impl State {
             let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
             services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
         }
+        let mut autoscalers = BTreeMap::new();
+        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
+            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
+            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
+        }
+        for object in written("HorizontalPodAutoscaler") {
+            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
+            sized.insert(made.deployment.key());
+        }
+        let of_target = made.iter().find(|(_, made)| made.deployment.key() == target);
+        let owned_replicas = of_target.and_then(|(_, made)| made.owned_replicas);
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
@@ -199,7 +224,20 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
-        let resolved = Resolved { deployments, templates, services, budgets, target, origin: origin?, routing, front };
+        let origin = origin?;
+        let resolved = Resolved {
+            deployments,
+            templates,
+            services,
+            autoscalers,
+            sized,
+            owned_replicas,
+            budgets,
+            target,
+            origin,
+            routing,
+            front,
+        };
         (sink.problem_count() == before).then_some(resolved)
     }
 

@@ -198,6 +198,7 @@ impl Cluster {
                 phase: PodPhase::Pending,
                 is_ready: false,
                 ready_since: None,
+                started_at: None,
                 restarts: 0,
                 waiting: None,
                 identity,
@@ -262,7 +263,7 @@ impl Cluster {
         };
         deletion.raise();
         self.note_counts(&owner);
-        self.publish_endpoints(None);
+        self.publish_endpoints_of(id, None);
         self.enqueue(Work::Set(set));
         self.enqueue_budgets_of_pod(id);
     }

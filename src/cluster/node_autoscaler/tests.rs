@@ -30,6 +30,7 @@ fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
         annotations: BTreeMap::new(),
         image: String::new(),
         requests: Resources { cpu_millicores, memory_bytes: 1 << 20 },
+        containers: Vec::new(),
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),

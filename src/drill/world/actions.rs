@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use super::{VIP, World};
-use crate::cluster::Deployment;
 use crate::drill::config::{Action, Verb};
 use crate::drill::objects::{Front, Watch, tables};
 use crate::engine::EventId;
@@ -63,8 +62,12 @@ impl World {
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
             Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
-            Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
-            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) => format!("Deployment/{}", self.config.target),
+            Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
+            Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
+            Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
+            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) => {
+                format!("Deployment/{}", self.config.target)
+            }
             Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         };
         let data = vec![("action", action.text.as_str().into())];
@@ -73,7 +76,10 @@ impl World {
         match verb {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
             Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
-            Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Apply(deployment, size) => self.apply(deployment, *size, event),
+            Verb::Autoscale(spec) => cluster.apply_autoscaler((**spec).clone(), Some(event)),
+            Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
+            Verb::Own(owned) => self.owned.set(*owned),
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),

@@ -38,10 +38,9 @@ enum Kind {
     Flag,
     Count,
     Texts,
-    TextMap,
 }
 
-use Kind::{Count, Flag, Text, TextMap, Texts};
+use Kind::{Count, Flag, Text, Texts};
 
 fn check(fields: &Fields<'_>, kinds: &[(&str, Kind)]) {
     for (key, kind) in kinds {
@@ -51,7 +50,6 @@ fn check(fields: &Fields<'_>, kinds: &[(&str, Kind)]) {
             Flag => drop(field.boolean()),
             Count => drop(field.whole::<u32>(0, i64::from(u32::MAX))),
             Texts => drop(field.texts()),
-            TextMap => drop(field.text_map()),
         }
     }
 }
@@ -79,7 +77,6 @@ pub(super) fn note(spec: &Fields<'_>) {
     check(
         spec,
         &[
-            ("nodeSelector", TextMap),
             ("hostNetwork", Flag),
             ("loadBalancerIP", Text),
             ("dnsPolicy", Text),
@@ -90,14 +87,6 @@ pub(super) fn note(spec: &Fields<'_>) {
             ("requestedNetworkView", Text),
         ],
     );
-    spec.ignore(&["nodeSelector", "tolerations"], "any node that has room is used");
-    for item in spec.look("tolerations").map(|field| field.items()).unwrap_or_default() {
-        if let Some(fields) = item.fields() {
-            check(&fields, &[("key", Text), ("operator", Text), ("value", Text), ("effect", Text)]);
-            fields.allow(&["tolerationSeconds"]);
-            fields.finish();
-        }
-    }
     for (key, of) in [("secretVolumes", "secretName"), ("configVolumes", "configMapName")] {
         for item in spec.look(key).map(|field| field.items()).unwrap_or_default() {
             check_all(&item, &[("name", Text), (of, Text), ("mountPath", Text)]);
@@ -157,8 +146,12 @@ fn note_switched(spec: &Fields<'_>) {
 }
 
 /// A target of the autoscaler: `cpu` or `memory`.
-pub(super) fn check_target(spec: &Fields<'_>, key: &str) {
-    if let Some(field) = spec.look(key) {
-        check_all(&field, &[("targetAverageUtilization", Count)]);
+pub(super) fn check_target(spec: &Fields<'_>, key: &str, is_enabled: bool) {
+    let Some(field) = spec.look(key) else { return };
+    check_all(&field, &[("targetAverageUtilization", Count)]);
+    let target = field.fields().and_then(|fields| fields.look("targetAverageUtilization"));
+    if let Some(target) = target {
+        let note = if is_enabled { None } else { Some("without autoscaleEnabled it has no effect") };
+        target.note(FidelityStatus::Modelled, note);
     }
 }
