@@ -14,7 +14,7 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Placement};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, Verb, WorldConfig,
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
@@ -67,6 +67,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
             verb: Some(Verb::Restart(Rc::from(EDGE))),
             text: "restart".to_owned(),
         }],
+        scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
         fidelity: Vec::new(),
     }
@@ -111,6 +112,7 @@ fn deployment() -> Deployment {
         annotations: BTreeMap::new(),
         image: "proxy".to_owned(),
         requests: Resources::default(),
+        containers: Vec::new(),
         grace_seconds: 1,
         pre_stop: None,
         probes: Probes::default(),

@@ -229,6 +229,7 @@ mod quiet {
             annotations: BTreeMap::new(),
             image: "proxy".to_owned(),
             requests: Resources { cpu_millicores: 3000, memory_bytes: 0 },
+            containers: Vec::new(),
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },

@@ -15,6 +15,7 @@ pub mod endpoints;
 pub mod feed;
 pub mod int_or_percent;
 pub mod kubelet;
+pub mod metrics;
 pub mod node_agent;
 mod notice;
 pub mod objects;
@@ -25,9 +26,9 @@ pub mod scheduler;
 pub mod selector;
 pub mod version;
 
-pub use control::{Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
+pub use control::{AutoscalerStep, AutoscalingConfig, Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
 pub use feed::{EndpointView, EndpointWatch};
-pub use objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
 pub use placement::Placement;
 pub use selector::LabelSelector;
 
@@ -64,6 +65,10 @@ pub trait Runtime {
     fn start(&self, pod: &StartingPod) -> Rc<dyn Process>;
     /// Probes a pod over the network; whether it passed. The caller limits the time.
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool>;
+    /// What a pod's process has used so far; none if that is not modelled.
+    fn usage(&self, _ip: Ipv4Addr) -> Option<metrics::Usage> {
+        None
+    }
     /// The pod's network is gone, and its address with it.
     fn released(&self, ip: Ipv4Addr);
 }

@@ -12,6 +12,9 @@ pub mod process;
 pub mod world;
 
 pub use causes::Sources;
-pub use config::{Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MixEntry, Verb, WorldConfig};
+pub use config::{
+    Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MemoryCosts, MixEntry, OwnedReplicas, ScalingSpec, Size,
+    Verb, WorldConfig,
+};
 pub use process::GatewaySpec;
 pub use world::{Continue, Outcome, Progress, RunError, run};

@@ -2,12 +2,13 @@
 //!
 //! - [`yaml`]: text into nodes that know where they stand; [`read`]: typed access that reports every problem and notes every field;
 //!   [`problem`]: what is wrong, where, and what to write instead; [`quantity`]: durations, sizes, CPU, rates.
-//! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`istio_gateway`], [`routes`], [`gateway_api`]: the kinds we
+//! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`autoscaler`], [`istio_gateway`], [`routes`], [`gateway_api`]: the kinds we
 //!   know; [`proxy_config`]: what a gateway's annotation holds.
 //!
 //! Kubernetes' own answer to unknown fields (strict decoding) is ours too: a field that the API does not have is an error, a field that it has
 //! and we do not simulate is listed as ignored.
 
+pub mod autoscaler;
 pub mod deployment;
 pub mod gateway_api;
 pub mod istio;

@@ -13,6 +13,7 @@ pub mod md;
 pub mod text;
 
 mod lane;
+mod scaling;
 pub(crate) mod units;
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 //!
 //! - [`settings`]: what a scenario says, and the defaults with their sources; `read` fills them.
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
-//! - `state`: the objects at a moment of the timeline. `balancer`, `world`: into the settings of edge and drill. `resolved`: back into YAML.
+//! - `state`: the objects at a moment of the timeline. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
 
 pub mod address;
+pub mod autoscaling;
 mod balancer;
 mod read;
 mod resolved;

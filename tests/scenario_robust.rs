@@ -28,12 +28,18 @@ spec:
     nodes:
       - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi }, labels: {}, taints: [] }
     timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
+    autoscaler: { syncPeriod: 10s, tolerance: 5%, downscaleStabilization: 1m, cpuInitializationPeriod: 0s, metricsResolution: 30s, kubeletSampling: 15s }
+    metrics:
+      - { name: rps, of: pods }
+      - { name: depth, of: pods, value: 1500m }
+      - { name: hits, of: object, object: Service/web, value: [ { for: 30s, from: 10, to: 2k }, { for: 1m, at: "300" } ] }
+      - { name: lag, of: external, value: 7 }
   loadBalancer:
     controllerLatency: { min: 2s, max: 10s }
     healthCheck: { interval: 500ms, timeout: 5s, healthyThreshold: 2, unhealthyThreshold: 2 }
-  gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us }
+  gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us, memory: { base: 50MB, perRequest: 1KiB }, replicasSync: 30s }
   backends:
-    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s }
+    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms }
     - { service: default/api, replicas: 4, zones: [a, b], errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
   load:
     - name: services
@@ -159,6 +165,23 @@ items:
     kind: Service
     metadata: { name: api }
     spec: { selector: { app: api }, ports: [ { port: 80 } ], clusterIP: None }
+  - apiVersion: autoscaling/v2
+    kind: HorizontalPodAutoscaler
+    metadata: { name: web, creationTimestamp: null }
+    spec:
+      scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: web }
+      minReplicas: 2
+      maxReplicas: 9
+      metrics:
+        - { type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 70 } } }
+        - { type: ContainerResource, containerResource: { name: memory, container: web, target: { type: AverageValue, averageValue: 100Mi } } }
+        - { type: Pods, pods: { metric: { name: rps }, target: { type: AverageValue, averageValue: 500m } } }
+        - { type: Object, object: { metric: { name: hits }, describedObject: { apiVersion: v1, kind: Service, name: web }, target: { type: Value, value: "10" } } }
+        - { type: External, external: { metric: { name: lag }, target: { type: AverageValue, averageValue: "2" } } }
+      behavior:
+        scaleUp: { stabilizationWindowSeconds: 0, selectPolicy: Max, policies: [ { type: Pods, value: 2, periodSeconds: 30 } ] }
+        scaleDown: { selectPolicy: Disabled }
+    status: { currentReplicas: 2 }
   - apiVersion: networking.istio.io/v1
     kind: DestinationRule
     metadata: { name: api }

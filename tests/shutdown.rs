@@ -19,7 +19,7 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Placement};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig, run,
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, ScalingSpec, Verb, WorldConfig, run,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
@@ -83,6 +83,7 @@ fn deployment(inputs: &Value) -> Deployment {
         annotations: BTreeMap::new(),
         image: "envoy".to_owned(),
         requests: Resources::default(),
+        containers: Vec::new(),
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
@@ -365,6 +366,7 @@ fn world(case: &Value) -> WorldConfig {
         backends: backends(inputs),
         loads: loads(case),
         actions: actions(inputs),
+        scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
         fidelity: Vec::new(),
     }

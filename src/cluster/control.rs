@@ -10,6 +10,7 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
+mod autoscaler_sync;
 mod deployment_sync;
 mod endpoints_sync;
 mod placing;
@@ -22,6 +23,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
@@ -70,6 +72,7 @@ pub(super) struct Inner {
     /// What may help pods that wait for a node.
     pub(super) changes: Changes,
     pub(super) state: RefCell<State>,
+    pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
 }
 
 pub(super) struct State {
@@ -171,7 +174,8 @@ impl Cluster {
             pod_next: 0,
         };
         let (sim, changes, state) = (sim.clone(), Changes::default(), RefCell::new(state));
-        let inner = Inner { sim, streams, log, config, runtime, changes, state };
+        let autoscaling = RefCell::default();
+        let inner = Inner { sim, streams, log, config, runtime, changes, state, autoscaling };
         Self { inner: Rc::new(inner) }
     }
 

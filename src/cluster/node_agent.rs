@@ -149,6 +149,7 @@ impl Agent {
             pod.phase = PodPhase::Running;
             pod.record.ip = Some(ip);
             pod.record.started_at = Some(self.sim().now());
+            pod.started_at = Some(self.sim().now());
             StartingPod {
                 owner: Rc::clone(&pod.owner),
                 name: Rc::clone(&pod.record.name),
@@ -159,6 +160,7 @@ impl Agent {
             }
         };
         let process = inner.runtime.start(&pod);
+        self.cluster.watch_pod(self.id);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints(None);
         Running { pod, process, started_at: self.sim().now(), bound_at }
@@ -238,6 +240,7 @@ impl Agent {
             self.note(|record, _| record.exited_at = None);
             if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                 pod.restarts += 1;
+                pod.started_at = Some(self.sim().now());
             }
             container.restart(self.cluster.inner.runtime.start(&running.pod), self.sim().now());
             self.set_ready(container.is_ready());

@@ -40,6 +40,8 @@ pub struct PodTemplate {
     pub image: String,
     /// What its containers ask for, all together.
     pub requests: Resources,
+    /// What each of its containers asks for, the one whose process is simulated first. Empty: one container asks for all.
+    pub containers: Vec<ContainerRequest>,
     /// From the request to delete a pod to SIGKILL, in seconds.
     pub grace_seconds: u32,
     /// How long the preStop hook runs; none: no hook.
@@ -50,6 +52,17 @@ pub struct PodTemplate {
     pub placement: Placement,
     /// Anything else that makes it another revision, such as environment variables, as text.
     pub other: String,
+}
+
+/// What one container asks for, as it is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerRequest {
+    /// The container's name.
+    pub name: Rc<str>,
+    /// Thousandths of a core; none: nothing is written.
+    pub cpu_millicores: Option<u64>,
+    /// Bytes; none: nothing is written.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Processor and memory.

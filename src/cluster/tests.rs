@@ -113,6 +113,7 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         annotations: BTreeMap::new(),
         image: "proxy:1".to_owned(),
         requests: Resources { cpu_millicores: 1000, memory_bytes: 1 << 20 },
+        containers: Vec::new(),
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),

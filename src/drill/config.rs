@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::causes::Sources;
 use super::process::GatewaySpec;
 use crate::backend::BackendConfig;
-use crate::cluster::{ClusterConfig, Deployment, Service};
+use crate::cluster::autoscaler::AutoscalerSpec;
+use crate::cluster::version::Version;
+use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
@@ -48,10 +50,63 @@ pub struct WorldConfig {
     pub loads: Vec<LoadSpec>,
     /// What happens, in the order of time.
     pub actions: Vec<Action>,
+    /// Who sizes what.
+    pub scaling: ScalingSpec,
     /// The setting behind each cause of loss.
     pub sources: Sources,
     /// How faithfully each manifest field is simulated.
     pub fidelity: Vec<crate::record::results::Fidelity>,
+}
+
+/// Who sizes what, and by which figures.
+#[derive(Clone, Debug)]
+pub struct ScalingSpec {
+    /// How autoscaling works.
+    pub config: AutoscalingConfig,
+    /// The autoscalers.
+    pub autoscalers: Vec<AutoscalerSpec>,
+    /// What a gateway's memory is made of.
+    pub memory: MemoryCosts,
+    /// Processor time of one request, by the backend's Deployment; one that is not here has no known use.
+    pub backend_cpu: BTreeMap<Rc<str>, Duration>,
+    /// The mesh's control plane writes the gateway's replicas.
+    pub owned: Option<OwnedReplicas>,
+}
+
+impl ScalingSpec {
+    /// No autoscaler, and replicas that nobody else writes.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            config: AutoscalingConfig::of(Version::new(1, 33)),
+            autoscalers: Vec::new(),
+            memory: MemoryCosts::default(),
+            backend_cpu: BTreeMap::new(),
+            owned: None,
+        }
+    }
+}
+
+/// What a gateway's memory is made of, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct MemoryCosts {
+    /// The process alone.
+    pub base_bytes: u64,
+    /// Each upstream cluster with its routes.
+    pub cluster_bytes: u64,
+    /// Each open downstream connection.
+    pub connection_bytes: u64,
+    /// Each request under way.
+    pub request_bytes: u64,
+}
+
+/// Replicas that a control plane writes again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnedReplicas {
+    /// So many.
+    pub replicas: i32,
+    /// So often.
+    pub period: Duration,
 }
 
 /// The way in: the load balancer and the links.
@@ -148,8 +203,14 @@ pub enum Verb {
     Restart(Rc<str>),
     /// A Deployment gets another size.
     Scale(Rc<str>, i32),
-    /// A Deployment is applied.
-    Apply(Box<Deployment>),
+    /// A Deployment is applied; without replicas of its own, it keeps those it has.
+    Apply(Box<Deployment>, Size),
+    /// An autoscaler is applied.
+    Autoscale(Box<AutoscalerSpec>),
+    /// An autoscaler is deleted.
+    StopAutoscaling(Rc<str>),
+    /// From now on the control plane writes these replicas, or none.
+    Own(Option<OwnedReplicas>),
     /// The routes change.
     Routes(Routes),
     /// Clusters of the gateway change, or come to be.
@@ -165,4 +226,13 @@ pub struct ClusterSpec {
     pub config: UpstreamConfig,
     /// Which of its endpoints come first.
     pub endpoints: EndpointPolicy,
+}
+
+/// Whether a Deployment that is applied says how many pods it wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// It does.
+    Written,
+    /// It does not: whoever wrote the replicas last is heeded.
+    Kept,
 }

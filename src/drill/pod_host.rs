@@ -42,6 +42,7 @@ pub struct Cpu {
     /// Use of the quota in the present period and later ones.
     used_ns: RefCell<BTreeMap<u64, u64>>,
     total_ns: Cell<u64>,
+    requests: Cell<u64>,
 }
 
 impl Cpu {
@@ -56,6 +57,7 @@ impl Cpu {
             busy_until: RefCell::new(vec![SimTime::ZERO; workers]),
             used_ns: RefCell::default(),
             total_ns: Cell::new(0),
+            requests: Cell::new(0),
         }
     }
 
@@ -63,6 +65,39 @@ impl Cpu {
     #[must_use]
     pub fn total(&self) -> Duration {
         Duration::from_nanos(self.total_ns.get())
+    }
+
+    /// Processor time spent by now: what waits for its turn is not. The use of a quota is taken to come first in its period, by the workers that
+    /// are still busy.
+    #[must_use]
+    pub fn spent(&self, now: SimTime) -> Duration {
+        let busy_until = self.busy_until.borrow();
+        let waits_ns = |until_ns: u64| until_ns.saturating_sub(now.as_nanos());
+        let outstanding_ns: u64 = match self.quota_ns {
+            None => busy_until.iter().map(|until| waits_ns(until.as_nanos())).sum(),
+            Some(_) => {
+                let period = now.as_nanos() / PERIOD_NS;
+                let used_ns = self.used_ns.borrow();
+                let later_ns: u64 = used_ns.range(period + 1..).map(|(_, used)| used).sum();
+                let passed_ns = now.as_nanos() % PERIOD_NS;
+                let period_end_ns = (period + 1) * PERIOD_NS;
+                let waiting: Vec<u64> = busy_until
+                    .iter()
+                    .map(|until| waits_ns(until.as_nanos().min(period_end_ns)))
+                    .filter(|waits_ns| *waits_ns > 0)
+                    .collect();
+                let done_ns = passed_ns * u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+                let used_now_ns = used_ns.get(&period).copied().unwrap_or(0);
+                later_ns + waiting.iter().sum::<u64>().min(used_now_ns.saturating_sub(done_ns))
+            }
+        };
+        Duration::from_nanos(self.total_ns.get().saturating_sub(outstanding_ns))
+    }
+
+    /// Requests begun so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
     }
 
     /// When `worker` is done with work given to it `now`.
@@ -164,7 +199,10 @@ impl Host for PodHost {
 
     async fn charge(&self, work: Work) {
         let cost = match work {
-            Work::Request => self.cpu.costs.request,
+            Work::Request => {
+                self.cpu.requests.set(self.cpu.requests.get() + 1);
+                self.cpu.costs.request
+            }
             Work::Connection => self.cpu.costs.connection,
         };
         if !cost.is_zero() {
@@ -194,6 +232,21 @@ mod tests {
         assert_eq!([done_ms(&cpu, 0, 0, 10), done_ms(&cpu, 0, 5, 10), done_ms(&cpu, 1, 5, 10)], [10, 20, 15]);
         assert_eq!(done_ms(&cpu, 0, 50, 10), 60);
         assert_eq!(cpu.total(), Duration::from_millis(40));
+    }
+
+    #[test]
+    fn work_that_waits_is_not_spent_yet() {
+        // Two workers that their limit cannot stop: 30 ms of work given to the first, 10 to the second.
+        let free = cpu(2, 2000);
+        for worker in [0, 0, 0, 1] {
+            done_ms(&free, worker, 0, 10);
+        }
+        let spent = |cpu: &Cpu, at_ms: u64| cpu.spent(SimTime::from_nanos(at_ms * 1_000_000)).as_millis();
+        assert_eq!([0, 5, 10, 15, 30, 99].map(|at_ms| spent(&free, at_ms)), [0, 10, 20, 25, 40, 40]);
+        // Half a core: of 120 ms, 50 are spent in each period.
+        let limited = cpu(2, 500);
+        done_ms(&limited, 0, 0, 120);
+        assert_eq!([50, 100, 150, 199, 220, 250].map(|at_ms| spent(&limited, at_ms)), [50, 50, 100, 100, 120, 120]);
     }
 
     #[test]

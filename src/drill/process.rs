@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::config::MemoryCosts;
 use super::pod_host::{Cpu, CpuCosts, PodHost};
 use crate::backend::{Backend, BackendConfig};
+use crate::cluster::metrics::Usage;
 use crate::cluster::{LocalFuture, Process};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
 use crate::gateway::agent::{self, AgentConfig, Step};
@@ -49,6 +51,9 @@ pub(super) struct GatewayProcess {
     pub(super) site: Site,
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
+    /// Requests that have ended, as its observer counts them.
+    pub(super) requests_done: Rc<Cell<u64>>,
+    cluster_count: u64,
     /// When its listeners closed before its end.
     pub(super) listeners_closed: Rc<Cell<Option<(SimTime, EventId)>>>,
     tasks: TaskGroup,
@@ -83,6 +88,8 @@ impl GatewayProcess {
             site,
             cpu,
             limit_millicores: spec.cpu_limit_millicores,
+            requests_done: Rc::default(),
+            cluster_count: u64::try_from(spec.config.clusters.len()).unwrap_or(u64::MAX),
             listeners_closed: Rc::default(),
             tasks: tasks.clone(),
             sigterm: Signal::default(),
@@ -107,6 +114,18 @@ impl GatewayProcess {
             ended.raise();
         });
         process
+    }
+
+    /// What it has used so far. Memory is a sum over what it holds.
+    pub(super) fn usage(&self, now: SimTime, memory: &MemoryCosts) -> Usage {
+        let connections = u64::try_from(self.gateway.connection_count()).unwrap_or(u64::MAX);
+        let requests = self.cpu.requests();
+        let active = requests.saturating_sub(self.requests_done.get());
+        let bytes = memory.base_bytes
+            + memory.cluster_bytes * self.cluster_count
+            + memory.connection_bytes * connections
+            + memory.request_bytes * active;
+        Usage { cpu: Some(self.cpu.spent(now)), memory_bytes: Some(bytes), requests: Some(requests) }
     }
 
     fn watch_listeners(&self, surroundings: &Surroundings, object: &str) {
@@ -142,6 +161,8 @@ impl Process for GatewayProcess {
 pub(super) struct BackendProcess {
     backend: Backend,
     shutdown_delay: Option<Duration>,
+    /// Processor time of one request, if it is known.
+    pub(super) cpu_per_request: Option<Duration>,
 }
 
 impl BackendProcess {
@@ -153,7 +174,19 @@ impl BackendProcess {
         shutdown_delay: Option<Duration>,
     ) -> Self {
         let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
-        Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay }
+        Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay, cpu_per_request: None }
+    }
+}
+
+impl BackendProcess {
+    /// What it has used so far: processor time where a request has a cost.
+    pub(super) fn usage(&self) -> Usage {
+        let requests = self.backend.request_count();
+        let spent = |cost: Duration| {
+            let nanos = cost.as_nanos() * u128::from(requests);
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        Usage { cpu: self.cpu_per_request.map(spent), memory_bytes: None, requests: Some(requests) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! measured time. Actions and phases are counted from its start.
 
 mod endpoints;
+mod scaling;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
-use super::config::{Action, ClusterSpec, MixEntry, Verb, WorldConfig};
+use super::config::{Action, ClusterSpec, MixEntry, OwnedReplicas, Verb, WorldConfig};
 use super::process::{BackendProcess, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
-use crate::cluster::{Cluster, Deployment, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
+use crate::cluster::metrics::Usage;
+use crate::cluster::{Cluster, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::{Datum, EventLog, Sim, Stall, Streams};
 use crate::gateway::locality::Site;
@@ -86,6 +88,8 @@ struct World {
     cluster: RefCell<Option<Cluster>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
+    /// Pods of backends that have a Deployment.
+    backends: RefCell<BTreeMap<Ipv4Addr, Rc<BackendProcess>>>,
     kubelet: Host,
     routes: RefCell<Rc<Routes>>,
     /// Of each cluster, as the control plane knows them.
@@ -102,6 +106,10 @@ struct World {
     /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
     unsettled_s: Cell<Option<u64>>,
     cpu_ratios: RefCell<Vec<f64>>,
+    /// Most memory of one gateway.
+    memory_max: Cell<u64>,
+    /// What the control plane writes.
+    owned: Cell<Option<OwnedReplicas>>,
 }
 
 /// Runs a world to its end.
@@ -166,6 +174,7 @@ impl World {
             cluster: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
+            backends: RefCell::default(),
             kubelet,
             routes,
             endpoints: RefCell::default(),
@@ -178,6 +187,8 @@ impl World {
             cpu_seen: Cell::new(Duration::ZERO),
             unsettled_s: Cell::new(None),
             cpu_ratios: RefCell::default(),
+            memory_max: Cell::new(0),
+            owned: Cell::new(config.scaling.owned),
             config,
         });
         world.start_fixed_backends();
@@ -190,6 +201,7 @@ impl World {
         for deployment in &world.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
         }
+        world.start_scaling(&cluster);
         world.watch_backends(&cluster);
         world.start_balancer(&cluster);
         world
@@ -314,8 +326,10 @@ impl World {
         self.unsettled_s.set(Some(0));
         let object = match verb {
             Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
-            Verb::Apply(deployment) => format!("Deployment/{}", deployment.key),
-            Verb::Routes(_) | Verb::Clusters(_) => format!("Deployment/{}", self.config.target),
+            Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
+            Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
+            Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
+            Verb::Routes(_) | Verb::Clusters(_) | Verb::Own(_) => format!("Deployment/{}", self.config.target),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -323,7 +337,10 @@ impl World {
         match verb {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
             Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
-            Verb::Apply(deployment) => cluster.apply_deployment(Deployment::clone(deployment), Some(event)),
+            Verb::Apply(deployment, size) => self.apply(deployment, *size, event),
+            Verb::Autoscale(spec) => cluster.apply_autoscaler((**spec).clone(), Some(event)),
+            Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
+            Verb::Own(owned) => self.owned.set(*owned),
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
@@ -354,11 +371,14 @@ impl World {
 
     fn read_gauges(&self, now: SimTime) {
         self.watch_phase(now);
-        let counts = self.cluster().counts(&self.config.target);
+        let cluster = self.cluster();
+        let counts = cluster.counts(&self.config.target);
         let small = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
         let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);
         for process in self.gateways.borrow().values() {
-            spent += process.cpu.total();
+            spent += process.cpu.spent(now);
+            let memory = process.usage(now, &self.config.scaling.memory).memory_bytes;
+            self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
             limit_millicores += process.limit_millicores.unwrap_or(0);
         }
         let used = spent.saturating_sub(self.cpu_seen.replace(spent));
@@ -376,7 +396,7 @@ impl World {
             pods_available: small(counts.available),
             pods_terminating: small(counts.terminating),
             lb_targets_healthy: Some(u32::try_from(self.targets_healthy.get()).unwrap_or(u32::MAX)),
-            hpa_desired: None,
+            hpa_desired: cluster.autoscaled_size(&self.config.target).and_then(|size| u32::try_from(size).ok()),
             cpu_ratio,
             connections: Some(self.connections.get()),
         };
@@ -409,7 +429,7 @@ impl World {
             rollouts: rollouts.iter().map(rollout_row).collect(),
             targets: lanes::targets(log.events()),
             pods,
-            autoscaler: Vec::new(),
+            autoscaler: cluster.autoscaler_steps().iter().map(scaling::step_row).collect(),
             gateway: self.gateway_facts(),
             slo,
             fidelity: self.config.fidelity.clone(),
@@ -425,6 +445,7 @@ impl World {
         GatewayFacts {
             cpu_ratio_mean: mean,
             cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
+            memory_bytes_max: Some(self.memory_max.get()).filter(|bytes| *bytes > 0),
             ..GatewayFacts::default()
         }
     }
@@ -565,10 +586,12 @@ impl Sink for Ledger {
 struct PodObserver {
     world: Weak<World>,
     object: String,
+    requests_done: Rc<Cell<u64>>,
 }
 
 impl Observer for PodObserver {
     fn finished(&self, record: &AccessRecord) {
+        self.requests_done.set(self.requests_done.get() + 1);
         let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
         let is_cut = record.flags.has(Flags::UC) || record.flags.has(Flags::UT);
         if record.flags == Flags::NONE || record.flags.has(Flags::DC) || !(is_error || is_cut) {
@@ -621,24 +644,32 @@ impl Runtime for Containers {
         let object = format!("Pod/{namespace}/{}", pod.name);
         if pod.owner == world.config.target {
             let spec = world.gateway_spec(&pod.template.other);
-            let observer: Rc<dyn Observer> =
-                Rc::new(PodObserver { world: Weak::clone(&self.0), object: object.clone() });
+            let requests_done = Rc::<Cell<u64>>::default();
+            let observer = PodObserver {
+                world: Weak::clone(&self.0),
+                object: object.clone(),
+                requests_done: Rc::clone(&requests_done),
+            };
+            let observer: Rc<dyn Observer> = Rc::new(observer);
             let routes = Rc::clone(&world.routes.borrow());
             let site = world.site(&pod.node, &pod.template);
-            let process = Rc::new(GatewayProcess::start(&world.around, &host, &object, spec, routes, site, observer));
+            let mut process = GatewayProcess::start(&world.around, &host, &object, spec, routes, site, observer);
+            process.requests_done = requests_done;
+            let process = Rc::new(process);
             world.tell_all(&process);
             world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }
         let backend = world.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
         match backend {
-            Some(spec) => Rc::new(BackendProcess::start(
-                &world.around,
-                &host,
-                spec.port,
-                spec.config.clone(),
-                spec.shutdown_delay,
-            )),
+            Some(spec) => {
+                let (port, config) = (spec.port, spec.config.clone());
+                let mut process = BackendProcess::start(&world.around, &host, port, config, spec.shutdown_delay);
+                process.cpu_per_request = world.config.scaling.backend_cpu.get(&pod.owner).copied();
+                let process = Rc::new(process);
+                world.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
+                process
+            }
             None => Rc::new(IdleProcess::default()),
         }
     }
@@ -646,6 +677,10 @@ impl Runtime for Containers {
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
         let world = self.0.upgrade().expect("the world outlives its cluster");
         Box::pin(probe(world.kubelet.clone(), ip, action.clone()))
+    }
+
+    fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
+        self.0.upgrade()?.usage(ip)
     }
 
     fn released(&self, ip: Ipv4Addr) {

@@ -16,7 +16,7 @@ use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::placement::{HOSTNAME, Placement, PodTerm, Unasked, ZONE};
-use crate::cluster::{Deployment, LabelSelector, PodTemplate, Probe, ProbeAction, Probes, Resources};
+use crate::cluster::{ContainerRequest, Deployment, LabelSelector, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
 /// The container in which Istio runs a gateway.
@@ -232,12 +232,18 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     placement.unasked = unasked(&containers);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
+    // The one whose process is simulated comes first.
+    let mut asked: Vec<ContainerRequest> = read.iter().map(|container| container.asked.clone()).collect();
+    if !asked.is_empty() {
+        asked[..=main].rotate_right(1);
+    }
     let main = read.into_iter().nth(main)?;
     let template = PodTemplate {
         labels,
         annotations,
         image: main.image,
         requests,
+        containers: asked,
         grace_seconds: grace_seconds?,
         pre_stop: main.pre_stop,
         probes: main.probes,
@@ -312,6 +318,7 @@ struct Container {
     name: String,
     image: String,
     requests: Resources,
+    asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
     env: BTreeMap<String, (String, Place)>,
     pre_stop: Option<Duration>,
@@ -329,8 +336,10 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         found.and_then(|field| field.text()).unwrap_or_default().to_owned()
     };
     let (name, image) = (text("name", "give the container a name"), text("image", "a container runs an image"));
-    let (requests, cpu_limit_millicores) =
+    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
+    let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
+    let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes };
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
     let mut ports = BTreeMap::new();
     for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
@@ -363,11 +372,19 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         "tty",
     ]);
     fields.finish();
-    Some(Container { name, image, requests, cpu_limit_millicores, env, pre_stop, probes, ports })
+    Some(Container { name, image, requests, asked, cpu_limit_millicores, env, pre_stop, probes, ports })
 }
 
-/// Requests of CPU and memory, and the CPU limit. A request that is not written is the limit, as the API server fills in.
-pub(super) fn read_resources(field: &Field<'_>) -> (Resources, Option<u64>) {
+/// What a container asks for. A request that is not written is the limit, as the API server fills in.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Asked {
+    cpu_millicores: Option<u64>,
+    memory_bytes: Option<u64>,
+    cpu_limit_millicores: Option<u64>,
+}
+
+/// Requests of CPU and memory, and the CPU limit.
+pub(super) fn read_resources(field: &Field<'_>) -> Asked {
     let Some(fields) = field.fields() else { return Default::default() };
     let side = |key: &str, is_limit: bool| {
         let side_field = fields.look(key)?;
@@ -396,11 +413,11 @@ pub(super) fn read_resources(field: &Field<'_>) -> (Resources, Option<u64>) {
             field.refuse(format!("the {name} request is above its limit"), "make the limit at least as large");
         }
     }
-    let requested = Resources {
-        cpu_millicores: requests.0.or(limits.0).unwrap_or(0),
-        memory_bytes: requests.1.or(limits.1).unwrap_or(0),
-    };
-    (requested, limits.0)
+    Asked {
+        cpu_millicores: requests.0.or(limits.0),
+        memory_bytes: requests.1.or(limits.1),
+        cpu_limit_millicores: limits.0,
+    }
 }
 
 /// Environment variables with values; those taken from elsewhere are noted as ignored if they mean something to a gateway.

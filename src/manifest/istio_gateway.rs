@@ -8,11 +8,17 @@
 //! documented: N seconds make the gateway drain for N seconds, the balancer keep connections for N seconds, and the pod's grace N + 10 s (the
 //! documented range ends 10 s below the balancer's own).
 //!
+//! `autoscaleEnabled` makes a `HorizontalPodAutoscaler`, too, of `minReplicas` (1) to `maxReplicas` (5) for the use of `cpu` (80 %) and of `memory`, if
+//! that is set, in hundredths of what is requested; the chart's defaults. The gateway then begins with `replicaCount` pods, or the fewest there
+//! may be, within these bounds: an assumption, since the real size is the autoscaler's. Without it the controller owns the replicas and writes
+//! `replicaCount` again and again, unless the annotation `asm.alibabacloud.com/replicas-managed-by-asm` is `"false"`.
+//!
 //! Sources: aliyun/alibabacloud-servicemesh-api v1 istiogateway_types.go; ASM documents "CRD fields for an ASM gateway", "Use graceful
 //! shutdown"; istio manifests/charts/gateways/istio-ingress.
 
 mod rest;
 
+use super::autoscaler;
 use super::deployment::{
     PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
 };
@@ -23,9 +29,18 @@ use super::read::{Field, Fields, Sink};
 use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;
+use crate::record::results::FidelityStatus;
 
 /// Graceful shutdown since ASM 1.26.
 pub const DRAIN_ANNOTATION: &str = "asm.alibabacloud.com/gateway-drain-timeout-seconds";
+/// Whether the controller writes `replicas`. Source: ASM documents, "Scale an ASM gateway" (1.19 and later).
+pub const MANAGED_ANNOTATION: &str = "asm.alibabacloud.com/replicas-managed-by-asm";
+/// Source: istio manifests/charts/gateways/istio-ingress values.yaml.
+const REPLICAS_LEAST: i64 = 1;
+/// Source: the same.
+const REPLICAS_MOST: i64 = 5;
+/// Source: the same; ASM's examples write it, too.
+const CPU_PERCENT: i64 = 80;
 /// From the end of the drain to SIGKILL: the margin that the documented range leaves below the balancer's. An assumption.
 const GRACE_MARGIN_SECONDS: i64 = 10;
 /// Source: Kubernetes' default, which ASM's documents name too.
@@ -38,6 +53,10 @@ pub struct Made {
     pub deployment: Object,
     /// The Service.
     pub service: Object,
+    /// The autoscaler, if it is enabled.
+    pub autoscaler: Option<Object>,
+    /// The replicas that the controller writes again and again; none: it leaves them to others.
+    pub owned_replicas: Option<i32>,
 }
 
 /// Checks an `IstioGateway` and makes its Deployment and Service.
@@ -51,7 +70,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
         sink.report(Problem::at(place, "metadata.namespace", text).help("write namespace: istio-system"));
     }
     let spec_field = fields.look("spec");
-    let drain = read_annotations(&fields);
+    let (drain, is_managed) = read_annotations(&fields);
     fields.finish();
     let Some(spec_field) = spec_field else {
         fields.missing("spec", "an IstioGateway has a spec");
@@ -66,14 +85,20 @@ pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
     }
     check_spec(&spec);
     spec.finish();
-    (sink.problem_count() == before).then(|| make(object, spec_field.node(), drain))
+    (sink.problem_count() == before).then(|| make(object, spec_field.node(), drain, is_managed))
 }
 
-/// Annotations that change behaviour; the drain timeout is returned.
-fn read_annotations(fields: &Fields<'_>) -> Option<(i64, Place)> {
-    let annotations = fields.look("metadata")?.fields()?.look("annotations")?;
-    let annotations = annotations.fields()?;
-    annotations.ignore(&["asm.alibabacloud.com/replicas-managed-by-asm"], "nothing else changes the replicas here");
+/// Annotations that change behaviour: the drain timeout, and whether the controller owns the replicas.
+fn read_annotations(fields: &Fields<'_>) -> (Option<(i64, Place)>, bool) {
+    let metadata = fields.look("metadata").and_then(|field| field.fields());
+    let annotations = metadata.and_then(|metadata| metadata.look("annotations")).and_then(|field| field.fields());
+    let Some(annotations) = annotations else { return (None, true) };
+    let managed = annotations.get(MANAGED_ANNOTATION);
+    let managed = managed.and_then(|field| field.text().and(field.choice(&[("true", true), ("false", false)])));
+    (read_drain(fields, &annotations), managed.unwrap_or(true))
+}
+
+fn read_drain(fields: &Fields<'_>, annotations: &Fields<'_>) -> Option<(i64, Place)> {
     annotations.ignore(&["asm.alibabacloud.com/enable-canary-deployment"], "canary upgrades are not simulated");
     let note = "simulated as a drain of so many seconds in gateway and balancer, and a grace period 10 s longer";
     let field = annotations.approximated(DRAIN_ANNOTATION, note)?;
@@ -173,17 +198,19 @@ fn check_autoscaling(spec: &Fields<'_>) {
         field
             .refuse(format!("minReplicas {least} is above maxReplicas {most}"), "make minReplicas at most maxReplicas");
     }
-    let note = "autoscaling is not simulated: the replicas stay as they are";
-    let enabled = spec.look("autoscaleEnabled").and_then(|field| field.boolean());
-    if enabled == Some(true) {
-        spec.ignore(&["autoscaleEnabled", "minReplicas", "maxReplicas", "cpu", "memory"], note);
-    } else if least.is_some_and(|least| least != replicas) || most.is_some_and(|most| most != replicas) {
-        spec.ignore(&["minReplicas", "maxReplicas"], note);
-    }
+    let enabled = spec.get("autoscaleEnabled").and_then(|field| field.boolean());
     for key in ["cpu", "memory"] {
-        rest::check_target(spec, key);
+        rest::check_target(spec, key, enabled == Some(true));
     }
-    spec.allow(&["autoscaleEnabled", "minReplicas", "maxReplicas"]);
+    for key in ["minReplicas", "maxReplicas"] {
+        match spec.look(key) {
+            Some(field) if enabled == Some(true) => field.note(FidelityStatus::Modelled, None),
+            Some(field) if least != Some(replicas) || most != Some(replicas) => {
+                field.note(FidelityStatus::Modelled, Some("without autoscaleEnabled it has no effect"));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A value somebody wrote, or one that nobody did.
@@ -199,7 +226,7 @@ fn number(value: i64) -> Node {
     Node::number(Place::NOWHERE, value)
 }
 
-fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
+fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>, is_managed: bool) -> Made {
     let name = format!("istio-{}", object.id.name);
     let at = object.place();
     let labels = || {
@@ -245,8 +272,11 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
         ("maxSurge", as_number(or_default(spec, "rollingMaxSurge", text("100%")))),
         ("maxUnavailable", as_number(or_default(spec, "rollingMaxUnavailable", text("25%")))),
     ];
+    let is_autoscaled = spec.find(&["autoscaleEnabled"]).and_then(Node::text).is_some_and(|text| text == "true");
+    let replicas = if is_autoscaled { size_between(spec) } else { or_default(spec, "replicaCount", number(1)) };
+    let owned_replicas = replicas.text().and_then(|text| text.parse().ok()).filter(|_| is_managed && !is_autoscaled);
     let deployment_spec = vec![
-        ("replicas", or_default(spec, "replicaCount", number(1))),
+        ("replicas", replicas),
         ("selector", Node::map(at, vec![("matchLabels", labels())])),
         ("strategy", Node::map(at, vec![("rollingUpdate", Node::map(at, rolling))])),
         ("template", Node::map(at, vec![("metadata", Node::map(at, pod_metadata)), ("spec", pod_spec)])),
@@ -266,7 +296,29 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>) -> Made {
     let mut service_spec = Node::map(at, service_spec);
     service_spec.at = spec_at;
     let service = object_of("Service", "v1", metadata(Some(annotations)), service_spec);
-    Made { deployment, service }
+    let autoscaler = is_autoscaled.then(|| autoscaler_of(&deployment.id, spec, metadata(None), at));
+    Made { deployment, service, autoscaler, owned_replicas }
+}
+
+/// The size with which an autoscaled gateway begins.
+fn size_between(spec: &Node) -> Node {
+    let written = |key: &str| spec.find(&[key]).and_then(Node::text).and_then(|text| text.parse::<i64>().ok());
+    let least = written("minReplicas").unwrap_or(REPLICAS_LEAST);
+    let most = written("maxReplicas").unwrap_or(REPLICAS_MOST).max(least);
+    let size = written("replicaCount").unwrap_or(least).clamp(least, most);
+    let place = spec.find(&["replicaCount"]).or(spec.find(&["minReplicas"])).map_or(Place::NOWHERE, |node| node.at);
+    Node::number(place, size)
+}
+
+fn autoscaler_of(target: &ObjectId, spec: &Node, metadata: Node, at: Place) -> Object {
+    let bounds = (
+        or_default(spec, "minReplicas", number(REPLICAS_LEAST)),
+        or_default(spec, "maxReplicas", number(REPLICAS_MOST)),
+    );
+    let written = |key: &str| spec.find(&[key, "targetAverageUtilization"]).cloned();
+    let mut utilization = vec![("cpu", written("cpu").unwrap_or(number(CPU_PERCENT)))];
+    utilization.extend(written("memory").map(|percent| ("memory", percent)));
+    autoscaler::make(target, bounds, utilization, metadata, at)
 }
 
 fn pod_spec(spec: &Node, drain: Option<(i64, Place)>, at: Place) -> Node {

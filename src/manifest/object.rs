@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::autoscaler::AUTOSCALING;
 use super::problem::{Place, Problem};
 use super::read::{Dialect, Field, Fields, Sink, did_you_mean};
 use super::yaml::{Node, Value};
@@ -101,9 +102,10 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 13] = [
+const SIMULATED: [(&str, &str); 14] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
+    ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
     ("Namespace", ""),
     ("Gateway", ISTIO),
@@ -129,7 +131,7 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 20] = [
     "ASMProxyConfig",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -138,7 +140,6 @@ const KNOWN: [&str; 21] = [
     "DaemonSet",
     "EnvoyFilter",
     "GRPCRoute",
-    "HorizontalPodAutoscaler",
     "Ingress",
     "NetworkPolicy",
     "PeerAuthentication",

@@ -467,6 +467,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Where problems go.
+    #[must_use]
+    pub fn sink(&self) -> &'a Sink {
+        self.sink
+    }
+
     /// The value under a key that must be there.
     pub fn require(&self, key: &str, help: &str) -> Option<Field<'a>> {
         let found = self.get(key);

@@ -279,6 +279,8 @@ pub struct TargetState {
 pub struct AutoscalerStep {
     /// The HorizontalPodAutoscaler, as `namespace/name`.
     pub object: String,
+    /// The Deployment it sizes, as `namespace/name`.
+    pub target: String,
     /// When.
     pub t_ms: u64,
     /// Replicas there were.
@@ -287,17 +289,26 @@ pub struct AutoscalerStep {
     pub desired: u32,
     /// What it looked at.
     pub metrics: Vec<AutoscalerMetric>,
+    /// Its conditions by type, as `status/reason`.
+    pub conditions: BTreeMap<String, String>,
+    /// What went wrong.
+    pub error: Option<String>,
 }
 
 /// A metric as an autoscaler saw it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AutoscalerMetric {
+    /// Its type, such as `Resource`.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// Its name, such as `cpu`.
     pub name: String,
-    /// Its value, in the unit of the target.
+    /// Its value, in the unit of the target; none if it could not be had.
     pub value: Option<f64>,
     /// The target.
     pub target: f64,
+    /// `percent` of what is requested, `per_pod` or `value`.
+    pub unit: String,
 }
 
 /// What the gateway itself did.

@@ -6,7 +6,9 @@
 use super::units::float;
 use crate::engine::{Datum, EventLog};
 use crate::record::recorder::Facts;
-use crate::record::results::{Fidelity, FidelityStatus, GatewayFacts, Level, Rollout, ScenarioId, Slo};
+use crate::record::results::{
+    AutoscalerMetric, AutoscalerStep, Fidelity, FidelityStatus, GatewayFacts, Level, Rollout, ScenarioId, Slo,
+};
 use crate::record::{CauseCode, Done, Gauge, Lost, Outcome, Recorder, RecorderConfig, RequestId, Run, Source, lanes};
 use crate::units::SimTime;
 
@@ -323,4 +325,36 @@ fn mix(number: u64) -> u64 {
     let mixed = (number ^ 0x9e37_79b9).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+/// Syncs of an autoscaler that sees a surge: without samples first, then in balance, then behind, and in balance again.
+pub(crate) fn scaled() -> Vec<AutoscalerStep> {
+    let step = |t_ms: u64, current: u32, desired: u32, percent: Option<f64>, conditions: [&str; 3]| AutoscalerStep {
+        object: "istio-system/istio-edge".into(),
+        target: "istio-system/istio-edge".into(),
+        t_ms,
+        current,
+        desired,
+        metrics: vec![AutoscalerMetric {
+            kind: "Resource".into(),
+            name: "cpu".into(),
+            value: percent,
+            target: 60.0,
+            unit: "percent".into(),
+        }],
+        conditions: ["AbleToScale", "ScalingActive", "ScalingLimited"]
+            .iter()
+            .zip(conditions)
+            .map(|(kind, reason)| ((*kind).to_owned(), reason.to_owned()))
+            .collect(),
+        error: percent.is_none().then(|| "no metrics returned from resource metrics API".to_owned()),
+    };
+    let fine = ["True/ReadyForNewScale", "True/ValidMetricFound", "False/DesiredWithinRange"];
+    vec![
+        step(12_000, 4, 4, None, ["True/SucceededGetScale", "False/FailedGetResourceMetric", "False/-"]),
+        step(27_000, 4, 4, Some(55.0), fine),
+        step(42_000, 4, 4, Some(57.0), fine),
+        step(57_000, 4, 8, Some(200.0), ["True/SucceededRescale", "True/ValidMetricFound", "True/ScaleUpLimit"]),
+        step(72_000, 8, 9, Some(70.0), ["True/SucceededRescale", "True/ValidMetricFound", "False/DesiredWithinRange"]),
+    ]
 }

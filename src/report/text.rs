@@ -3,7 +3,7 @@
 mod paint;
 mod rollout;
 
-use super::units;
+use super::{scaling, units};
 use crate::record::results::{Cause, FidelityStatus, LatencyUs, Level, Results, Rollout, Slo, Totals, Verdict};
 use crate::record::{CauseCode, Run};
 
@@ -33,6 +33,7 @@ pub fn summary(run: &Run, options: &TextOptions<'_>) -> String {
         lines.push(paint.warn("Interrupted: only requests that had ended are counted."));
     }
     section(&mut lines, paint, "Rollout", rollout_lines(run, paint));
+    section(&mut lines, paint, "Autoscaling", scaling_lines(results, paint));
     section(&mut lines, paint, "Phases", phase_lines(results, paint));
     section(
         &mut lines,
@@ -139,6 +140,36 @@ fn rollout_lines_of(rollout: &Rollout, clock: units::Clock) -> Vec<String> {
         rollout.ready_min
     );
     wrap(&text, 2, 4)
+}
+
+/// Most lines of one autoscaler.
+const SCALING_LINES_MAX: usize = 16;
+
+fn scaling_lines(results: &Results, paint: Paint) -> Vec<String> {
+    let clock = units::Clock::of(results);
+    let mut lines = Vec::new();
+    for story in scaling::stories(results) {
+        let (syncs, changes) =
+            (units::count_of(story.sync_count, "sync"), units::count_of(story.change_count, "change"));
+        lines.extend(wrap(&format!("{}: {syncs}, {changes}", story.object), 2, 4));
+        let head = format!("  {:>7} {:>11}  {:<24} {}", "at", "pods", "why", "metrics");
+        lines.push(paint.dim(&head));
+        for line in story.lines.iter().take(SCALING_LINES_MAX) {
+            let (from, to) = (line.step.current, line.step.desired);
+            let pods = if from == to { to.to_string() } else { format!("{from} → {to}") };
+            let text = format!(
+                "  {:>7} {pods:>11}  {:<24} {}",
+                clock.tell(line.step.t_ms),
+                clip(line.why, 24),
+                clip(&line.metrics, 32)
+            );
+            lines.push(text.trim_end().to_owned());
+        }
+        if story.lines.len() > SCALING_LINES_MAX {
+            lines.push(paint.dim(&format!("  … and {} more", story.lines.len() - SCALING_LINES_MAX)));
+        }
+    }
+    lines
 }
 
 fn phase_lines(results: &Results, paint: Paint) -> Vec<String> {
@@ -252,7 +283,7 @@ pub(crate) fn clip(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::{FIXED, LOSING, Story};
+    use crate::report::sample::{FIXED, LOSING, Story, scaled};
 
     const PLAIN: TextOptions<'_> = TextOptions {
         paint: Paint::Plain,
@@ -271,6 +302,15 @@ mod tests {
     }
 
     #[test]
+    fn an_autoscaler_is_told_by_its_changes() {
+        let mut run = LOSING.tell().0;
+        run.results.autoscaler = scaled();
+        let text = summary(&run, &PLAIN);
+        let section = text.split("\n\n").find(|part| part.starts_with("Autoscaling"));
+        insta::assert_snapshot!(section.expect("a section"));
+    }
+
+    #[test]
     fn several_seeds_are_a_table() {
         let runs: Vec<_> = [LOSING, Story { seed: 43, ..LOSING }, FIXED].map(|story| story.tell().0.results).into();
         insta::assert_snapshot!(overview(&runs.iter().collect::<Vec<_>>(), &PLAIN));
@@ -280,6 +320,10 @@ mod tests {
     fn eighty_columns_suffice() {
         let mut run = Story { pods: 40, ..LOSING }.tell().0;
         run.results.complete = false;
+        run.results.autoscaler = scaled();
+        for _ in 0..3 {
+            run.results.autoscaler[3].metrics.extend(scaled()[3].metrics.clone());
+        }
         run.results.scenario.variant = Some("a-variant-with-a-rather-long-name".into());
         let options = TextOptions { next: Some("gatedrill explain reports/x-42 GD4101"), ..PLAIN };
         let text = summary(&run, &options) + &overview(&[&run.results], &options);

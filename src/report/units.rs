@@ -15,6 +15,11 @@ pub(crate) fn count(count: u64) -> String {
     text
 }
 
+/// A count and its noun, as in `1 sync` or `12 syncs`.
+pub(crate) fn count_of(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A ratio as a percentage with three digits that count, as in `0.0123%`.
 ///
 /// Nothing but nothing is `0%`, and only the whole is `100%`: one request lost in a million must not be rounded away.

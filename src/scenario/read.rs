@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::address::{Patch, Subject};
+use super::autoscaling;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
     NodeGroup, Over, Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
@@ -129,6 +130,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
+    let autoscaling = autoscaling::read(fields, version.as_deref());
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -159,6 +161,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         config_propagation: config_propagation?,
         sandbox_removal: sandbox_removal?,
         network_latency: network_latency?,
+        autoscaling: autoscaling?,
     })
 }
 
@@ -247,6 +250,11 @@ fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
     let cpu_per_request = span(fields, "cpuPerRequest", defaults::CPU_PER_REQUEST);
     let cpu_per_connection = span(fields, "cpuPerConnection", defaults::CPU_PER_CONNECTION);
     let exit_delay = delay(fields, "exitDelay", defaults::EXIT_DELAY);
+    let memory = autoscaling::read_memory(fields);
+    let replicas_sync = match fields.and_then(|fields| fields.get("replicasSync")) {
+        Some(field) => field.positive_duration(),
+        None => Some(defaults::REPLICAS_SYNC),
+    };
     if let Some(fields) = fields {
         fields.finish();
     }
@@ -257,6 +265,8 @@ fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
         cpu_per_request: cpu_per_request?,
         cpu_per_connection: cpu_per_connection?,
         exit_delay: exit_delay?,
+        memory: memory?,
+        replicas_sync: replicas_sync?,
     })
 }
 
@@ -287,6 +297,10 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         None => Some(defaults::BACKEND_KEEP_ALIVE),
     };
     let shutdown_delay = span(Some(&fields), "shutdownDelay", Duration::ZERO);
+    let cpu_per_request = match fields.get("cpuPerRequest") {
+        Some(field) => Some(field.positive_duration()?),
+        None => None,
+    };
     let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
     fields.finish();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
@@ -306,6 +320,7 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
             body_bytes: usize::try_from(answer?).ok()?,
         },
         shutdown_delay: shutdown_delay?,
+        cpu_per_request,
         at: field.place(),
     })
 }

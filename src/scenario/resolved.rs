@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::address::Patch;
+use super::autoscaling;
 use super::settings::{
     BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
     TimelineVerb, WithoutDrain,
@@ -20,24 +21,24 @@ use crate::record::results::{Level, ScenarioId};
 /// The variant under which edits of the target stand.
 const AS_RUN: &str = "as-run";
 
-fn bare(value: impl ToString) -> Node {
+pub(super) fn bare(value: impl ToString) -> Node {
     let text = value.to_string();
     Node { at: Place::NOWHERE, value: Value::Scalar { text: text.as_str().into(), is_quoted: false } }
 }
 
-fn text(value: &str) -> Node {
+pub(super) fn text(value: &str) -> Node {
     Node::string(Place::NOWHERE, value)
 }
 
-fn map(entries: Vec<(&str, Node)>) -> Node {
+pub(super) fn map(entries: Vec<(&str, Node)>) -> Node {
     Node::map(Place::NOWHERE, entries)
 }
 
-fn list(items: Vec<Node>) -> Node {
+pub(super) fn list(items: Vec<Node>) -> Node {
     Node::list(Place::NOWHERE, items)
 }
 
-fn span(value: Duration) -> Node {
+pub(super) fn span(value: Duration) -> Node {
     bare(duration_text(value))
 }
 
@@ -118,12 +119,14 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("sandboxRemoval", delay(&cluster.sandbox_removal)),
         ("networkLatency", span(cluster.network_latency)),
     ];
-    map(vec![
+    let mut entries = vec![
         ("profile", text(cluster.profile)),
         ("version", text(&cluster.version)),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("timings", map(timings)),
-    ])
+    ];
+    entries.extend(autoscaling::written(&cluster.autoscaling));
+    map(entries)
 }
 
 fn balancer(settings: &Settings) -> Node {
@@ -154,6 +157,8 @@ fn gateway(settings: &Settings) -> Node {
         ("cpuPerRequest", span(gateway.cpu_per_request)),
         ("cpuPerConnection", span(gateway.cpu_per_connection)),
         ("exitDelay", delay(&gateway.exit_delay)),
+        ("memory", autoscaling::written_memory(gateway.memory)),
+        ("replicasSync", span(gateway.replicas_sync)),
     ])
 }
 
@@ -174,6 +179,7 @@ fn backend(backend: &BackendSettings) -> Node {
         ("shutdownDelay", span(backend.shutdown_delay)),
         ("answer", text(&format!("{}B", backend.config.body_bytes))),
     ]);
+    entries.extend(backend.cpu_per_request.map(|cost| ("cpuPerRequest", span(cost))));
     map(entries)
 }
 

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use super::autoscaling::AutoscalingSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::Resources;
-use crate::drill::MixEntry;
+use crate::drill::{MemoryCosts, MixEntry};
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Node, Place};
@@ -60,6 +61,8 @@ pub struct ClusterSettings {
     pub sandbox_removal: Delay,
     /// One way between two hosts of the cloud.
     pub network_latency: Duration,
+    /// The autoscalers' controller, and the metrics it asks for.
+    pub autoscaling: AutoscalingSettings,
 }
 
 /// Equal nodes.
@@ -120,6 +123,10 @@ pub struct GatewaySettings {
     pub cpu_per_connection: Duration,
     /// From the agent's decision to end to the end of the process.
     pub exit_delay: Delay,
+    /// What its memory is made of.
+    pub memory: MemoryCosts,
+    /// How often ASM writes the replicas that it owns.
+    pub replicas_sync: Duration,
 }
 
 /// The replicas behind one Service.
@@ -137,6 +144,8 @@ pub struct BackendSettings {
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM.
     pub shutdown_delay: Duration,
+    /// Processor time of one request; none: not known, and no autoscaler can go by it.
+    pub cpu_per_request: Option<Duration>,
     /// Where it is written.
     pub at: Place,
 }
@@ -248,6 +257,7 @@ pub struct Variant {
 pub mod defaults {
     use std::time::Duration;
 
+    use crate::drill::MemoryCosts;
     use crate::engine::Delay;
 
     const fn ms(count: u64) -> Duration {
@@ -256,7 +266,7 @@ pub mod defaults {
 
     /// The only profile so far: ACK with Terway (pod addresses are the VPC's) and an NLB.
     pub const PROFILE: &str = "ack-terway-nlb";
-    /// Behaviour of Kubernetes. Rules that changed between versions are not told apart yet.
+    /// Behaviour of Kubernetes.
     pub const KUBERNETES: &str = "1.33";
     /// Behaviour of Istio: which rules changed between versions is in `manifest::routes::Options`.
     pub const ISTIO: &str = "1.26";
@@ -286,6 +296,11 @@ pub mod defaults {
     pub const CPU_PER_CONNECTION: Duration = Duration::from_micros(30);
     /// Measured on Envoy 1.40: 11 to 61 ms from the signal to the end of the process.
     pub const EXIT_DELAY: Delay = Delay::Uniform { min: ms(11), max: ms(61) };
+    /// Within the ranges that Istio's published 60 MB of a proxy under test leaves; no figure per connection is published.
+    pub const MEMORY: MemoryCosts =
+        MemoryCosts { base_bytes: 45_000_000, cluster_bytes: 30_000, connection_bytes: 40_000, request_bytes: 20_000 };
+    /// An assumption: ASM's documents say "periodically".
+    pub const REPLICAS_SYNC: Duration = Duration::from_secs(60);
     /// Of a backend.
     pub const SERVICE_TIME: Delay = Delay::Constant(ms(10));
     /// Of a backend.

@@ -3,10 +3,11 @@
 //! A timeline that applies or edits objects makes one state after another; each is read as a whole, so that a change in mid-run follows the same
 //! rules as the same objects from the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
+use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
@@ -30,6 +31,12 @@ pub(super) struct Resolved {
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
+    /// By `namespace/name`.
+    pub(super) autoscalers: BTreeMap<String, AutoscalerManifest>,
+    /// Deployments whose manifest writes their replicas, as `namespace/name`.
+    pub(super) sized: BTreeSet<String>,
+    /// The replicas of the target that the mesh's control plane writes.
+    pub(super) owned_replicas: Option<i32>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -63,6 +70,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "IstioGateway" => drop(istio_gateway::read(object, sink)),
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
+            "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
         }
@@ -148,9 +156,13 @@ impl State {
         }
         let target = self.target(settings, &candidates, &made, sink)?;
         let mut deployments = BTreeMap::new();
+        let mut sized = BTreeSet::new();
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
             let is_made = object.id.kind != from.id.kind;
+            if !is_made && object.node.find(&["spec", "replicas"]).is_some() {
+                sized.insert(key.clone());
+            }
             let lasting = self.target_patches.iter().filter(|_| key == target);
             let edits = self.edits.iter().filter(|(edited, _)| *edited == key).map(|(_, patch)| patch);
             for patch in lasting.chain(edits) {
@@ -169,6 +181,19 @@ impl State {
             let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
             services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
         }
+        let mut autoscalers = BTreeMap::new();
+        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
+            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
+            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
+        }
+        for object in written("HorizontalPodAutoscaler") {
+            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
+            sized.insert(made.deployment.key());
+        }
+        let of_target = made.iter().find(|(_, made)| made.deployment.key() == target);
+        let owned_replicas = of_target.and_then(|(_, made)| made.owned_replicas);
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
@@ -189,7 +214,9 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
-        let resolved = Resolved { deployments, services, target, origin: origin?, routing, front };
+        let origin = origin?;
+        let resolved =
+            Resolved { deployments, services, autoscalers, sized, owned_replicas, target, origin, routing, front };
         (sink.problem_count() == before).then_some(resolved)
     }
 

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Patch, Subject};
+use super::autoscaling;
 use super::balancer;
 use super::read::node_ip;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
+use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Sources, Verb, WorldConfig};
+use crate::drill::{
+    Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Size, Sources, Verb, WorldConfig,
+};
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
@@ -53,6 +57,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let target = resolved.target()?;
     gateways.insert(target.deployment.template.other.clone(), gateway_spec(&resolved, settings, sink)?);
     check_loads(settings, &balancer.ports, sink);
+    let scaling = autoscaling::spec(&resolved, settings, sink);
     let mut backends = Backends::new(&resolved);
     backends.add(&resolved, settings, sink);
     let sources = sources(&resolved, settings, files);
@@ -101,6 +106,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         backends: backends.specs,
         loads: settings.loads.iter().map(|load| load_spec(load, settings.duration)).collect(),
         actions,
+        scaling,
         sources,
         fidelity,
     })
@@ -361,6 +367,15 @@ fn act(
         }
         TimelineVerb::Scale(replicas) => {
             edit(state, &key, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
+            if key == current.target && current.owned_replicas.is_some() {
+                let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
+                sink.note(
+                    entry.place,
+                    format!("Deployment {key} spec.replicas"),
+                    FidelityStatus::Approximated,
+                    Some(text),
+                );
+            }
             format!("scale {key} to {replicas}")
         }
         TimelineVerb::Apply(objects) => {
@@ -429,10 +444,15 @@ fn changes(
     let told = |value: &dyn std::fmt::Debug| format!("{value:?}");
     for (key, manifest) in &next.deployments {
         let before = current.deployments.get(key).map(|known| told(&known.deployment));
-        if before.as_ref() != Some(&told(&manifest.deployment)) {
-            verbs.push(Verb::Apply(Box::new(manifest.deployment.clone())));
+        let size = size_of(entry, key, current, next);
+        // A size that is written again takes back what an autoscaler has written since.
+        let is_again =
+            size == Size::Written && matches!(entry.verb, TimelineVerb::Apply(_)) && is_autoscaled(next, key);
+        if is_again || before.as_ref() != Some(&told(&manifest.deployment)) {
+            verbs.push(Verb::Apply(Box::new(manifest.deployment.clone()), size));
         }
     }
+    verbs.extend(scaling_changes(current, next, settings));
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
         gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
     }
@@ -466,6 +486,41 @@ fn changes(
         if current.services.get(key).is_some_and(|before| behind(before) != behind(service)) {
             refuse("the ports and pods of a Service");
         }
+    }
+    verbs
+}
+
+/// Whether an entry of the timeline says how many pods a Deployment wants.
+fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved) -> Size {
+    let replicas = |resolved: &Resolved| resolved.deployments.get(key).map(|manifest| manifest.deployment.replicas);
+    let names = |object: &Object| match object.id.kind.as_str() {
+        "Deployment" => object.key() == key,
+        "IstioGateway" => format!("{}/istio-{}", object.id.namespace, object.id.name) == key,
+        _ => false,
+    };
+    let is_written = match &entry.verb {
+        TimelineVerb::Scale(_) => replicas(current) != replicas(next),
+        TimelineVerb::Apply(objects) => next.sized.contains(key) && objects.iter().any(names),
+        TimelineVerb::Set(_) => replicas(current) != replicas(next) && next.sized.contains(key),
+        TimelineVerb::Restart | TimelineVerb::Phase => false,
+    };
+    if is_written || !current.deployments.contains_key(key) { Size::Written } else { Size::Kept }
+}
+
+fn is_autoscaled(resolved: &Resolved, key: &str) -> bool {
+    resolved.autoscalers.values().any(|manifest| *manifest.spec.target == *key)
+}
+
+/// What changes in who sizes what.
+fn scaling_changes(current: &Resolved, next: &Resolved, settings: &Settings) -> Vec<Verb> {
+    let is_new = |key: &String, spec: &AutoscalerSpec| current.autoscalers.get(key).is_none_or(|it| it.spec != *spec);
+    let changed = next.autoscalers.iter().filter(|(key, manifest)| is_new(key, &manifest.spec));
+    let mut verbs: Vec<Verb> = changed.map(|(_, manifest)| Verb::Autoscale(Box::new(manifest.spec.clone()))).collect();
+    let gone = current.autoscalers.keys().filter(|key| !next.autoscalers.contains_key(*key));
+    verbs.extend(gone.map(|key| Verb::StopAutoscaling(Rc::from(key.as_str()))));
+    let owned = autoscaling::owned(next, settings);
+    if owned != autoscaling::owned(current, settings) {
+        verbs.push(Verb::Own(owned));
     }
     verbs
 }

@@ -22,6 +22,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) phase: PodPhase,
     pub(in crate::cluster) is_ready: bool,
     pub(in crate::cluster) ready_since: Option<SimTime>,
+    /// When its container last started.
+    pub(in crate::cluster) started_at: Option<SimTime>,
     pub(in crate::cluster) restarts: u32,
     /// Which pod of its Deployment it is, as `namespace/name/ordinal`: the name of its random streams. Its draws are the same in a run
     /// whose other Deployments differ.

@@ -107,6 +107,7 @@ impl Cluster {
                 phase: PodPhase::Pending,
                 is_ready: false,
                 ready_since: None,
+                started_at: None,
                 restarts: 0,
                 identity,
                 deletion_cost: 0,

@@ -99,6 +99,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         annotations: BTreeMap::new(),
         image: "proxy:1".to_owned(),
         requests: Resources { cpu_millicores: 500, memory_bytes: 1 << 20 },
+        containers: Vec::new(),
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes { readiness: Some(readiness), ..Probes::default() },

@@ -79,6 +79,8 @@ impl Maker<'_> {
         Made {
             deployment: self.object_of("Deployment", "apps", "apps/v1", metadata(&annotations), deployment),
             service: self.object_of("Service", "", "v1", metadata(&annotations), service),
+            autoscaler: None,
+            owned_replicas: None,
         }
     }
 

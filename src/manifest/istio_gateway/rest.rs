@@ -157,8 +157,12 @@ fn note_switched(spec: &Fields<'_>) {
 }
 
 /// A target of the autoscaler: `cpu` or `memory`.
-pub(super) fn check_target(spec: &Fields<'_>, key: &str) {
-    if let Some(field) = spec.look(key) {
-        check_all(&field, &[("targetAverageUtilization", Count)]);
+pub(super) fn check_target(spec: &Fields<'_>, key: &str, is_enabled: bool) {
+    let Some(field) = spec.look(key) else { return };
+    check_all(&field, &[("targetAverageUtilization", Count)]);
+    let target = field.fields().and_then(|fields| fields.look("targetAverageUtilization"));
+    if let Some(target) = target {
+        let note = if is_enabled { None } else { Some("without autoscaleEnabled it has no effect") };
+        target.note(FidelityStatus::Modelled, note);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::record::Results;
 use crate::record::results::{LatencyUs, Load, Phase, ReadinessChange, Span, Target, TargetState, Totals};
-use crate::report::sample::{FIXED, LOSING, Story};
+use crate::report::sample::{FIXED, LOSING, Story, scaled};
 
 const SCENARIO: &str = "apiVersion: gatedrill/v1\nkind: Scenario\nmetadata: { name: rolling-upgrade }\n";
 
@@ -283,4 +283,17 @@ fn the_checks_of_these_tests_find_faults() {
         assert!(well_formed(broken).is_err(), "{broken}");
     }
     assert_eq!(well_formed("<a b=\"c d\" e=\"\"><f/>&lt;&#39;</a>"), Ok(()));
+}
+
+#[test]
+fn autoscalers_have_a_section_of_their_own_if_there_are_any() {
+    let (mut run, log) = LOSING.tell();
+    let options = HtmlOptions { events: log.events(), scenario: None, command: None };
+    assert!(!page(&run, &options).contains("Autoscaling"));
+    run.results.autoscaler = scaled();
+    let page = page(&run, &options);
+    check(&page);
+    for told in ["5 syncs, 2 changes", "4 → 8", "ScaleUpLimit", "cpu 200%", "no metrics returned"] {
+        assert!(page.contains(told), "{told}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use minijinja::{Value, context};
 
+use super::super::scaling;
 use super::super::units::Clock;
 use super::super::units::{self, ShortNames};
 use super::{HtmlOptions, actions, latency, palette, rollout};
@@ -39,6 +40,7 @@ pub(super) fn page(run: &Run, options: &HtmlOptions<'_>) -> Value {
         causes => list(results.causes.iter().map(|cause| cause_row(cause, results, clock))),
         slo => list(results.slo.iter().map(slo_row)),
         rollouts => rollouts(&results.rollouts, clock),
+        autoscalers => autoscalers(results, clock),
         fidelity => fidelity(&results.fidelity),
         command => options.command,
         scenario => options.scenario,
@@ -240,6 +242,25 @@ fn rollouts(rollouts: &[Rollout], clock: Clock) -> Value {
         ])
     };
     list(rollouts.iter().map(row))
+}
+
+/// Each autoscaler with its syncs that are worth a line.
+fn autoscalers(results: &Results, clock: Clock) -> Value {
+    let row = |line: &scaling::Line<'_>| {
+        let (from, to) = (line.step.current, line.step.desired);
+        let pods = if from == to { to.to_string() } else { format!("{from} → {to}") };
+        let error = line.step.error.as_deref().unwrap_or("");
+        context! { at => clock.tell(line.step.t_ms), pods, why => line.why, metrics => &line.metrics, error }
+    };
+    let story = |story: scaling::Story<'_>| {
+        context! {
+            object => story.object,
+            syncs => units::count_of(story.sync_count, "sync"),
+            changes => units::count_of(story.change_count, "change"),
+            rows => list(story.lines.iter().map(row)),
+        }
+    };
+    list(scaling::stories(results).into_iter().map(story))
 }
 
 /// What is not simulated comes first: it is what a reader must know.

@@ -31,6 +31,13 @@ pub(super) fn lines(run: &Run, paint: Paint) -> Vec<String> {
         |row| row.gauge.lb_targets_healthy.map(u64::from),
         Peak::Most,
     ));
+    lines.extend(series_line(
+        "autoscaler wants",
+        &picture,
+        paint,
+        |row| row.gauge.hpa_desired.map(u64::from),
+        Peak::Most,
+    ));
     lines.extend(series_line("lost per second", &picture, paint, |row| Some(row.dropped), Peak::Sum));
     lines.push(axis(&picture, units::Clock::of(&run.results), paint));
     lines.push(legend(&picture, paint));

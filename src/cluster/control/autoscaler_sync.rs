@@ -1,0 +1,570 @@
+//! The autoscaler's controller: a sync every period, the samples it sees, and what it writes.
+//!
+//! An autoscaler's first sync comes one period after it was created. One that the run finds is older than the run: its syncs have a phase of their
+//! own, and the first comes when there can be samples of the run, since nobody knows what the pods used before. As after a restart of the
+//! real controller, it knows no recommendations of before, so the size of its first sync holds back a smaller one for as long as a window says.
+//!
+//! Source: Kubernetes v1.28.7 pkg/controller/podautoscaler/horizontal.go; metrics-server's periods in [`crate::cluster::metrics`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Cluster;
+use super::pod::Pod;
+use crate::cluster::autoscaler::reconcile::{Reading, Sight};
+use crate::cluster::autoscaler::{
+    Autoscaler, AutoscalerSpec, Condition, ConditionKind, ContainerRequests, ContainerUsage, Metric, MetricError,
+    MetricsSource, PodUsage, PodView, ReadyCondition, ResourceName, ResourceTarget, Rules, Sample, Scale, Selector,
+    Start, ValueTarget, Verdict,
+};
+use crate::cluster::metrics::{MetricOf, MetricsServer, NamedMetric, Point, Rates};
+use crate::cluster::objects::{ContainerRequest, PodTemplate};
+use crate::cluster::version::Version;
+use crate::engine::{Datum, EventId, Stream};
+use crate::units::SimTime;
+
+/// From a sync's begin to its end, where the next period begins: the metrics API is asked and the status written. An assumption: with the hop
+/// before, syncs of recorded controllers come 15.003 to 15.02 s after one another.
+const SYNC_TAKES: Duration = Duration::from_millis(6);
+
+/// How autoscaling works in a cluster.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AutoscalingConfig {
+    /// The controller's rules.
+    pub rules: Rules,
+    /// The metrics server scrapes so often.
+    pub metrics_resolution: Duration,
+    /// The kubelet reads a container's counters so often.
+    pub kubelet_sampling: Duration,
+    /// Metrics of pods, objects and of what is outside, by name.
+    pub named: Vec<NamedMetric>,
+    /// How far into a second of the wall clock the run begins: the API's times are whole seconds of it.
+    pub wall_phase: Duration,
+}
+
+impl AutoscalingConfig {
+    /// The defaults of a version of Kubernetes: scrapes every 15 s, as the shipped manifests of metrics-server say.
+    #[must_use]
+    pub fn of(version: Version) -> Self {
+        Self {
+            rules: Rules::of(version),
+            metrics_resolution: Duration::from_secs(15),
+            kubelet_sampling: Duration::from_secs(10),
+            named: Vec::new(),
+            wall_phase: Duration::ZERO,
+        }
+    }
+}
+
+/// One sync of an autoscaler, as it is told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AutoscalerStep {
+    /// The autoscaler, as `namespace/name`.
+    pub object: Rc<str>,
+    /// Its target, as `namespace/name`.
+    pub target: Rc<str>,
+    /// When.
+    pub at: SimTime,
+    /// Pods wanted before.
+    pub current: i32,
+    /// Pods wanted after, as the status says: what failed changes nothing there.
+    pub desired: i32,
+    /// The size was written.
+    pub is_scaled: bool,
+    /// What its metrics are, and what they came to.
+    pub metrics: Vec<(Metric, Option<Reading>)>,
+    /// Its conditions.
+    pub conditions: BTreeMap<ConditionKind, Condition>,
+    /// What went wrong, in words.
+    pub error: Option<String>,
+}
+
+/// The controller's state.
+#[derive(Default)]
+pub(in crate::cluster) struct Autoscaling {
+    config: Option<AutoscalingConfig>,
+    scalers: BTreeMap<Rc<str>, Scaler>,
+    server: Option<MetricsServer>,
+    /// Samples that come from elsewhere.
+    source: Option<Rc<dyn MetricsSource>>,
+    /// Pods whose counters are read.
+    watched: BTreeSet<u64>,
+    steps: Vec<AutoscalerStep>,
+}
+
+struct Scaler {
+    autoscaler: Autoscaler,
+    /// A scaler that was deleted and made again is another one.
+    uid: u64,
+    hops: Stream,
+    because: Option<EventId>,
+    /// The size after the last sync.
+    wanted: Option<i32>,
+}
+
+impl Autoscaling {
+    fn config(&self) -> AutoscalingConfig {
+        self.config.clone().unwrap_or_else(|| AutoscalingConfig::of(Version::new(1, 33)))
+    }
+}
+
+impl Cluster {
+    /// Says how autoscaling works. Without it, as in 1.33.
+    pub fn set_autoscaling(&self, config: AutoscalingConfig) {
+        self.inner.autoscaling.borrow_mut().config = Some(config);
+    }
+
+    /// Takes samples from elsewhere instead of from the kubelets.
+    pub fn set_metrics_source(&self, source: Rc<dyn MetricsSource>) {
+        self.inner.autoscaling.borrow_mut().source = Some(source);
+    }
+
+    /// Creates an autoscaler, or changes one; that keeps what it remembers.
+    pub fn apply_autoscaler(&self, spec: AutoscalerSpec, because: Option<EventId>) {
+        let (key, target) = (Rc::clone(&spec.key), Rc::clone(&spec.target));
+        // One that the run finds has long reported the size that there is.
+        let found = self.deployment(&target).map(|known| known.replicas).filter(|_| self.stands());
+        let is_new = {
+            let mut autoscaling = self.inner.autoscaling.borrow_mut();
+            let uid = autoscaling.scalers.values().map(|scaler| scaler.uid + 1).max().unwrap_or(0);
+            match autoscaling.scalers.get_mut(&key) {
+                Some(known) => {
+                    known.autoscaler.spec = spec;
+                    known.because = because;
+                    None
+                }
+                None => {
+                    let hops = self.inner.streams.stream("autoscaler-hop", &key);
+                    let mut autoscaler = Autoscaler::new(spec);
+                    if let Some(found) = found {
+                        (autoscaler.status.current, autoscaler.status.desired) = (found, found);
+                    }
+                    let scaler = Scaler { autoscaler, uid, hops, because, wanted: None };
+                    autoscaling.scalers.insert(Rc::clone(&key), scaler);
+                    Some(uid)
+                }
+            }
+        };
+        self.start_scrapes();
+        self.watch_pods(&target);
+        if let Some(uid) = is_new {
+            self.start_syncs(key, uid);
+        }
+    }
+
+    /// Deletes an autoscaler, and what it remembers.
+    pub fn delete_autoscaler(&self, key: &str) {
+        self.inner.autoscaling.borrow_mut().scalers.remove(key);
+    }
+
+    /// An autoscaler as it stands.
+    #[must_use]
+    pub fn autoscaler(&self, key: &str) -> Option<Autoscaler> {
+        self.inner.autoscaling.borrow().scalers.get(key).map(|scaler| scaler.autoscaler.clone())
+    }
+
+    /// The size that the first autoscaler of a Deployment wants; none before its first sync.
+    #[must_use]
+    pub fn autoscaled_size(&self, target: &str) -> Option<i32> {
+        let autoscaling = self.inner.autoscaling.borrow();
+        let of_target = autoscaling.scalers.values().find(|scaler| &*scaler.autoscaler.spec.target == target)?;
+        of_target.wanted
+    }
+
+    /// All syncs so far.
+    #[must_use]
+    pub fn autoscaler_steps(&self) -> Vec<AutoscalerStep> {
+        self.inner.autoscaling.borrow().steps.clone()
+    }
+
+    /// The pods of a Deployment as an autoscaler sees them, in the order of their creation.
+    #[must_use]
+    pub fn autoscaled_pods(&self, target: &str) -> Vec<PodView> {
+        let phase = self.inner.autoscaling.borrow().config().wall_phase;
+        let state = self.inner.state.borrow();
+        let pods = state.pods.values().filter(|pod| &*pod.owner == target);
+        pods.map(|pod| view(pod, phase, self.inner.config.stands_at_zero)).collect()
+    }
+
+    fn start_syncs(&self, key: Rc<str>, uid: u64) {
+        let config = self.inner.autoscaling.borrow().config();
+        let period = config.rules.sync_period;
+        let first = if self.stands() {
+            let mut first = self.inner.streams.stream("autoscaler-phase", &key).uniform(Duration::ZERO, period);
+            while first < config.kubelet_sampling + config.metrics_resolution {
+                first += period;
+            }
+            first
+        } else {
+            period
+        };
+        let this = self.clone();
+        self.inner.sim.spawn("autoscaler", async move {
+            let mut wait = first;
+            loop {
+                let Some(hop) = this.hop_of(&key, uid) else { return };
+                this.inner.sim.sleep(wait + hop).await;
+                if this.hop_of(&key, uid).is_none() {
+                    return;
+                }
+                this.sync_autoscaler(&key);
+                wait = period + SYNC_TAKES;
+            }
+        });
+    }
+
+    /// How long the controller takes to react; none if the autoscaler is gone.
+    fn hop_of(&self, key: &Rc<str>, uid: u64) -> Option<Duration> {
+        let mut autoscaling = self.inner.autoscaling.borrow_mut();
+        let scaler = autoscaling.scalers.get_mut(key).filter(|scaler| scaler.uid == uid)?;
+        Some(self.inner.config.hop.draw(&mut scaler.hops))
+    }
+
+    /// One sync.
+    fn sync_autoscaler(&self, key: &Rc<str>) {
+        let now = self.inner.sim.now();
+        // Taken out for the sync: what is read meanwhile must not find it borrowed.
+        let (mut autoscaler, because, config, source) = {
+            let autoscaling = self.inner.autoscaling.borrow();
+            let Some(scaler) = autoscaling.scalers.get(key) else { return };
+            let source = autoscaling.source.clone();
+            (scaler.autoscaler.clone(), scaler.because, autoscaling.config(), source)
+        };
+        let target = Rc::clone(&autoscaler.spec.target);
+        let (pods, scale) = (self.autoscaled_pods(&target), self.scale_of(&target));
+        let pipeline = Pipeline { cluster: self, target: &target, config: &config, now };
+        let metrics: &dyn MetricsSource = source.as_deref().unwrap_or(&pipeline);
+        let current = scale.map_or(autoscaler.status.current, |scale| scale.spec_replicas);
+        let mut written = None;
+        let verdict = autoscaler.reconcile(&config.rules, &Sight { scale, pods: &pods, metrics }, now, |replicas| {
+            written = Some(replicas);
+            true
+        });
+        let wanted = written.unwrap_or(current);
+        let evaluated = self.tell_sync(&autoscaler, &verdict, (current, wanted), because);
+        let step = AutoscalerStep {
+            object: Rc::clone(key),
+            target: Rc::clone(&target),
+            at: now,
+            current,
+            desired: autoscaler.status.desired,
+            is_scaled: written.is_some(),
+            metrics: autoscaler
+                .spec
+                .metrics
+                .iter()
+                .enumerate()
+                .map(|(index, metric)| (metric.clone(), autoscaler.status.metrics.get(index).copied().flatten()))
+                .collect(),
+            conditions: autoscaler.status.conditions.clone(),
+            error: verdict.error.as_ref().map(ToString::to_string),
+        };
+        {
+            let mut autoscaling = self.inner.autoscaling.borrow_mut();
+            autoscaling.steps.push(step);
+            if let Some(scaler) = autoscaling.scalers.get_mut(key) {
+                scaler.autoscaler = autoscaler;
+                scaler.wanted = Some(wanted);
+            }
+        }
+        if let Some(replicas) = written {
+            let data = vec![("from", i64::from(current).into()), ("to", i64::from(replicas).into())];
+            let event = self.tell(Some(evaluated), "hpa_scaled", format!("HorizontalPodAutoscaler/{key}"), data);
+            self.scale(&target, replicas, Some(event));
+        }
+    }
+
+    fn tell_sync(
+        &self,
+        autoscaler: &Autoscaler,
+        verdict: &Verdict,
+        (current, wanted): (i32, i32),
+        because: Option<EventId>,
+    ) -> EventId {
+        let mut data: Vec<(&'static str, Datum)> =
+            vec![("current", i64::from(current).into()), ("desired", i64::from(wanted).into())];
+        data.extend(verdict.recommended.map(|best| ("recommended", i64::from(best).into())));
+        let metrics = autoscaler.spec.metrics.iter().zip(&autoscaler.status.metrics);
+        let metrics: Vec<String> = metrics.map(|(metric, reading)| reading_text(metric, *reading)).collect();
+        if !metrics.is_empty() {
+            data.push(("metrics", metrics.join(", ").into()));
+        }
+        for (kind, condition) in &autoscaler.status.conditions {
+            data.push((kind.name(), condition.reason.into()));
+        }
+        data.extend(verdict.error.as_ref().map(|error| ("error", error.to_string().into())));
+        self.tell(because, "hpa_evaluated", format!("HorizontalPodAutoscaler/{}", autoscaler.spec.key), data)
+    }
+
+    fn scale_of(&self, target: &str) -> Option<Scale> {
+        let of_target = |scaler: &&Scaler| &*scaler.autoscaler.spec.target == target;
+        let is_shared = self.inner.autoscaling.borrow().scalers.values().filter(of_target).count() > 1;
+        let state = self.inner.state.borrow();
+        let known = state.deployments.get(target)?;
+        Some(Scale {
+            spec_replicas: known.spec.replicas,
+            status_replicas: known.status.replicas,
+            selector: if is_shared { Selector::Shared } else { Selector::Clear },
+        })
+    }
+
+    /// The metrics server scrapes from the first autoscaler on, at a phase of its own.
+    fn start_scrapes(&self) {
+        let resolution = {
+            let mut autoscaling = self.inner.autoscaling.borrow_mut();
+            if autoscaling.server.is_some() || autoscaling.source.is_some() {
+                return;
+            }
+            let resolution = autoscaling.config().metrics_resolution;
+            autoscaling.server = Some(MetricsServer::new(resolution));
+            resolution
+        };
+        let phase = self.inner.streams.stream("metrics-server", "").uniform(Duration::ZERO, resolution);
+        let this = self.clone();
+        self.inner.sim.spawn("metrics-server", async move {
+            this.inner.sim.sleep(phase).await;
+            loop {
+                this.scrape();
+                this.inner.sim.sleep(resolution).await;
+            }
+        });
+    }
+
+    fn scrape(&self) {
+        if let Some(server) = &mut self.inner.autoscaling.borrow_mut().server {
+            server.scrape();
+        }
+    }
+
+    /// Reads the counters of a Deployment's pods from now on.
+    fn watch_pods(&self, target: &str) {
+        let running: Vec<u64> = {
+            let state = self.inner.state.borrow();
+            state.pods.iter().filter(|(_, pod)| &*pod.owner == target && pod.ip.is_some()).map(|(id, _)| *id).collect()
+        };
+        for id in running {
+            self.watch_pod(id);
+        }
+    }
+
+    /// A pod's container runs: its counters are read if an autoscaler looks at it. The first reading comes with the start, the others one period
+    /// apart; those of pods that the run finds at phases of their own.
+    pub(in crate::cluster) fn watch_pod(&self, id: u64) {
+        let Some((identity, owner)) =
+            self.inner.state.borrow().pods.get(&id).map(|pod| (Rc::clone(&pod.identity), Rc::clone(&pod.owner)))
+        else {
+            return;
+        };
+        let period = {
+            let mut autoscaling = self.inner.autoscaling.borrow_mut();
+            let is_target = autoscaling.scalers.values().any(|scaler| scaler.autoscaler.spec.target == owner);
+            if !is_target || autoscaling.source.is_some() || !autoscaling.watched.insert(id) {
+                return;
+            }
+            autoscaling.config().kubelet_sampling
+        };
+        let phase = if self.inner.sim.now() == SimTime::ZERO {
+            self.inner.streams.stream("kubelet-sampling", &identity).uniform(Duration::ZERO, period)
+        } else {
+            period
+        };
+        let this = self.clone();
+        self.inner.sim.spawn("kubelet-sampling", async move {
+            let mut wait = phase;
+            while this.read_counters(id) {
+                this.inner.sim.sleep(wait).await;
+                wait = period;
+            }
+        });
+    }
+
+    /// Reads a pod's counters; whether the pod is still there.
+    fn read_counters(&self, id: u64) -> bool {
+        let found = {
+            let state = self.inner.state.borrow();
+            state.pods.get(&id).map(|pod| (pod.ip, start_of_container(pod, self.inner.config.stands_at_zero)))
+        };
+        let usage = found.and_then(|(ip, start)| Some((start, self.inner.runtime.usage(ip?)?)));
+        let now = self.inner.sim.now();
+        let mut autoscaling = self.inner.autoscaling.borrow_mut();
+        if let Some(server) = &mut autoscaling.server {
+            match usage {
+                Some((start, usage)) if self.stands() => server.find(id, Point { at: now, start, usage }),
+                Some((start, usage)) => server.read(id, Point { at: now, start, usage }),
+                None => server.forget(id),
+            }
+        }
+        if found.is_none() {
+            autoscaling.watched.remove(&id);
+        }
+        found.is_some()
+    }
+}
+
+/// The samples of the kubelets, and the named metrics.
+struct Pipeline<'a> {
+    cluster: &'a Cluster,
+    target: &'a str,
+    config: &'a AutoscalingConfig,
+    now: SimTime,
+}
+
+impl Pipeline<'_> {
+    /// The target's pods that have samples.
+    fn rates(&self) -> Vec<(Rc<str>, Rates, Rc<PodTemplate>)> {
+        let state = self.cluster.inner.state.borrow();
+        let autoscaling = self.cluster.inner.autoscaling.borrow();
+        let Some(server) = &autoscaling.server else { return Vec::new() };
+        let pods = state.pods.iter().filter(|(_, pod)| &*pod.owner == self.target);
+        let rates = pods
+            .filter_map(|(id, pod)| Some((Rc::clone(&pod.record.name), server.rates(*id)?, Rc::clone(&pod.template))));
+        rates.collect()
+    }
+
+    fn named(&self, metric: &str) -> impl Iterator<Item = &MetricOf> {
+        self.config.named.iter().filter(move |named| &*named.name == metric).map(|named| &named.of)
+    }
+}
+
+fn no_metric(api: &str) -> MetricError {
+    MetricError::NoMetrics { api: Rc::from(api) }
+}
+
+impl MetricsSource for Pipeline<'_> {
+    fn pod_usage(&self) -> Result<Vec<PodUsage>, MetricError> {
+        let usage = |(pod, rates, template): (Rc<str>, Rates, Rc<PodTemplate>)| {
+            let memory = rates.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(1000));
+            // The simulated process is the first container's; the others are idle.
+            let asked = requests_of(&template);
+            let containers = asked.iter().enumerate().map(|(index, container)| ContainerUsage {
+                name: Rc::clone(&container.name),
+                cpu_milli: if index == 0 { rates.cpu_milli } else { Some(0) },
+                memory_milli: if index == 0 { memory } else { Some(0) },
+            });
+            let at = whole_second(rates.at, self.config.wall_phase);
+            let containers = containers.collect();
+            PodUsage { pod, at, window: rates.window, containers }
+        };
+        Ok(self.rates().into_iter().map(usage).collect())
+    }
+
+    fn pods_metric(&self, metric: &str) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
+        let of = self.named(metric).find(|of| matches!(of, MetricOf::Requests | MetricOf::Pods(_)));
+        let samples: BTreeMap<Rc<str>, Sample> = match of {
+            Some(MetricOf::Requests) => self
+                .rates()
+                .into_iter()
+                .filter_map(|(pod, rates, _)| {
+                    Some((pod, Sample { milli: rates.requests_milli?, at: rates.at, window: rates.window }))
+                })
+                .collect(),
+            Some(MetricOf::Pods(curve)) => {
+                let sample = Sample { milli: curve.at(self.now), at: self.now, window: Duration::ZERO };
+                let state = self.cluster.inner.state.borrow();
+                let running = state.pods.values().filter(|pod| &*pod.owner == self.target && pod.ip.is_some());
+                running.map(|pod| (Rc::clone(&pod.record.name), sample)).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        if samples.is_empty() { Err(no_metric("custom metrics API")) } else { Ok(samples) }
+    }
+
+    fn object_metric(&self, metric: &str, object: &str) -> Result<i64, MetricError> {
+        let value = self.named(metric).find_map(|of| match of {
+            MetricOf::Object(known, curve) if **known == *object => Some(curve.at(self.now)),
+            _ => None,
+        });
+        value.ok_or_else(|| no_metric("custom metrics API"))
+    }
+
+    fn external_metric(&self, metric: &str) -> Result<Vec<i64>, MetricError> {
+        let values: Vec<i64> = self
+            .named(metric)
+            .filter_map(|of| if let MetricOf::External(curve) = of { Some(curve.at(self.now)) } else { None })
+            .collect();
+        if values.is_empty() { Err(no_metric("external metrics API")) } else { Ok(values) }
+    }
+}
+
+fn view(pod: &Pod, wall_phase: Duration, stands_at_zero: bool) -> PodView {
+    let scheduled_at = pod.record.scheduled_at;
+    let stood = stands_at_zero && pod.record.created_at == SimTime::ZERO;
+    // The kubelet writes the first status when it sees the pod, not ready.
+    let since = pod.ready_since.or(scheduled_at);
+    PodView {
+        name: Rc::clone(&pod.record.name),
+        phase: pod.phase,
+        is_deleting: pod.is_deleting(),
+        start: if stood {
+            Some(Start::LongAgo)
+        } else {
+            scheduled_at.map(|at| Start::At(whole_second(at, wall_phase)))
+        },
+        ready: since.map(|since| ReadyCondition { is_ready: pod.is_ready, since: whole_second(since, wall_phase) }),
+        containers: requests_of(&pod.template),
+    }
+}
+
+fn start_of_container(pod: &Pod, stands_at_zero: bool) -> Start {
+    match pod.started_at {
+        Some(at) if at > SimTime::ZERO || !stands_at_zero => Start::At(at),
+        _ => Start::LongAgo,
+    }
+}
+
+/// What the containers of a pod request. A template that does not name them has one.
+fn requests_of(template: &PodTemplate) -> Rc<[ContainerRequests]> {
+    let milli = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    if template.containers.is_empty() {
+        let whole = ContainerRequests {
+            name: Rc::from("app"),
+            cpu_milli: Some(milli(template.requests.cpu_millicores)),
+            memory_milli: Some(milli(template.requests.memory_bytes.saturating_mul(1000))),
+        };
+        return Rc::from([whole]);
+    }
+    let container = |asked: &ContainerRequest| ContainerRequests {
+        name: Rc::clone(&asked.name),
+        cpu_milli: asked.cpu_millicores.map(milli),
+        memory_milli: asked.memory_bytes.map(|bytes| milli(bytes.saturating_mul(1000))),
+    };
+    template.containers.iter().map(container).collect()
+}
+
+/// The last whole second of the wall clock: the API's times have no fractions.
+fn whole_second(at: SimTime, wall_phase: Duration) -> SimTime {
+    const SECOND: u64 = 1_000_000_000;
+    let phase = u64::from(wall_phase.subsec_nanos());
+    let whole = (at.as_nanos() + phase) / SECOND * SECOND;
+    SimTime::from_nanos(whole.saturating_sub(phase))
+}
+
+/// A metric's reading beside its target, as `kubectl get hpa` writes it: `cpu 87%/80%`.
+#[must_use]
+pub fn reading_text(metric: &Metric, reading: Option<Reading>) -> String {
+    let amount = |milli: i64| match (metric, milli % 1000) {
+        (Metric::Resource { resource: ResourceName::Cpu, .. }, _) => format!("{milli}m"),
+        (_, 0) => format!("{}", milli / 1000),
+        _ => format!("{milli}m"),
+    };
+    let seen = match reading {
+        None => "<unknown>".to_owned(),
+        Some(Reading::Utilization { percent, .. }) => format!("{percent}%"),
+        Some(Reading::Average(milli) | Reading::Value(milli)) => amount(milli),
+    };
+    let target = match metric {
+        Metric::Resource { target: ResourceTarget::Utilization(percent), .. } => format!("{percent}%"),
+        Metric::Resource { target: ResourceTarget::AverageMilli(milli), .. }
+        | Metric::Pods { average_milli: milli, .. }
+        | Metric::Object { target: ValueTarget::AverageMilli(milli), .. }
+        | Metric::External { target: ValueTarget::AverageMilli(milli), .. } => format!("{} (avg)", amount(*milli)),
+        Metric::Object { target: ValueTarget::ValueMilli(milli), .. }
+        | Metric::External { target: ValueTarget::ValueMilli(milli), .. } => amount(*milli),
+        Metric::Unknown { .. } => "?".to_owned(),
+    };
+    format!("{} {seen}/{target}", metric.name())
+}
+
+#[cfg(test)]
+mod tests;
