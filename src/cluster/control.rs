@@ -27,7 +27,7 @@ pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text}
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 use self::pod::is_available;
-pub use self::pod::{PodCounts, PodRecord};
+pub use self::pod::{OomKill, PodCounts, PodRecord};
 use super::Runtime;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};

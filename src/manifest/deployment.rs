@@ -38,10 +38,23 @@ pub struct DeploymentManifest {
     pub env: BTreeMap<String, (String, Place)>,
     /// The main container's CPU limit, in thousandths of a core.
     pub cpu_limit_millicores: Option<u64>,
+    /// The main container's memory limit.
+    pub memory_limit: Option<MemoryLimit>,
     /// `proxy.istio.io/config`, if a pod carries it.
     pub proxy_config: Option<(String, Place)>,
     /// The named ports of its containers.
     pub ports: BTreeMap<String, u16>,
+}
+
+/// A limit of memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemoryLimit {
+    /// In bytes; not 0, which means no limit.
+    pub bytes: u64,
+    /// As it is written.
+    pub written: String,
+    /// Where.
+    pub at: Place,
 }
 
 /// Reads a Deployment.
@@ -99,8 +112,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         revision_history_limit: history?,
         template: pods.template,
     };
-    let Pods { env, cpu_limit_millicores, proxy_config, ports, .. } = pods;
-    Some(DeploymentManifest { deployment, env, cpu_limit_millicores, proxy_config, ports })
+    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, .. } = pods;
+    Some(DeploymentManifest { deployment, env, cpu_limit_millicores, memory_limit, proxy_config, ports })
 }
 
 const DEFAULT_STRATEGY: Strategy =
@@ -185,6 +198,7 @@ struct Pods {
     template: PodTemplate,
     env: BTreeMap<String, (String, Place)>,
     cpu_limit_millicores: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
     proxy_config: Option<(String, Place)>,
     ports: BTreeMap<String, u16>,
 }
@@ -251,8 +265,8 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
         other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
-    let (env, cpu_limit_millicores) = (main.env, main.cpu_limit_millicores);
-    Some(Pods { template, env, cpu_limit_millicores, proxy_config, ports })
+    let (env, cpu_limit_millicores, memory_limit) = (main.env, main.cpu_limit_millicores, main.memory_limit);
+    Some(Pods { template, env, cpu_limit_millicores, memory_limit, proxy_config, ports })
 }
 
 /// The containers that ask for no processor or no memory; a limit is a request, too.
@@ -320,6 +334,7 @@ struct Container {
     requests: Resources,
     asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
     env: BTreeMap<String, (String, Place)>,
     pre_stop: Option<Duration>,
     probes: Probes,
@@ -336,7 +351,7 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         found.and_then(|field| field.text()).unwrap_or_default().to_owned()
     };
     let (name, image) = (text("name", "give the container a name"), text("image", "a container runs an image"));
-    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores } =
+    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes };
@@ -372,25 +387,27 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         "tty",
     ]);
     fields.finish();
-    Some(Container { name, image, requests, asked, cpu_limit_millicores, env, pre_stop, probes, ports })
+    Some(Container { name, image, requests, asked, cpu_limit_millicores, memory_limit, env, pre_stop, probes, ports })
 }
 
 /// What a container asks for. A request that is not written is the limit, as the API server fills in.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Asked {
     cpu_millicores: Option<u64>,
     memory_bytes: Option<u64>,
     cpu_limit_millicores: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
 }
 
-/// Requests of CPU and memory, and the CPU limit.
+/// Requests and limits of CPU and memory.
 pub(super) fn read_resources(field: &Field<'_>) -> Asked {
     let Some(fields) = field.fields() else { return Default::default() };
     let side = |key: &str, is_limit: bool| {
         let side_field = fields.look(key)?;
         let side = side_field.fields()?;
         let cpu = side.get("cpu").and_then(|field| field.millis());
-        let memory_note = "memory has a place in scheduling; running out of it is not simulated";
+        let memory_note =
+            "a gateway that holds more by the model of gateway.memory is killed; other processes never are";
         let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
         let memory = memory.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
         side.allow(&["ephemeral-storage", "storage"]);
@@ -413,10 +430,17 @@ pub(super) fn read_resources(field: &Field<'_>) -> Asked {
             field.refuse(format!("the {name} request is above its limit"), "make the limit at least as large");
         }
     }
+    let written = fields.look("limits").and_then(|side| side.node().find(&["memory"]).cloned());
+    let memory_limit = written.zip(limits.1.filter(|bytes| *bytes > 0)).map(|(node, bytes)| MemoryLimit {
+        bytes,
+        written: node.text().unwrap_or_default().to_owned(),
+        at: node.at,
+    });
     Asked {
         cpu_millicores: requests.0.or(limits.0),
         memory_bytes: requests.1.or(limits.1),
         cpu_limit_millicores: limits.0,
+        memory_limit,
     }
 }
 

@@ -27,6 +27,8 @@ pub enum CauseCode {
     ListenerDrained,
     /// The pod was killed at the end of its grace period.
     GraceExceeded,
+    /// The kernel had killed the pod's process for its memory.
+    OutOfMemory,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -67,7 +69,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -77,6 +79,7 @@ impl CauseCode {
         Self::DrainCloseIgnored,
         Self::ListenerDrained,
         Self::GraceExceeded,
+        Self::OutOfMemory,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -181,6 +184,12 @@ impl CauseCode {
                 "grace-exceeded",
                 "the pod was killed at the end of its grace period",
                 "raise terminationGracePeriodSeconds above preStop plus drain",
+            ),
+            Self::OutOfMemory => entry(
+                "GD4112",
+                "out-of-memory",
+                "the pod held more memory than its limit, and the kernel killed it with all its connections",
+                "raise the gateway's memory limit, or spread connections: more replicas, shorter keep-alive",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",
