@@ -14,6 +14,7 @@ pub mod gateway_api;
 pub mod istio;
 pub mod istio_gateway;
 pub mod object;
+mod pod_extras;
 pub mod problem;
 pub mod proxy_config;
 pub mod quantity;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::object::{Object, read_metadata};
+use super::pod_extras;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::yaml::{Node, Value};
@@ -295,7 +296,7 @@ fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
 }
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
-    spec.ignore(&["initContainers"], "init containers take no time here; put it into cluster.timings.podStart");
+    pod_extras::read(spec);
     spec.ignore(
         &["nodeSelector", "tolerations", "topologySpreadConstraints", "nodeName"],
         "any node that has room is used",
@@ -304,7 +305,7 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore_unless("priority", "0", "not simulated");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
-    spec.ignore(&["readinessGates", "priorityClassName", "overhead"], "not simulated");
+    spec.ignore(&["priorityClassName", "overhead"], "not simulated");
     spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
