@@ -11,7 +11,7 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement};
+use gatedrill::cluster::{ClusterConfig, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, ScalingSpec, Verb, WorldConfig,
@@ -55,6 +55,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deployments: vec![deployment()],
         services: vec![Service { key: Rc::from(EDGE), selector: labels(), publish_not_ready: false }],
         target: Rc::from(EDGE),
+        budgets: Vec::new(),
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
@@ -70,6 +71,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
         fidelity: Vec::new(),
+        watch: None,
     }
 }
 
@@ -90,6 +92,8 @@ fn labels() -> BTreeMap<String, String> {
 
 fn nodes() -> ClusterConfig {
     ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
             Rc::from("node"),
             Ipv4Addr::new(192, 168, 0, 1),
@@ -100,8 +104,10 @@ fn nodes() -> ClusterConfig {
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(Duration::from_millis(50)),
         image_pull: Delay::ZERO,
+        bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         sandbox_removal: Delay::ZERO,
+        autoscaler: None,
         stands_at_zero: true,
     }
 }
@@ -124,6 +130,7 @@ fn deployment() -> Deployment {
         key: Rc::from(EDGE),
         replicas: 2,
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,

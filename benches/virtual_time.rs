@@ -173,7 +173,7 @@ mod quiet {
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
-    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod};
+    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
     use gatedrill::engine::{Delay, EventId, Signal};
 
     struct Still;
@@ -213,13 +213,17 @@ mod quiet {
             )
         };
         let config = ClusterConfig {
+            version: Version::new(1, 33),
+            wall_phase: Some(Duration::ZERO),
             nodes: (0..200).map(node).collect(),
             hop: Delay::Constant(Duration::from_millis(10)),
             schedule: Delay::ZERO,
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
+            bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
+            autoscaler: None,
             stands_at_zero: true,
         };
         let spec = ProbeSpec { period_seconds: 15, failure_threshold: 4, ..ProbeSpec::default() };
@@ -240,6 +244,7 @@ mod quiet {
             key: Rc::from("ns/edge"),
             replicas: 200,
             strategy: Strategy::Recreate,
+            is_paused: false,
             min_ready_seconds: 0,
             progress_deadline_seconds: None,
             revision_history_limit: 10,

@@ -1,37 +1,51 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
 //!
-//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`].
+//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
+//!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
 //!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints.
 //!
-//! What a container does is the business of a [`Runtime`], which lies outside.
-//! Source: Kubernetes v1.28.7; each module names its files. Not modelled yet: node failure, disruption budgets,
-//! preemption.
+//! What operators, clouds and chance do to pods and nodes is an [`operation`]. What a container does is the business of a [`Runtime`], which lies outside.
+//! Source: Kubernetes v1.28.7; each module names its files. Not modelled: preemption.
 
+pub mod api_clock;
 pub mod autoscaler;
 pub mod control;
 pub mod deployment;
+pub mod disruption;
+pub mod drain;
 pub mod endpoints;
 pub mod feed;
+pub mod hollow;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod metrics;
 pub mod node_agent;
+pub mod node_autoscaler;
+pub mod node_lifecycle;
 mod notice;
 pub mod objects;
+pub mod operation;
 pub mod placement;
 mod prober;
 pub mod replica_set;
 pub mod scheduler;
 pub mod selector;
+pub mod taint_eviction;
 pub mod version;
 
-pub use control::{AutoscalerStep, AutoscalingConfig, Cluster, ClusterConfig, PodCounts, PodRecord, Rollout};
+pub use control::view::{DeploymentView, NodeView, PodView, SetView};
+pub use control::{
+    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord,
+    Rollout,
+};
 pub use feed::{EndpointView, EndpointWatch};
+pub use hollow::{HollowKubelet, HollowPod};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
 pub use placement::Placement;
 pub use selector::LabelSelector;
+pub use version::Version;
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -72,6 +86,10 @@ pub trait Runtime {
     }
     /// The pod's network is gone, and its address with it.
     fn released(&self, ip: Ipv4Addr);
+    /// The machine of a node has died, or there is a new one.
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
+        let _ = (node, is_alive, because);
+    }
 }
 
 /// A running process.

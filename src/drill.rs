@@ -9,6 +9,7 @@
 pub mod causes;
 pub mod config;
 pub mod memory;
+pub mod objects;
 pub mod pod_host;
 pub mod process;
 pub mod world;
@@ -18,5 +19,6 @@ pub use config::{
     Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MemoryCosts, MixEntry, OwnedReplicas, ScalingSpec, Size,
     Verb, WorldConfig,
 };
+pub use objects::Watch;
 pub use process::GatewaySpec;
 pub use world::{Continue, Outcome, Progress, RunError, run};

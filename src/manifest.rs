@@ -2,14 +2,15 @@
 //!
 //! - [`yaml`]: text into nodes that know where they stand; [`read`]: typed access that reports every problem and notes every field;
 //!   [`problem`]: what is wrong, where, and what to write instead; [`quantity`]: durations, sizes, CPU, rates.
-//! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`autoscaler`], [`istio_gateway`], [`routes`], [`gateway_api`]: the kinds we
-//!   know; [`proxy_config`]: what a gateway's annotation holds.
+//! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`autoscaler`], [`disruption_budget`], [`istio_gateway`], [`routes`],
+//!   [`gateway_api`]: the kinds we know; [`proxy_config`]: what a gateway's annotation holds.
 //!
 //! Kubernetes' own answer to unknown fields (strict decoding) is ours too: a field that the API does not have is an error, a field that it has
 //! and we do not simulate is listed as ignored.
 
 pub mod autoscaler;
 pub mod deployment;
+pub mod disruption_budget;
 pub mod gateway_api;
 pub mod istio;
 pub mod istio_gateway;
@@ -20,6 +21,7 @@ pub mod proxy_config;
 pub mod quantity;
 pub mod read;
 pub mod routes;
+mod selector;
 pub mod service;
 pub mod yaml;
 

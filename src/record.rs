@@ -18,6 +18,7 @@
 pub mod books;
 pub mod cause;
 pub mod lanes;
+pub mod objects;
 pub mod outcome;
 pub mod recorder;
 pub mod request;
@@ -27,6 +28,7 @@ pub mod tally;
 
 pub use books::BooksBroken;
 pub use cause::CauseCode;
+pub use objects::{ObjectTable, ObjectsShown};
 pub use outcome::Outcome;
 pub use recorder::{Facts, Recorder, RecorderConfig, Run};
 pub use request::{Done, Lost, RequestId, RequestRow, Source};

@@ -10,6 +10,7 @@ pub mod html;
 pub mod json;
 pub mod junit;
 pub mod md;
+pub mod objects;
 pub mod text;
 
 mod lane;

@@ -5,11 +5,16 @@
 //!
 //! - [`settings`]: what a scenario says, and the defaults with their sources; `read` fills them.
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
-//! - `state`: the objects at a moment of the timeline. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
+//! - [`operations`]: verbs about pods and nodes; [`node_scaling`]: the cluster autoscaler.
+//! - `state`: the objects at a moment of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
 
 pub mod address;
 pub mod autoscaling;
 mod balancer;
+pub mod node_scaling;
+pub mod operations;
+mod past;
+mod rates;
 mod read;
 mod resolved;
 pub mod settings;

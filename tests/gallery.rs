@@ -33,7 +33,7 @@ fn a_rolling_upgrade_with_the_consoles_defaults_loses_requests() {
     assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
     let found = results(folder.path(), "rolling-upgrade-42");
     assert_eq!(found["totals"]["sent"], 126_075);
-    assert_eq!(found["totals"]["dropped"], 330);
+    assert_eq!(found["totals"]["dropped"], 332);
     assert_eq!(found["verdict"], "fail");
     let causes = causes(&found);
     assert_eq!(causes.iter().map(|row| &row[..6]).collect::<Vec<_>>(), ["GD4302", "GD4101", "GD4104", "GD4103"]);
@@ -86,12 +86,42 @@ fn scaling_in_loses_none_only_with_a_drain_timeout() {
         (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found).concat())
     };
     let (sent, dropped, by_cause) = of("graceful-shutdown-7");
-    assert_eq!((sent, dropped), (Some(28_901), Some(90)));
+    assert_eq!((sent, dropped), (Some(28_901), Some(438)));
     assert!(by_cause.contains("GD4101") && by_cause.contains("GD4104"), "{by_cause}");
     let (sent, dropped, by_cause) = of("graceful-shutdown-connection-drain-7");
-    assert_eq!((sent, dropped), (Some(28_901), Some(88)));
+    assert_eq!((sent, dropped), (Some(28_901), Some(435)));
     assert!(!by_cause.contains("GD4104"), "draining keeps the balancer from cutting: {by_cause}");
     assert_eq!(of("graceful-shutdown-drain-timeout-7"), (Some(28_901), Some(0), String::new()));
+}
+
+#[test]
+fn a_surge_outruns_the_autoscaler_unless_there_is_headroom() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/hpa-surge", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        let syncs = found["autoscaler"].as_array().expect("a list");
+        let sizes = |key: &str| syncs.iter().filter_map(|sync| sync[key].as_u64()).collect::<Vec<_>>();
+        let (before, after) = (sizes("current"), sizes("desired"));
+        assert!(syncs.len() >= 10 && before.len() == syncs.len() && after.len() == syncs.len(), "{syncs:?}");
+        assert!(after.iter().all(|size| (2..=12).contains(size)), "within its bounds: {after:?}");
+        let first = syncs.iter().find(|sync| sync["desired"] != sync["current"]).expect("a change");
+        let metric = &first["metrics"][0];
+        assert_eq!((&metric["name"], &metric["target"]), (&"cpu".into(), &60.0.into()));
+        let rows = fs::read_to_string(folder.path().join(run).join("timeline.csv")).expect("a timeline");
+        let wanted = rows.lines().next().and_then(|head| head.split(',').position(|name| name == "hpa_desired"));
+        let last = rows.lines().last().and_then(|row| row.split(',').nth(wanted.expect("a column")));
+        assert_eq!(last.map(str::to_owned), after.last().map(ToString::to_string));
+        let change = (first["t_ms"].as_u64(), first["current"].as_u64(), first["desired"].as_u64());
+        (found["totals"]["dropped"].as_u64(), causes(&found).concat(), change)
+    };
+    // The surge begins at 80 s of the run and is full at 90 s: the first change comes 29 s after it began.
+    let (dropped, by_cause, change) = of("hpa-surge-21");
+    assert_eq!((dropped, &*by_cause, change), (Some(43_775), "GD4301 43775", (Some(109_132), Some(2), Some(4))));
+    let (dropped, by_cause, _) = of("hpa-surge-quick-pods-21");
+    assert_eq!((dropped, &*by_cause), (Some(37_735), "GD4301 37735"));
+    assert_eq!(of("hpa-surge-headroom-21").0, Some(0));
 }
 
 #[test]
@@ -175,4 +205,105 @@ fn junit_is_read_by_a_junit_parser() {
     let cases: Vec<_> = report.test_suites.iter().flat_map(|suite| &suite.test_cases).collect();
     assert_eq!(cases.len(), 1, "one case per SLO");
     assert!(matches!(cases[0].status, quick_junit::TestCaseStatus::NonSuccess { .. }));
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_costs_a_pod_until_somebody_acts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/bad-image", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        let rollouts: Vec<(bool, u64)> = found["rollouts"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|row| (row["complete"] == true, row["ready_min"].as_u64().expect("a count")))
+            .collect();
+        let events = fs::read_to_string(folder.path().join(run).join("events.ndjson")).expect("the log");
+        let stuck = events.lines().filter(|line| line.contains("\"rollout_stuck\"")).count();
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), rollouts, stuck)
+    };
+    assert_eq!(of("bad-image-42"), (Some(45_073), Some(76), vec![(false, 3)], 1));
+    assert_eq!(of("bad-image-rolled-back-42"), (Some(45_073), Some(76), vec![(false, 3), (true, 3)], 1));
+    assert_eq!(of("bad-image-unavailable-0-42"), (Some(45_073), Some(0), vec![(false, 4)], 1));
+}
+
+#[test]
+fn what_kubectl_would_have_shown_of_a_rollout_that_sticks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/bad-image", "--watch-objects=21s,1m"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let moments: Vec<&str> = text.split("\n\n").take(2).collect();
+    let words = |moment: &str, start: &str| -> Vec<String> {
+        let line = moment.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {moment}"));
+        line.split_whitespace().skip(1).map(str::to_owned).collect()
+    };
+    assert!(moments[0].starts_with("+21.0s") && moments[1].starts_with("+60.0s"), "{text}");
+    let image = "registry.example.com/mesh/proxyv2:1.26.3-typo";
+    assert_eq!(words(moments[1], "edge "), ["3/4", "2", "3", "65s", image]);
+    assert!(moments[0].contains("ErrImagePull") && moments[0].contains("Terminating"), "{text}");
+    assert!(moments[1].contains("ErrImagePull") || moments[1].contains("ImagePullBackOff"), "{text}");
+    assert!(moments[1].contains("LoadBalancer   203.0.113.1   80/TCP"), "{text}");
+    assert_eq!(words(moments[1], "pool-a-1 "), ["Ready", "65s", "v1.33.0", "192.168.0.10"]);
+}
+
+#[test]
+fn a_resize_in_the_middle_grows_both_revisions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/mid-rollout-scale", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        let rollout = &found["rollouts"][0];
+        assert_eq!(found["rollouts"].as_array().map(Vec::len), Some(1), "a resize is no rollout");
+        assert_eq!(rollout["complete"], true);
+        (found["totals"]["dropped"].as_u64(), rollout["pods_max"].as_u64(), rollout["ready_min"].as_u64())
+    };
+    assert_eq!(of("mid-rollout-scale-42"), (Some(939), Some(26), Some(8)));
+    assert_eq!(of("mid-rollout-scale-scaled-first-42"), (Some(1775), Some(26), Some(16)));
+    assert_eq!(of("mid-rollout-scale-scaled-after-42"), (Some(1784), Some(13), Some(8)));
+}
+
+#[test]
+fn a_budget_keeps_a_drain_from_taking_every_pod() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/node-drain", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found))
+    };
+    assert_eq!(of("node-drain-42"), (Some(96_037), Some(0), Vec::new()));
+    assert_eq!(of("node-drain-without-budget-42"), (Some(96_037), Some(5008), vec!["GD4105 5008".to_owned()]));
+    let told = |run: &str, kind: &str| {
+        let events = fs::read_to_string(folder.path().join(run).join("events.ndjson")).expect("the log");
+        events.lines().filter(|line| line.contains(kind)).count()
+    };
+    assert_eq!(told("node-drain-42", "\"evicted\""), 3);
+    assert!(told("node-drain-42", "\"eviction_denied\"") > 2, "refused ones are tried again every five seconds");
+    assert_eq!(told("node-drain-without-budget-42", "\"eviction_denied\""), 0);
+}
+
+#[test]
+fn a_dead_machine_loses_until_the_balancer_notices() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/node-failure", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    for (run, dropped) in
+        [("node-failure-42", 1006), ("node-failure-quick-checks-42", 165), ("node-failure-comes-back-42", 1006)]
+    {
+        let found = results(folder.path(), run);
+        assert_eq!(
+            (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64()),
+            (Some(96_119), Some(dropped))
+        );
+        assert_eq!(causes(&found), [format!("GD4110 {dropped}")], "{run}");
+    }
+    let pods = |run: &str| results(folder.path(), run)["pods"].as_array().map(Vec::len);
+    assert_eq!(
+        (pods("node-failure-42"), pods("node-failure-comes-back-42")),
+        (Some(6), Some(4)),
+        "replaced, or restarted"
+    );
 }

@@ -16,7 +16,7 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement};
+use gatedrill::cluster::{ClusterConfig, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, ScalingSpec, Verb, WorldConfig, run,
@@ -95,6 +95,7 @@ fn deployment(inputs: &Value) -> Deployment {
         key: Rc::from(EDGE),
         replicas: i32::try_from(count(&inputs["pods"]["n"])).expect("few pods"),
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,
@@ -104,6 +105,8 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
             Rc::from("node"),
             Ipv4Addr::new(192, 168, 0, 1),
@@ -114,8 +117,10 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),
         image_pull: Delay::ZERO,
+        bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
+        autoscaler: None,
         stands_at_zero: true,
     }
 }
@@ -360,6 +365,7 @@ fn world(case: &Value) -> WorldConfig {
         deployments,
         services: vec![service(EDGE, labels()), service(UPSTREAM, upstream_labels())],
         target: Rc::from(EDGE),
+        budgets: Vec::new(),
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
@@ -370,6 +376,7 @@ fn world(case: &Value) -> WorldConfig {
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
         fidelity: Vec::new(),
+        watch: None,
     }
 }
 

@@ -102,6 +102,9 @@ pub struct RunArgs {
     /// Exit 0 whatever the SLOs say.
     #[arg(long)]
     pub exit_zero: bool,
+    /// Show what `kubectl get` would have shown: before each entry of the timeline, after each phase and at the end, or at these times (10s,1m30s).
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub watch_objects: Option<String>,
     /// Print the scenario with every default filled in, and stop.
     #[arg(long)]
     pub show_scenario: bool,

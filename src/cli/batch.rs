@@ -9,7 +9,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::exit::Exit;
 use super::find::{Bundle, Disk, scenario_text, scenarios};
-use crate::drill::{self, Continue, Outcome};
+use crate::drill::{self, Continue, Outcome, Watch, WorldConfig};
 use crate::manifest::Problems;
 use crate::manifest::quantity::duration_text;
 use crate::scenario::{self, Input, Scenario, slo};
@@ -121,7 +121,7 @@ impl Job {
 }
 
 /// How a batch is run.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Manner {
     /// Runs at once; none: one per core.
     pub(super) threads: Option<usize>,
@@ -129,6 +129,8 @@ pub(super) struct Manner {
     pub(super) verify: bool,
     /// A bar on standard error, if that is a terminal.
     pub(super) shows_progress: bool,
+    /// When the cluster's objects are shown.
+    pub(super) watch: Option<Watch>,
 }
 
 struct Progress {
@@ -158,7 +160,7 @@ impl Clock {
 }
 
 impl Progress {
-    fn new(jobs: &[Job], manner: Manner) -> Self {
+    fn new(jobs: &[Job], manner: &Manner) -> Self {
         let runs = if manner.verify { 2 } else { 1 };
         let total_s = jobs.iter().map(|job| job.virtual_s).sum::<u64>() * runs;
         let target = if manner.shows_progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -191,7 +193,7 @@ impl Progress {
 }
 
 /// Makes all runs; results come in the order of the jobs. A run that was interrupted is incomplete, one that had not begun is missing.
-pub(super) fn run(jobs: &[Job], manner: Manner) -> Result<Vec<Option<Done>>, String> {
+pub(super) fn run(jobs: &[Job], manner: &Manner) -> Result<Vec<Option<Done>>, String> {
     let progress = Progress::new(jobs, manner);
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = manner.threads {
@@ -204,12 +206,12 @@ pub(super) fn run(jobs: &[Job], manner: Manner) -> Result<Vec<Option<Done>>, Str
     done
 }
 
-fn make(job: &Job, manner: Manner, progress: &Progress) -> Result<Done, String> {
+fn make(job: &Job, manner: &Manner, progress: &Progress) -> Result<Done, String> {
     let clock = Clock::start();
-    let (outcome, scenario) = once(job, progress)?;
+    let (outcome, scenario) = once(job, manner, progress)?;
     let wall = clock.elapsed();
     let is_verified = if manner.verify && outcome.run.results.complete {
-        let (second, _) = once(job, progress)?;
+        let (second, _) = once(job, manner, progress)?;
         // Interrupted runs prove nothing.
         second.run.results.complete.then(|| second.run == outcome.run && second.log.events() == outcome.log.events())
     } else {
@@ -218,12 +220,13 @@ fn make(job: &Job, manner: Manner, progress: &Progress) -> Result<Done, String> 
     Ok(Done { outcome, resolved: scenario.resolved.to_string(), slos: scenario.settings.slos, wall, is_verified })
 }
 
-fn once(job: &Job, progress: &Progress) -> Result<(Outcome, Scenario), String> {
+fn once(job: &Job, manner: &Manner, progress: &Progress) -> Result<(Outcome, Scenario), String> {
     let scenario = job.load().map_err(|problems| problems.to_string())?;
     let slos = scenario.settings.slos.clone();
     let mut seen = 0;
+    let world = WorldConfig { watch: manner.watch.clone(), ..scenario.world.clone() };
     let outcome = drill::run(
-        scenario.world.clone(),
+        world,
         |recorder, rollouts| slo::evaluate(&slos, recorder, rollouts),
         |now| {
             progress.second(now.dropped - seen);

@@ -36,8 +36,9 @@ pub(super) fn compare(args: &CompareArgs, color: Color) -> Exit {
     };
     batch::catch_signals();
     let jobs: Vec<Job> = [&base, &head].into_iter().flat_map(jobs_of).collect();
-    let manner = Manner { threads: args.common.jobs, verify: false, shows_progress: !args.common.verbosity.quiet };
-    let done = match batch::run(&jobs, manner) {
+    let shows_progress = !args.common.verbosity.quiet;
+    let manner = Manner { threads: args.common.jobs, verify: false, shows_progress, watch: None };
+    let done = match batch::run(&jobs, &manner) {
         Ok(done) => done,
         Err(text) => return fail(&text),
     };

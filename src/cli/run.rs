@@ -8,7 +8,8 @@ use super::exit::Exit;
 use super::folder;
 use super::output::{self, Format, Output};
 use super::terminal::{colours_stderr, complain, paint_of_stdout, print, tell};
-use crate::manifest::Problems;
+use crate::drill::Watch;
+use crate::manifest::{Problems, quantity};
 use crate::record::Results;
 use crate::record::results::{FidelityStatus, Level, Verdict};
 use crate::report;
@@ -67,12 +68,24 @@ pub(super) fn run(args: &RunArgs, color: Color) -> Exit {
         }
         return Exit::Ok;
     }
+    let watch = match args.watch_objects.as_deref().map(moments).transpose() {
+        Ok(watch) => watch,
+        Err(text) => {
+            complain(&text);
+            return Exit::Usage;
+        }
+    };
+    if watch.is_some() && jobs.len() > 1 {
+        complain(&format!("--watch-objects shows the objects of one run, and there are {}", jobs.len()));
+        return Exit::Usage;
+    }
     batch::catch_signals();
     let shows_progress = !args.common.verbosity.quiet;
-    let done = match batch::run(&jobs, Manner { threads: args.common.jobs, verify: args.verify, shows_progress }) {
-        Ok(done) => done,
-        Err(text) => return fail(&text),
-    };
+    let done =
+        match batch::run(&jobs, &Manner { threads: args.common.jobs, verify: args.verify, shows_progress, watch }) {
+            Ok(done) => done,
+            Err(text) => return fail(&text),
+        };
     let made: Vec<(&Job, &Done)> =
         jobs.iter().zip(&done).filter_map(|(job, done)| Some((job, done.as_ref()?))).collect();
     let mut folders = Vec::new();
@@ -91,6 +104,17 @@ pub(super) fn run(args: &RunArgs, color: Color) -> Exit {
         }
     }
     judge(args, &made)
+}
+
+/// The times of `--watch-objects`; without any, the moments at which something changes.
+fn moments(text: &str) -> Result<Watch, String> {
+    if text.is_empty() {
+        return Ok(Watch::Changes);
+    }
+    let times = text
+        .split(',')
+        .map(|time| quantity::duration(time).map_err(|error| format!("--watch-objects: `{time}`: {}", error.text)));
+    times.collect::<Result<_, _>>().map(Watch::At)
 }
 
 fn is_for_one(format: Format) -> bool {
@@ -216,7 +240,7 @@ fn text(made: &[(&Job, &Done)], folders: &[String], args: &RunArgs, color: Color
             if args.common.verbosity.quiet {
                 report::text::verdict(results[0], &options) + "\n"
             } else {
-                report::text::summary(&done.outcome.run, &options)
+                report::objects::text(&done.outcome.objects) + &report::text::summary(&done.outcome.run, &options)
             }
         }
         _ => {

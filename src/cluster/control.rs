@@ -4,18 +4,26 @@
 //! for again before that is synced once. So a rollout moves as the real one does: the deployment sizes a set, the set makes
 //! or deletes pods, their state changes the set's status, and that brings the next step.
 //!
+//! What a set reports is written by its sync and read by its deployment's: the deployment decides on what was, not on what is.
+//!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `pod`.
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `pod`.
+//! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
 mod autoscaler_sync;
 mod deployment_sync;
+mod disruption_sync;
 mod endpoints_sync;
+mod node_scaling;
+mod node_sync;
+mod operations;
 mod placing;
 mod pod;
 mod replica_set_sync;
+pub mod view;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,21 +32,34 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
+pub use self::disruption_sync::BudgetReport;
+use self::disruption_sync::BudgetState;
+pub use self::node_scaling::AutoscalerConfig;
+use self::node_scaling::ScalingState;
+use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
-use self::pod::is_available;
 pub use self::pod::{OomKill, PodCounts, PodRecord};
 use super::Runtime;
+use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
+use super::hollow::HollowKubelet;
+use super::node_lifecycle::{Graces, NodeLifecycle};
+use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
+use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
 /// The timings of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
+    /// The version whose behaviour is simulated.
+    pub version: Version,
+    /// How old the wall clock's second is at time zero: time stamps of objects are whole seconds. None: drawn.
+    pub wall_phase: Option<Duration>,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// From a change to the controller that acts on it.
@@ -49,10 +70,14 @@ pub struct ClusterConfig {
     pub pod_start: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
+    /// Images that no node can pull: the name is wrong, or the registry does not have them.
+    pub bad_images: BTreeSet<String>,
     /// From a pod's state to the consumers of its Service's endpoints.
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.
     pub sandbox_removal: Delay,
+    /// Whether nodes come and go with the pods that need them.
+    pub autoscaler: Option<AutoscalerConfig>,
     /// What is applied at time zero is there at once, its pods ready: the world as the run finds it.
     pub stands_at_zero: bool,
 }
@@ -68,11 +93,22 @@ pub(super) struct Inner {
     pub(super) streams: Streams,
     pub(super) log: Rc<RefCell<EventLog>>,
     pub(super) config: ClusterConfig,
-    pub(super) runtime: Rc<dyn Runtime>,
+    pub(super) clock: ApiClock,
+    pub(super) kubelets: Kubelets,
     /// What may help pods that wait for a node.
     pub(super) changes: Changes,
+    /// A node has come, changed or gone.
+    node_changes: Notice,
     pub(super) state: RefCell<State>,
     pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
+}
+
+/// Who takes pods through their lives.
+pub(super) enum Kubelets {
+    /// Node agents, which run containers.
+    Agents(Rc<dyn Runtime>),
+    /// Somebody who writes their states as they like.
+    Hollow(Rc<dyn HollowKubelet>),
 }
 
 pub(super) struct State {
@@ -82,7 +118,21 @@ pub(super) struct State {
     records: Vec<PodRecord>,
     pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
+    budgets: BTreeMap<Rc<str>, BudgetState>,
+    /// Nodes by index; one that is gone keeps its place.
+    nodes: Vec<NodeState>,
+    lifecycle: NodeLifecycle,
+    is_watching_nodes: bool,
+    /// Addresses given to pods that started anew on a booted machine.
+    spare_ips: u32,
+    /// Addresses that died with their machines.
+    losses: Vec<Loss>,
+    scaling: Option<ScalingState>,
+    /// Drains and the like that are under way.
+    operations_count: usize,
     queued: BTreeSet<Work>,
+    /// What is asked for later, and when: of several such wishes for one object the earliest counts, and the others are forgotten.
+    delayed: BTreeMap<Work, SimTime>,
     /// When each image was, or will be, on a node.
     pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
     rollouts: Vec<Rollout>,
@@ -94,12 +144,19 @@ pub(super) struct State {
 enum Work {
     Deployment(Rc<str>),
     Set(u64),
+    Budget(Rc<str>),
 }
 
 struct DeploymentState {
     spec: Deployment,
     template: Rc<PodTemplate>,
+    /// How often the spec has changed, and the change that the status knows of.
+    generation: u64,
+    observed_generation: u64,
     status: DeploymentStatus,
+    /// Pods asked for that are not available, as of the status.
+    unavailable: i32,
+    is_available: bool,
     progress: Option<Progress>,
     /// The last event that concerns it: the cause of the next step.
     because: Option<EventId>,
@@ -107,10 +164,13 @@ struct DeploymentState {
     rollout: Option<usize>,
     /// The newest revision.
     revision: i64,
-    /// A look at the progress deadline is due at some time.
-    has_recheck: bool,
+    /// Its sets, oldest first.
+    sets: BTreeSet<u64>,
     /// Pods made so far, of all revisions.
     pods_made: u64,
+    created_at: SimTime,
+    /// It has been deleted: only its pods' ends are still on their way.
+    is_deleted: bool,
     /// How long its controllers take to react.
     hops: Stream,
 }
@@ -120,10 +180,31 @@ struct ReplicaSet {
     owner: Rc<str>,
     template: Rc<PodTemplate>,
     replicas: i32,
+    min_ready_seconds: u32,
     desired_annotation: Option<i32>,
     max_annotation: Option<i32>,
     revision: i64,
+    /// What it reports: as of its last sync, so some milliseconds behind its pods.
+    status: SetStatus,
+    /// Its pods, those being deleted included.
+    pods: BTreeSet<u64>,
+    /// Batches of creations are under way: it does nothing more until they are through.
+    is_creating: bool,
+    /// Its size, or what it knows of its deployment's, has changed since its last sync.
+    is_resized: bool,
     because: Option<EventId>,
+    created_at: SimTime,
+}
+
+/// What a `ReplicaSet` reports of its pods, those being deleted left out.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SetStatus {
+    /// Pods.
+    pub replicas: i32,
+    /// Ready pods.
+    pub ready: i32,
+    /// Pods that have been ready for long enough.
+    pub available: i32,
 }
 
 /// One rollout of one Deployment.
@@ -143,15 +224,24 @@ pub struct Rollout {
     pub ready_min: usize,
 }
 
+impl State {
+    /// The pods of a Deployment, those being deleted included.
+    fn pods_of(&self, owner: &str) -> impl Iterator<Item = &Pod> {
+        let sets = self.deployments.get(owner).into_iter().flat_map(|known| &known.sets);
+        sets.flat_map(|id| &self.sets[id].pods).map(|id| &self.pods[id])
+    }
+}
+
 struct ServiceState {
     spec: Service,
     consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
     snapshot: Snapshot,
     change: u64,
+    created_at: SimTime,
 }
 
 impl Cluster {
-    /// A cluster with nodes and nothing on them.
+    /// A cluster with nodes and nothing on them, whose containers run in `runtime`.
     #[must_use]
     pub fn new(
         sim: &Sim,
@@ -160,48 +250,90 @@ impl Cluster {
         config: ClusterConfig,
         runtime: Rc<dyn Runtime>,
     ) -> Self {
+        Self::with_kubelets(sim, streams, log, config, Kubelets::Agents(runtime))
+    }
+
+    /// A cluster without containers: `kubelet` writes the states of its pods.
+    #[must_use]
+    pub fn hollow(
+        sim: &Sim,
+        streams: Streams,
+        log: Rc<RefCell<EventLog>>,
+        config: ClusterConfig,
+        kubelet: Rc<dyn HollowKubelet>,
+    ) -> Self {
+        Self::with_kubelets(sim, streams, log, config, Kubelets::Hollow(kubelet))
+    }
+
+    fn with_kubelets(
+        sim: &Sim,
+        streams: Streams,
+        log: Rc<RefCell<EventLog>>,
+        config: ClusterConfig,
+        kubelets: Kubelets,
+    ) -> Self {
         let state = State {
             deployments: BTreeMap::new(),
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
-            placing: Placing::new(&config.nodes, Rules::of_version(28), streams),
+            placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
             services: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            nodes: Self::nodes_at_start(&config.nodes, streams),
+            lifecycle: NodeLifecycle::new(Graces::of_version(config.version)),
+            is_watching_nodes: false,
+            spare_ips: 0,
+            losses: Vec::new(),
+            scaling: config.autoscaler.as_ref().map(ScalingState::new),
+            operations_count: 0,
             queued: BTreeSet::new(),
+            delayed: BTreeMap::new(),
             images: BTreeMap::new(),
             rollouts: Vec::new(),
             set_next: 0,
             pod_next: 0,
         };
-        let (sim, changes, state) = (sim.clone(), Changes::default(), RefCell::new(state));
-        let autoscaling = RefCell::default();
-        let inner = Inner { sim, streams, log, config, runtime, changes, state, autoscaling };
-        Self { inner: Rc::new(inner) }
+        let drawn = || streams.stream("wall-clock", "").uniform(Duration::ZERO, Duration::from_nanos(999_999_999));
+        let clock = ApiClock::new(config.wall_phase.unwrap_or_else(drawn), config.stands_at_zero);
+        let (sim, changes, node_changes) = (sim.clone(), Changes::default(), Notice::default());
+        let (state, autoscaling) = (RefCell::new(state), RefCell::default());
+        let inner = Inner { sim, streams, log, config, clock, kubelets, changes, node_changes, state, autoscaling };
+        let this = Self { inner: Rc::new(inner) };
+        this.start_autoscaler();
+        this
     }
 
-    /// Creates a Deployment, or replaces it: another template is another revision.
+    /// Creates a Deployment, or replaces it: another template is another revision. What changes nothing is no change.
     pub fn apply_deployment(&self, spec: Deployment, because: Option<EventId>) {
         let key = Rc::clone(&spec.key);
         {
             let mut state = self.inner.state.borrow_mut();
-            let template = Rc::new(spec.template.clone());
             match state.deployments.get_mut(&key) {
+                Some(known) if known.spec == spec => return,
                 Some(known) => {
+                    known.template = Rc::new(spec.template.clone());
                     known.spec = spec;
-                    known.template = template;
+                    known.generation += 1;
                     known.because = because;
                 }
                 None => {
                     let fresh = DeploymentState {
+                        template: Rc::new(spec.template.clone()),
                         spec,
-                        template,
+                        generation: 1,
+                        observed_generation: 0,
                         status: DeploymentStatus::default(),
+                        unavailable: 0,
+                        is_available: false,
                         progress: None,
                         because,
                         rollout: None,
                         revision: 0,
-                        has_recheck: false,
+                        sets: BTreeSet::new(),
                         pods_made: 0,
+                        created_at: self.inner.sim.now(),
+                        is_deleted: false,
                         hops: self.inner.streams.stream("controller-hop", &key),
                     };
                     state.deployments.insert(Rc::clone(&key), fresh);
@@ -234,6 +366,34 @@ impl Cluster {
         }
     }
 
+    /// Deletes a Deployment, and with it its sets and their pods, which end as any deleted pod does.
+    pub fn delete_deployment(&self, key: &str, because: Option<EventId>) {
+        let Some(mut spec) = self.deployment(key) else { return };
+        // The garbage collector deletes what nobody owns any more; to pods it is a scale-in to nothing. The emptied objects stay here, unseen.
+        spec.replicas = 0;
+        spec.is_paused = false;
+        self.apply_deployment(spec, because);
+        if let Some(known) = self.inner.state.borrow_mut().deployments.get_mut(key) {
+            known.is_deleted = true;
+            known.rollout = None;
+        }
+    }
+
+    /// Deletes a Service: its endpoints go, and who watches it sees none any more.
+    pub fn delete_service(&self, key: &str) {
+        let delays = {
+            let mut state = self.inner.state.borrow_mut();
+            let Some(service) = state.services.remove(key) else { return };
+            service.consumers
+        };
+        for (consumer, queue) in delays {
+            let purpose = format!("{key}/{consumer}/deleted");
+            let delay =
+                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
+            queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
+        }
+    }
+
     /// Creates a Service, or replaces it; who watches it goes on doing so.
     pub fn apply_service(&self, spec: Service) {
         {
@@ -242,7 +402,13 @@ impl Cluster {
                 Some(known) => known.spec = spec,
                 None => {
                     let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState { spec, consumers: Vec::new(), snapshot: Rc::from([]), change: 0 };
+                    let fresh = ServiceState {
+                        spec,
+                        consumers: Vec::new(),
+                        snapshot: Rc::from([]),
+                        change: 0,
+                        created_at: self.inner.sim.now(),
+                    };
                     state.services.insert(key, fresh);
                 }
             }
@@ -276,15 +442,17 @@ impl Cluster {
     pub fn counts(&self, owner: &str) -> PodCounts {
         let now = self.inner.sim.now();
         let state = self.inner.state.borrow();
-        let min_ready = state.deployments.get(owner).map_or(0, |known| known.spec.min_ready_seconds);
         let mut counts = PodCounts::default();
-        for pod in state.pods.values().filter(|pod| &*pod.owner == owner) {
-            if pod.is_active() {
-                counts.active += 1;
-                counts.ready += usize::from(pod.is_ready);
-                counts.available += usize::from(is_available(pod, min_ready, now));
-            } else {
-                counts.terminating += 1;
+        let Some(known) = state.deployments.get(owner) else { return counts };
+        for set in known.sets.iter().map(|id| &state.sets[id]) {
+            for pod in set.pods.iter().map(|id| &state.pods[id]) {
+                if pod.is_active() {
+                    counts.active += 1;
+                    counts.ready += usize::from(pod.is_ready);
+                    counts.available += usize::from(pod.is_available(self.inner.clock, set.min_ready_seconds, now));
+                } else {
+                    counts.terminating += 1;
+                }
             }
         }
         counts
@@ -294,10 +462,17 @@ impl Cluster {
     #[must_use]
     pub fn is_settled(&self, owner: &str) -> bool {
         let state = self.inner.state.borrow();
-        let complete =
-            |known: &DeploymentState| known.status.is_complete(known.spec.replicas) && known.rollout.is_none();
-        state.deployments.get(owner).is_some_and(complete)
-            && !state.pods.values().any(|pod| &*pod.owner == owner && pod.is_deleting())
+        let mut pods = state.pods_of(owner);
+        Self::is_complete(&state, owner) && !pods.any(Pod::is_deleting)
+    }
+
+    /// Whether a Deployment has all its pods, of the newest revision and available.
+    fn is_complete(state: &State, owner: &str) -> bool {
+        state.deployments.get(owner).is_some_and(|known| {
+            known.observed_generation == known.generation
+                && known.status.is_complete(known.spec.replicas)
+                && known.rollout.is_none()
+        })
     }
 
     /// The lives of all pods there were, in the order of their creation.
@@ -342,18 +517,19 @@ impl Cluster {
         let hop = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            let owner = match &work {
-                Work::Deployment(key) => key,
-                Work::Set(id) => match state.sets.get(id) {
-                    Some(set) => &set.owner,
-                    None => return,
-                },
+            let hops = match &work {
+                Work::Deployment(key) => state.deployments.get_mut(key).map(|known| &mut known.hops),
+                Work::Set(id) => {
+                    let owner = state.sets.get(id).map(|set| &set.owner);
+                    owner.and_then(|owner| state.deployments.get_mut(owner)).map(|known| &mut known.hops)
+                }
+                Work::Budget(key) => state.budgets.get_mut(key).map(BudgetState::hops),
             };
-            let Some(known) = state.deployments.get_mut(owner) else { return };
+            let Some(hops) = hops else { return };
             if !state.queued.insert(work.clone()) {
                 return;
             }
-            let hop = self.inner.config.hop.draw(&mut known.hops);
+            let hop = self.inner.config.hop.draw(hops);
             if self.stands() { Duration::ZERO } else { hop }
         };
         let this = self.clone();
@@ -363,16 +539,30 @@ impl Cluster {
             match work {
                 Work::Deployment(key) => this.sync_deployment(&key),
                 Work::Set(id) => this.sync_set(id),
+                Work::Budget(key) => this.sync_budget(&key),
             }
         });
     }
 
-    /// Asks for a sync after a delay, as if something had changed then.
+    /// Asks for a sync after a delay, unless one is to come before that anyway: an earlier wish swallows later ones.
+    /// Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/workqueue/delaying_queue.go.
     fn enqueue_after(&self, work: Work, delay: Duration) {
+        let due_at = self.inner.sim.now().after(delay);
+        {
+            let mut state = self.inner.state.borrow_mut();
+            if state.delayed.get(&work).is_some_and(|earlier| *earlier <= due_at) {
+                return;
+            }
+            state.delayed.insert(work.clone(), due_at);
+        }
         let this = self.clone();
-        self.inner.sim.spawn("controller", async move {
-            this.inner.sim.sleep(delay).await;
-            this.enqueue(work);
+        self.inner.sim.spawn("delayed", async move {
+            this.inner.sim.sleep_until(due_at).await;
+            let is_due = this.inner.state.borrow().delayed.get(&work) == Some(&due_at);
+            if is_due {
+                this.inner.state.borrow_mut().delayed.remove(&work);
+                this.enqueue(work);
+            }
         });
     }
 

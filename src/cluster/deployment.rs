@@ -4,11 +4,14 @@
 //! The rules look at the sizes that were asked for (`replicas`) and at what the `ReplicaSet`s report as available; they never count
 //! pods. Terminating pods are counted nowhere, so the containers that run can exceed replicas + surge.
 //!
+//! Instants are those of the wall clock ([`super::api_clock`]); what is written into a condition is cut to the whole second.
+//!
 //! Source: Kubernetes v1.28.7 pkg/controller/deployment/{rolling,sync,recreate,progress}.go,
 //! pkg/controller/deployment/util/deployment_util.go.
 
 use std::time::Duration;
 
+use super::api_clock::whole_second;
 use super::int_or_percent::{IntOrPercent, Rounding};
 use crate::units::SimTime;
 
@@ -365,8 +368,33 @@ pub enum ProgressReason {
     ReplicaSetUpdated,
     /// Nothing has moved for the deadline. The rollout goes on all the same.
     ProgressDeadlineExceeded,
-    /// Any other reason; `DeploymentPaused`, `NewReplicaSetCreated` and so on.
+    /// The set of the new revision has been made.
+    NewReplicaSetCreated,
+    /// A set that was there is the new revision's.
+    FoundNewReplicaSet,
+    /// The deployment is paused: the deadline is not looked at.
+    DeploymentPaused,
+    /// It is no longer paused.
+    DeploymentResumed,
+    /// Any other reason.
     Other,
+}
+
+impl ProgressReason {
+    /// The condition as `kubectl describe` tells it: its status and its reason.
+    #[must_use]
+    pub fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NewReplicaSetAvailable => ("True", "NewReplicaSetAvailable"),
+            Self::ReplicaSetUpdated => ("True", "ReplicaSetUpdated"),
+            Self::ProgressDeadlineExceeded => ("False", "ProgressDeadlineExceeded"),
+            Self::NewReplicaSetCreated => ("True", "NewReplicaSetCreated"),
+            Self::FoundNewReplicaSet => ("True", "FoundNewReplicaSet"),
+            Self::DeploymentPaused => ("Unknown", "DeploymentPaused"),
+            Self::DeploymentResumed => ("Unknown", "DeploymentResumed"),
+            Self::Other => ("Unknown", "Other"),
+        }
+    }
 }
 
 /// The Progressing condition.
@@ -374,7 +402,7 @@ pub enum ProgressReason {
 pub struct Progress {
     /// Its reason.
     pub reason: ProgressReason,
-    /// The last progress.
+    /// The last progress, as it is stamped.
     pub updated_at: SimTime,
 }
 
@@ -389,8 +417,30 @@ pub fn is_timed_out(progress: Option<Progress>, deadline_seconds: Option<u32>, n
     match progress.reason {
         ProgressReason::NewReplicaSetAvailable => false,
         ProgressReason::ProgressDeadlineExceeded => true,
-        ProgressReason::ReplicaSetUpdated | ProgressReason::Other => progress.updated_at.after(deadline) < now,
+        _ => progress.updated_at.after(deadline) < now,
     }
+}
+
+/// The Progressing condition after a pause or a resume, if that changes it. Without a deadline there is no condition, and one that
+/// has timed out stays.
+#[must_use]
+pub fn pause_progress(
+    progress: Option<Progress>,
+    deadline_seconds: Option<u32>,
+    is_paused: bool,
+    now: SimTime,
+) -> Option<Progress> {
+    deadline_of(deadline_seconds)?;
+    let was_paused = match progress.map(|progress| progress.reason) {
+        Some(ProgressReason::ProgressDeadlineExceeded) => return None,
+        reason => reason == Some(ProgressReason::DeploymentPaused),
+    };
+    let reason = match (is_paused, was_paused) {
+        (true, false) => ProgressReason::DeploymentPaused,
+        (false, true) => ProgressReason::DeploymentResumed,
+        _ => return None,
+    };
+    Some(Progress { reason, updated_at: whole_second(now) })
 }
 
 /// The Progressing condition after a sync that changed the status from `former` to `status`; none without a deadline.
@@ -409,7 +459,7 @@ pub fn next_progress(
     if was_complete {
         return progress;
     }
-    let because = |reason| Some(Progress { reason, updated_at: now });
+    let because = |reason| Some(Progress { reason, updated_at: whole_second(now) });
     if status.is_complete(desired) {
         because(ProgressReason::NewReplicaSetAvailable)
     } else if status.is_progress_from(former) {

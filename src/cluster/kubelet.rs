@@ -6,4 +6,5 @@
 pub mod backoff;
 pub mod exit;
 pub mod grace;
+pub mod image_backoff;
 pub mod probe;

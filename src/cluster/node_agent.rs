@@ -6,31 +6,36 @@
 //! ```
 //!
 //! - A pod that finds no node waits for a change that may help it, and for the scheduler's back-off ([`super::scheduler::queue`]).
-//! - An image is pulled once per node; who comes while it is pulled waits for the same pull.
+//! - An image is pulled once per node; who comes while it is pulled waits for the same pull. One that cannot be pulled is tried again under its
+//!   own back-off, at the kubelet's syncs of the pod, for as long as the pod is there.
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
+//! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
+//!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
 //! Approximated: a deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
 //! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
+use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, OomKill, PodRecord};
+use super::control::{Cluster, Kubelets, OomKill, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::ContainerExit;
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
+use super::kubelet::image_backoff::{Attempt, ImageBackoff};
 use super::kubelet::probe::ProbeKind;
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
-use super::{Process, StartingPod};
+use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
@@ -42,20 +47,41 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
         let deletion = cluster.inner.state.borrow().pods[&id].deletion.clone();
-        let agent = Rc::new(Agent { cluster, id });
-        let started = until(deletion.raised(), agent.start()).await;
-        match started {
-            // Deleted before it had a process: there is nothing to stop.
+        let agent = Rc::new(Agent::new(cluster, id));
+        match until(deletion.raised(), agent.bind()).await {
             None => agent.cluster.pod_gone(id),
-            Some(running) => agent.run(running).await,
+            Some(bound) => agent.dwell(bound).await,
         }
     });
+}
+
+/// Brings a pod to a node, and no further.
+pub(super) async fn bind(cluster: &Cluster, id: u64) {
+    let agent = Agent::new(cluster.clone(), id);
+    agent.bind().await;
+}
+
+/// Where and when a pod was bound.
+struct Bound {
+    node_index: usize,
+    node: Rc<str>,
+    at: SimTime,
 }
 
 /// The node's agent for one pod.
 pub(super) struct Agent {
     cluster: Cluster,
     id: u64,
+    /// What of it is on the node, and dies with it.
+    on_node: RefCell<Option<OnNode>>,
+    /// How often its node's machine has booted since it came there.
+    boots: Cell<u32>,
+}
+
+struct OnNode {
+    ip: Ipv4Addr,
+    container: Rc<Container>,
+    probes: TaskGroup,
 }
 
 /// A pod whose process runs.
@@ -74,12 +100,24 @@ enum Ending {
 }
 
 impl Agent {
+    fn new(cluster: Cluster, id: u64) -> Self {
+        Self { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) }
+    }
+
     pub(super) fn sim(&self) -> &Sim {
         &self.cluster.inner.sim
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What runs the containers.
+    pub(super) fn runtime(&self) -> Rc<dyn Runtime> {
+        match &self.cluster.inner.kubelets {
+            Kubelets::Agents(runtime) => Rc::clone(runtime),
+            Kubelets::Hollow(_) => unreachable!("a hollow kubelet has no agents"),
+        }
     }
 
     /// Whether the pod's deletion has been asked for.
@@ -121,21 +159,74 @@ impl Agent {
         }
     }
 
-    /// Brings the pod to a node and starts its process.
-    async fn start(&self) -> Running {
+    /// Brings the pod to a node.
+    async fn bind(&self) -> Bound {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
-        let bound_at = self.sim().now();
-        let node = Rc::clone(&inner.config.nodes[node_index].name);
+        let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
             record.node = Some(Rc::clone(&node));
             record.scheduled_at = Some(now);
         });
-        self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
-        self.sim().sleep_until(self.image_pulled_at(&node)).await;
-        self.sim().sleep(self.draw(&inner.config.pod_start, "pod-start")).await;
-        let ip = pod_ip(self.id);
+        let event = self.tell(None, "pod_scheduled", vec![("node", (&*node).into())]);
+        self.cluster.pod_bound(self.id);
+        self.cluster.plan_departure(self.id, node_index, Some(event));
+        Bound { node_index, node, at: self.sim().now() }
+    }
+
+    /// The pod's stay on its node, through the deaths and boots of its machine.
+    async fn dwell(self: Rc<Self>, bound: Bound) {
+        let removed = self.cluster.inner.state.borrow().pods[&self.id].removed.clone();
+        loop {
+            let lost = self.cluster.node_lost(bound.node_index);
+            let boots = self.cluster.node_boots(bound.node_index);
+            let seen = boots.version();
+            if until(lost.raised(), Rc::clone(&self).stay(&bound)).await.is_some() {
+                return;
+            }
+            self.lose(&bound);
+            if until(removed.raised(), boots.changed_since(seen)).await.is_none() {
+                return;
+            }
+            self.boots.set(self.boots.get() + 1);
+        }
+    }
+
+    /// From the start of its process, or from a boot, to the end.
+    async fn stay(self: Rc<Self>, bound: &Bound) {
+        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        match until(deletion.raised(), self.start(bound)).await {
+            // Deleted before it had a process: there is nothing to stop.
+            None => self.cluster.pod_gone(self.id),
+            Some(running) => self.run(running).await,
+        }
+    }
+
+    /// The machine has died: the process is no more, its connections hear nothing, and nobody tells the API server.
+    fn lose(&self, bound: &Bound) {
+        let Some(OnNode { ip, container, probes }) = self.on_node.take() else { return };
+        let event = self.cluster.node_event(bound.node_index).expect("a machine that dies tells it");
+        self.cluster.note_loss(ip, event);
+        self.runtime().released(ip);
+        container.process().kill(event);
+        container.has_ended();
+        probes.abort();
+        self.note(|record, now| {
+            record.exited_at = Some(now);
+            record.exit_reason = Some("its node died");
+            record.exit_event = Some(event);
+        });
+    }
+
+    /// Starts the pod's process.
+    async fn start(&self, bound: &Bound) -> Running {
+        let inner = &self.cluster.inner;
+        self.pull_image(&bound.node).await;
+        let boots = self.boots.get();
+        let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
+        self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
+        let ip = if boots == 0 { pod_ip(self.id) } else { self.cluster.spare_ip() };
         let event = self.tell(None, "container_started", Vec::new());
         let pod = {
             let mut state = inner.state.borrow_mut();
@@ -145,20 +236,22 @@ impl Agent {
             pod.record.ip = Some(ip);
             pod.record.started_at = Some(self.sim().now());
             pod.started_at = Some(self.sim().now());
+            pod.record.note_restart(self.sim().now());
+            pod.restarts += u32::from(boots > 0);
             StartingPod {
                 owner: Rc::clone(&pod.owner),
                 name: Rc::clone(&pod.record.name),
                 ip,
-                node,
+                node: Rc::clone(&bound.node),
                 template: Rc::clone(&pod.template),
                 because: event,
             }
         };
-        let process = inner.runtime.start(&pod);
+        let process = self.runtime().start(&pod);
         self.cluster.watch_pod(self.id);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints(None);
-        Running { pod, process, started_at: self.sim().now(), bound_at }
+        Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
     }
 
     async fn find_node(&self) -> usize {
@@ -167,7 +260,11 @@ impl Agent {
         let mut told = String::new();
         for attempts in 1.. {
             let (seen, tried_at) = (changes.count(), self.sim().now());
-            let refused = match self.cluster.place(self.id) {
+            let found = self.cluster.place(self.id);
+            if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+                pod.is_unschedulable = found.is_err();
+            }
+            let refused = match found {
                 Ok(index) => return index,
                 Err(refused) => refused,
             };
@@ -181,6 +278,35 @@ impl Agent {
             self.sim().sleep_until(retry_at).await;
         }
         unreachable!("the attempts do not end")
+    }
+
+    /// Ends when the pod's image is on its node: never, for one that cannot be pulled.
+    async fn pull_image(&self, node: &Rc<str>) {
+        let inner = &self.cluster.inner;
+        let image = inner.state.borrow().pods[&self.id].template.image.clone();
+        if !inner.config.bad_images.contains(&image) {
+            self.sim().sleep_until(self.image_pulled_at(node)).await;
+            return;
+        }
+        let mut backoff = ImageBackoff::default();
+        let mut syncs = self.stream("pod-sync");
+        loop {
+            let reason = match backoff.at_sync(self.sim().now()) {
+                Attempt::Pull => {
+                    self.sim().sleep(self.draw(&inner.config.image_pull, "image-pull-failure")).await;
+                    backoff.failed(self.sim().now());
+                    self.tell(None, "image_pull_failed", vec![("image", image.as_str().into())]);
+                    "ErrImagePull"
+                }
+                Attempt::Wait => "ImagePullBackOff",
+            };
+            if let Some(pod) = inner.state.borrow_mut().pods.get_mut(&self.id) {
+                pod.waiting = Some(reason);
+            }
+            self.cluster.pod_changed(self.id);
+            let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
+            self.sim().sleep(SYNC_RETRY + syncs.uniform(Duration::ZERO, spread)).await;
+        }
     }
 
     /// When this pod's image is on its node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
@@ -202,6 +328,8 @@ impl Agent {
         let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
         let container = Rc::new(Container::new(Rc::clone(&running.process), running.started_at));
         let probes = TaskGroup::new(self.sim());
+        let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
+        self.on_node.replace(Some(on_node));
         self.start_probes(&running, &container, &probes);
         let template = Rc::clone(&running.pod.template);
         let mut backoff = CrashBackoff::default();
@@ -237,7 +365,7 @@ impl Agent {
                 pod.restarts += 1;
                 pod.started_at = Some(self.sim().now());
             }
-            container.restart(self.cluster.inner.runtime.start(&running.pod), self.sim().now());
+            container.restart(self.runtime().start(&running.pod), self.sim().now());
             self.set_ready(container.is_ready());
         }
         self.stop(&container, &template).await;
@@ -250,7 +378,12 @@ impl Agent {
     async fn backed_off(&self, backoff: &mut CrashBackoff, exited_at: SimTime, syncs: &mut Stream) {
         loop {
             backoff.forget_expired(self.sim().now());
-            if backoff.try_restart(exited_at, self.sim().now()) == Restart::Now {
+            let restart = backoff.try_restart(exited_at, self.sim().now());
+            let waiting = (restart != Restart::Now).then_some("CrashLoopBackOff");
+            if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+                pod.waiting = waiting;
+            }
+            if restart == Restart::Now {
                 return;
             }
             let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
@@ -274,8 +407,12 @@ impl Agent {
         let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
         self.sim().sleep(hop).await;
         if container.is_running() {
-            let deleted = self.cluster.inner.state.borrow().pods[&self.id].deleted_because;
-            self.end_process(container, template, template.grace_seconds.max(1), deleted).await;
+            let (deleted, grace) = {
+                let state = self.cluster.inner.state.borrow();
+                let pod = &state.pods[&self.id];
+                (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
+            };
+            self.end_process(container, template, grace.max(1), deleted).await;
         }
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Succeeded;
@@ -346,30 +483,16 @@ impl Agent {
     /// The pod's network outlives its containers a little.
     fn release_later(&self, pod: &StartingPod) {
         let delay = self.draw(&self.cluster.inner.config.sandbox_removal, "sandbox-removal");
-        let (cluster, ip) = (self.cluster.clone(), pod.ip);
+        let (sim, runtime, ip) = (self.sim().clone(), self.runtime(), pod.ip);
         self.sim().spawn("sandbox-removal", async move {
-            cluster.inner.sim.sleep(delay).await;
-            cluster.inner.runtime.released(ip);
+            sim.sleep(delay).await;
+            runtime.released(ip);
         });
     }
 
     /// Writes the pod's readiness, if it is another.
     pub(super) fn set_ready(&self, is_ready: bool) {
-        {
-            let now = self.sim().now();
-            let mut state = self.cluster.inner.state.borrow_mut();
-            let Some(pod) = state.pods.get_mut(&self.id) else { return };
-            if pod.is_ready == is_ready {
-                return;
-            }
-            pod.is_ready = is_ready;
-            pod.ready_since = Some(now);
-            if is_ready {
-                pod.record.ready_at = pod.record.ready_at.or(Some(now));
-            }
-        }
-        self.tell(None, if is_ready { "pod_ready" } else { "pod_unready" }, Vec::new());
-        self.cluster.pod_changed(self.id);
+        self.cluster.write_readiness(self.id, is_ready);
     }
 
     /// Ticks are counted from the pod's admission. A pod that the run finds was admitted at some time before.
@@ -405,7 +528,7 @@ impl Agent {
 }
 
 /// Every pod has an address of its own, never used again in a run: 10.64.0.1 and on.
-fn pod_ip(id: u64) -> Ipv4Addr {
+pub(super) fn pod_ip(id: u64) -> Ipv4Addr {
     let number = u32::try_from(id % (1 << 22)).expect("below 2^22") + 1;
     Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 64, 0, 0)) + number)
 }

@@ -11,7 +11,7 @@ use super::placement::{HOSTNAME, Placement, Taint, ZONE};
 use super::selector::Labels;
 
 /// A Deployment.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Deployment {
     /// `namespace/name`.
     pub key: Rc<str>,
@@ -19,6 +19,8 @@ pub struct Deployment {
     pub replicas: i32,
     /// How a new revision replaces an old one.
     pub strategy: Strategy,
+    /// A new template waits; only a resize is carried out.
+    pub is_paused: bool,
     /// A pod is available when it has been ready for longer than this, in seconds.
     pub min_ready_seconds: u32,
     /// A rollout without progress for so long is reported, in seconds; none: never.

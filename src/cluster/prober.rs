@@ -181,9 +181,8 @@ impl Prober {
     }
 
     async fn ask(&self, probe: &Probe) -> bool {
-        let cluster = self.agent.cluster();
         let limit = self.agent.sim().sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
-        until(limit, cluster.inner.runtime.probe(self.ip, &probe.action)).await.unwrap_or(false)
+        until(limit, self.agent.runtime().probe(self.ip, &probe.action)).await.unwrap_or(false)
     }
 }
 

@@ -133,6 +133,7 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         key: Rc::from(key),
         replicas,
         strategy: Strategy::RollingUpdate { max_surge: limit, max_unavailable: limit },
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: Some(600),
         revision_history_limit: 10,
@@ -151,13 +152,17 @@ fn config(nodes: usize) -> ClusterConfig {
         )
     };
     ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(millis(10)),
         schedule: Delay::Constant(millis(10)),
         pod_start: Delay::Constant(seconds(2)),
         image_pull: Delay::ZERO,
+        bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(millis(300)),
         sandbox_removal: Delay::ZERO,
+        autoscaler: None,
         stands_at_zero: false,
     }
 }

@@ -19,6 +19,8 @@ pub type Sources = BTreeMap<CauseCode, Source>;
 pub(super) struct Evidence<'a> {
     /// The life of the pod that the balancer had chosen.
     pub(super) pod: Option<&'a PodRecord>,
+    /// The death of the node that the request was sent to, or went through.
+    pub(super) node_death: Option<EventId>,
     /// When that pod's listeners closed because its drain time was over.
     pub(super) listeners_closed: Option<(SimTime, EventId)>,
     /// What the gateway noted of the request.
@@ -39,8 +41,15 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &S
 fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
     let sight = &finished.sight;
     let exit = evidence.pod.and_then(|pod| Some((pod.exited_at?, pod.exit_event)));
+    // What the gateway answers reached its pod, and came back.
+    if let Some(event) = evidence.node_death.filter(|_| finished.outcome != Outcome::GatewayError) {
+        return (CauseCode::NodeLost, Some(event));
+    }
     let oom = evidence.pod.and_then(|pod| out_of_memory(finished, pod));
     let severed_by_balancer = sight.why.filter(|why| is_kind(evidence.log, *why, "target_drained"));
+    if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
+        return (CauseCode::LbDeleted, Some(event));
+    }
     match finished.outcome {
         Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
         Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),

@@ -9,6 +9,8 @@ use super::causes::Sources;
 use super::process::GatewaySpec;
 use crate::backend::BackendConfig;
 use crate::cluster::autoscaler::AutoscalerSpec;
+use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
 use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
 use crate::edge::LoadBalancerConfig;
@@ -34,6 +36,8 @@ pub struct WorldConfig {
     pub deployments: Vec<Deployment>,
     /// All Services.
     pub services: Vec<Service>,
+    /// All disruption budgets.
+    pub budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment, as `namespace/name`.
     pub target: Rc<str>,
     /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
@@ -56,6 +60,8 @@ pub struct WorldConfig {
     pub sources: Sources,
     /// How faithfully each manifest field is simulated.
     pub fidelity: Vec<crate::record::results::Fidelity>,
+    /// When the cluster's objects are shown; none: never.
+    pub watch: Option<super::objects::Watch>,
 }
 
 /// Who sizes what, and by which figures.
@@ -213,6 +219,14 @@ pub enum Verb {
     Own(Option<OwnedReplicas>),
     /// The routes change.
     Routes(Routes),
+    /// A disruption budget is applied.
+    Budget(DisruptionBudget),
+    /// Something happens to pods or nodes.
+    Operate(Operation),
+    /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
+    Delete(Rc<str>),
+    /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
+    Load(Option<String>, f64),
     /// Clusters of the gateway change, or come to be.
     Clusters(Vec<ClusterSpec>),
 }

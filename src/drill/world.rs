@@ -4,6 +4,7 @@
 //! measured time. Actions and phases are counted from its start.
 
 mod endpoints;
+mod nodes;
 mod scaling;
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use super::causes::{Evidence, cause_of};
 use super::config::{Action, ClusterSpec, MixEntry, OwnedReplicas, Verb, WorldConfig};
 use super::memory::Memory;
+use super::objects::{Front, Watch, tables};
 use super::process::{BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
@@ -27,7 +29,9 @@ use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
 use crate::net::{Forward, Host, LinkConfig, Net};
 use crate::record::results::{GatewayFacts, Rollout, Slo};
-use crate::record::{self, BooksBroken, Done, Facts, Gauge, Recorder, RecorderConfig, RequestId, Run, lanes};
+use crate::record::{
+    self, BooksBroken, Done, Facts, Gauge, ObjectsShown, Recorder, RecorderConfig, RequestId, Run, lanes,
+};
 use crate::units::SimTime;
 
 /// The load balancer's address.
@@ -75,6 +79,8 @@ pub struct Outcome {
     pub run: Run,
     /// The event log.
     pub log: EventLog,
+    /// The cluster's objects at the moments that were asked for.
+    pub objects: Vec<ObjectsShown>,
     /// Task polls: the engine's measure of work.
     pub polls: u64,
 }
@@ -87,6 +93,7 @@ struct World {
     net: Net,
     config: WorldConfig,
     cluster: RefCell<Option<Cluster>>,
+    balancer: RefCell<Option<LoadBalancer>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     /// Pods of backends that have a Deployment.
@@ -111,6 +118,7 @@ struct World {
     memory_max: Cell<u64>,
     /// What the control plane writes.
     owned: Cell<Option<OwnedReplicas>>,
+    objects: RefCell<Vec<ObjectsShown>>,
 }
 
 /// Runs a world to its end.
@@ -137,6 +145,7 @@ pub fn run(
     world.cluster().set_deletion_costs(&world.config.target, &world.config.deletion_costs);
     let drains = world.start_loads(start);
     world.schedule_actions(start);
+    world.schedule_looks(start);
     let mut complete = true;
     let mut next = SimTime::ZERO;
     while next < end {
@@ -173,6 +182,7 @@ impl World {
             around,
             net: net.clone(),
             cluster: RefCell::new(None),
+            balancer: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
             backends: RefCell::default(),
@@ -190,6 +200,7 @@ impl World {
             cpu_ratios: RefCell::default(),
             memory_max: Cell::new(0),
             owned: Cell::new(config.scaling.owned),
+            objects: RefCell::default(),
             config,
         });
         world.start_fixed_backends();
@@ -198,6 +209,9 @@ impl World {
         *world.cluster.borrow_mut() = Some(cluster.clone());
         for service in &world.config.services {
             cluster.apply_service(service.clone());
+        }
+        for budget in &world.config.budgets {
+            cluster.apply_budget(budget.clone());
         }
         for deployment in &world.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
@@ -228,23 +242,15 @@ impl World {
         let prober = self.net.attach(PROBER, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
+        *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
         self.net.forward(VIP, LinkConfig::default(), front);
         if let BackendMode::Nodes { nodes, .. } = &config.mode {
             for node in nodes {
-                let Some(mut watch) = cluster.watch_endpoints(&config.service, &format!("kube-proxy/{}", node.name))
-                else {
-                    continue;
-                };
-                let (balancer, name) = (balancer.clone(), Rc::clone(&node.name));
-                sim.spawn("kube-proxy", async move {
-                    loop {
-                        let seen = watch.next().await;
-                        balancer.handle_node_endpoints(&name, seen.to_vec());
-                    }
-                });
+                self.start_kube_proxy(cluster, &balancer, &node.name);
             }
+            self.watch_nodes(cluster, &balancer);
         }
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
@@ -318,19 +324,54 @@ impl World {
         }
     }
 
+    /// Looks at the cluster at the times that were asked for.
+    fn schedule_looks(self: &Rc<Self>, start: SimTime) {
+        let Some(Watch::At(times)) = &self.config.watch else { return };
+        for at in times {
+            let (world, clock, at) = (Rc::clone(self), self.around.sim.clone(), start.after(*at));
+            self.around.sim.spawn("look", async move {
+                clock.sleep_until(at).await;
+                world.look("");
+            });
+        }
+    }
+
+    /// Notes what happens, if changes are watched.
+    fn look_at_change(&self, why: &str) {
+        if self.config.watch == Some(Watch::Changes) {
+            self.look(why);
+        }
+    }
+
+    fn look(&self, why: &str) {
+        let now = self.around.sim.now();
+        let balancer = &self.config.front.balancer;
+        let front = Front { service: &balancer.service, ip: VIP, ports: balancer.ports.keys().copied().collect() };
+        let tables = tables(&self.cluster(), &self.config.target, &front, now);
+        let ms = |at: SimTime| i64::try_from(at.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let at_ms = ms(now) - ms(SimTime::ZERO.after(self.config.warmup));
+        self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), tables });
+    }
+
     fn act(&self, action: &Action) {
         let now = self.around.sim.now();
+        self.look_at_change(&format!("before: {}", action.text));
         if let Some(phase) = &action.phase {
             self.recorder().phase(phase, now);
         }
         let Some(verb) = &action.verb else { return };
-        self.unsettled_s.set(Some(0));
+        // The phase of another load lasts until the next one.
+        self.unsettled_s.set(if matches!(verb, Verb::Load(..)) { None } else { Some(0) });
         let object = match verb {
-            Verb::Restart(key) | Verb::Scale(key, _) => format!("Deployment/{key}"),
+            Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
+            Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
             Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
             Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
             Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
-            Verb::Routes(_) | Verb::Clusters(_) | Verb::Own(_) => format!("Deployment/{}", self.config.target),
+            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) => {
+                format!("Deployment/{}", self.config.target)
+            }
+            Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -342,6 +383,10 @@ impl World {
             Verb::Autoscale(spec) => cluster.apply_autoscaler((**spec).clone(), Some(event)),
             Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
             Verb::Own(owned) => self.owned.set(*owned),
+            Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
+            Verb::Operate(operation) => cluster.operate(operation, event),
+            Verb::Delete(key) => self.delete(key, event),
+            Verb::Load(..) => {}
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
@@ -353,16 +398,27 @@ impl World {
         }
     }
 
+    /// Deletes a Deployment, and with the gateway's all that leads to it.
+    fn delete(&self, key: &Rc<str>, event: crate::engine::EventId) {
+        let cluster = self.cluster();
+        cluster.delete_deployment(key, Some(event));
+        if *key == self.config.target {
+            cluster.delete_service(&self.config.front.balancer.service);
+            if let Some(balancer) = &*self.balancer.borrow() {
+                balancer.delete_later(event);
+            }
+        }
+    }
+
     /// Ends the phase of an action once nothing of the gateway is on its way any more.
     fn watch_phase(&self, now: SimTime) {
         let Some(seconds) = self.unsettled_s.get() else { return };
         let cluster = self.cluster();
-        let is_quiet = cluster.is_settled(&self.config.target)
-            && cluster.counts(&self.config.target).terminating == 0
-            && self.targets_settled.get();
+        let is_quiet = cluster.is_calm(&self.config.target) && self.targets_settled.get();
         // The second of the action itself proves nothing: its controllers may not have begun.
         if seconds > 0 && is_quiet {
             self.unsettled_s.set(None);
+            self.look_at_change("the phase ends");
             // Requests that are due at this very instant have been counted already.
             self.recorder().phase("after", now.after(Duration::from_nanos(1)));
         } else {
@@ -409,6 +465,7 @@ impl World {
         complete: bool,
         slo: impl FnOnce(&Recorder, &[crate::cluster::Rollout]) -> Vec<Slo>,
     ) -> Result<Outcome, RunError> {
+        self.look_at_change("the end");
         let cluster = self.cluster();
         let rollouts = cluster.rollouts();
         let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
@@ -436,7 +493,7 @@ impl World {
             fidelity: self.config.fidelity.clone(),
         };
         let run = recorder.finish(facts)?;
-        Ok(Outcome { run, log, polls: self.around.sim.polls_total() })
+        Ok(Outcome { run, log, objects: self.objects.take(), polls: self.around.sim.polls_total() })
     }
 
     fn gateway_facts(&self) -> GatewayFacts {
@@ -480,7 +537,9 @@ impl World {
             let listeners_closed =
                 ip.and_then(|ip| self.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
-            let evidence = Evidence { pod: record.as_ref(), listeners_closed, flags, log: &log, last_resort };
+            let node_death = self.node_death(finished);
+            let evidence =
+                Evidence { pod: record.as_ref(), node_death, listeners_closed, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &self.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
@@ -681,6 +740,17 @@ impl Runtime for Containers {
 
     fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
         self.0.upgrade()?.usage(ip)
+    }
+
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
+        let Some(world) = self.0.upgrade() else { return };
+        if let Some(balancer) = &*world.balancer.borrow() {
+            if is_alive {
+                balancer.handle_node_boot(node);
+            } else {
+                balancer.handle_node_death(node, because);
+            }
+        }
     }
 
     fn released(&self, ip: Ipv4Addr) {

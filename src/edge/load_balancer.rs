@@ -8,6 +8,9 @@
 //! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
 //! connection that is being opened; that NLB does the same is an assumption).
 //!
+//! Nodes as targets are those that are ready, as the controller sees them. A node whose machine dies stays a target until that, or until its checks
+//! fail: connections to it are lost, and those through it hear nothing any more.
+//!
 //! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
 //! specification, idle timeouts, source-address stickiness.
 //!
@@ -119,8 +122,18 @@ struct State {
     by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
     node_views: BTreeMap<Rc<str>, Vec<EndpointView>>,
     node_stream: crate::engine::Stream,
+    /// The nodes that may be targets.
+    nodes: Vec<NodeTarget>,
+    /// Nodes whose machines are dead.
+    dead_nodes: BTreeSet<Rc<str>>,
+    /// Connections that went through a node when it died, with the event of its death.
+    cut_by_death: BTreeMap<ConnectionId, EventId>,
+    /// What the controller last saw.
+    endpoints: Vec<EndpointView>,
     /// The last event that took a target away: the reason if none is left.
     last_removal: Option<EventId>,
+    /// The event of its own deletion.
+    deleted: Option<EventId>,
 }
 
 impl LoadBalancer {
@@ -134,7 +147,15 @@ impl LoadBalancer {
         log: Rc<RefCell<EventLog>>,
         config: LoadBalancerConfig,
     ) -> Self {
+        let nodes = match &config.mode {
+            BackendMode::Pods => Vec::new(),
+            BackendMode::Nodes { nodes, .. } => nodes.clone(),
+        };
         let state = State {
+            nodes,
+            dead_nodes: BTreeSet::new(),
+            cut_by_death: BTreeMap::new(),
+            endpoints: Vec::new(),
             balancer: Balancer::new(config.balancer.clone()),
             wanted: BTreeMap::new(),
             registered: BTreeMap::new(),
@@ -144,6 +165,7 @@ impl LoadBalancer {
             node_views: BTreeMap::new(),
             node_stream: streams.stream("node-path", &config.service),
             last_removal: None,
+            deleted: None,
         };
         let inner =
             Inner { sim: sim.clone(), net: net.clone(), host, streams, log, config, state: RefCell::new(state) };
@@ -155,6 +177,7 @@ impl LoadBalancer {
         let wanted = self.inner.wanted(endpoints);
         let (to_register, to_deregister) = {
             let mut state = self.inner.state.borrow_mut();
+            state.endpoints = endpoints.to_vec();
             let gone: Vec<Ipv4Addr> = state.registered.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
             let new: Vec<Ipv4Addr> = wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect();
             let mut causes = BTreeMap::new();
@@ -185,9 +208,69 @@ impl LoadBalancer {
         }
     }
 
+    /// Its Service has been deleted. When the controller has come to it, the balancer goes, and its address with it: open connections are reset, and
+    /// nobody answers any more. What a cloud does to open connections then is not documented: an assumption.
+    pub fn delete_later(&self, because: EventId) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-delete", async move {
+            let inner = &this.inner;
+            let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
+            inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
+            let object = format!("Service/{}", inner.config.service);
+            let event = inner.log.borrow_mut().record(inner.sim.now(), Some(because), "lb_deleted", object, Vec::new());
+            let open: Vec<ConnectionId> = {
+                let mut state = inner.state.borrow_mut();
+                state.deleted = Some(event);
+                state.connections.keys().copied().collect()
+            };
+            for connection in open {
+                inner.net.sever(connection, Sever::Reset, Some(event));
+            }
+        });
+    }
+
     /// A node sees the Service's endpoints.
     pub fn handle_node_endpoints(&self, node: &str, endpoints: Vec<EndpointView>) {
         self.inner.state.borrow_mut().node_views.insert(Rc::from(node), endpoints);
+    }
+
+    /// The controller sees which nodes are ready. Without an effect where pods are the targets.
+    pub fn handle_nodes(&self, nodes: Vec<NodeTarget>) {
+        let endpoints = {
+            let mut state = self.inner.state.borrow_mut();
+            state.nodes = nodes;
+            state.endpoints.clone()
+        };
+        self.handle_endpoints(&endpoints);
+    }
+
+    /// A node's machine has died: what is sent to it is lost, and its connections hear nothing any more.
+    pub fn handle_node_death(&self, node: &Rc<str>, why: Option<EventId>) {
+        let through: Vec<ConnectionId> = {
+            let mut state = self.inner.state.borrow_mut();
+            state.dead_nodes.insert(Rc::clone(node));
+            let ids = state.names.iter().filter(|(_, name)| *name == node).map(|(id, _)| *id);
+            let through: Vec<ConnectionId> = match self.inner.config.mode {
+                BackendMode::Pods => Vec::new(),
+                BackendMode::Nodes { .. } => ids.filter_map(|id| state.by_target.get(&id)).flatten().copied().collect(),
+            };
+            state.cut_by_death.extend(through.iter().filter_map(|id| Some((*id, why?))));
+            through
+        };
+        for connection in through {
+            self.inner.net.sever(connection, Sever::Blackhole, why);
+        }
+    }
+
+    /// The death of the node that a connection went through.
+    #[must_use]
+    pub fn cut_by_death(&self, connection: ConnectionId) -> Option<EventId> {
+        self.inner.state.borrow().cut_by_death.get(&connection).copied()
+    }
+
+    /// It has booted again.
+    pub fn handle_node_boot(&self, node: &str) {
+        self.inner.state.borrow_mut().dead_nodes.remove(node);
     }
 
     /// Targets that get new connections.
@@ -342,18 +425,26 @@ impl LoadBalancer {
     }
 }
 
+impl State {
+    /// The name of the target with this address.
+    fn node_at(&self, ip: Ipv4Addr) -> Option<&Rc<str>> {
+        self.names.get(&(*self.registered.get(&ip)?)?)
+    }
+}
+
 impl Inner {
     /// What the controller wants as targets, by its rules.
     fn wanted(&self, endpoints: &[EndpointView]) -> BTreeMap<Ipv4Addr, (Rc<str>, Option<EventId>)> {
         let ready = || endpoints.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
         match &self.config.mode {
             BackendMode::Pods => ready().map(|pod| (pod.ip, (Rc::clone(&pod.pod), pod.because))).collect(),
-            BackendMode::Nodes { policy, nodes, .. } => {
+            BackendMode::Nodes { policy, .. } => {
                 let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
                 let is_eligible = |node: &&NodeTarget| {
                     *policy == TrafficPolicy::Cluster || ready().any(|endpoint| endpoint.node == node.name)
                 };
-                let eligible = nodes.iter().filter(is_eligible);
+                let state = self.state.borrow();
+                let eligible = state.nodes.iter().filter(is_eligible);
                 eligible.map(|node| (node.ip, (Rc::clone(&node.name), because))).collect()
             }
         }
@@ -368,6 +459,10 @@ impl Inner {
 
     /// One probe of the target at `ip`; a node passes it on as it would any connection.
     async fn probe_once(&self, ip: Ipv4Addr) -> bool {
+        if self.is_dead(ip) {
+            // Nobody answers: only the time limit ends it.
+            std::future::pending::<()>().await;
+        }
         let Some(ip) = self.behind(ip) else { return false };
         let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
         match &self.config.probe {
@@ -392,14 +487,20 @@ impl Inner {
         }
     }
 
+    /// Whether a target is a node whose machine is dead.
+    fn is_dead(&self, ip: Ipv4Addr) -> bool {
+        let state = self.state.borrow();
+        state.node_at(ip).is_some_and(|node| state.dead_nodes.contains(node))
+    }
+
     /// The pod behind a target: itself, or the one its node chooses.
     fn behind(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
-        let BackendMode::Nodes { policy, nodes, .. } = &self.config.mode else { return Some(ip) };
-        let node = nodes.iter().find(|node| node.ip == ip)?;
+        let BackendMode::Nodes { policy, .. } = &self.config.mode else { return Some(ip) };
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let view = state.node_views.get(&node.name)?;
-        match choose_path(&node.name, view, *policy, &mut state.node_stream) {
+        let node = Rc::clone(state.node_at(ip)?);
+        let view = state.node_views.get(&node)?;
+        match choose_path(&node, view, *policy, &mut state.node_stream) {
             NodePath::To { ip, .. } => Some(ip),
             NodePath::Refuse | NodePath::Drop => None,
         }
@@ -422,6 +523,9 @@ impl Forward for LoadBalancer {
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         let state = &mut *state;
+        if let Some(event) = state.deleted {
+            return Verdict::Drop { why: Some(event) };
+        }
         let Some(port) = inner.config.ports.get(&syn.to.port()).copied() else {
             return Verdict::Refuse { why: None };
         };
@@ -439,14 +543,18 @@ impl Forward for LoadBalancer {
         };
         let (ip, extra_latency, snat) = match &inner.config.mode {
             BackendMode::Pods => (*address.ip(), Duration::ZERO, None),
-            BackendMode::Nodes { policy, nodes, hop_latency } => {
-                let node = nodes.iter().find(|node| node.ip == *address.ip());
-                let node = node.expect("every target of this mode is a node");
-                let view = state.node_views.get(&node.name).map_or(&[][..], Vec::as_slice);
-                match choose_path(&node.name, view, *policy, &mut state.node_stream) {
+            BackendMode::Nodes { policy, hop_latency, .. } => {
+                let node = state.names.get(&id).expect("every target has a name");
+                if state.dead_nodes.contains(node) {
+                    // Nobody is there.
+                    let target = SocketAddrV4::new(*address.ip(), port);
+                    return Verdict::To { target, extra_latency: Duration::ZERO, snat: None };
+                }
+                let view = state.node_views.get(node).map_or(&[][..], Vec::as_slice);
+                match choose_path(node, view, *policy, &mut state.node_stream) {
                     NodePath::To { ip, is_remote } => {
                         let hop = if is_remote { *hop_latency } else { Duration::ZERO };
-                        (ip, hop, (*policy == TrafficPolicy::Cluster).then_some(node.ip))
+                        (ip, hop, (*policy == TrafficPolicy::Cluster).then_some(*address.ip()))
                     }
                     NodePath::Refuse => return Verdict::Refuse { why: state.balancer.why(id) },
                     NodePath::Drop => return Verdict::Drop { why: state.balancer.why(id) },

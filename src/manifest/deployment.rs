@@ -35,6 +35,8 @@ const BYTES_PER_MILLI: u64 = 1000;
 pub struct DeploymentManifest {
     /// What the cluster gets.
     pub deployment: Deployment,
+    /// The labels that make a pod its own.
+    pub selector: BTreeMap<String, String>,
     /// The main container's environment, with the place of each value.
     pub env: BTreeMap<String, (String, Place)>,
     /// The main container's CPU limit, in thousandths of a core.
@@ -86,9 +88,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
             field.refuse(text, "raise progressDeadlineSeconds: a pod counts as available only after minReadySeconds");
         }
     }
-    if spec.look("paused").and_then(|field| field.boolean()) == Some(true) {
-        spec.ignore(&["paused"], "pausing is not simulated");
-    }
+    let is_paused = spec.get("paused").map_or(Some(false), |field| field.boolean());
     let template = spec.look("template");
     if template.is_none() {
         spec.missing("template", "a Deployment has a pod template");
@@ -107,6 +107,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         key: Rc::from(object.key()),
         replicas: replicas?,
         strategy: strategy?,
+        is_paused: is_paused?,
         min_ready_seconds: min_ready_seconds?,
         // The API's largest number means no deadline.
         progress_deadline_seconds: deadline.filter(|seconds: &u32| *seconds < i32::MAX.unsigned_abs()),
@@ -114,7 +115,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         template: pods.template,
     };
     let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, .. } = pods;
-    Some(DeploymentManifest { deployment, env, cpu_limit_millicores, memory_limit, proxy_config, ports })
+    Some(DeploymentManifest { deployment, selector, env, cpu_limit_millicores, memory_limit, proxy_config, ports })
 }
 
 const DEFAULT_STRATEGY: Strategy =

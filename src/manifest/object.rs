@@ -102,11 +102,12 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 14] = [
+const SIMULATED: [(&str, &str); 15] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
     ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
+    ("PodDisruptionBudget", "policy"),
     ("Namespace", ""),
     ("Gateway", ISTIO),
     ("VirtualService", ISTIO),
@@ -131,7 +132,7 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 19] = [
     "ASMProxyConfig",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -144,7 +145,6 @@ const KNOWN: [&str; 20] = [
     "NetworkPolicy",
     "PeerAuthentication",
     "Pod",
-    "PodDisruptionBudget",
     "Role",
     "RoleBinding",
     "Secret",

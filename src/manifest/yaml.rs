@@ -68,6 +68,12 @@ impl Node {
         Self { at, value: Value::Scalar { text: Rc::from(number.to_string()), is_quoted: false } }
     }
 
+    /// A boolean.
+    #[must_use]
+    pub fn boolean(at: Place, is_true: bool) -> Self {
+        Self { at, value: Value::Scalar { text: Rc::from(is_true.to_string()), is_quoted: false } }
+    }
+
     /// A map of these entries, whose keys stand where their values do.
     #[must_use]
     pub fn map(at: Place, entries: Vec<(&str, Self)>) -> Self {

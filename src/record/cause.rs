@@ -27,6 +27,10 @@ pub enum CauseCode {
     ListenerDrained,
     /// The pod was killed at the end of its grace period.
     GraceExceeded,
+    /// The pod's node had died.
+    NodeLost,
+    /// The balancer and its address had been deleted.
+    LbDeleted,
     /// The kernel had killed the pod's process for its memory.
     OutOfMemory,
     /// The backend refused the gateway's connection.
@@ -69,7 +73,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -79,6 +83,8 @@ impl CauseCode {
         Self::DrainCloseIgnored,
         Self::ListenerDrained,
         Self::GraceExceeded,
+        Self::NodeLost,
+        Self::LbDeleted,
         Self::OutOfMemory,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
@@ -184,6 +190,18 @@ impl CauseCode {
                 "grace-exceeded",
                 "the pod was killed at the end of its grace period",
                 "raise terminationGracePeriodSeconds above preStop plus drain",
+            ),
+            Self::NodeLost => entry(
+                "GD4110",
+                "node-lost",
+                "the node of the pod had died, so nobody answered and open connections hung",
+                "spread pods over nodes, let the balancer's health check be quick, and clients give up early and retry",
+            ),
+            Self::LbDeleted => entry(
+                "GD4111",
+                "lb-deleted",
+                "the load balancer had been deleted with its Service, and its address with it",
+                "move clients to another address before the gateway is deleted",
             ),
             Self::OutOfMemory => entry(
                 "GD4112",

@@ -25,7 +25,7 @@ use crate::manifest::{Field, Fields, Node, Place, Sink, Value};
 use crate::record::results::FidelityStatus;
 use crate::units::SimTime;
 
-/// `cluster.autoscaler` and `cluster.metrics`.
+/// `cluster.horizontalAutoscaler` and `cluster.metrics`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AutoscalingSettings {
     /// From the end of a sync to the next.
@@ -46,11 +46,11 @@ pub struct AutoscalingSettings {
     pub metrics: Vec<NamedMetric>,
 }
 
-/// Reads `cluster.autoscaler` and `cluster.metrics`.
-pub(super) fn read(cluster: Option<&Fields<'_>>, version: Option<&str>) -> Option<AutoscalingSettings> {
-    let usual = AutoscalingConfig::of(version.and_then(Version::parse).unwrap_or(Version::new(1, 33)));
+/// Reads `cluster.horizontalAutoscaler` and `cluster.metrics`.
+pub(super) fn read(cluster: Option<&Fields<'_>>, version: Option<Version>) -> Option<AutoscalingSettings> {
+    let usual = AutoscalingConfig::of(version.unwrap_or(defaults::KUBERNETES));
     let rules = usual.rules;
-    let fields = cluster.and_then(|fields| fields.get("autoscaler")).and_then(|field| field.fields());
+    let fields = cluster.and_then(|fields| fields.get("horizontalAutoscaler")).and_then(|field| field.fields());
     let fields = fields.as_ref();
     let period = |key: &str, usual: Duration| match fields.and_then(|fields| fields.get(key)) {
         Some(field) => field.positive_duration(),
@@ -184,7 +184,7 @@ pub(super) fn read_memory(gateway: Option<&Fields<'_>>) -> Option<MemoryCosts> {
     })
 }
 
-/// `cluster.autoscaler` and `cluster.metrics` with every default.
+/// `cluster.horizontalAutoscaler` and `cluster.metrics` with every default.
 pub(super) fn written(settings: &AutoscalingSettings) -> [(&'static str, Node); 2] {
     let controller = map(vec![
         ("syncPeriod", span(settings.sync_period)),
@@ -218,7 +218,7 @@ pub(super) fn written(settings: &AutoscalingSettings) -> [(&'static str, Node); 
         }
         map(entries)
     };
-    [("autoscaler", controller), ("metrics", list(settings.metrics.iter().map(metric).collect()))]
+    [("horizontalAutoscaler", controller), ("metrics", list(settings.metrics.iter().map(metric).collect()))]
 }
 
 /// `gateway.memory` with every default.
@@ -235,7 +235,6 @@ pub(super) fn written_memory(memory: MemoryCosts) -> Node {
 /// Who sizes what in the world.
 pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> ScalingSpec {
     let said = &settings.cluster.autoscaling;
-    let version = Version::parse(&settings.cluster.version).unwrap_or(Version::new(1, 33));
     let begins_at = SimTime::ZERO.after(settings.warmup);
     let moved = |curve: &Curve| Curve { begins_at, ..curve.clone() };
     let named = said.metrics.iter().map(|metric| NamedMetric {
@@ -254,12 +253,11 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Sca
             downscale_stabilization: said.downscale_stabilization,
             cpu_initialization_period: said.cpu_initialization_period,
             initial_readiness_delay: said.initial_readiness_delay,
-            ..Rules::of(version)
+            ..Rules::of(settings.cluster.version)
         },
         metrics_resolution: said.metrics_resolution,
         kubelet_sampling: said.kubelet_sampling,
         named: named.collect(),
-        wall_phase: Duration::ZERO,
     };
     for manifest in resolved.autoscalers.values() {
         warn(manifest, resolved, settings, sink);

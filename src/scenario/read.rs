@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::address::{Patch, Subject};
 use super::autoscaling;
+use super::node_scaling;
+use super::operations;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
     NodeGroup, Over, Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
 };
 use super::slo;
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::Resources;
+use crate::cluster::{Resources, Version};
 use crate::drill::MixEntry;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -21,7 +23,7 @@ use crate::record::results::Level;
 /// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
-const NODES_MAX: i64 = 5000;
+pub(super) const NODES_MAX: i64 = 5000;
 
 /// Requests per second of one load: more than any gateway takes, and than anyone can wait for.
 const RATE_MAX: f64 = 10_000_000.0;
@@ -115,12 +117,15 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         None => Some(defaults::PROFILE),
     };
     let version = match fields.and_then(|fields| fields.get("version")) {
-        Some(field) => field.text().and_then(|text| version(&field, text)),
-        None => Some(defaults::KUBERNETES.to_owned()),
+        Some(field) => field.text().and_then(|text| kubernetes(&field, text)),
+        None => Some(defaults::KUBERNETES),
     };
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
         nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+    let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
+    let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
+    let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
     let timings = fields.and_then(|fields| fields.get("timings")).and_then(|field| field.fields());
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
@@ -130,7 +135,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
-    let autoscaling = autoscaling::read(fields, version.as_deref());
+    let autoscaling = autoscaling::read(fields, version);
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -150,13 +155,19 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
         nodes.push(NodeGroup { name: "node".to_owned(), count: 3, zones, allocatable });
     }
+    let autoscaler = match &autoscaler_field {
+        Some(field) => Some(node_scaling::read(field, &nodes)?),
+        None => None,
+    };
     Some(ClusterSettings {
         profile: profile?,
+        autoscaler,
         version: version?,
         nodes,
         schedule: schedule?,
         pod_start: pod_start?,
         image_pull: image_pull?,
+        bad_images,
         endpoint_propagation: endpoint_propagation?,
         config_propagation: config_propagation?,
         sandbox_removal: sandbox_removal?,
@@ -165,7 +176,19 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     })
 }
 
-/// `1.33`; nothing older than what the rules were taken from.
+/// A version whose behaviour is known: 1.20 is the oldest that was compared with a real control plane.
+fn kubernetes(field: &Field<'_>, text: &str) -> Option<Version> {
+    let known = Version::parse(text).filter(|version| (Version::new(1, 20)..Version::new(2, 0)).contains(version));
+    if known.is_none() {
+        field.refuse(
+            format!("`{text}` is not a version whose behaviour is known"),
+            "write \"1.20\" or newer, in quotes",
+        );
+    }
+    known
+}
+
+/// `1.26`.
 fn version(field: &Field<'_>, text: &str) -> Option<String> {
     let is_version = text.split('.').count() == 2 && text.split('.').all(|part| part.parse::<u32>().is_ok());
     if !is_version {
@@ -549,18 +572,19 @@ fn read_slo(field: &Field<'_>) -> Option<SloSettings> {
 }
 
 /// Verbs that belong to later work; named so that the error does not call them unknown.
-const LATER: [&str; 11] = [
-    "rollback",
-    "delete",
-    "evict",
-    "killPod",
-    "drainNode",
-    "cordonNode",
-    "killNode",
-    "addNode",
-    "load",
-    "configPush",
-    "pause",
+const LATER: [&str; 1] = ["configPush"];
+
+/// The verbs that change objects or loads, each with the phase that it begins if nobody names one.
+const VERBS: [(&str, &str); 9] = [
+    ("restart", "rollout"),
+    ("apply", "rollout"),
+    ("set", "rollout"),
+    ("scale", "scale"),
+    ("rollback", "rollback"),
+    ("pause", "paused"),
+    ("resume", "rollout"),
+    ("delete", "deletion"),
+    ("load", "load"),
 ];
 
 /// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
@@ -583,15 +607,17 @@ pub(super) fn timeline_entry(
     }
     let of = fields.get("of").and_then(|field| key(&field));
     let phase = fields.get("phase").and_then(|field| name(&field));
-    let found: Vec<(&str, Field<'_>)> = ["restart", "apply", "set", "scale"]
+    let found: Vec<(&str, &str, Field<'_>)> = VERBS
         .into_iter()
-        .filter_map(|verb| Some((verb, verb_field(&fields, verb)?)))
+        .chain(operations::VERBS)
+        .filter_map(|(verb, phase)| Some((verb, phase, verb_field(&fields, verb)?)))
         .collect();
     let mut is_later = false;
     for verb in LATER {
         if let Some(field) = verb_field(&fields, verb) {
             is_later = true;
-            field.refuse(format!("`{verb}` is not simulated yet"), "verbs so far: restart, apply, set, scale");
+            let known = VERBS.map(|(verb, _)| verb).join(", ");
+            field.refuse(format!("`{verb}` is not simulated yet"), format!("verbs so far: {known}"));
         }
     }
     fields.finish();
@@ -602,21 +628,7 @@ pub(super) fn timeline_entry(
             field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
             return None;
         }
-        [(verb, inner)] => match *verb {
-            "restart" => {
-                inner.fields()?.finish();
-                (TimelineVerb::Restart, "rollout")
-            }
-            "apply" => (TimelineVerb::Apply(objects(inner)), "rollout"),
-            "set" => (TimelineVerb::Set(patches(inner)), "rollout"),
-            _ => {
-                let inner_fields = inner.fields()?;
-                let replicas = inner_fields.require("replicas", "write the new number: scale: { replicas: 8 }");
-                let replicas = replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX)));
-                inner_fields.finish();
-                (TimelineVerb::Scale(replicas?), "scale")
-            }
-        },
+        [(verb, phase, inner)] => (read_verb(verb, inner, objects)?, *phase),
         _ => {
             field.refuse("two things happen at once", "write one entry for each");
             return None;
@@ -624,6 +636,55 @@ pub(super) fn timeline_entry(
     };
     let phase = phase.unwrap_or_else(|| usual_phase.to_owned());
     Some(TimelineEntry { at: at?, phase, verb, of, place: field.place() })
+}
+
+/// Reads what stands under a verb.
+fn read_verb(
+    verb: &str,
+    field: &Field<'_>,
+    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
+) -> Option<TimelineVerb> {
+    match verb {
+        verb if operations::VERBS.iter().any(|(known, _)| *known == verb) => {
+            return operations::read(verb, field).map(TimelineVerb::Operate);
+        }
+        "apply" => return Some(TimelineVerb::Apply(objects(field))),
+        "set" => return Some(TimelineVerb::Set(patches(field))),
+        _ => {}
+    }
+    let fields = field.fields()?;
+    let verb = match verb {
+        "scale" => {
+            let replicas = fields.require("replicas", "write the new number: scale: { replicas: 8 }");
+            replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX))).map(TimelineVerb::Scale)
+        }
+        "rollback" => match fields.get("toRevision") {
+            Some(field) => {
+                field.whole::<i64>(1, i64::from(i32::MAX)).map(|number| TimelineVerb::Rollback(Some(number)))
+            }
+            None => Some(TimelineVerb::Rollback(None)),
+        },
+        "load" => {
+            let name = fields.get("name").and_then(|field| name(&field));
+            let factor = fields.require("factor", "write how much of the rate: load: { factor: 2 }");
+            factor.and_then(|field| load_factor(&field)).map(|factor| TimelineVerb::Load(name, factor))
+        }
+        "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
+        "delete" => Some(TimelineVerb::Delete),
+        _ => Some(TimelineVerb::Restart),
+    };
+    fields.finish();
+    verb
+}
+
+/// From 0, which is silence, to as many times the rate as anyone can wait for.
+fn load_factor(field: &Field<'_>) -> Option<f64> {
+    let factor = field.float()?;
+    let is_possible = factor.is_finite() && (0.0..=1000.0).contains(&factor);
+    if !is_possible {
+        field.refuse(format!("{factor} is no factor of a rate"), "write 0 to 1000, such as 2 or 0.5");
+    }
+    is_possible.then_some(factor)
 }
 
 /// `restart:` with nothing after it means `restart: {}`.

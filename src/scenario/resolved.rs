@@ -3,6 +3,8 @@
 //! The text is a scenario itself, and running it gives the same results. Edits of the gateway's Deployment that an `IstioGateway` makes cannot be
 //! written into an object; they stand under `variants`, and the head of the text says so.
 
+mod operations;
+
 use std::time::Duration;
 
 use super::address::Patch;
@@ -121,10 +123,12 @@ fn cluster(cluster: &ClusterSettings) -> Node {
     ];
     let mut entries = vec![
         ("profile", text(cluster.profile)),
-        ("version", text(&cluster.version)),
+        ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("timings", map(timings)),
+        ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
+    entries.extend(cluster.autoscaler.as_ref().map(|autoscaler| ("autoscaler", operations::autoscaler(autoscaler))));
     entries.extend(autoscaling::written(&cluster.autoscaling));
     map(entries)
 }
@@ -265,6 +269,20 @@ fn entry(entry: &TimelineEntry) -> Node {
                 ]),
             };
             entries.push(("apply", map(vec![("inline", inline)])));
+        }
+        TimelineVerb::Operate(operation) => entries.push(operations::operation(operation)),
+        TimelineVerb::Rollback(revision) => {
+            let revision = revision.map(|revision| ("toRevision", bare(revision)));
+            entries.push(("rollback", map(revision.into_iter().collect())));
+        }
+        TimelineVerb::Pause(is_pause) => {
+            entries.push((if *is_pause { "pause" } else { "resume" }, map(Vec::new())));
+        }
+        TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
+        TimelineVerb::Load(name, factor) => {
+            let name = name.as_ref().map(|name| ("name", text(name)));
+            let change = name.into_iter().chain([("factor", bare(factor))]).collect();
+            entries.push(("load", map(change)));
         }
         TimelineVerb::Phase => {}
     }

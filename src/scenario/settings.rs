@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use crate::backend::BackendConfig;
-use crate::cluster::Resources;
+use crate::cluster::{Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry};
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -44,15 +44,19 @@ pub struct ClusterSettings {
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
-    pub version: String,
+    pub version: Version,
     /// Groups of equal nodes.
     pub nodes: Vec<NodeGroup>,
+    /// Which of them grows and shrinks.
+    pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
     pub pod_start: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
+    /// Images that no node can pull, with where they are named.
+    pub bad_images: Vec<(String, Place)>,
     /// Pod state to consumers of its EndpointSlice.
     pub endpoint_propagation: Delay,
     /// Route or endpoint change to the gateway.
@@ -240,6 +244,16 @@ pub enum TimelineVerb {
     Set(Vec<super::address::Patch>),
     /// Another number of replicas.
     Scale(i32),
+    /// Something happens to pods or nodes.
+    Operate(super::operations::OperationSettings),
+    /// Back to the template of this revision, or of the one before.
+    Rollback(Option<i64>),
+    /// A new template waits from now on, or no longer.
+    Pause(bool),
+    /// The Deployment is deleted.
+    Delete,
+    /// The rate of a load, or of all, times this.
+    Load(Option<String>, f64),
     /// Nothing: only a phase begins.
     Phase,
 }
@@ -257,6 +271,7 @@ pub struct Variant {
 pub mod defaults {
     use std::time::Duration;
 
+    use crate::cluster::Version;
     use crate::drill::MemoryCosts;
     use crate::engine::Delay;
 
@@ -267,7 +282,7 @@ pub mod defaults {
     /// The only profile so far: ACK with Terway (pod addresses are the VPC's) and an NLB.
     pub const PROFILE: &str = "ack-terway-nlb";
     /// Behaviour of Kubernetes.
-    pub const KUBERNETES: &str = "1.33";
+    pub const KUBERNETES: Version = Version::new(1, 33);
     /// Behaviour of Istio: which rules changed between versions is in `manifest::routes::Options`.
     pub const ISTIO: &str = "1.26";
     /// An assumption: an idle scheduler binds at once.

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
+use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
+use crate::manifest::disruption_budget;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
-use crate::manifest::{Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct State {
 pub(super) struct Resolved {
     /// By `namespace/name`.
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
+    /// The pod templates as they are written, by the Deployment's `namespace/name`.
+    pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
     /// By `namespace/name`.
@@ -37,6 +41,8 @@ pub(super) struct Resolved {
     pub(super) sized: BTreeSet<String>,
     /// The replicas of the target that the mesh's control plane writes.
     pub(super) owned_replicas: Option<i32>,
+    /// Disruption budgets.
+    pub(super) budgets: Vec<DisruptionBudget>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -71,6 +77,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
+            "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
         }
@@ -155,7 +162,7 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let mut deployments = BTreeMap::new();
+        let (mut deployments, mut templates) = (BTreeMap::new(), BTreeMap::new());
         let mut sized = BTreeSet::new();
         let mut origin = None;
         for (key, (mut object, from)) in candidates {
@@ -174,6 +181,7 @@ impl State {
             if key == target {
                 origin = Some(from);
             }
+            templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
             deployments.extend(manifest.map(|manifest| (key, manifest)));
         }
         let mut services = BTreeMap::new();
@@ -197,6 +205,8 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let budgets =
+            written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         if sink.problem_count() > before || !deployments.contains_key(&target) {
             // Routes refer to all of these; without them they would only repeat what is wrong.
             return None;
@@ -215,8 +225,19 @@ impl State {
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(&settings.backends, &services, &deployments, sink);
         let origin = origin?;
-        let resolved =
-            Resolved { deployments, services, autoscalers, sized, owned_replicas, target, origin, routing, front };
+        let resolved = Resolved {
+            deployments,
+            templates,
+            services,
+            autoscalers,
+            sized,
+            owned_replicas,
+            budgets,
+            target,
+            origin,
+            routing,
+            front,
+        };
         (sink.problem_count() == before).then_some(resolved)
     }
 

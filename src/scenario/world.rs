@@ -8,6 +8,10 @@ use std::time::Duration;
 use super::address::{Patch, Subject};
 use super::autoscaling;
 use super::balancer;
+use super::node_scaling;
+use super::operations::NodeNames;
+use super::past::Past;
+use super::rates;
 use super::read::node_ip;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
@@ -62,10 +66,29 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     backends.add(&resolved, settings, sink);
     let sources = sources(&resolved, settings, files);
     let mut actions = Vec::new();
-    let mut current = resolved.clone();
+    let mut images: BTreeSet<String> =
+        resolved.deployments.values().map(|manifest| manifest.deployment.template.image.clone()).collect();
+    let (mut current, mut past) = (resolved.clone(), Past::default());
+    past.note(&current);
+    let mut names = NodeNames::new(settings);
     for entry in timeline {
-        actions.extend(act(entry, &mut state, &mut current, (&mut gateways, &mut backends), settings, sink));
+        if let TimelineVerb::Operate(operation) = &entry.verb {
+            let owner = owner(entry, &current, &past, sink);
+            actions.extend(owner.and_then(|owner| names.action(entry, operation, &owner, sink)));
+            continue;
+        }
+        actions.extend(act(
+            entry,
+            &mut state,
+            (&mut current, &mut past),
+            (&mut gateways, &mut backends),
+            settings,
+            sink,
+        ));
+        past.note(&current);
+        images.extend(current.deployments.values().map(|manifest| manifest.deployment.template.image.clone()));
     }
+    check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
     let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
         (0..group.count).map(move |index| (group.zones[index % group.zones.len()].clone(), group.allocatable))
@@ -74,13 +97,17 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         ClusterNode::new(name, node_ip(index), Rc::from(zone), allocatable)
     });
     let cluster = ClusterConfig {
+        version: settings.cluster.version,
+        wall_phase: None,
         nodes: nodes.collect(),
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),
         pod_start: settings.cluster.pod_start.clone(),
         image_pull: settings.cluster.image_pull.clone(),
+        bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
         endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
         sandbox_removal: settings.cluster.sandbox_removal.clone(),
+        autoscaler: node_scaling::config(settings, &names),
         stands_at_zero: true,
     };
     for backend in &settings.backends {
@@ -98,17 +125,19 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         cluster,
         deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
         services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
+        budgets: resolved.budgets.clone(),
         target: Rc::from(resolved.target.as_str()),
         deletion_costs: Vec::new(),
         gateways,
         routes: resolved.routing.routes.clone(),
         front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
         backends: backends.specs,
-        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration)).collect(),
+        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
         actions,
         scaling,
         sources,
         fidelity,
+        watch: None,
     })
 }
 
@@ -310,13 +339,36 @@ fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<
     }
 }
 
-fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSpec {
+/// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.
+fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
+    for (image, place) in &settings.cluster.bad_images {
+        if !images.contains(image) {
+            let problem = Problem::at(*place, "spec.cluster.badImages", format!("no pod ever asks for `{image}`"));
+            sink.report(problem.did_you_mean(image, images.iter().map(String::as_str)));
+        }
+    }
+}
+
+fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline: &[TimelineEntry]) -> LoadSpec {
     let mut segments = load.segments.clone();
     for segment in &mut segments {
         // A single figure holds to the end and no longer: its rate is the same over any length.
         if segment.from_per_s.to_bits() == segment.to_per_s.to_bits() {
             segment.duration = segment.duration.min(duration);
         }
+    }
+    let mut changes: Vec<(Duration, f64)> = timeline
+        .iter()
+        .filter_map(|entry| match &entry.verb {
+            TimelineVerb::Load(name, factor) if name.as_ref().is_none_or(|name| *name == load.name) => {
+                Some((entry.at, *factor))
+            }
+            _ => None,
+        })
+        .collect();
+    changes.sort_by_key(|(at, _)| *at);
+    if !changes.is_empty() {
+        segments = rates::scaled(&segments, &changes);
     }
     LoadSpec {
         name: load.name.clone(),
@@ -339,22 +391,34 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration) -> LoadSp
     }
 }
 
-/// One entry of the timeline: applied to the objects, and what that means for the world.
-fn act(
-    entry: &TimelineEntry,
-    state: &mut State,
-    current: &mut Resolved,
-    made: (&mut BTreeMap<String, GatewaySpec>, &mut Backends),
-    settings: &Settings,
-    sink: &Sink,
-) -> Vec<Action> {
+/// The Deployment that an entry of the timeline is for.
+fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) -> Option<String> {
     let key = entry.of.clone().unwrap_or_else(|| current.target.clone());
     if !current.deployments.contains_key(&key) {
         let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{key}`"));
         sink.report(problem.did_you_mean(&key, current.deployments.keys().map(String::as_str)));
-        return Vec::new();
+        return None;
     }
+    if past.is_deleted(&key) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
+        let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
+        sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
+        return None;
+    }
+    Some(key)
+}
+
+/// One entry of the timeline: applied to the objects, and what that means for the world.
+fn act(
+    entry: &TimelineEntry,
+    state: &mut State,
+    (current, past): (&mut Resolved, &mut Past),
+    made: (&mut BTreeMap<String, GatewaySpec>, &mut Backends),
+    settings: &Settings,
+    sink: &Sink,
+) -> Vec<Action> {
+    let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
     let at = entry.at;
+    let told = |verb: Option<Verb>, text: String| vec![Action { at, phase: Some(entry.phase.clone()), verb, text }];
     let text = match &entry.verb {
         TimelineVerb::Restart => {
             edit(
@@ -362,12 +426,14 @@ fn act(
                 &key,
                 &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
                 Node::string(entry.place, &quantity::duration_text(at)),
+                entry.place,
                 sink,
             );
             format!("restart {key}")
         }
         TimelineVerb::Scale(replicas) => {
-            edit(state, &key, "spec.replicas", Node::number(entry.place, i64::from(*replicas)), sink);
+            let number = Node::number(entry.place, i64::from(*replicas));
+            edit(state, &key, "spec.replicas", number, entry.place, sink);
             if key == current.target && current.owned_replicas.is_some() {
                 let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
                 sink.note(
@@ -395,14 +461,44 @@ fn act(
             let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
             format!("set {}", paths.join(", "))
         }
-        TimelineVerb::Phase => {
-            return vec![Action { at, phase: Some(entry.phase.clone()), verb: None, text: entry.phase.clone() }];
+        TimelineVerb::Operate(_) => unreachable!("operations change no object"),
+        TimelineVerb::Rollback(revision) => {
+            if current.deployments[&key].deployment.is_paused {
+                let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
+                sink.report(problem.help("kubectl rollout undo refuses that: resume it first"));
+                return Vec::new();
+            }
+            let Some(template) = past.template(&key, *revision, entry, sink) else { return Vec::new() };
+            edit(state, &key, "spec.template", template, entry.place, sink);
+            format!("rollback {key}")
         }
+        TimelineVerb::Pause(is_paused) => {
+            if current.deployments[&key].deployment.is_paused == *is_paused {
+                let text = format!("{key} is {} then", if *is_paused { "paused already" } else { "not paused" });
+                sink.report(Problem::at(entry.place, "spec.timeline", text).help("take the entry out"));
+                return Vec::new();
+            }
+            edit(state, &key, "spec.paused", Node::boolean(entry.place, *is_paused), entry.place, sink);
+            format!("{} {key}", if *is_paused { "pause" } else { "resume" })
+        }
+        TimelineVerb::Delete => {
+            past.delete(&key);
+            return told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
+        }
+        TimelineVerb::Load(name, factor) => {
+            if let Some(name) = name.as_ref().filter(|name| settings.loads.iter().all(|load| load.name != **name)) {
+                let problem = Problem::at(entry.place, "spec.timeline", format!("no load is called `{name}`"));
+                sink.report(problem.did_you_mean(name, settings.loads.iter().map(|load| load.name.as_str())));
+            }
+            let text = format!("load {} times {factor}", name.as_deref().unwrap_or("of all"));
+            return told(Some(Verb::Load(name.clone(), *factor)), text);
+        }
+        TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
     let (gateways, backends) = made;
     backends.add(&next, settings, sink);
-    let mut verbs = changes(entry, current, &next, gateways, settings, sink);
+    let mut verbs = changes(entry, (current, &next), past, gateways, settings, sink);
     if verbs.is_empty() && sink.problem_count() == 0 {
         let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
         sink.report(
@@ -424,8 +520,7 @@ fn act(
 }
 
 /// Edits a Deployment, whether it was written or made.
-fn edit(state: &mut State, key: &str, path: &str, value: Node, sink: &Sink) {
-    let at = value.at;
+fn edit(state: &mut State, key: &str, path: &str, value: Node, at: Place, sink: &Sink) {
     match Patch::new(path, at, value) {
         Ok(patch) => state.edit(key, patch),
         Err(why) => sink.report(Problem::at(at, path, why)),
@@ -435,8 +530,8 @@ fn edit(state: &mut State, key: &str, path: &str, value: Node, sink: &Sink) {
 /// What the world has to do to get from one state of the objects to the next.
 fn changes(
     entry: &TimelineEntry,
-    current: &Resolved,
-    next: &Resolved,
+    (current, next): (&Resolved, &Resolved),
+    past: &Past,
     gateways: &mut BTreeMap<String, GatewaySpec>,
     settings: &Settings,
     sink: &Sink,
@@ -445,6 +540,14 @@ fn changes(
     let told = |value: &dyn std::fmt::Debug| format!("{value:?}");
     for (key, manifest) in &next.deployments {
         let before = current.deployments.get(key).map(|known| told(&known.deployment));
+        if past.is_deleted(key) && before.as_ref() != Some(&told(&manifest.deployment)) {
+            let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
+            sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
+        }
+        if current.deployments.get(key).is_some_and(|known| known.selector != manifest.selector) {
+            let problem = Problem::at(entry.place, "spec.timeline", format!("the selector of {key} cannot change"));
+            sink.report(problem.help("the API server refuses it: make another Deployment"));
+        }
         let size = size_of(entry, key, current, next);
         // A size that is written again takes back what an autoscaler has written since.
         let is_again =
@@ -453,6 +556,8 @@ fn changes(
             verbs.push(Verb::Apply(Box::new(manifest.deployment.clone()), size));
         }
     }
+    let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
+    verbs.extend(fresh.cloned().map(Verb::Budget));
     verbs.extend(scaling_changes(current, next, settings));
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
         gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
@@ -503,7 +608,7 @@ fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved
         TimelineVerb::Scale(_) => replicas(current) != replicas(next),
         TimelineVerb::Apply(objects) => next.sized.contains(key) && objects.iter().any(names),
         TimelineVerb::Set(_) => replicas(current) != replicas(next) && next.sized.contains(key),
-        TimelineVerb::Restart | TimelineVerb::Phase => false,
+        _ => false,
     };
     if is_written || !current.deployments.contains_key(key) { Size::Written } else { Size::Kept }
 }

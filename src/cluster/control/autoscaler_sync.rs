@@ -10,15 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Cluster;
 use super::pod::Pod;
+use super::{Cluster, Kubelets};
+use crate::cluster::api_clock::ApiClock;
 use crate::cluster::autoscaler::reconcile::{Reading, Sight};
 use crate::cluster::autoscaler::{
     Autoscaler, AutoscalerSpec, Condition, ConditionKind, ContainerRequests, ContainerUsage, Metric, MetricError,
     MetricsSource, PodUsage, PodView, ReadyCondition, ResourceName, ResourceTarget, Rules, Sample, Scale, Selector,
     Start, ValueTarget, Verdict,
 };
-use crate::cluster::metrics::{MetricOf, MetricsServer, NamedMetric, Point, Rates};
+use crate::cluster::metrics::{MetricOf, MetricsServer, NamedMetric, Point, Rates, Usage};
 use crate::cluster::objects::{ContainerRequest, PodTemplate};
 use crate::cluster::version::Version;
 use crate::engine::{Datum, EventId, Stream};
@@ -39,8 +40,6 @@ pub struct AutoscalingConfig {
     pub kubelet_sampling: Duration,
     /// Metrics of pods, objects and of what is outside, by name.
     pub named: Vec<NamedMetric>,
-    /// How far into a second of the wall clock the run begins: the API's times are whole seconds of it.
-    pub wall_phase: Duration,
 }
 
 impl AutoscalingConfig {
@@ -52,7 +51,6 @@ impl AutoscalingConfig {
             metrics_resolution: Duration::from_secs(15),
             kubelet_sampling: Duration::from_secs(10),
             named: Vec::new(),
-            wall_phase: Duration::ZERO,
         }
     }
 }
@@ -181,10 +179,9 @@ impl Cluster {
     /// The pods of a Deployment as an autoscaler sees them, in the order of their creation.
     #[must_use]
     pub fn autoscaled_pods(&self, target: &str) -> Vec<PodView> {
-        let phase = self.inner.autoscaling.borrow().config().wall_phase;
         let state = self.inner.state.borrow();
         let pods = state.pods.values().filter(|pod| &*pod.owner == target);
-        pods.map(|pod| view(pod, phase, self.inner.config.stands_at_zero)).collect()
+        pods.map(|pod| view(pod, self.inner.clock, self.inner.config.stands_at_zero)).collect()
     }
 
     fn start_syncs(&self, key: Rc<str>, uid: u64) {
@@ -237,7 +234,10 @@ impl Cluster {
         let metrics: &dyn MetricsSource = source.as_deref().unwrap_or(&pipeline);
         let current = scale.map_or(autoscaler.status.current, |scale| scale.spec_replicas);
         let mut written = None;
-        let verdict = autoscaler.reconcile(&config.rules, &Sight { scale, pods: &pods, metrics }, now, |replicas| {
+        let sight = Sight { scale, pods: &pods, metrics };
+        // Time stamps of the API are on the wall clock, and so is all that they are compared with.
+        let wall = self.inner.clock.wall(now);
+        let verdict = autoscaler.reconcile(&config.rules, &sight, wall, |replicas| {
             written = Some(replicas);
             true
         });
@@ -379,13 +379,20 @@ impl Cluster {
         });
     }
 
+    fn usage(&self, ip: std::net::Ipv4Addr) -> Option<Usage> {
+        match &self.inner.kubelets {
+            Kubelets::Agents(runtime) => runtime.usage(ip),
+            Kubelets::Hollow(_) => None,
+        }
+    }
+
     /// Reads a pod's counters; whether the pod is still there.
     fn read_counters(&self, id: u64) -> bool {
         let found = {
             let state = self.inner.state.borrow();
             state.pods.get(&id).map(|pod| (pod.ip, start_of_container(pod, self.inner.config.stands_at_zero)))
         };
-        let usage = found.and_then(|(ip, start)| Some((start, self.inner.runtime.usage(ip?)?)));
+        let usage = found.and_then(|(ip, start)| Some((start, self.usage(ip?)?)));
         let now = self.inner.sim.now();
         let mut autoscaling = self.inner.autoscaling.borrow_mut();
         if let Some(server) = &mut autoscaling.server {
@@ -442,7 +449,7 @@ impl MetricsSource for Pipeline<'_> {
                 cpu_milli: if index == 0 { rates.cpu_milli } else { Some(0) },
                 memory_milli: if index == 0 { memory } else { Some(0) },
             });
-            let at = whole_second(rates.at, self.config.wall_phase);
+            let at = self.cluster.inner.clock.stamp(rates.at);
             let containers = containers.collect();
             PodUsage { pod, at, window: rates.window, containers }
         };
@@ -487,7 +494,7 @@ impl MetricsSource for Pipeline<'_> {
     }
 }
 
-fn view(pod: &Pod, wall_phase: Duration, stands_at_zero: bool) -> PodView {
+fn view(pod: &Pod, clock: ApiClock, stands_at_zero: bool) -> PodView {
     let scheduled_at = pod.record.scheduled_at;
     let stood = stands_at_zero && pod.record.created_at == SimTime::ZERO;
     // The kubelet writes the first status when it sees the pod, not ready.
@@ -496,12 +503,8 @@ fn view(pod: &Pod, wall_phase: Duration, stands_at_zero: bool) -> PodView {
         name: Rc::clone(&pod.record.name),
         phase: pod.phase,
         is_deleting: pod.is_deleting(),
-        start: if stood {
-            Some(Start::LongAgo)
-        } else {
-            scheduled_at.map(|at| Start::At(whole_second(at, wall_phase)))
-        },
-        ready: since.map(|since| ReadyCondition { is_ready: pod.is_ready, since: whole_second(since, wall_phase) }),
+        start: if stood { Some(Start::LongAgo) } else { scheduled_at.map(|at| Start::At(clock.stamp(at))) },
+        ready: since.map(|since| ReadyCondition { is_ready: pod.is_ready, since: clock.stamp(since) }),
         containers: requests_of(&pod.template),
     }
 }
@@ -530,14 +533,6 @@ fn requests_of(template: &PodTemplate) -> Rc<[ContainerRequests]> {
         memory_milli: asked.memory_bytes.map(|bytes| milli(bytes.saturating_mul(1000))),
     };
     template.containers.iter().map(container).collect()
-}
-
-/// The last whole second of the wall clock: the API's times have no fractions.
-fn whole_second(at: SimTime, wall_phase: Duration) -> SimTime {
-    const SECOND: u64 = 1_000_000_000;
-    let phase = u64::from(wall_phase.subsec_nanos());
-    let whole = (at.as_nanos() + phase) / SECOND * SECOND;
-    SimTime::from_nanos(whole.saturating_sub(phase))
 }
 
 /// A metric's reading beside its target, as `kubectl get hpa` writes it: `cpu 87%/80%`.

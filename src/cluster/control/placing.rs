@@ -50,6 +50,16 @@ impl Placing {
         known
     }
 
+    /// A node has come, or is another.
+    pub(super) fn put_node(&mut self, index: usize, node: Node) {
+        self.scheduler.cache.put_node(index, node);
+    }
+
+    /// A node is no more.
+    pub(super) fn remove_node(&mut self, index: usize) {
+        self.scheduler.cache.remove_node(index);
+    }
+
     /// A pod of a set, on a node or not yet, is being deleted.
     pub(super) fn terminate(&mut self, set: u64, node_index: Option<usize>) {
         if let (Some(kind), Some(index)) = (self.kinds.get(&set), node_index) {
@@ -109,18 +119,6 @@ impl Cluster {
         };
         self.inner.changes.raise(Change::PodPlaced);
         Ok(index)
-    }
-
-    /// Keeps new pods off a node, or lets them come again.
-    pub fn cordon(&self, name: &str, is_cordoned: bool) {
-        let Some(index) = self.inner.config.nodes.iter().position(|node| *node.name == *name) else { return };
-        {
-            let cache = &mut self.inner.state.borrow_mut().placing.scheduler.cache;
-            let Some(mut node) = cache.node(index).map(|info| info.node.clone()) else { return };
-            node.unschedulable = is_cordoned;
-            cache.put_node(index, node);
-        }
-        self.inner.changes.raise(Change::NodeTaints);
     }
 }
 

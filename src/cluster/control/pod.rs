@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Cluster, Work};
+use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
 use crate::cluster::scheduler::Change;
@@ -25,6 +26,8 @@ pub(in crate::cluster) struct Pod {
     /// When its container last started.
     pub(in crate::cluster) started_at: Option<SimTime>,
     pub(in crate::cluster) restarts: u32,
+    /// Why its container does not run, if there is more to say than that it is being made.
+    pub(in crate::cluster) waiting: Option<&'static str>,
     /// Which pod of its Deployment it is, as `namespace/name/ordinal`: the name of its random streams. Its draws are the same in a run
     /// whose other Deployments differ.
     pub(in crate::cluster) identity: Rc<str>,
@@ -32,6 +35,12 @@ pub(in crate::cluster) struct Pod {
     pub(super) uid: String,
     /// Raised when the pod is deleted, with the grace in seconds.
     pub(in crate::cluster) deletion: Signal,
+    /// The grace of its deletion in seconds, if it is not its own.
+    pub(in crate::cluster) deletion_grace: Option<u32>,
+    /// Raised when its object is gone.
+    pub(in crate::cluster) removed: Signal,
+    /// The scheduler has found no node for it.
+    pub(in crate::cluster) is_unschedulable: bool,
     pub(in crate::cluster) deleted_because: Option<EventId>,
     /// The last event of this pod.
     pub(in crate::cluster) last_event: EventId,
@@ -45,11 +54,19 @@ impl Pod {
     pub(super) fn is_active(&self) -> bool {
         !self.is_deleting() && !self.phase.is_over()
     }
+
+    /// It has been ready for longer than that.
+    pub(super) fn is_available(&self, clock: ApiClock, min_ready_seconds: u32, now: SimTime) -> bool {
+        let since = self.ready_since.filter(|_| self.is_ready);
+        since.is_some_and(|since| clock.is_available(since, min_ready_seconds, now))
+    }
 }
 
 /// The life of a pod: when it came to each of its states, if it did.
 #[derive(Clone, Debug)]
 pub struct PodRecord {
+    /// Its number: pods are counted from 0 in the order of their creation.
+    pub id: u64,
     /// Its name.
     pub name: Rc<str>,
     /// Its namespace.
@@ -125,54 +142,104 @@ pub struct PodCounts {
 }
 
 impl Cluster {
+    /// Writes a pod's readiness, if it is another.
+    pub(in crate::cluster) fn write_readiness(&self, id: u64, is_ready: bool) {
+        let set = {
+            let now = self.inner.sim.now();
+            let mut state = self.inner.state.borrow_mut();
+            let Some(pod) = state.pods.get_mut(&id) else { return };
+            if pod.is_ready == is_ready {
+                return;
+            }
+            pod.is_ready = is_ready;
+            pod.ready_since = Some(now);
+            if is_ready {
+                pod.record.ready_at = pod.record.ready_at.or(Some(now));
+            }
+            pod.set
+        };
+        self.tell_of_pod(id, if is_ready { "pod_ready" } else { "pod_unready" });
+        self.pod_changed(id);
+        let min_ready = self.inner.state.borrow().sets.get(&set).map_or(0, |set| set.min_ready_seconds);
+        if is_ready && min_ready > 0 {
+            // The set cannot know when a pod becomes available, so it looks again, a second late to be sure.
+            let wait = Duration::from_secs(u64::from(min_ready) + 1);
+            self.enqueue_after(Work::Set(set), wait);
+        }
+    }
+
+    /// Tells an event of a pod, caused by its last one.
+    pub(in crate::cluster) fn tell_of_pod(&self, id: u64, kind: &'static str) {
+        let known = self.inner.state.borrow().pods.get(&id).map(|pod| (Rc::clone(&pod.record.key), pod.last_event));
+        let Some((key, last)) = known else { return };
+        let event = self.tell(Some(last), kind, format!("Pod/{key}"), Vec::new());
+        if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
+            pod.last_event = event;
+        }
+    }
+
+    /// A pod has got a node: to its set a change like any other.
+    pub(in crate::cluster) fn pod_bound(&self, id: u64) {
+        let set = self.inner.state.borrow().pods.get(&id).map(|pod| pod.set);
+        if let Some(set) = set {
+            self.enqueue(Work::Set(set));
+        }
+    }
+
     /// A pod's state has changed: its set's status, and its endpoints, with it.
     pub(in crate::cluster) fn pod_changed(&self, id: u64) {
         let (owner, set) = {
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get(&id) else { return };
-            let set = pod.set;
-            let (owner, event, since) = (Rc::clone(&pod.owner), pod.last_event, pod.ready_since);
-            let is_ready = pod.is_ready;
-            let known = state.deployments.get_mut(&owner);
-            let min_ready = known.map_or(0, |known| {
+            let (owner, set, event) = (Rc::clone(&pod.owner), pod.set, pod.last_event);
+            if let Some(known) = state.deployments.get_mut(&owner) {
                 known.because = Some(event);
-                known.spec.min_ready_seconds
-            });
-            if is_ready && min_ready > 0 && since == Some(self.inner.sim.now()) {
-                // Available strictly later than that; the set looks again by itself.
-                let wait = Duration::from_secs(min_ready.into()) + Duration::from_nanos(1);
-                self.enqueue_after(Work::Set(set), wait);
             }
             (owner, set)
         };
         self.note_counts(&owner);
         self.publish_endpoints(None);
         self.enqueue(Work::Set(set));
+        self.enqueue_budgets_of_pod(id);
     }
 
     /// A pod is gone: its object, its resources, its endpoint.
     pub(in crate::cluster) fn pod_gone(&self, id: u64) {
         let Some(mut pod) = self.inner.state.borrow_mut().pods.remove(&id) else { return };
         pod.record.gone_at = Some(self.inner.sim.now());
+        let (namespace, template) = (Rc::clone(&pod.record.namespace), Rc::clone(&pod.template));
+        pod.removed.raise();
         let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
         let event = self.tell(Some(pod.last_event), "pod_gone", object, Vec::new());
-        {
+        let owner = {
             let mut state = self.inner.state.borrow_mut();
-            let known = state.deployments.get_mut(&pod.owner);
-            // No step of a rolling update waits for an end.
-            if let Some(known) = known.filter(|known| known.spec.strategy == Strategy::Recreate) {
-                known.because = Some(event);
-            }
+            let state = &mut *state;
+            let is_last = state.sets.get_mut(&pod.set).is_some_and(|set| {
+                set.pods.remove(&id);
+                set.pods.is_empty() && set.replicas == 0
+            });
             state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             state.records.push(pod.record);
-        }
+            state.deployments.get_mut(&pod.owner).and_then(|known| {
+                let is_recreated = known.spec.strategy == Strategy::Recreate;
+                if is_recreated {
+                    known.because = Some(event);
+                }
+                // No step of a rolling update waits for an end, and a Recreate for the last one only. A set beyond the history limit
+                // stays here until its last pod is gone.
+                let has_pods =
+                    || known.sets.iter().any(|id| state.sets.get(id).is_some_and(|set| !set.pods.is_empty()));
+                let kept = usize::try_from(known.spec.revision_history_limit).unwrap_or(usize::MAX);
+                let is_excess = is_last && known.sets.len() - 1 > kept;
+                (is_excess || (is_recreated && !has_pods())).then_some(pod.owner)
+            })
+        };
         self.inner.changes.raise(Change::PodGone);
         self.publish_endpoints(Some(event));
         self.enqueue(Work::Set(pod.set));
+        self.enqueue_budgets_of(&namespace, &template.labels);
+        if let Some(owner) = owner {
+            self.enqueue(Work::Deployment(owner));
+        }
     }
-}
-
-pub(super) fn is_available(pod: &Pod, min_ready_seconds: u32, now: SimTime) -> bool {
-    let min_ready = Duration::from_secs(min_ready_seconds.into());
-    pod.is_ready && (min_ready.is_zero() || pod.ready_since.is_some_and(|since| since.after(min_ready) < now))
 }

@@ -1,5 +1,7 @@
 //! Whole rollouts on a cluster whose processes do as they are told.
 
+mod nodes;
+
 use super::*;
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
@@ -110,6 +112,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         key: Rc::from(EDGE),
         replicas,
         strategy,
+        is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: Some(600),
         revision_history_limit: 10,
@@ -147,13 +150,17 @@ fn world_with(
         )
     };
     let config = ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::Constant(Duration::from_millis(10)),
         pod_start: Delay::Uniform { min: seconds(1), max: seconds(4) },
         image_pull: Delay::ZERO,
+        bad_images: BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         sandbox_removal: Delay::Constant(seconds(2)),
+        autoscaler: None,
         stands_at_zero: false,
     };
     let kept: Rc<dyn Runtime> = Rc::<Fake>::clone(&runtime);

@@ -76,6 +76,10 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
     let room = Resources { cpu_millicores: 64_000, memory_bytes: 64 << 30 };
     let node = Node::new(Rc::from("node"), Ipv4Addr::new(192, 168, 0, 1), Rc::from("a"), room);
     let config = ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
+        autoscaler: None,
+        bad_images: BTreeSet::new(),
         nodes: vec![node],
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::ZERO,
@@ -95,6 +99,7 @@ fn deployment(replicas: i32) -> Deployment {
     Deployment {
         key: Rc::from(EDGE),
         replicas,
+        is_paused: false,
         strategy: Strategy::RollingUpdate { max_surge: limit, max_unavailable: limit },
         min_ready_seconds: 0,
         progress_deadline_seconds: None,

@@ -1,0 +1,595 @@
+//! Nodes as the control plane has them, and what follows when one of them falls silent or speaks again.
+//!
+//! The rules are [`crate::cluster::node_lifecycle`]'s and [`crate::cluster::taint_eviction`]'s. Kubelets do not renew their leases one by one: when a
+//! lease was last renewed follows from its phase and from the death of its machine. Passes of the controller that would find
+//! nothing are left out; the first one that may find something is preceded by those before it, so that it knows what they would have seen.
+//!
+//! A node that the cloud has taken away is deleted when its silence is noticed, and the pods of a node that is no more are deleted a while later:
+//! they do not wait for the five minutes of a taint.
+//!
+//! Source: Kubernetes v1.28.7 pkg/controller/nodelifecycle, pkg/controller/podgc/gc_controller.go,
+//! staging/src/k8s.io/cloud-provider/controllers/nodelifecycle/node_lifecycle_controller.go.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Cluster, Kubelets};
+use crate::cluster::node_lifecycle::{LEASE_RENEWAL, MONITOR_PERIOD, NodeView, Order, Readiness, TAINT_POLL};
+use crate::cluster::notice::{Notice, until};
+use crate::cluster::objects::Node;
+use crate::cluster::placement::{Taint, TaintEffect};
+use crate::cluster::scheduler::Change;
+use crate::cluster::taint_eviction::{NOT_READY, Stay, UNREACHABLE, stay, with_defaults};
+use crate::engine::{EventId, Signal, Streams};
+use crate::units::SimTime;
+
+/// What one pass takes: the next comes a period after its end. An assumption; it puts a pass that is due exactly at the end of a grace behind it.
+const PASS: Duration = Duration::from_millis(10);
+/// Passes that are made up for before the first that matters: a renewal is seen within them.
+const PASSES_BEFORE: u32 = 3;
+/// How often the cloud is asked whether a silent node still exists. Source: cloud-provider node_lifecycle_controller.go.
+const CLOUD_PERIOD: Duration = Duration::from_secs(5);
+/// How often pods of deleted nodes are looked for, and how long a node must have been gone. Source: gc_controller.go.
+const GC_PERIOD: Duration = Duration::from_secs(20);
+const GC_QUARANTINE: Duration = Duration::from_secs(40);
+
+/// A node as the control plane has it.
+pub(in crate::cluster) struct NodeState {
+    /// As the scheduler sees it.
+    pub(in crate::cluster) spec: Node,
+    /// Its taints without those of its condition.
+    own_taints: Vec<Taint>,
+    created_at: SimTime,
+    readiness: Readiness,
+    /// It has the `NoExecute` taint of its condition.
+    is_tainted: bool,
+    /// Raised when that taint leaves: what was planned for its pods is off.
+    relief: Signal,
+    /// The object is there.
+    is_there: bool,
+    /// Raised when its machine dies; each boot has a new one.
+    lost: Signal,
+    died_at: Option<SimTime>,
+    /// The machine is gone for good.
+    is_machine_gone: bool,
+    /// Its boots after the first.
+    boots: Rc<Notice>,
+    /// When its lease is renewed: at this time, and each period later.
+    lease_from: SimTime,
+    /// The last event of its condition or its machine.
+    last_event: Option<EventId>,
+}
+
+/// An address that nobody answers for any more, because its machine has died.
+pub(super) struct Loss {
+    ip: Ipv4Addr,
+    at: SimTime,
+    /// When the address was there again, if it was.
+    until: Option<SimTime>,
+    event: EventId,
+}
+
+impl NodeState {
+    pub(super) fn new(spec: Node, created_at: SimTime, lease_from: SimTime, last_event: Option<EventId>) -> Self {
+        Self {
+            own_taints: spec.taints.clone(),
+            spec,
+            created_at,
+            readiness: Readiness::Ready,
+            is_tainted: false,
+            relief: Signal::default(),
+            is_there: true,
+            lost: Signal::default(),
+            died_at: None,
+            is_machine_gone: false,
+            boots: Rc::default(),
+            lease_from,
+            last_event,
+        }
+    }
+
+    /// It is there and takes pods, as far as its condition goes.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_there && self.readiness == Readiness::Ready
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.is_there
+    }
+
+    /// What `kubectl get nodes` shows under STATUS. Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go `printNode`.
+    pub(super) fn status_text(&self) -> String {
+        let ready = if self.readiness == Readiness::Ready { "Ready" } else { "NotReady" };
+        format!("{ready}{}", if self.spec.unschedulable { ",SchedulingDisabled" } else { "" })
+    }
+
+    pub(super) fn created_at(&self) -> SimTime {
+        self.created_at
+    }
+
+    fn is_quiet(&self) -> bool {
+        !self.is_there || self.is_usable() && self.died_at.is_none() && !self.is_tainted
+    }
+
+    /// The last renewal of its lease up to a time.
+    fn renewed_at(&self, now: SimTime) -> SimTime {
+        let until = self.died_at.map_or(now, |died_at| died_at.min(now));
+        if until <= self.lease_from {
+            return until.min(self.created_at);
+        }
+        let period_ns = u64::try_from(LEASE_RENEWAL.as_nanos()).expect("ten seconds in 64 bits");
+        let since_ns = until.as_nanos() - self.lease_from.as_nanos();
+        SimTime::from_nanos(until.as_nanos() - since_ns % period_ns)
+    }
+
+    /// Its own taints and those of its condition.
+    fn write_taints(&mut self) {
+        let key = match self.readiness {
+            Readiness::NotReady => NOT_READY,
+            Readiness::Ready | Readiness::Unknown => UNREACHABLE,
+        };
+        let taint = |effect| Taint { key: key.to_owned(), value: String::new(), effect };
+        self.spec.taints.clone_from(&self.own_taints);
+        self.spec.taints.extend((self.readiness != Readiness::Ready).then(|| taint(TaintEffect::NoSchedule)));
+        self.spec.taints.extend(self.is_tainted.then(|| taint(TaintEffect::NoExecute)));
+    }
+}
+
+impl Cluster {
+    pub(super) fn nodes_at_start(nodes: &[Node], streams: Streams) -> Vec<NodeState> {
+        let lease_from = |name: &str| {
+            // Its lease was renewed at some time before.
+            SimTime::ZERO.after(streams.stream("node-lease", name).uniform(Duration::ZERO, LEASE_RENEWAL))
+        };
+        let node = |spec: &Node| NodeState::new(spec.clone(), SimTime::ZERO, lease_from(&spec.name), None);
+        nodes.iter().map(node).collect()
+    }
+
+    /// The nodes whose objects are there: their names and addresses.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(Rc<str>, Ipv4Addr)> {
+        let state = self.inner.state.borrow();
+        let there = state.nodes.iter().filter(|node| node.is_there);
+        there.map(|node| (Rc::clone(&node.spec.name), node.spec.ip)).collect()
+    }
+
+    /// Those of them that are ready.
+    #[must_use]
+    pub fn ready_nodes(&self) -> Vec<(Rc<str>, Ipv4Addr)> {
+        let state = self.inner.state.borrow();
+        let usable = state.nodes.iter().filter(|node| node.is_usable());
+        usable.map(|node| (Rc::clone(&node.spec.name), node.spec.ip)).collect()
+    }
+
+    /// How often a node has come, changed or gone.
+    #[must_use]
+    pub fn node_changes(&self) -> u64 {
+        self.inner.node_changes.version()
+    }
+
+    /// Ends at the next such change after the one numbered `seen`; its number.
+    pub async fn nodes_changed_since(&self, seen: u64) -> u64 {
+        self.inner.node_changes.changed_since(seen).await;
+        self.inner.node_changes.version()
+    }
+
+    /// The death of the machine with this address, or of the one that a pod with this address ran on, if it left something unanswered that was sent after
+    /// `tried_at` and given up at `ended_at`.
+    #[must_use]
+    pub fn death_at(&self, ip: Ipv4Addr, tried_at: SimTime, ended_at: SimTime) -> Option<EventId> {
+        let state = self.inner.state.borrow();
+        let hit =
+            |loss: &&Loss| loss.ip == ip && loss.at <= ended_at && loss.until.is_none_or(|until| tried_at < until);
+        state.losses.iter().find(hit).map(|loss| loss.event)
+    }
+
+    /// An address for a pod that starts anew after its node's machine has booted: 10.128.0.1 and on.
+    pub(in crate::cluster) fn spare_ip(&self) -> Ipv4Addr {
+        let mut state = self.inner.state.borrow_mut();
+        state.spare_ips += 1;
+        Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + state.spare_ips)
+    }
+
+    /// Nobody answers at a pod's address any more.
+    pub(in crate::cluster) fn note_loss(&self, ip: Ipv4Addr, event: EventId) {
+        let at = self.inner.sim.now();
+        self.inner.state.borrow_mut().losses.push(Loss { ip, at, until: None, event });
+    }
+
+    /// Whether nothing of a Deployment is on its way: settled, no pod on a dead node that waits for its end, and no drain. Pods that were
+    /// deleted on a dead node are not waited for: nobody can end them.
+    #[must_use]
+    pub fn is_calm(&self, owner: &str) -> bool {
+        let state = self.inner.state.borrow();
+        let is_dead = |index: Option<usize>| index.is_some_and(|index| state.nodes[index].died_at.is_some());
+        let mut pods = state.pods_of(owner);
+        let is_moving = |pod: &super::Pod| is_dead(pod.node_index) != pod.is_deleting();
+        let is_unnoticed = |node: &NodeState| node.died_at.is_some() && node.is_usable();
+        state.operations_count == 0
+            && !state.nodes.iter().any(is_unnoticed)
+            && !pods.any(is_moving)
+            && Self::is_complete(&state, owner)
+    }
+
+    /// The index of the node with this name, if its object is there.
+    pub(super) fn node_named(&self, name: &str) -> Option<usize> {
+        let state = self.inner.state.borrow();
+        state.nodes.iter().position(|node| node.is_there && &*node.spec.name == name)
+    }
+
+    /// The name of a node, which may be gone.
+    #[must_use]
+    pub(in crate::cluster) fn node_name(&self, index: usize) -> Rc<str> {
+        Rc::clone(&self.inner.state.borrow().nodes[index].spec.name)
+    }
+
+    /// Raised when the machine of a node dies; it may be up already.
+    pub(in crate::cluster) fn node_lost(&self, index: usize) -> Signal {
+        self.inner.state.borrow().nodes[index].lost.clone()
+    }
+
+    /// The boots of a node's machine.
+    pub(in crate::cluster) fn node_boots(&self, index: usize) -> Rc<Notice> {
+        Rc::clone(&self.inner.state.borrow().nodes[index].boots)
+    }
+
+    /// The event with which the machine of a node died.
+    pub(in crate::cluster) fn node_event(&self, index: usize) -> Option<EventId> {
+        self.inner.state.borrow().nodes[index].last_event
+    }
+
+    /// A node joins.
+    pub(super) fn add_node(&self, spec: Node, because: Option<EventId>) -> usize {
+        let now = self.inner.sim.now();
+        let (index, name) = {
+            let mut state = self.inner.state.borrow_mut();
+            let name = Rc::clone(&spec.name);
+            state.nodes.push(NodeState::new(spec, now, now, None));
+            (state.nodes.len() - 1, name)
+        };
+        self.tell_of_node(index, because, "node_ready", Vec::new());
+        self.tell_runtime(&name, true, self.node_event(index));
+        self.node_has_changed(index, Change::NodeAdded);
+        index
+    }
+
+    /// Keeps new pods off a node, or lets them come again.
+    pub(super) fn set_cordon(&self, index: usize, is_cordoned: bool, because: Option<EventId>) {
+        let has_changed = {
+            let mut state = self.inner.state.borrow_mut();
+            let spec = &mut state.nodes[index].spec;
+            std::mem::replace(&mut spec.unschedulable, is_cordoned) != is_cordoned
+        };
+        if has_changed {
+            let kind = if is_cordoned { "node_cordoned" } else { "node_uncordoned" };
+            self.tell_of_node(index, because, kind, Vec::new());
+            self.node_has_changed(index, Change::NodeTaints);
+        }
+    }
+
+    /// A taint of somebody's own.
+    pub(super) fn add_taint(&self, index: usize, taint: Taint) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let node = &mut state.nodes[index];
+            node.own_taints.push(taint);
+            node.write_taints();
+        }
+        self.node_has_changed(index, Change::NodeTaints);
+    }
+
+    /// Takes it away again.
+    pub(super) fn remove_taint(&self, index: usize, key: &str) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let node = &mut state.nodes[index];
+            node.own_taints.retain(|taint| taint.key != key);
+            node.write_taints();
+        }
+        self.node_has_changed(index, Change::NodeTaints);
+    }
+
+    /// The machine of a node dies: nothing that ran on it says anything any more.
+    pub(super) fn kill_machine(&self, index: usize, is_for_good: bool, because: Option<EventId>) {
+        let now = self.inner.sim.now();
+        let (lost, name, ip) = {
+            let mut state = self.inner.state.borrow_mut();
+            let node = &mut state.nodes[index];
+            node.is_machine_gone |= is_for_good;
+            if node.died_at.is_some() {
+                return;
+            }
+            node.died_at = Some(now);
+            (node.lost.clone(), Rc::clone(&node.spec.name), node.spec.ip)
+        };
+        let event = self.tell_of_node(index, because, "node_died", Vec::new());
+        self.inner.state.borrow_mut().losses.push(Loss { ip, at: now, until: None, event });
+        lost.raise();
+        self.tell_runtime(&name, false, Some(event));
+        self.watch_nodes();
+    }
+
+    /// The machine of a node boots again. Its kubelet reports at once.
+    pub(super) fn boot_machine(&self, index: usize) {
+        let now = self.inner.sim.now();
+        let name = {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let node = &mut state.nodes[index];
+            if node.is_machine_gone || node.died_at.take().is_none() {
+                return;
+            }
+            node.lost = Signal::default();
+            node.lease_from = now;
+            for loss in state.losses.iter_mut().filter(|loss| loss.ip == node.spec.ip) {
+                loss.until = loss.until.or(Some(now));
+            }
+            Rc::clone(&node.spec.name)
+        };
+        let died = self.node_event(index);
+        let event = self.tell_of_node(index, died, "node_booted", Vec::new());
+        self.tell_runtime(&name, true, Some(event));
+        self.set_node_readiness(index, Readiness::Ready, Some(event));
+        self.node_boots(index).raise();
+    }
+
+    /// The node's object goes, and its pods with it a while later.
+    pub(super) fn delete_node(&self, index: usize, because: Option<EventId>) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let node = &mut state.nodes[index];
+            if !std::mem::replace(&mut node.is_there, false) {
+                return;
+            }
+            node.relief.raise();
+        }
+        let event = self.tell_of_node(index, because, "node_removed", Vec::new());
+        self.node_has_changed(index, Change::NodeGone);
+        let this = self.clone();
+        self.inner.sim.spawn("pod-gc", async move {
+            let mut passes = this.inner.streams.stream("pod-gc", &this.node_name(index));
+            let found = passes.uniform(Duration::ZERO, GC_PERIOD);
+            this.inner.sim.sleep(found + GC_QUARANTINE).await;
+            let orphans: Vec<u64> = {
+                let state = this.inner.state.borrow();
+                let on_it = state.pods.iter().filter(|(_, pod)| pod.node_index == Some(index));
+                on_it.map(|(id, _)| *id).collect()
+            };
+            for id in orphans {
+                if let Some(pod) = this.inner.state.borrow_mut().pods.get_mut(&id) {
+                    pod.last_event = event;
+                }
+                this.pod_gone(id);
+            }
+        });
+    }
+
+    /// Tells what runs the containers that a machine has died, or that there is a new one.
+    fn tell_runtime(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
+        if let Kubelets::Agents(runtime) = &self.inner.kubelets {
+            runtime.node_changed(node, is_alive, because);
+        }
+    }
+
+    /// Keeps new pods off a node, or lets them come again; whether there is such a node.
+    pub fn cordon(&self, node: &str, is_cordoned: bool) -> bool {
+        let found = self.node_named(node);
+        if let Some(index) = found {
+            self.set_cordon(index, is_cordoned, None);
+        }
+        found.is_some()
+    }
+
+    /// Tells an event of a node, and remembers it.
+    pub(super) fn tell_of_node(
+        &self,
+        index: usize,
+        because: Option<EventId>,
+        kind: &'static str,
+        data: Vec<(&'static str, crate::engine::Datum)>,
+    ) -> EventId {
+        let event = self.tell(because, kind, format!("Node/{}", self.node_name(index)), data);
+        self.inner.state.borrow_mut().nodes[index].last_event = Some(event);
+        event
+    }
+
+    /// The scheduler and the balancer's controller look at a node anew.
+    fn node_has_changed(&self, index: usize, change: Change) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let node = &state.nodes[index];
+            if node.is_there {
+                state.placing.put_node(index, node.spec.clone());
+            } else {
+                state.placing.remove_node(index);
+            }
+        }
+        self.inner.changes.raise(change);
+        self.inner.node_changes.raise();
+    }
+
+    fn set_node_readiness(&self, index: usize, readiness: Readiness, because: Option<EventId>) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let node = &mut state.nodes[index];
+            if !node.is_there || node.readiness == readiness {
+                return;
+            }
+            node.readiness = readiness;
+            node.write_taints();
+        }
+        let kind = if readiness == Readiness::Ready { "node_ready" } else { "node_not_ready" };
+        self.tell_of_node(index, because, kind, Vec::new());
+        self.node_has_changed(index, Change::NodeTaints);
+    }
+
+    /// Makes the node lifecycle controller look, until there is nothing more to see.
+    fn watch_nodes(&self) {
+        if std::mem::replace(&mut self.inner.state.borrow_mut().is_watching_nodes, true) {
+            return;
+        }
+        let this = self.clone();
+        self.inner.sim.spawn("node-lifecycle", async move {
+            let every = MONITOR_PERIOD + PASS;
+            let phase = this.inner.streams.stream("node-monitor", "").uniform(Duration::ZERO, every);
+            let now = this.inner.sim.now();
+            let since = now.since(SimTime::ZERO).saturating_sub(phase);
+            let passed = u32::try_from(since.as_nanos() / every.as_nanos()).unwrap_or(u32::MAX);
+            let pass_at = |number: u32| SimTime::ZERO.after(phase + every * number);
+            for number in passed.saturating_sub(PASSES_BEFORE)..=passed {
+                let at = pass_at(number);
+                if at < now {
+                    let views = this.lifecycle_views(at);
+                    this.inner.state.borrow_mut().lifecycle.handle_pass(at, &views);
+                }
+            }
+            let mut number = if pass_at(passed) < now { passed + 1 } else { passed };
+            loop {
+                this.inner.sim.sleep_until(pass_at(number)).await;
+                this.pass_over_nodes();
+                number += 1;
+                this.taint_until(pass_at(number)).await;
+                let mut state = this.inner.state.borrow_mut();
+                if state.nodes.iter().all(NodeState::is_quiet) {
+                    state.is_watching_nodes = false;
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The nodes as a pass at `now` sees them.
+    fn lifecycle_views(&self, now: SimTime) -> Vec<NodeView> {
+        let state = self.inner.state.borrow();
+        let there = state.nodes.iter().enumerate().filter(|(_, node)| node.is_there && node.created_at <= now);
+        let view = |(index, node): (usize, &NodeState)| NodeView {
+            index,
+            zone: Rc::clone(&node.spec.zone),
+            created_at: node.created_at,
+            readiness: Some(node.readiness),
+            renewed_at: Some(node.renewed_at(now)),
+            is_tainted: node.is_tainted,
+        };
+        there.map(view).collect()
+    }
+
+    fn pass_over_nodes(&self) {
+        let now = self.inner.sim.now();
+        let views = self.lifecycle_views(now);
+        let orders = self.inner.state.borrow_mut().lifecycle.handle_pass(now, &views);
+        for order in orders {
+            match order {
+                Order::MarkUnknown(index) => {
+                    let died = self.node_event(index);
+                    self.set_node_readiness(index, Readiness::Unknown, died);
+                    self.ask_the_cloud(index);
+                }
+                Order::MarkPodsNotReady(index) => {
+                    let event = self.node_event(index);
+                    for id in self.pods_on(index) {
+                        self.note_event(id, event);
+                        self.write_readiness(id, false);
+                    }
+                }
+                Order::RemoveTaints(index) => {
+                    let relief = {
+                        let mut state = self.inner.state.borrow_mut();
+                        let node = &mut state.nodes[index];
+                        node.is_tainted = false;
+                        node.write_taints();
+                        std::mem::take(&mut node.relief)
+                    };
+                    relief.raise();
+                    self.node_has_changed(index, Change::NodeTaints);
+                }
+            }
+        }
+    }
+
+    /// Taints as many nodes as their zones allow until the next pass.
+    async fn taint_until(&self, next_pass: SimTime) {
+        loop {
+            let now = self.inner.sim.now();
+            let Some(at) = self.inner.state.borrow().lifecycle.next_taint_at(now) else { return };
+            // The queues are looked at now and then.
+            let poll_ns = u64::try_from(TAINT_POLL.as_nanos()).expect("a tenth of a second in 64 bits");
+            let at = SimTime::from_nanos(at.as_nanos().div_ceil(poll_ns) * poll_ns);
+            if at >= next_pass {
+                return;
+            }
+            self.inner.sim.sleep_until(at).await;
+            let tainted = self.inner.state.borrow_mut().lifecycle.handle_taint_poll(at);
+            for index in tainted {
+                self.taint(index);
+            }
+        }
+    }
+
+    /// A failed node drives its pods away, as long as they bear it.
+    fn taint(&self, index: usize) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let node = &mut state.nodes[index];
+            node.is_tainted = true;
+            node.write_taints();
+        }
+        self.node_has_changed(index, Change::NodeTaints);
+        let because = self.node_event(index);
+        let event = self.tell_of_node(index, because, "node_tainted", vec![("effect", "NoExecute".into())]);
+        for id in self.pods_on(index) {
+            self.plan_departure(id, index, Some(event));
+        }
+    }
+
+    /// Has a pod leave when it no longer bears the taints of its node.
+    pub(in crate::cluster) fn plan_departure(&self, id: u64, index: usize, because: Option<EventId>) {
+        let (stays, relief) = {
+            let state = self.inner.state.borrow();
+            let (Some(pod), node) = (state.pods.get(&id), &state.nodes[index]) else { return };
+            let tolerations = with_defaults(pod.template.placement.tolerations.clone());
+            (stay(&node.spec.taints, &tolerations), node.relief.clone())
+        };
+        match stays {
+            Stay::Forever => {}
+            Stay::Leaves => self.delete_pod(id, None, because),
+            Stay::For(span) => {
+                let this = self.clone();
+                self.inner.sim.spawn("taint-eviction", async move {
+                    if until(relief.raised(), this.inner.sim.sleep(span)).await.is_some() {
+                        this.delete_pod(id, None, because);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Deletes a silent node whose machine the cloud no longer has.
+    fn ask_the_cloud(&self, index: usize) {
+        if !self.inner.state.borrow().nodes[index].is_machine_gone {
+            return;
+        }
+        let this = self.clone();
+        self.inner.sim.spawn("cloud-node-lifecycle", async move {
+            let mut looks = this.inner.streams.stream("cloud-node-lifecycle", &this.node_name(index));
+            this.inner.sim.sleep(looks.uniform(Duration::ZERO, CLOUD_PERIOD)).await;
+            let because = this.node_event(index);
+            this.delete_node(index, because);
+        });
+    }
+
+    /// The pods on a node that are not being deleted, oldest first.
+    pub(super) fn pods_on(&self, index: usize) -> Vec<u64> {
+        let state = self.inner.state.borrow();
+        let on_it = state.pods.iter().filter(|(_, pod)| pod.node_index == Some(index) && !pod.is_deleting());
+        on_it.map(|(id, _)| *id).collect()
+    }
+
+    /// What happens to a pod next is because of this.
+    fn note_event(&self, id: u64, event: Option<EventId>) {
+        if let (Some(event), Some(pod)) = (event, self.inner.state.borrow_mut().pods.get_mut(&id)) {
+            pod.last_event = event;
+        }
+    }
+}

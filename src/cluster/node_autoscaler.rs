@@ -1,0 +1,254 @@
+//! The basics of the cluster autoscaler: nodes for pods that find none, and the end of nodes that are hardly used.
+//!
+//! Every ten seconds it looks at the cluster:
+//!
+//! - *Up*: pods that the scheduler has marked as unschedulable are packed onto empty nodes of the group, the largest first, each onto the first that
+//!   has room; nodes that are on their way count as there. So many nodes are asked for, up to the group's maximum, and come after the
+//!   provider's time.
+//! - *Down*: a node is unneeded while its pods ask for less than half of its processor and of its memory, and all of them would fit elsewhere. One that
+//!   has been unneeded for ten minutes is removed, if no node was added for ten minutes and none failed to go for three. Empty nodes go together, up to
+//!   ten; of the others one at a time: it is tainted, left alone for five seconds, and drained by evictions, which are tried again for two minutes.
+//!
+//! Approximated: one node group, so no expander; what fits is judged by requests, node selectors and taints, not by affinity among pods.
+//! Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, as of Kubernetes 1.28.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::objects::{Node, PodTemplate, Resources};
+use super::placement::TaintEffect;
+use crate::units::SimTime;
+
+/// The taint of a node that is about to go.
+pub const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+/// From that taint to the first eviction. Source: FAQ, `node-delete-delay-after-taint`.
+pub const TAINT_DELAY: Duration = Duration::from_secs(5);
+/// How long evictions are tried again. Source: FAQ, `max-pod-eviction-time`.
+pub const EVICTION_TIME_MAX: Duration = Duration::from_secs(120);
+/// From a refused eviction to the next try. Source: cluster-autoscaler core/scaledown/actuation/drain.go.
+pub const EVICTION_RETRY: Duration = Duration::from_secs(10);
+/// The longest grace of such an eviction, in seconds. Source: FAQ, `max-graceful-termination-sec`.
+pub const GRACE_MAX_SECONDS: u32 = 600;
+/// Empty nodes removed at once. Source: FAQ, `max-empty-bulk-delete`.
+const EMPTY_AT_ONCE: usize = 10;
+
+/// How a cluster grows and shrinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AutoscalerRules {
+    /// Nodes of the group at least.
+    pub min: usize,
+    /// Nodes of the group at most.
+    pub max: usize,
+    /// From one look to the next.
+    pub scan: Duration,
+    /// A node that is used less, in percent, may be unneeded.
+    pub utilization_percent: u64,
+    /// How long it has to be unneeded.
+    pub unneeded: Duration,
+    /// No node goes for so long after one was added.
+    pub delay_after_add: Duration,
+    /// No node goes for so long after one could not be drained.
+    pub delay_after_failure: Duration,
+}
+
+/// A node of the group as a look finds it.
+#[derive(Clone, Debug)]
+pub struct ScanNode {
+    /// Names it for good.
+    pub index: usize,
+    /// The node.
+    pub node: Node,
+    /// It belongs to the group: others only take pods in.
+    pub is_in_group: bool,
+    /// It takes pods: it is ready, and nobody is about to remove it.
+    pub is_usable: bool,
+    /// What runs on it.
+    pub pods: Vec<Rc<PodTemplate>>,
+    /// A budget allows the eviction of none of its pods.
+    pub is_blocked: bool,
+}
+
+/// What a look leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// So many more nodes.
+    Add(usize),
+    /// This node goes.
+    Remove(usize),
+}
+
+/// The autoscaler's memory.
+#[derive(Debug)]
+pub struct NodeAutoscaler {
+    rules: AutoscalerRules,
+    /// Since when each node has been unneeded.
+    unneeded_since: BTreeMap<usize, SimTime>,
+    added_at: Option<SimTime>,
+    failed_at: Option<SimTime>,
+}
+
+impl NodeAutoscaler {
+    /// An autoscaler that has seen nothing yet.
+    #[must_use]
+    pub fn new(rules: AutoscalerRules) -> Self {
+        Self { rules, unneeded_since: BTreeMap::new(), added_at: None, failed_at: None }
+    }
+
+    /// Its rules.
+    #[must_use]
+    pub fn rules(&self) -> &AutoscalerRules {
+        &self.rules
+    }
+
+    /// One look at the cluster. `pattern` is an empty node of the group, `coming` the number of nodes on their way, `leaving` of those that are being
+    /// removed with pods still on them.
+    pub fn handle_scan(
+        &mut self,
+        now: SimTime,
+        pending: &[Rc<PodTemplate>],
+        nodes: &[ScanNode],
+        pattern: &Node,
+        coming: usize,
+        leaving: usize,
+    ) -> Vec<Wish> {
+        let size = nodes.iter().filter(|node| node.is_in_group).count() + coming;
+        let wanted = nodes_for(pending, pattern).saturating_sub(coming).min(self.rules.max.saturating_sub(size));
+        self.note_unneeded(now, nodes, pending.is_empty());
+        if wanted > 0 {
+            self.added_at = Some(now);
+            return vec![Wish::Add(wanted)];
+        }
+        let is_within = |since: Option<SimTime>, delay: Duration| since.is_some_and(|since| since.after(delay) > now);
+        if is_within(self.added_at, self.rules.delay_after_add)
+            || is_within(self.failed_at, self.rules.delay_after_failure)
+            || !pending.is_empty()
+            || leaving > 0
+        {
+            return Vec::new();
+        }
+        self.removals(now, nodes, size)
+    }
+
+    /// A node could not be drained.
+    pub fn handle_failure(&mut self, index: usize, now: SimTime) {
+        self.failed_at = Some(now);
+        self.unneeded_since.remove(&index);
+    }
+
+    fn note_unneeded(&mut self, now: SimTime, nodes: &[ScanNode], is_calm: bool) {
+        let is_unneeded = |node: &ScanNode| {
+            is_calm
+                && node.is_in_group
+                && node.is_usable
+                && !node.is_blocked
+                && is_little_used(node, self.rules.utilization_percent)
+                && fit_elsewhere(node, nodes)
+        };
+        let unneeded: Vec<usize> = nodes.iter().filter(|node| is_unneeded(node)).map(|node| node.index).collect();
+        self.unneeded_since.retain(|index, _| unneeded.contains(index));
+        for index in unneeded {
+            self.unneeded_since.entry(index).or_insert(now);
+        }
+    }
+
+    fn removals(&self, now: SimTime, nodes: &[ScanNode], size: usize) -> Vec<Wish> {
+        let spare = size.saturating_sub(self.rules.min);
+        let is_due = |node: &&ScanNode| {
+            self.unneeded_since.get(&node.index).is_some_and(|since| since.after(self.rules.unneeded) <= now)
+        };
+        let due: Vec<&ScanNode> = nodes.iter().filter(is_due).collect();
+        let empty = due.iter().filter(|node| node.pods.is_empty()).take(EMPTY_AT_ONCE.min(spare));
+        let empty: Vec<Wish> = empty.map(|node| Wish::Remove(node.index)).collect();
+        if !empty.is_empty() {
+            return empty;
+        }
+        due.first().filter(|_| spare > 0).map(|node| Wish::Remove(node.index)).into_iter().collect()
+    }
+}
+
+/// How many empty nodes these pods need: largest first, each onto the first that has room. Who fits on none is left out.
+fn nodes_for(pods: &[Rc<PodTemplate>], pattern: &Node) -> usize {
+    let size = |pod: &PodTemplate| {
+        let share = |asked: u64, whole: u64| u128::from(asked) * 1_000_000 / u128::from(whole.max(1));
+        share(pod.requests.cpu_millicores, pattern.allocatable.cpu_millicores)
+            .max(share(pod.requests.memory_bytes, pattern.allocatable.memory_bytes))
+    };
+    let mut sorted: Vec<&PodTemplate> = pods.iter().map(Rc::as_ref).filter(|pod| may_use(pod, pattern)).collect();
+    sorted.sort_by_key(|pod| std::cmp::Reverse(size(pod)));
+    let mut bins: Vec<Room> = Vec::new();
+    for pod in sorted {
+        if bins.iter_mut().any(|bin| bin.take(pod)) {
+            continue;
+        }
+        let mut bin = Room::of(pattern);
+        if bin.take(pod) {
+            bins.push(bin);
+        }
+    }
+    bins.len()
+}
+
+/// What is free on a node.
+#[derive(Clone, Copy)]
+struct Room {
+    free: Resources,
+    pods: usize,
+}
+
+impl Room {
+    fn of(node: &Node) -> Self {
+        Self { free: node.allocatable, pods: node.pods_max }
+    }
+
+    /// Takes a pod's requests off, if there is room.
+    fn take(&mut self, pod: &PodTemplate) -> bool {
+        let asked = pod.requests;
+        let fits = self.pods > 0
+            && asked.cpu_millicores <= self.free.cpu_millicores
+            && asked.memory_bytes <= self.free.memory_bytes;
+        if fits {
+            self.free.cpu_millicores -= asked.cpu_millicores;
+            self.free.memory_bytes -= asked.memory_bytes;
+            self.pods -= 1;
+        }
+        fits
+    }
+}
+
+/// Whether a pod may run on a node at all.
+fn may_use(pod: &PodTemplate, node: &Node) -> bool {
+    let bears =
+        node.taints.iter().all(|taint| taint.effect == TaintEffect::PreferNoSchedule || pod.placement.tolerates(taint));
+    !node.unschedulable && bears && pod.placement.admits(node)
+}
+
+fn is_little_used(node: &ScanNode, percent: u64) -> bool {
+    let sum = |part: fn(&Resources) -> u64| node.pods.iter().map(|pod| part(&pod.requests)).sum::<u64>();
+    let is_below = |asked: u64, whole: u64| u128::from(asked) * 100 < u128::from(whole) * u128::from(percent);
+    is_below(sum(|requests| requests.cpu_millicores), node.node.allocatable.cpu_millicores)
+        && is_below(sum(|requests| requests.memory_bytes), node.node.allocatable.memory_bytes)
+}
+
+/// Whether all pods of a node fit on the other ones.
+fn fit_elsewhere(node: &ScanNode, nodes: &[ScanNode]) -> bool {
+    let others: Vec<&ScanNode> = nodes.iter().filter(|other| other.index != node.index && other.is_usable).collect();
+    let mut rooms: Vec<Room> = others
+        .iter()
+        .map(|other| {
+            let mut room = Room::of(&other.node);
+            for pod in &other.pods {
+                room.take(pod);
+            }
+            room
+        })
+        .collect();
+    let find = |pod: &Rc<PodTemplate>| {
+        let mut places = others.iter().zip(&mut rooms);
+        places.any(|(other, room)| may_use(pod, &other.node) && room.take(pod))
+    };
+    node.pods.iter().all(find)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The cluster's objects as `kubectl get -o wide` shows them, at chosen moments of a run.
+//!
+//! Columns and words are kubectl's; columns that would say nothing here (nominated nodes, selectors, containers) are left out. Ages count from the
+//! start of the run at most, since the world stands then. A Service of type `LoadBalancer` shows the balancer's address.
+//!
+//! Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go, staging/src/k8s.io/apimachinery/pkg/util/duration/duration.go.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, DeploymentView, NodeView, PodView, SetView};
+use crate::record::ObjectTable;
+use crate::units::SimTime;
+
+/// When objects are looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Watch {
+    /// Just before each entry of the timeline, at each end of a phase, and at the end.
+    Changes,
+    /// At these times from the start of the measured time.
+    At(Vec<Duration>),
+}
+
+/// The Service in front, and its address.
+pub(super) struct Front<'a> {
+    pub(super) service: &'a str,
+    pub(super) ip: Ipv4Addr,
+    pub(super) ports: Vec<u16>,
+}
+
+/// All tables, in the order of `kubectl get deploy,rs,pods,svc,nodes`. Objects of other namespaces than `target`'s are left out.
+pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: SimTime) -> Vec<ObjectTable> {
+    let namespace = target.split('/').next().unwrap_or_default();
+    let is_here = |key: &str| key.split('/').next() == Some(namespace);
+    let keys: Vec<Rc<str>> = cluster.deployment_keys().into_iter().filter(|key| is_here(key)).collect();
+    let deployments: Vec<DeploymentView> = keys.iter().filter_map(|key| cluster.deployment_view(key)).collect();
+    let sets = keys.iter().flat_map(|key| cluster.set_views(key));
+    let pods = cluster.all_pod_views().into_iter().filter(|pod| is_here(&pod.owner));
+    let services = cluster.service_keys().into_iter().filter(|(key, _)| is_here(key));
+    let all = [
+        ObjectTable {
+            kind: "deploy",
+            head: vec!["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "IMAGES"],
+            rows: deployments.iter().map(|view| deployment(view, now)).collect(),
+        },
+        ObjectTable {
+            kind: "rs",
+            head: vec!["NAME", "DESIRED", "CURRENT", "READY", "AGE", "IMAGES"],
+            rows: sets.map(|view| set(&view, now)).collect(),
+        },
+        ObjectTable {
+            kind: "pods",
+            head: vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"],
+            rows: pods.map(|view| pod(&view, now)).collect(),
+        },
+        ObjectTable {
+            kind: "svc",
+            head: vec!["NAME", "TYPE", "EXTERNAL-IP", "PORT(S)", "AGE"],
+            rows: services.map(|(key, created_at)| service(&key, created_at, front, now)).collect(),
+        },
+        ObjectTable {
+            kind: "nodes",
+            head: vec!["NAME", "STATUS", "AGE", "VERSION", "INTERNAL-IP"],
+            rows: cluster.node_views().iter().map(|view| node(view, now)).collect(),
+        },
+    ];
+    all.into_iter().filter(|table| !table.rows.is_empty()).collect()
+}
+
+fn plain(key: &str) -> String {
+    key.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn deployment(view: &DeploymentView, now: SimTime) -> Vec<String> {
+    vec![
+        plain(&view.key),
+        format!("{}/{}", view.status.ready, view.replicas),
+        view.status.updated.to_string(),
+        view.status.available.to_string(),
+        age(view.created_at, now),
+        view.image.clone(),
+    ]
+}
+
+fn set(view: &SetView, now: SimTime) -> Vec<String> {
+    vec![
+        plain(&view.name),
+        view.replicas.to_string(),
+        view.status.replicas.to_string(),
+        view.status.ready.to_string(),
+        age(view.created_at, now),
+        view.image.clone(),
+    ]
+}
+
+fn pod(view: &PodView, now: SimTime) -> Vec<String> {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "<none>".to_owned());
+    vec![
+        view.name.to_string(),
+        format!("{}/1", u8::from(view.is_ready)),
+        view.status.to_owned(),
+        view.restarts.to_string(),
+        age(view.created_at, now),
+        or_none(view.ip.map(|ip| ip.to_string())),
+        or_none(view.node.as_ref().map(ToString::to_string)),
+    ]
+}
+
+fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> Vec<String> {
+    let (kind, address, ports) = if key == front.service {
+        let ports: Vec<String> = front.ports.iter().map(|port| format!("{port}/TCP")).collect();
+        ("LoadBalancer", front.ip.to_string(), ports.join(","))
+    } else {
+        ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
+    };
+    vec![plain(key), kind.to_owned(), address, ports, age(created_at, now)]
+}
+
+fn node(view: &NodeView, now: SimTime) -> Vec<String> {
+    vec![
+        view.name.to_string(),
+        view.status.clone(),
+        age(view.created_at, now),
+        format!("v{}.0", view.version),
+        view.ip.to_string(),
+    ]
+}
+
+/// An age as kubectl writes it: exact while it is young.
+fn age(since: SimTime, now: SimTime) -> String {
+    let seconds = now.since(since).as_secs();
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let and = |big: u64, unit: char, small: u64, small_unit: char| match small {
+        0 => format!("{big}{unit}"),
+        _ => format!("{big}{unit}{small}{small_unit}"),
+    };
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 => and(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => and(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => and(hours / 24, 'd', hours % 24, 'h'),
+        _ => format!("{}d", hours / 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_written_as_kubectl_does() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (330, "5m30s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_860, "3h1m"),
+            (28_800, "8h"),
+            (180_000, "2d2h"),
+            (691_200, "8d"),
+        ] {
+            let now = SimTime::from_nanos(seconds * 1_000_000_000);
+            assert_eq!(age(SimTime::ZERO, now), text);
+        }
+    }
+}
