@@ -2,16 +2,17 @@
 //! over a node.
 //!
 //! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining, the choice of a target.
-//! - [`node`]: what a node does with a connection that reaches its `NodePort`.
+//! - [`kube_proxy`]: what a node does with a connection that reaches its `NodePort`.
 //! - [`load_balancer`]: the two on the simulated network, driven by what the controller sees.
 //!
 //! Sources: Alibaba Cloud documents on CLB and NLB; kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 (the controller);
 //! Kubernetes v1.28.7 pkg/proxy (the node). `docs/fidelity.md` says which rule rests on what.
 
 pub mod balancer;
+pub mod kube_proxy;
 pub mod load_balancer;
-pub mod node;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Scheduler, TargetId};
+pub use kube_proxy::categories::TrafficPolicy;
+pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};
 pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
-pub use node::{NodePath, TrafficPolicy};

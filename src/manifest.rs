@@ -3,7 +3,8 @@
 //! - [`yaml`]: text into nodes that know where they stand; [`read`]: typed access that reports every problem and notes every field;
 //!   [`problem`]: what is wrong, where, and what to write instead; [`quantity`]: durations, sizes, CPU, rates.
 //! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`autoscaler`], [`disruption_budget`], [`istio_gateway`], [`routes`],
-//!   [`gateway_api`]: the kinds we know; [`proxy_config`]: what a gateway's annotation holds.
+//!   [`gateway_api`]: the kinds we know; [`placement`]: what their pods ask of nodes;
+//!   [`proxy_config`]: what a gateway's annotation holds.
 //!
 //! Kubernetes' own answer to unknown fields (strict decoding) is ours too: a field that the API does not have is an error, a field that it has
 //! and we do not simulate is listed as ignored.
@@ -15,6 +16,7 @@ pub mod gateway_api;
 pub mod istio;
 pub mod istio_gateway;
 pub mod object;
+pub mod placement;
 mod pod_extras;
 pub mod problem;
 pub mod proxy_config;

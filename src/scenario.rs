@@ -3,7 +3,7 @@
 //! A config's walk: text → nodes with their places → all problems at once, or a [`Scenario`] without options left → the plain settings of
 //! a world. This room and `manifest` are the only ones that know YAML. Reading files is the caller's business: [`Library`].
 //!
-//! - [`settings`]: what a scenario says, and the defaults with their sources; `read` fills them.
+//! - [`settings`]: what a scenario says, and the defaults with their sources; `read` and `timeline` fill them.
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
 //! - [`operations`]: verbs about pods and nodes; [`node_scaling`]: the cluster autoscaler.
 //! - `state`: the objects at a moment of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
@@ -12,6 +12,7 @@ pub mod address;
 pub mod autoscaling;
 mod balancer;
 pub mod node_scaling;
+mod nodes;
 pub mod operations;
 mod past;
 mod rates;
@@ -20,6 +21,7 @@ mod resolved;
 pub mod settings;
 pub mod slo;
 mod state;
+mod timeline;
 mod world;
 
 use std::rc::Rc;
@@ -292,7 +294,7 @@ impl Loader<'_> {
         let mut timeline = Vec::new();
         for entry in &entries {
             let mut apply = |field: &Field<'_>| self.manifest(field);
-            timeline.extend(read::timeline_entry(entry, duration, &mut apply));
+            timeline.extend(timeline::entry(entry, duration, &mut apply));
         }
         timeline.sort_by_key(|entry: &TimelineEntry| entry.at);
         if let Some(field) = spec.get("variants") {

@@ -180,3 +180,29 @@ fn settings_on_the_command_line_are_checked_too() {
     }
     assert!(refused(folder.path(), &["run", "s.drill.yaml", "--variant", "x"]).contains("has no variant `x`"));
 }
+
+#[test]
+fn places_that_pods_could_never_have() {
+    let gateway = |inner: &str| format!("spec:\n  {inner}\n  gatewayType: ingress");
+    check(
+        &[("spec:\n  gatewayType: ingress", &gateway("nodeSelector: { disk: ssd }"))],
+        &["gateway.yaml:8:17", "no node has what is asked for here", "give cluster.nodes these labels"],
+    );
+    let term =
+        "affinity: { podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [ { topologyKey: rack } ] } }";
+    check(
+        &[("spec:\n  gatewayType: ingress", &gateway(term))],
+        &["gateway.yaml:8:", "no node has the label `rack`", "write kubernetes.io/hostname"],
+    );
+    check(
+        &[("spec:\n  gatewayType: ingress", &gateway("tolerations: [ { key: a, effect: Nowhere } ]"))],
+        &["gateway.yaml:8:36", "spec.tolerations[0].effect", "`Nowhere` is not known here"],
+    );
+    check(
+        &[(
+            "allocatable: {",
+            "taints: [ { key: a, effect: PreferNever } ], labels: { topology.kubernetes.io/zone: b }, allocatable: {",
+        )],
+        &["s.drill.yaml:", "`PreferNever` is not known here", "is not the same for all nodes of a group"],
+    );
+}

@@ -26,8 +26,9 @@ spec:
     profile: ack-terway-nlb
     version: "1.33"
     nodes:
-      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi }, labels: {}, taints: [] }
+      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
     autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
+    kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
     timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
     horizontalAutoscaler: { syncPeriod: 10s, tolerance: 5%, downscaleStabilization: 1m, cpuInitializationPeriod: 0s, metricsResolution: 30s, kubeletSampling: 15s }
     metrics:
@@ -117,6 +118,8 @@ spec:
   ports: [ { name: http-0, port: 80, targetPort: 0, protocol: TCP } ]
   resources: { limits: { cpu: 2, memory: 4G }, requests: {} }
   env: [ { name: EXIT_ON_ZERO_ACTIVE_CONNECTIONS, value: "true" } ]
+  nodeSelector: { disk: ssd }
+  tolerations: [ { key: dedicated, operator: Exists, effect: NoSchedule } ]
   affinity:
     podAntiAffinity:
       preferredDuringSchedulingIgnoredDuringExecution:
@@ -790,7 +793,7 @@ fn settings_that_could_not_be_simulated_are_refused() {
     for (before, after, expected) in [
         ("at: 90/m", "at: 1e300/s", "this is more than a drill can ask"),
         (
-            "labels: {}, taints: [] }",
+            "labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }",
             "labels: {} }\n      - { name: pool-a }",
             "two groups of nodes are called `pool-a`",
         ),

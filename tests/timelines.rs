@@ -16,6 +16,8 @@ mod eviction;
 mod kubelet;
 #[path = "timelines/rollout.rs"]
 mod rollout;
+#[path = "timelines/schedule.rs"]
+mod schedule;
 #[path = "timelines/states.rs"]
 mod states;
 #[path = "timelines/steps.rs"]
@@ -35,7 +37,7 @@ const KINDS: [(&str, Option<Replay>); 5] = [
     ("rollout", Some(rollout::differences)),
     ("scaledown", Some(rollout::differences)),
     ("hpa", None),
-    ("schedule", None),
+    ("schedule", Some(schedule::differences)),
     ("eviction", Some(eviction::differences)),
 ];
 
@@ -77,6 +79,11 @@ fn timelines_rollout() {
 #[test]
 fn timelines_eviction() {
     replay_all("eviction");
+}
+
+#[test]
+fn timelines_schedule() {
+    replay_all("schedule");
 }
 
 #[test]

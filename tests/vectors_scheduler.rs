@@ -101,6 +101,8 @@ fn pod_affinity_of(value: &Value) -> PodAffinity {
         selector: selector(&value["selector"]),
         namespaces: texts(&value["namespaces"]),
         namespace_selector: selector(&value["namespaceSelector"]),
+        match_label_keys: Vec::new(),
+        mismatch_label_keys: Vec::new(),
     };
     let weighted = |value: &Value| (value["weight"].as_i64().expect("a weight"), term(value));
     PodAffinity {
@@ -367,6 +369,7 @@ fn vectors_sched_inter_pod_affinity_score() {
         let arguments = ScoreArguments {
             hard_weight: case["hardPodAffinityWeight"].as_i64().unwrap_or(1),
             heeds_others: case["ignorePreferredTermsOfExistingPods"] != true,
+            counts_zero: false,
         };
         let candidates: Vec<usize> = (0..world.names.len()).collect();
         let scores = pod_affinity::scores(&world.cache, &pod(&case["pod"]), &candidates, arguments);
@@ -385,6 +388,8 @@ fn spread_rules(case: &Value) -> SpreadRules {
         has_min_domains: is_on("minDomainsEnabled"),
         has_match_label_keys: is_on("matchLabelKeysEnabled"),
         default_needs_all_labels: false,
+        is_full_without: false,
+        rounds: true,
     }
 }
 

@@ -40,7 +40,6 @@ use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 pub use self::pod::{OomKill, PodCounts, PodRecord};
-use super::Runtime;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
@@ -50,6 +49,7 @@ use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
 use super::version::Version;
+use super::{Runtime, node_agent};
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
@@ -116,6 +116,8 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: BTreeMap<u64, Pod>,
     records: Vec<PodRecord>,
+    /// The index of the record of the pod that had an address.
+    record_of: BTreeMap<Ipv4Addr, usize>,
     pub(super) placing: Placing,
     services: BTreeMap<Rc<str>, ServiceState>,
     budgets: BTreeMap<Rc<str>, BudgetState>,
@@ -235,6 +237,8 @@ impl State {
 struct ServiceState {
     spec: Service,
     consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
+    /// Pods that it selects, whether or not they have an endpoint.
+    members: BTreeSet<u64>,
     snapshot: Snapshot,
     change: u64,
     created_at: SimTime,
@@ -277,6 +281,7 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             records: Vec::new(),
+            record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
             services: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -405,6 +410,7 @@ impl Cluster {
                     let fresh = ServiceState {
                         spec,
                         consumers: Vec::new(),
+                        members: BTreeSet::new(),
                         snapshot: Rc::from([]),
                         change: 0,
                         created_at: self.inner.sim.now(),
@@ -413,7 +419,7 @@ impl Cluster {
                 }
             }
         }
-        self.publish_endpoints(None);
+        self.publish_all_endpoints();
     }
 
     /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
@@ -500,16 +506,15 @@ impl Cluster {
     #[must_use]
     pub fn pod_at(&self, ip: Ipv4Addr) -> Option<PodRecord> {
         let state = self.inner.state.borrow();
-        let living = state.pods.values().map(|pod| &pod.record);
-        living.chain(&state.records).find(|record| record.ip == Some(ip)).cloned()
+        let living = state.living_at(ip).map(|pod| &pod.record);
+        living.or_else(|| state.records.get(*state.record_of.get(&ip)?)).cloned()
     }
 
     /// What the pod at an address is made from, while there is one.
     #[must_use]
     pub fn template_at(&self, ip: Ipv4Addr) -> Option<Rc<PodTemplate>> {
         let state = self.inner.state.borrow();
-        let pod = state.pods.values().find(|pod| pod.ip == Some(ip));
-        pod.map(|pod| Rc::clone(&pod.template))
+        state.living_at(ip).map(|pod| Rc::clone(&pod.template))
     }
 
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
@@ -574,6 +579,17 @@ impl Cluster {
         data: Vec<(&'static str, Datum)>,
     ) -> EventId {
         self.inner.log.borrow_mut().record(self.inner.sim.now(), because, kind, object, data)
+    }
+}
+
+impl State {
+    /// The pod that has this address now.
+    fn living_at(&self, ip: Ipv4Addr) -> Option<&Pod> {
+        let ids = node_agent::ids_of_ip(ip, self.pod_next);
+        let found = ids.filter_map(|id| self.pods.get(&id)).find(|pod| pod.ip == Some(ip));
+        // A machine that has booted gives its pods other addresses than their numbers'.
+        let is_moved = found.is_none() && self.spare_ips > 0;
+        found.or_else(|| is_moved.then(|| self.pods.values().find(|pod| pod.ip == Some(ip))).flatten())
     }
 }
 

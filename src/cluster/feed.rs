@@ -98,4 +98,11 @@ impl EndpointWatch {
             }
         }
     }
+
+    /// The next state, if it has come already.
+    pub fn next_now(&mut self) -> Option<Rc<[EndpointView]>> {
+        let mut queue = self.queue.borrow_mut();
+        let has_come = queue.waiting.front().is_some_and(|(at, _)| *at <= self.sim.now());
+        if has_come { queue.waiting.pop_front().map(|(_, snapshot)| snapshot) } else { None }
+    }
 }

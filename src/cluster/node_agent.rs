@@ -250,7 +250,7 @@ impl Agent {
         let process = self.runtime().start(&pod);
         self.cluster.watch_pod(self.id);
         // Its endpoint appears now, not ready yet.
-        self.cluster.publish_endpoints(None);
+        self.cluster.publish_endpoints_of(self.id, None);
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
     }
 
@@ -527,8 +527,19 @@ impl Agent {
     }
 }
 
-/// Every pod has an address of its own, never used again in a run: 10.64.0.1 and on.
+/// Addresses of pods. A run that makes more uses them again.
+const ADDRESSES: u64 = 1 << 22;
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
+
+/// Every pod has an address of its own: 10.64.0.1 and on.
 pub(super) fn pod_ip(id: u64) -> Ipv4Addr {
-    let number = u32::try_from(id % (1 << 22)).expect("below 2^22") + 1;
-    Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 64, 0, 0)) + number)
+    let number = u32::try_from(id % ADDRESSES).expect("below 2^22");
+    Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + number)
+}
+
+/// The pods that have, had or will have an address, of those before `next`.
+pub(super) fn ids_of_ip(ip: Ipv4Addr, next: u64) -> impl Iterator<Item = u64> {
+    let number = ip.to_bits().checked_sub(FIRST_ADDRESS.to_bits()).map(u64::from).filter(|number| *number < ADDRESSES);
+    let step = usize::try_from(ADDRESSES).expect("2^22 is an index");
+    number.into_iter().flat_map(move |number| (number..next).step_by(step))
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::objects::Node;
-use super::selector::{LabelSelector, Labels};
+use super::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
 
 /// The label of a node's own name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -111,6 +111,10 @@ pub struct PodTerm {
     pub namespaces: Vec<String>,
     /// Their namespaces by label; an empty selector means all. Without this and without names: the namespace of the pod that has the term.
     pub namespace_selector: Option<LabelSelector>,
+    /// Labels in whose value those pods are like the pod that has the term.
+    pub match_label_keys: Vec<String>,
+    /// Labels in whose value they are unlike it.
+    pub mismatch_label_keys: Vec<String>,
 }
 
 /// What a constraint that does not hold comes to.
@@ -297,6 +301,30 @@ impl Placement {
     pub fn admits(&self, node: &Node) -> bool {
         self.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
             && self.node_affinity.admits(node)
+    }
+
+    /// The same for pods with these labels: what their terms say of the labels' values is part of the selectors, as the API server writes
+    /// it there.
+    #[must_use]
+    pub fn for_pods_with(&self, labels: &Labels) -> Self {
+        let mut placement = self.clone();
+        for affinity in [&mut placement.pod_affinity, &mut placement.pod_anti_affinity] {
+            let preferred = affinity.preferred.iter_mut().map(|(_, term)| term);
+            for term in affinity.required.iter_mut().chain(preferred) {
+                let Some(selector) = &mut term.selector else { continue };
+                for (keys, operator) in
+                    [(&term.match_label_keys, LabelOperator::In), (&term.mismatch_label_keys, LabelOperator::NotIn)]
+                {
+                    let own = keys.iter().filter_map(|key| labels.get_key_value(key));
+                    selector.match_expressions.extend(own.map(|(key, value)| LabelRequirement {
+                        key: key.clone(),
+                        operator,
+                        values: vec![value.clone()],
+                    }));
+                }
+            }
+        }
+        placement
     }
 
     /// Whether one of its tolerations bears this taint.

@@ -26,7 +26,6 @@ pub use reason::{Change, Reason, Unschedulable, Verdict};
 pub use rules::Rules;
 
 use self::cache::NodeInfo;
-use self::pod_affinity::ScoreArguments;
 use self::resources::IgnoredResources;
 use self::rules::FilterOrder;
 use crate::engine::Stream;
@@ -162,8 +161,7 @@ impl Scheduler {
         let mut scores = vec![NodeScores::default(); candidates.len()];
         let taints = taints::scores(nodes(), &pod.placement);
         let node_affinity = node_affinity::scores(nodes(), &pod.placement, None);
-        let arguments = ScoreArguments { hard_weight: 1, heeds_others: true };
-        let pod_affinity = pod_affinity::scores(&self.cache, pod, candidates, arguments);
+        let pod_affinity = pod_affinity::scores(&self.cache, pod, candidates, self.rules.pod_affinity);
         let spread = spread::scores(&self.cache, pod, candidates, self.rules.spread);
         let balanced_by = SCORED_RESOURCES.map(|(name, _)| name);
         for (place, score) in scores.iter_mut().enumerate() {

@@ -3,6 +3,7 @@
 //! At time zero the world stands: pods ready, targets healthy. Then comes the warm-up, in which the loads already run, and then the
 //! measured time. Actions and phases are counted from its start.
 
+mod actions;
 mod endpoints;
 mod nodes;
 mod scaling;
@@ -15,9 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
-use super::config::{Action, ClusterSpec, MixEntry, OwnedReplicas, Verb, WorldConfig};
+use super::config::{ClusterSpec, MixEntry, OwnedReplicas, WorldConfig};
 use super::memory::Memory;
-use super::objects::{Front, Watch, tables};
 use super::process::{BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
@@ -311,103 +311,6 @@ impl World {
         }
         let longest = self.config.loads.iter().map(|load| load.client.timeout).max();
         longest.unwrap_or_default() + Duration::from_secs(1)
-    }
-
-    fn schedule_actions(self: &Rc<Self>, start: SimTime) {
-        for action in &self.config.actions {
-            let (world, action) = (Rc::clone(self), action.clone());
-            let clock = self.around.sim.clone();
-            self.around.sim.spawn("timeline", async move {
-                clock.sleep_until(start.after(action.at)).await;
-                world.act(&action);
-            });
-        }
-    }
-
-    /// Looks at the cluster at the times that were asked for.
-    fn schedule_looks(self: &Rc<Self>, start: SimTime) {
-        let Some(Watch::At(times)) = &self.config.watch else { return };
-        for at in times {
-            let (world, clock, at) = (Rc::clone(self), self.around.sim.clone(), start.after(*at));
-            self.around.sim.spawn("look", async move {
-                clock.sleep_until(at).await;
-                world.look("");
-            });
-        }
-    }
-
-    /// Notes what happens, if changes are watched.
-    fn look_at_change(&self, why: &str) {
-        if self.config.watch == Some(Watch::Changes) {
-            self.look(why);
-        }
-    }
-
-    fn look(&self, why: &str) {
-        let now = self.around.sim.now();
-        let balancer = &self.config.front.balancer;
-        let front = Front { service: &balancer.service, ip: VIP, ports: balancer.ports.keys().copied().collect() };
-        let tables = tables(&self.cluster(), &self.config.target, &front, now);
-        let ms = |at: SimTime| i64::try_from(at.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
-        let at_ms = ms(now) - ms(SimTime::ZERO.after(self.config.warmup));
-        self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), tables });
-    }
-
-    fn act(&self, action: &Action) {
-        let now = self.around.sim.now();
-        self.look_at_change(&format!("before: {}", action.text));
-        if let Some(phase) = &action.phase {
-            self.recorder().phase(phase, now);
-        }
-        let Some(verb) = &action.verb else { return };
-        // The phase of another load lasts until the next one.
-        self.unsettled_s.set(if matches!(verb, Verb::Load(..)) { None } else { Some(0) });
-        let object = match verb {
-            Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
-            Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
-            Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
-            Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
-            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) => {
-                format!("Deployment/{}", self.config.target)
-            }
-            Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
-        };
-        let data = vec![("action", action.text.as_str().into())];
-        let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
-        let cluster = self.cluster();
-        match verb {
-            Verb::Restart(key) => cluster.restart(key, Some(event)),
-            Verb::Scale(key, replicas) => cluster.scale(key, *replicas, Some(event)),
-            Verb::Apply(deployment, size) => self.apply(deployment, *size, event),
-            Verb::Autoscale(spec) => cluster.apply_autoscaler((**spec).clone(), Some(event)),
-            Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
-            Verb::Own(owned) => self.owned.set(*owned),
-            Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
-            Verb::Operate(operation) => cluster.operate(operation, event),
-            Verb::Delete(key) => self.delete(key, event),
-            Verb::Load(..) => {}
-            Verb::Clusters(changed) => self.change_clusters(changed),
-            Verb::Routes(routes) => {
-                let routes = Rc::new(routes.clone());
-                *self.routes.borrow_mut() = Rc::clone(&routes);
-                for process in self.gateways.borrow().values() {
-                    process.gateway.set_routes(Rc::clone(&routes));
-                }
-            }
-        }
-    }
-
-    /// Deletes a Deployment, and with the gateway's all that leads to it.
-    fn delete(&self, key: &Rc<str>, event: crate::engine::EventId) {
-        let cluster = self.cluster();
-        cluster.delete_deployment(key, Some(event));
-        if *key == self.config.target {
-            cluster.delete_service(&self.config.front.balancer.service);
-            if let Some(balancer) = &*self.balancer.borrow() {
-                balancer.delete_later(event);
-            }
-        }
     }
 
     /// Ends the phase of an action once nothing of the gateway is on its way any more.

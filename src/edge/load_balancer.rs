@@ -6,7 +6,7 @@
 //! at once, even if it still serves.
 //!
 //! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
-//! connection that is being opened; that NLB does the same is an assumption).
+//! connection that is being opened; that NLB does the same is an assumption). A node's connection table holds on to the pod likewise.
 //!
 //! Nodes as targets are those that are ready, as the controller sees them. A node whose machine dies stays a target until that, or until its checks
 //! fail: connections to it are lost, and those through it hear nothing any more.
@@ -27,11 +27,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
-use super::node::{NodePath, TrafficPolicy, choose_path};
+use super::kube_proxy::categories::TrafficPolicy;
+use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
 use crate::cluster::EndpointView;
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
+
+/// Within this time all SYNs of a connection are sent, the last one 7 s after the first.
+const OPENING_TIME: Duration = Duration::from_secs(8);
 
 /// A node as a target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,8 +53,10 @@ pub enum BackendMode {
     Pods,
     /// Nodes, which pass connections on.
     Nodes {
-        /// Which endpoints a node may use, and which nodes are targets: all, or those with an endpoint.
-        policy: TrafficPolicy,
+        /// What the nodes' kube-proxies know of the Service. Its external policy says which nodes are targets: all, or those with an endpoint.
+        rules: ServiceRules,
+        /// From one write of a kube-proxy's rules to the next, at least.
+        min_sync_period: Duration,
         /// The eligible nodes.
         nodes: Vec<NodeTarget>,
         /// What a hop to another node adds in each direction.
@@ -120,7 +126,10 @@ struct State {
     names: BTreeMap<TargetId, Rc<str>>,
     connections: BTreeMap<ConnectionId, TargetId>,
     by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
-    node_views: BTreeMap<Rc<str>, Vec<EndpointView>>,
+    /// By node, once it has heard of the Service.
+    proxies: BTreeMap<Rc<str>, KubeProxy>,
+    /// The way of connections that are being opened through a node.
+    opening: BTreeMap<ConnectionId, Opening>,
     node_stream: crate::engine::Stream,
     /// The nodes that may be targets.
     nodes: Vec<NodeTarget>,
@@ -162,7 +171,8 @@ impl LoadBalancer {
             names: BTreeMap::new(),
             connections: BTreeMap::new(),
             by_target: BTreeMap::new(),
-            node_views: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            opening: BTreeMap::new(),
             node_stream: streams.stream("node-path", &config.service),
             last_removal: None,
             deleted: None,
@@ -229,9 +239,12 @@ impl LoadBalancer {
         });
     }
 
-    /// A node sees the Service's endpoints.
-    pub fn handle_node_endpoints(&self, node: &str, endpoints: Vec<EndpointView>) {
-        self.inner.state.borrow_mut().node_views.insert(Rc::from(node), endpoints);
+    /// A node's kube-proxy writes its rules for the Service's endpoints.
+    pub fn handle_node_endpoints(&self, node: &Rc<str>, endpoints: &[EndpointView]) {
+        let BackendMode::Nodes { rules, .. } = self.inner.config.mode else { return };
+        let mut state = self.inner.state.borrow_mut();
+        let proxy = state.proxies.entry(Rc::clone(node));
+        proxy.or_insert_with(|| KubeProxy::new(Rc::clone(node), rules)).sync(endpoints);
     }
 
     /// The controller sees which nodes are ready. Without an effect where pods are the targets.
@@ -425,7 +438,34 @@ impl LoadBalancer {
     }
 }
 
+/// How a connection that is being opened goes on.
+#[derive(Clone, Debug)]
+struct Opening {
+    since: SimTime,
+    target: TargetId,
+    /// The target's address.
+    via: Ipv4Addr,
+    extra_latency: Duration,
+    snat: Option<Ipv4Addr>,
+}
+
 impl State {
+    /// A SYN goes on to a pod.
+    fn pass(&mut self, syn: &Syn, opening: Opening, target: SocketAddrV4) -> Verdict {
+        self.connections.insert(syn.id, opening.target);
+        self.by_target.entry(opening.target).or_default().insert(syn.id);
+        Verdict::To { target, extra_latency: opening.extra_latency, snat: opening.snat }
+    }
+
+    /// Forgets connections whose last SYN has been sent. Younger ones have higher numbers.
+    fn forget_opened(&mut self, now: SimTime) {
+        while let Some(oldest) = self.opening.first_entry()
+            && now.since(oldest.get().since) > OPENING_TIME
+        {
+            oldest.remove();
+        }
+    }
+
     /// The name of the target with this address.
     fn node_at(&self, ip: Ipv4Addr) -> Option<&Rc<str>> {
         self.names.get(&(*self.registered.get(&ip)?)?)
@@ -438,10 +478,11 @@ impl Inner {
         let ready = || endpoints.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
         match &self.config.mode {
             BackendMode::Pods => ready().map(|pod| (pod.ip, (Rc::clone(&pod.pod), pod.because))).collect(),
-            BackendMode::Nodes { policy, .. } => {
+            BackendMode::Nodes { rules, .. } => {
                 let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
                 let is_eligible = |node: &&NodeTarget| {
-                    *policy == TrafficPolicy::Cluster || ready().any(|endpoint| endpoint.node == node.name)
+                    rules.policies.external == TrafficPolicy::Cluster
+                        || ready().any(|endpoint| endpoint.node == node.name)
                 };
                 let state = self.state.borrow();
                 let eligible = state.nodes.iter().filter(is_eligible);
@@ -495,12 +536,14 @@ impl Inner {
 
     /// The pod behind a target: itself, or the one its node chooses.
     fn behind(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
-        let BackendMode::Nodes { policy, .. } = &self.config.mode else { return Some(ip) };
+        if matches!(self.config.mode, BackendMode::Pods) {
+            return Some(ip);
+        }
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let node = Rc::clone(state.node_at(ip)?);
-        let view = state.node_views.get(&node)?;
-        match choose_path(&node, view, *policy, &mut state.node_stream) {
+        let proxy = state.proxies.get_mut(&node)?;
+        match proxy.choose(self.sim.now(), self.host.ip(), Origin::External, &mut state.node_stream) {
             NodePath::To { ip, .. } => Some(ip),
             NodePath::Refuse | NodePath::Drop => None,
         }
@@ -535,35 +578,45 @@ impl Forward for LoadBalancer {
                 Some(Some(id)) => Some((*id, SocketAddrV4::new(*sent_to.ip(), inner.probe_port()))),
                 _ => return Verdict::Drop { why: state.last_removal },
             },
-            // Behind a node the pod may be another one: its choice is made anew.
+            // So does the node with its pod, in its connection table.
+            (Some(sent_to), BackendMode::Nodes { .. }) if state.opening.contains_key(&syn.id) => {
+                let opening = state.opening[&syn.id].clone();
+                let Some(node) = state.names.get(&opening.target) else {
+                    return Verdict::Drop { why: state.last_removal };
+                };
+                // A node that has died meanwhile passes nothing on.
+                let ip = if state.dead_nodes.contains(node) { opening.via } else { *sent_to.ip() };
+                return state.pass(syn, opening, SocketAddrV4::new(ip, port));
+            }
             _ => state.balancer.choose(),
         };
         let Some((id, address)) = chosen else {
             return Verdict::Refuse { why: state.last_removal };
         };
-        let (ip, extra_latency, snat) = match &inner.config.mode {
-            BackendMode::Pods => (*address.ip(), Duration::ZERO, None),
-            BackendMode::Nodes { policy, hop_latency, .. } => {
-                let node = state.names.get(&id).expect("every target has a name");
-                if state.dead_nodes.contains(node) {
-                    // Nobody is there.
-                    let target = SocketAddrV4::new(*address.ip(), port);
-                    return Verdict::To { target, extra_latency: Duration::ZERO, snat: None };
+        let (now, via) = (inner.sim.now(), *address.ip());
+        let mut opening = Opening { since: now, target: id, via, extra_latency: Duration::ZERO, snat: None };
+        let mut ip = via;
+        if let BackendMode::Nodes { rules, hop_latency, .. } = &inner.config.mode {
+            let node = state.names.get(&id).expect("every target has a name");
+            let proxy = state.proxies.get_mut(node).filter(|_| !state.dead_nodes.contains(node));
+            let client = *syn.from.ip();
+            let path = proxy.map(|proxy| proxy.choose(now, client, Origin::External, &mut state.node_stream));
+            match path {
+                Some(NodePath::To { ip: pod, is_remote }) => {
+                    ip = pod;
+                    opening.extra_latency = if is_remote { *hop_latency } else { Duration::ZERO };
+                    opening.snat = (rules.policies.external == TrafficPolicy::Cluster).then_some(via);
                 }
-                let view = state.node_views.get(node).map_or(&[][..], Vec::as_slice);
-                match choose_path(node, view, *policy, &mut state.node_stream) {
-                    NodePath::To { ip, is_remote } => {
-                        let hop = if is_remote { *hop_latency } else { Duration::ZERO };
-                        (ip, hop, (*policy == TrafficPolicy::Cluster).then_some(*address.ip()))
-                    }
-                    NodePath::Refuse => return Verdict::Refuse { why: state.balancer.why(id) },
-                    NodePath::Drop => return Verdict::Drop { why: state.balancer.why(id) },
-                }
+                // Nobody is there.
+                None if state.dead_nodes.contains(node) => {}
+                Some(NodePath::Drop) => return Verdict::Drop { why: state.balancer.why(id) },
+                // Without rules the node's port is closed.
+                Some(NodePath::Refuse) | None => return Verdict::Refuse { why: state.balancer.why(id) },
             }
-        };
-        state.connections.insert(syn.id, id);
-        state.by_target.entry(id).or_default().insert(syn.id);
-        Verdict::To { target: SocketAddrV4::new(ip, port), extra_latency, snat }
+            state.forget_opened(now);
+            state.opening.insert(syn.id, opening.clone());
+        }
+        state.pass(syn, opening, SocketAddrV4::new(ip, port))
     }
 
     fn ended(&self, id: ConnectionId) {

@@ -2,13 +2,14 @@
 //!
 //! Defaults are those of the API server (apps/v1: 1 replica, 25 % and 25 %, 600 s, 10 revisions; core/v1: 30 s of grace, probes every 10 s
 //! with 1 s of patience, 3 failures). Validation follows pkg/apis/apps/validation and pkg/apis/core/validation.
-//! Not simulated: init containers, volumes, security, node selection by labels, required affinity, spread constraints, tolerations.
+//! Not simulated: init containers, volumes, security.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::object::{Object, read_metadata};
+use super::placement::{self, TopologyKey};
 use super::pod_extras;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
@@ -16,8 +17,8 @@ use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::placement::{HOSTNAME, Placement, PodTerm, Unasked, ZONE};
-use crate::cluster::{ContainerRequest, Deployment, LabelSelector, PodTemplate, Probe, ProbeAction, Probes, Resources};
+use crate::cluster::placement::Unasked;
+use crate::cluster::{ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
 /// The container in which Istio runs a gateway.
@@ -47,6 +48,10 @@ pub struct DeploymentManifest {
     pub proxy_config: Option<(String, Place)>,
     /// The named ports of its containers.
     pub ports: BTreeMap<String, u16>,
+    /// The labels of nodes that its pods need.
+    pub topology_keys: Vec<TopologyKey>,
+    /// Where it is written which nodes will do, if it is.
+    pub nodes_at: Option<(Place, String)>,
 }
 
 /// A limit of memory.
@@ -114,8 +119,18 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         revision_history_limit: history?,
         template: pods.template,
     };
-    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, .. } = pods;
-    Some(DeploymentManifest { deployment, selector, env, cpu_limit_millicores, memory_limit, proxy_config, ports })
+    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at, .. } = pods;
+    Some(DeploymentManifest {
+        deployment,
+        selector,
+        env,
+        cpu_limit_millicores,
+        memory_limit,
+        proxy_config,
+        ports,
+        topology_keys,
+        nodes_at,
+    })
 }
 
 const DEFAULT_STRATEGY: Strategy =
@@ -203,6 +218,8 @@ struct Pods {
     memory_limit: Option<MemoryLimit>,
     proxy_config: Option<(String, Place)>,
     ports: BTreeMap<String, u16>,
+    topology_keys: Vec<TopologyKey>,
+    nodes_at: Option<(Place, String)>,
 }
 
 fn read_template(field: &Field<'_>) -> Option<Pods> {
@@ -228,7 +245,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let spec = spec_field.fields()?;
     let grace = spec.get("terminationGracePeriodSeconds");
     let grace_seconds = grace.map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
-    let placement = spec.look("affinity").map(|field| read_affinity(&field)).unwrap_or_default();
+    let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     ignore_pod_fields(&spec);
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
@@ -244,7 +261,6 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
     let requests =
         Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
-    let mut placement = placement;
     placement.unasked = unasked(&containers);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
@@ -268,7 +284,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
     let (env, cpu_limit_millicores, memory_limit) = (main.env, main.cpu_limit_millicores, main.memory_limit);
-    Some(Pods { template, env, cpu_limit_millicores, memory_limit, proxy_config, ports })
+    Some(Pods { template, env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at })
 }
 
 /// The containers that ask for no processor or no memory; a limit is a request, too.
@@ -298,10 +314,7 @@ fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
     pod_extras::read(spec);
-    spec.ignore(
-        &["nodeSelector", "tolerations", "topologySpreadConstraints", "nodeName"],
-        "any node that has room is used",
-    );
+    spec.ignore(&["nodeName"], "the scheduler chooses the node");
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
     spec.ignore_unless("priority", "0", "not simulated");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
@@ -603,78 +616,6 @@ fn read_port(field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<u16> {
         return None;
     }
     field.whole(1, 65535)
-}
-
-/// Preferred anti-affinity between pods; everything else is noted as ignored.
-pub(super) fn read_affinity(field: &Field<'_>) -> Placement {
-    let mut placement = Placement::default();
-    let Some(fields) = field.fields() else { return placement };
-    fields.ignore(&["nodeAffinity", "podAffinity"], "any node that has room is used");
-    if let Some(anti) = fields.look("podAntiAffinity").and_then(|field| field.fields()) {
-        let required = "requiredDuringSchedulingIgnoredDuringExecution";
-        anti.ignore(&[required], "required anti-affinity is not simulated; preferred anti-affinity is");
-        let preferred = anti.look("preferredDuringSchedulingIgnoredDuringExecution");
-        for item in preferred.map(|field| field.items()).unwrap_or_default() {
-            placement.pod_anti_affinity.preferred.extend(read_term(&item));
-        }
-        anti.finish();
-    }
-    fields.finish();
-    placement
-}
-
-fn read_term(item: &Field<'_>) -> Option<(i64, PodTerm)> {
-    let fields = item.fields()?;
-    let weight = fields.require("weight", "write a weight from 1 to 100").and_then(|field| field.integer(1, 100));
-    let term = fields.look("podAffinityTerm");
-    if term.is_none() {
-        fields.missing("podAffinityTerm", "write which pods to keep away from: labelSelector and topologyKey");
-    }
-    fields.finish();
-    let term = term?.fields()?;
-    // Without a selector a term means no pod at all.
-    let labels = term.look("labelSelector").and_then(|field| read_labels(&field));
-    let topology_field = term.look("topologyKey");
-    let topology = match topology_field.as_ref().and_then(|field| field.text()) {
-        Some(HOSTNAME) => Some(HOSTNAME.to_owned()),
-        Some(ZONE | "failure-domain.beta.kubernetes.io/zone") => Some(ZONE.to_owned()),
-        _ => None,
-    };
-    match &topology_field {
-        Some(field) if topology.is_some() => field.note(FidelityStatus::Modelled, None),
-        Some(field) => field.note(FidelityStatus::Ignored, Some("only host names and zones are simulated")),
-        None => term.missing("topologyKey", "write kubernetes.io/hostname, or topology.kubernetes.io/zone"),
-    }
-    term.ignore(&["namespaces", "namespaceSelector", "matchLabelKeys", "mismatchLabelKeys"], "not simulated");
-    term.finish();
-    let selector = Some(LabelSelector::of_labels(labels?));
-    Some((weight?, PodTerm { topology_key: topology?, selector, ..PodTerm::default() }))
-}
-
-/// `matchLabels`, and expressions that say the same: one key in one value. Others are noted as ignored, and with them the whole term: without
-/// them it would mean more pods.
-fn read_labels(field: &Field<'_>) -> Option<BTreeMap<String, String>> {
-    let fields = field.fields()?;
-    let mut labels = fields.get("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
-    let mut is_whole = true;
-    for item in fields.look("matchExpressions").map(|field| field.items()).unwrap_or_default() {
-        let Some(expression) = item.fields() else { continue };
-        let key = expression.look("key").and_then(|field| field.text());
-        let operator = expression.look("operator").and_then(|field| field.text());
-        let values = expression.look("values").map(|field| field.texts()).unwrap_or_default();
-        match (key, operator, &values[..]) {
-            (Some(key), Some("In"), [value]) => {
-                labels.insert(key.to_owned(), value.clone());
-            }
-            _ => {
-                item.note(FidelityStatus::Ignored, Some("of expressions only `In` with one value is simulated"));
-                is_whole = false;
-            }
-        }
-        expression.finish();
-    }
-    fields.finish();
-    is_whole.then_some(labels)
 }
 
 /// A node as text in which the order of keys does not matter.

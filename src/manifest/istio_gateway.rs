@@ -20,9 +20,10 @@ mod rest;
 
 use super::autoscaler;
 use super::deployment::{
-    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_affinity, read_env, read_lifecycle, read_resources, rolling_update,
+    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_lifecycle, read_resources, rolling_update,
 };
 use super::object::{Object, ObjectId};
+use super::placement;
 use super::problem::{Place, Problem};
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
@@ -164,9 +165,7 @@ fn check_spec(spec: &Fields<'_>) {
     if let Some(field) = spec.look("env") {
         let _ = read_env(&field);
     }
-    if let Some(field) = spec.look("affinity") {
-        let _ = read_affinity(&field);
-    }
+    let _ = placement::read_custom(spec);
     if let Some(field) = spec.look("lifecycle") {
         let _ = read_lifecycle(&field);
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::object::Object;
 use super::problem::Place;
-use super::read::{Field, Sink};
+use super::read::{Field, Fields, Sink};
 use crate::cluster::Service;
 use crate::edge::TrafficPolicy;
 use crate::record::results::FidelityStatus;
@@ -13,6 +14,10 @@ use crate::record::results::FidelityStatus;
 /// Both spellings of Alibaba's annotations; the first is looked up first. Source: cloud-provider-alibaba-cloud.
 const ANNOTATION_PREFIXES: [&str; 2] =
     ["service.beta.kubernetes.io/alibaba-cloud-loadbalancer-", "service.beta.kubernetes.io/alicloud-loadbalancer-"];
+/// How long a client keeps to an endpoint where nothing is written. Source: Kubernetes `DefaultClientIPServiceAffinitySeconds`.
+const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
+/// The longest that may be written: a day.
+const AFFINITY_SECONDS_MAX: i64 = 86_400;
 /// Whether balancers reach pods or nodes.
 pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
 
@@ -61,6 +66,10 @@ pub struct ServiceManifest {
     pub policy: TrafficPolicy,
     /// Where the policy is written.
     pub policy_at: Place,
+    /// Which endpoints a node may use for clients within the cluster.
+    pub internal_policy: TrafficPolicy,
+    /// For how long a client keeps to an endpoint: `sessionAffinity: ClientIP`.
+    pub affinity: Option<Duration>,
     /// The class of the balancer.
     pub load_balancer_class: Option<(String, Place)>,
     /// Annotations, with their places.
@@ -118,6 +127,12 @@ impl ServiceManifest {
         self.annotations.get(&self.written_name(suffix))
     }
 
+    /// Whether its balancer's targets are pods, or nodes.
+    #[must_use]
+    pub fn reaches_pods(&self) -> bool {
+        reaches_pods(&self.annotations)
+    }
+
     /// The full name of such an annotation.
     #[must_use]
     pub fn annotation_name(suffix: &str) -> String {
@@ -131,6 +146,11 @@ impl ServiceManifest {
         let mut written = names.filter(|name| self.annotations.contains_key(name));
         written.next().unwrap_or_else(|| Self::annotation_name(suffix))
     }
+}
+
+/// Whether a balancer with these annotations has pods as its targets, or nodes. Pods are what ACK with Terway takes where nothing is written.
+fn reaches_pods(annotations: &BTreeMap<String, (String, Place)>) -> bool {
+    annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni")
 }
 
 /// Notes which annotations of a Service are followed.
@@ -155,7 +175,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let annotations_field = metadata.as_ref().and_then(|metadata| metadata.look("annotations"));
     let annotations_at = annotations_field
         .as_ref()
-        .map_or_else(|| metadata.as_ref().map_or(object.place(), super::read::Fields::place), Field::place);
+        .map_or_else(|| metadata.as_ref().map_or(object.place(), Fields::place), Field::place);
     let mut annotations = BTreeMap::new();
     if let Some(field) = &annotations_field {
         note_annotations(field);
@@ -189,9 +209,15 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     {
         spec.missing("ports", "a Service has at least one port");
     }
-    spec.ignore_unless("sessionAffinity", "None", "connections do not stick to a pod");
-    spec.ignore(&["sessionAffinityConfig"], "connections do not stick to a pod");
-    spec.ignore_unless("internalTrafficPolicy", "Cluster", "not simulated");
+    let affinity = read_affinity(&spec, kind, reaches_pods(&annotations));
+    let internal_field = spec.look("internalTrafficPolicy");
+    let internal_policy = internal_field.as_ref().map_or(Some(TrafficPolicy::Cluster), read_policy);
+    if let Some(field) = internal_field.filter(|field| field.node().text() != Some("Cluster")) {
+        field.note(
+            FidelityStatus::Approximated,
+            Some("followed by kube-proxy; drills have no clients within the cluster"),
+        );
+    }
     spec.ignore_unless("allocateLoadBalancerNodePorts", "true", "not simulated");
     let traffic_distribution = spec.get("trafficDistribution").and_then(|field| read_distribution(&field));
     let traffic_distribution = traffic_distribution.or_else(|| {
@@ -204,7 +230,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     spec.allow(&["healthCheckNodePort"]);
     spec.finish();
     let service = Service { key: Rc::from(object.key()), selector, publish_not_ready };
-    let (kind, policy) = (kind?, policy?);
+    let (kind, policy, internal_policy) = (kind?, policy?, internal_policy?);
     Some(ServiceManifest {
         service,
         ports,
@@ -212,6 +238,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         kind_at,
         policy,
         policy_at,
+        internal_policy,
+        affinity,
         load_balancer_class,
         annotations,
         annotations_at,
@@ -240,6 +268,40 @@ pub(super) fn read_kind(field: &Field<'_>) -> Option<ServiceKind> {
 
 pub(super) fn read_policy(field: &Field<'_>) -> Option<TrafficPolicy> {
     field.choice(&[("Cluster", TrafficPolicy::Cluster), ("Local", TrafficPolicy::Local)])
+}
+
+/// Whether clients stick to an endpoint. A timeout that is not written is three hours; without affinity the API server drops its settings.
+///
+/// Source: Kubernetes v1.28.7 pkg/apis/core/v1/defaults.go, pkg/apis/core/validation/validation.go `validateAffinityTimeout`.
+fn read_affinity(spec: &Fields<'_>, kind: Option<ServiceKind>, reaches_pods: bool) -> Option<Duration> {
+    let field = spec.look("sessionAffinity");
+    let sticks = field.as_ref().and_then(|field| field.choice(&[("None", false), ("ClientIP", true)]));
+    let (true, Some(field)) = (sticks.unwrap_or(false), field) else {
+        spec.ignore(&["sessionAffinityConfig"], "the API server drops it: sessionAffinity is not ClientIP");
+        return None;
+    };
+    match (kind, reaches_pods) {
+        (Some(ServiceKind::LoadBalancer), false) => field.note(FidelityStatus::Modelled, None),
+        (Some(ServiceKind::LoadBalancer), true) => {
+            field.note(
+                FidelityStatus::Ignored,
+                Some("the balancer reaches pods themselves: no kube-proxy is on the way"),
+            );
+        }
+        _ => field
+            .note(FidelityStatus::Approximated, Some("followed by kube-proxy; the gateway chooses endpoints itself")),
+    }
+    let mut timeout = AFFINITY_TIMEOUT;
+    if let Some(config) = spec.look("sessionAffinityConfig").and_then(|field| field.fields()) {
+        if let Some(client) = config.look("clientIP").and_then(|field| field.fields()) {
+            if let Some(seconds) = client.get("timeoutSeconds") {
+                timeout = Duration::from_secs(seconds.whole::<u64>(1, AFFINITY_SECONDS_MAX)?);
+            }
+            client.finish();
+        }
+        config.finish();
+    }
+    Some(timeout)
 }
 
 /// Ports of a Service. A target port of 0, which consoles write, stands for the port itself, as an absent one does.

@@ -14,11 +14,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::read::node_ip;
-use super::settings::{CheckSettings, Settings, WithoutDrain};
+use super::settings::{CheckSettings, ProxySettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
+use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::load_balancer::{NodeTarget, Probe};
-use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
+use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, ProxyMode, Scheduler, ServiceRules};
 use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest, TargetPort};
 use crate::manifest::{Problem, Sink};
 
@@ -89,10 +90,16 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         origin.kind == "IstioGateway" && *service.service.key == *format!("{}/istio-{}", origin.namespace, origin.name);
     let annotations = Annotations { service, is_made, sink };
     if service.kind != ServiceKind::LoadBalancer {
-        let text = "clients come in through a load balancer, and this Service has none";
         let key = if is_made { "serviceType" } else { "type" };
+        let text = match service.kind {
+            ServiceKind::NodePort => {
+                "clients come in through a load balancer, and nothing stands before these node ports"
+            }
+            _ => "clients come in through a load balancer, and this Service has none",
+        };
         let problem = Problem::at(service.kind_at, format!("spec.{key}"), text);
-        sink.report(problem.help(format!("write {key}: LoadBalancer for the drill")));
+        let as_nodes = format!("with the annotation {BACKEND_TYPE}: ecs it reaches the node ports");
+        sink.report(problem.help(format!("write {key}: LoadBalancer for the drill; {as_nodes}")));
         return None;
     }
     let is_nlb = match service.load_balancer_class.as_ref().map(|(class, at)| (class.as_str(), *at)) {
@@ -117,12 +124,13 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
             return None;
         }
     };
-    let is_eni = service.annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni");
-    let mode = if is_eni {
+    let mode = if service.reaches_pods() {
         BackendMode::Pods
     } else {
         let nodes = nodes(settings).map(|(name, index)| NodeTarget { name, ip: node_ip(index) }).collect();
-        BackendMode::Nodes { policy: service.policy, nodes, hop_latency: settings.cluster.network_latency }
+        let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
+        let hop_latency = settings.cluster.network_latency;
+        BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }
     };
     let manifest = resolved.target()?;
     let mut ports = BTreeMap::new();
@@ -170,6 +178,12 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         weight: WEIGHT,
         stands_at_zero: true,
     })
+}
+
+/// What kube-proxies know of the target's Service.
+fn rules(service: &ServiceManifest, mode: ProxyMode) -> ServiceRules {
+    let policies = Policies { internal: service.internal_policy, external: service.policy, reach: Reach::External };
+    ServiceRules { mode, policies, affinity: service.affinity }
 }
 
 /// All nodes by name, with their number.

@@ -55,12 +55,12 @@ pub(super) fn read(field: &Field<'_>, groups: &[NodeGroup]) -> Option<Autoscaler
     }
     let count = found.map_or(1, |group| group.count);
     let whole = |key: &str, usual: usize| match fields.get(key) {
-        Some(field) => field.whole::<usize>(0, super::read::NODES_MAX),
+        Some(field) => field.whole::<usize>(0, super::nodes::NODES_MAX),
         None => Some(usual),
     };
     let min = whole("min", count.min(1));
     let max_field = fields.require("max", "write how many nodes the group may have: max: 6");
-    let max = max_field.as_ref().and_then(|field| field.whole::<usize>(1, super::read::NODES_MAX));
+    let max = max_field.as_ref().and_then(|field| field.whole::<usize>(1, super::nodes::NODES_MAX));
     if let (Some(min), Some(max), Some(field)) = (min, max, &max_field) {
         if min > max {
             field.refuse(format!("the group may have {max} nodes and must have {min}"), "write a max of min or more");

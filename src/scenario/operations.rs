@@ -3,7 +3,6 @@
 //! A pod is chosen by a number (0 is the first pod its Deployment ever had), by its name, or by a word: `oldest`, `newest`, `ready`, `unready`,
 //! `pending`. A node is chosen by its name, or as `busiest`: the one with most pods of the Deployment. Words are resolved when it happens.
 
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -289,13 +288,5 @@ fn told(pod: &PodChoice, owner: &str) -> String {
         PodChoice::Ready => format!("the oldest ready pod of {owner}"),
         PodChoice::Unready => format!("the oldest unready pod of {owner}"),
         PodChoice::Pending => format!("the oldest pending pod of {owner}"),
-    }
-}
-
-impl NodeGroup {
-    /// One of its nodes; `index` counts from 0.
-    pub(super) fn node(&self, index: usize, ip: Ipv4Addr) -> Node {
-        let zone = Rc::from(self.zones[index % self.zones.len()].as_str());
-        Node::new(Rc::from(node_name(self, index)), ip, zone, self.allocatable)
     }
 }

@@ -3,18 +3,18 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::address::{Patch, Subject};
 use super::autoscaling;
 use super::node_scaling;
-use super::operations;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
-    NodeGroup, Over, Settings, SloSettings, TimelineEntry, TimelineVerb, Variant, WithoutDrain, defaults,
+    Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
 };
-use super::slo;
+use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::{Resources, Version};
+use crate::cluster::Version;
 use crate::drill::MixEntry;
+use crate::edge::ProxyMode;
+use crate::edge::kube_proxy::health::SYNC_PERIOD;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Field, Fields, Node, Place, Sink};
@@ -22,8 +22,6 @@ use crate::record::results::Level;
 
 /// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
-pub(super) const NODES_MAX: i64 = 5000;
 
 /// Requests per second of one load: more than any gateway takes, and than anyone can wait for.
 const RATE_MAX: f64 = 10_000_000.0;
@@ -72,7 +70,7 @@ fn bounded(field: &Field<'_>, span: Duration) -> Option<Duration> {
 }
 
 /// `namespace/name`; a bare name is in `default`.
-fn key(field: &Field<'_>) -> Option<String> {
+pub(super) fn key(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     match text.split('/').collect::<Vec<_>>()[..] {
         [name] if !name.is_empty() => Some(format!("default/{name}")),
@@ -109,6 +107,29 @@ fn span(fields: Option<&Fields<'_>>, key: &str, usual: Duration) -> Option<Durat
     }
 }
 
+/// kube-proxy's own settings, as its configuration has them.
+///
+/// Source: Kubernetes pkg/proxy/apis/config/validation/validation.go (`minSyncPeriod` is at most `syncPeriod`, which is 30 s).
+fn kube_proxy(fields: &Fields<'_>) -> Option<ProxySettings> {
+    let mode = match fields.get("mode") {
+        Some(field) => field.choice(&PROXY_MODES)?,
+        None => ProxyMode::Iptables,
+    };
+    let mut settings = ProxySettings::usual(mode);
+    if let Some(field) = fields.get("minSyncPeriod") {
+        settings.min_sync_period = field.duration()?;
+        if settings.min_sync_period > SYNC_PERIOD {
+            field.refuse("this is longer than kube-proxy's syncPeriod of 30 s", "write 0s to 30s");
+        }
+    }
+    fields.finish();
+    Some(settings)
+}
+
+/// The names of kube-proxy's modes.
+pub(super) const PROXY_MODES: [(&str, ProxyMode); 3] =
+    [("iptables", ProxyMode::Iptables), ("ipvs", ProxyMode::Ipvs), ("nftables", ProxyMode::Nftables)];
+
 fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
@@ -122,7 +143,11 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     };
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
-        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(node_group).collect();
+        nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(nodes::group).collect();
+    let kube_proxy = match fields.and_then(|fields| fields.get("kubeProxy")).and_then(|field| field.fields()) {
+        Some(fields) => kube_proxy(&fields),
+        None => Some(ProxySettings::usual(ProxyMode::Iptables)),
+    };
     let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
     let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
     let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
@@ -142,19 +167,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     if let Some(fields) = fields {
         fields.finish();
     }
-    let mut nodes: Vec<NodeGroup> = nodes.into_iter().collect::<Option<_>>()?;
-    if let Some(field) = &nodes_field {
-        for (index, group) in nodes.iter().enumerate() {
-            if nodes[..index].iter().any(|known| known.name == group.name) {
-                field.refuse(format!("two groups of nodes are called `{}`", group.name), "give each a name of its own");
-            }
-        }
-    }
-    if nodes.is_empty() {
-        let zones = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
-        nodes.push(NodeGroup { name: "node".to_owned(), count: 3, zones, allocatable });
-    }
+    let nodes = nodes::checked(nodes.into_iter().collect::<Option<_>>()?, nodes_field.as_ref());
     let autoscaler = match &autoscaler_field {
         Some(field) => Some(node_scaling::read(field, &nodes)?),
         None => None,
@@ -173,6 +186,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         sandbox_removal: sandbox_removal?,
         network_latency: network_latency?,
         autoscaling: autoscaling?,
+        kube_proxy: kube_proxy?,
     })
 }
 
@@ -195,31 +209,6 @@ fn version(field: &Field<'_>, text: &str) -> Option<String> {
         field.refuse(format!("`{text}` is not a version"), "write major.minor in quotes, such as \"1.33\"");
     }
     is_version.then(|| text.to_owned())
-}
-
-fn node_group(field: &Field<'_>) -> Option<NodeGroup> {
-    let fields = field.fields()?;
-    let name = fields.get("name").map_or(Some("node"), |field| field.text());
-    let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, NODES_MAX));
-    let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
-    let allocatable = fields.get("allocatable").and_then(|field| field.fields());
-    let part = |key: &str, usual: u64| match allocatable.as_ref().and_then(|fields| fields.get(key)) {
-        Some(field) => field.millis(),
-        None => Some(usual),
-    };
-    let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
-    if let Some(fields) = &allocatable {
-        fields.finish();
-    }
-    for key in ["labels", "taints"] {
-        if let Some(field) = fields.get(key).filter(|field| !field.node().is_empty()) {
-            field.refuse(format!("`{key}` of nodes are not simulated yet"), "leave them out");
-        }
-    }
-    fields.finish();
-    let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
-    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
-    Some(NodeGroup { name: name?.to_owned(), count: count?, zones, allocatable })
 }
 
 fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
@@ -412,7 +401,7 @@ fn load(field: &Field<'_>) -> Option<LoadSettings> {
     })
 }
 
-fn name(field: &Field<'_>) -> Option<String> {
+pub(super) fn name(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     let is_name =
         !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter));
@@ -569,144 +558,6 @@ fn read_slo(field: &Field<'_>) -> Option<SloSettings> {
         }
     };
     Some(SloSettings { name: name.unwrap_or_else(|| expr.clone()), expr, condition, level: level?, over: over? })
-}
-
-/// Verbs that belong to later work; named so that the error does not call them unknown.
-const LATER: [&str; 1] = ["configPush"];
-
-/// The verbs that change objects or loads, each with the phase that it begins if nobody names one.
-const VERBS: [(&str, &str); 9] = [
-    ("restart", "rollout"),
-    ("apply", "rollout"),
-    ("set", "rollout"),
-    ("scale", "scale"),
-    ("rollback", "rollback"),
-    ("pause", "paused"),
-    ("resume", "rollout"),
-    ("delete", "deletion"),
-    ("load", "load"),
-];
-
-/// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
-pub(super) fn timeline_entry(
-    field: &Field<'_>,
-    duration: Option<Duration>,
-    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
-) -> Option<TimelineEntry> {
-    let fields = field.fields()?;
-    let at_field = fields.require("at", "write when it happens, from the start of the measured time: at: 1m");
-    let at = at_field.as_ref().and_then(|field| field.duration());
-    if let (Some(at), Some(duration), Some(field)) = (at, duration, &at_field)
-        && at >= duration
-    {
-        let all = crate::manifest::quantity::duration_text(duration);
-        field.refuse(
-            "this is after the end of the run",
-            format!("write less than {all}, or let the run last longer (spec.duration)"),
-        );
-    }
-    let of = fields.get("of").and_then(|field| key(&field));
-    let phase = fields.get("phase").and_then(|field| name(&field));
-    let found: Vec<(&str, &str, Field<'_>)> = VERBS
-        .into_iter()
-        .chain(operations::VERBS)
-        .filter_map(|(verb, phase)| Some((verb, phase, verb_field(&fields, verb)?)))
-        .collect();
-    let mut is_later = false;
-    for verb in LATER {
-        if let Some(field) = verb_field(&fields, verb) {
-            is_later = true;
-            let known = VERBS.map(|(verb, _)| verb).join(", ");
-            field.refuse(format!("`{verb}` is not simulated yet"), format!("verbs so far: {known}"));
-        }
-    }
-    fields.finish();
-    let (verb, usual_phase) = match &found[..] {
-        [] if is_later => return None,
-        [] if phase.is_some() => (TimelineVerb::Phase, ""),
-        [] => {
-            field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
-            return None;
-        }
-        [(verb, phase, inner)] => (read_verb(verb, inner, objects)?, *phase),
-        _ => {
-            field.refuse("two things happen at once", "write one entry for each");
-            return None;
-        }
-    };
-    let phase = phase.unwrap_or_else(|| usual_phase.to_owned());
-    Some(TimelineEntry { at: at?, phase, verb, of, place: field.place() })
-}
-
-/// Reads what stands under a verb.
-fn read_verb(
-    verb: &str,
-    field: &Field<'_>,
-    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
-) -> Option<TimelineVerb> {
-    match verb {
-        verb if operations::VERBS.iter().any(|(known, _)| *known == verb) => {
-            return operations::read(verb, field).map(TimelineVerb::Operate);
-        }
-        "apply" => return Some(TimelineVerb::Apply(objects(field))),
-        "set" => return Some(TimelineVerb::Set(patches(field))),
-        _ => {}
-    }
-    let fields = field.fields()?;
-    let verb = match verb {
-        "scale" => {
-            let replicas = fields.require("replicas", "write the new number: scale: { replicas: 8 }");
-            replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX))).map(TimelineVerb::Scale)
-        }
-        "rollback" => match fields.get("toRevision") {
-            Some(field) => {
-                field.whole::<i64>(1, i64::from(i32::MAX)).map(|number| TimelineVerb::Rollback(Some(number)))
-            }
-            None => Some(TimelineVerb::Rollback(None)),
-        },
-        "load" => {
-            let name = fields.get("name").and_then(|field| name(&field));
-            let factor = fields.require("factor", "write how much of the rate: load: { factor: 2 }");
-            factor.and_then(|field| load_factor(&field)).map(|factor| TimelineVerb::Load(name, factor))
-        }
-        "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
-        "delete" => Some(TimelineVerb::Delete),
-        _ => Some(TimelineVerb::Restart),
-    };
-    fields.finish();
-    verb
-}
-
-/// From 0, which is silence, to as many times the rate as anyone can wait for.
-fn load_factor(field: &Field<'_>) -> Option<f64> {
-    let factor = field.float()?;
-    let is_possible = factor.is_finite() && (0.0..=1000.0).contains(&factor);
-    if !is_possible {
-        field.refuse(format!("{factor} is no factor of a rate"), "write 0 to 1000, such as 2 or 0.5");
-    }
-    is_possible.then_some(factor)
-}
-
-/// `restart:` with nothing after it means `restart: {}`.
-fn verb_field<'a>(fields: &Fields<'a>, verb: &str) -> Option<Field<'a>> {
-    fields.look_even_null(verb)
-}
-
-fn patches(field: &Field<'_>) -> Vec<Patch> {
-    let mut patches = Vec::new();
-    for (path, value) in field.map() {
-        match Patch::new(path, value.place(), value.node().clone()) {
-            Ok(patch) if patch.subject == Subject::Scenario => {
-                value.refuse(
-                    format!("`{path}` is not part of a manifest"),
-                    "write target.… or Kind/name.…; the scenario's own settings are fixed while it runs",
-                );
-            }
-            Ok(patch) => patches.push(patch),
-            Err(text) => value.refuse(text, "write target.spec.… or Kind/name.spec.…"),
-        }
-    }
-    patches
 }
 
 /// Reads the variants.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::autoscaling;
+use super::read::PROXY_MODES;
 use super::settings::{
     BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
     TimelineVerb, WithoutDrain,
 };
 use super::state::State;
+use crate::cluster::placement::Taint;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::quantity::duration_text;
@@ -104,12 +106,20 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         let allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
             ("memory", text(&group.allocatable.memory_bytes.to_string())),
+            ("pods", bare(group.pods_max)),
         ];
+        let taint = |taint: &Taint| {
+            let effect = taint.effect.name();
+            map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])
+        };
+        let labels = group.labels.iter().map(|(key, value)| (key.as_str(), text(value)));
         map(vec![
             ("name", text(&group.name)),
             ("count", bare(group.count)),
             ("zones", list(group.zones.iter().map(|zone| text(zone)).collect())),
             ("allocatable", map(allocatable)),
+            ("labels", map(labels.collect())),
+            ("taints", list(group.taints.iter().map(taint).collect())),
         ])
     };
     let timings = vec![
@@ -121,10 +131,13 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("sandboxRemoval", delay(&cluster.sandbox_removal)),
         ("networkLatency", span(cluster.network_latency)),
     ];
+    let proxy = cluster.kube_proxy;
+    let mode = PROXY_MODES.iter().find(|(_, mode)| *mode == proxy.mode).map_or("iptables", |(name, _)| name);
     let mut entries = vec![
         ("profile", text(cluster.profile)),
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
+        ("kubeProxy", map(vec![("mode", text(mode)), ("minSyncPeriod", span(proxy.min_sync_period))])),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];

@@ -2,12 +2,15 @@
 //!
 //! The defaults stand in [`defaults`], each with its source.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use crate::backend::BackendConfig;
+use crate::cluster::placement::Taint;
 use crate::cluster::{Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry};
+use crate::edge::ProxyMode;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Node, Place};
@@ -49,6 +52,8 @@ pub struct ClusterSettings {
     pub nodes: Vec<NodeGroup>,
     /// Which of them grows and shrinks.
     pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
+    /// How its nodes' kube-proxies work.
+    pub kube_proxy: ProxySettings,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -69,6 +74,27 @@ pub struct ClusterSettings {
     pub autoscaling: AutoscalingSettings,
 }
 
+/// The kube-proxies of the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxySettings {
+    /// How they write their rules.
+    pub mode: ProxyMode,
+    /// From one write to the next, at least.
+    pub min_sync_period: Duration,
+}
+
+impl ProxySettings {
+    /// What a mode has by default. Source: Kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go.
+    #[must_use]
+    pub const fn usual(mode: ProxyMode) -> Self {
+        let seconds = match mode {
+            ProxyMode::Iptables | ProxyMode::Nftables => 1,
+            ProxyMode::Ipvs => 0,
+        };
+        Self { mode, min_sync_period: Duration::from_secs(seconds) }
+    }
+}
+
 /// Equal nodes.
 #[derive(Clone, Debug)]
 pub struct NodeGroup {
@@ -80,6 +106,12 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// How many pods each can hold.
+    pub pods_max: usize,
+    /// Labels besides those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
 }
 
 /// The load balancer.

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use super::address::{Patch, Subject};
 use super::autoscaling;
-use super::balancer;
 use super::node_scaling;
 use super::operations::NodeNames;
 use super::past::Past;
 use super::rates;
-use super::read::node_ip;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
+use super::{balancer, nodes};
 use crate::backend::{BackendConfig, BodyShape};
+use crate::cluster::ClusterConfig;
 use crate::cluster::autoscaler::AutoscalerSpec;
-use crate::cluster::{ClusterConfig, Node as ClusterNode};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{
     Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Size, Sources, Verb, WorldConfig,
@@ -90,16 +89,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     }
     check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
-    let nodes = balancer::nodes(settings).zip(settings.cluster.nodes.iter().flat_map(|group| {
-        (0..group.count).map(move |index| (group.zones[index % group.zones.len()].clone(), group.allocatable))
-    }));
-    let nodes = nodes.map(|((name, index), (zone, allocatable))| {
-        ClusterNode::new(name, node_ip(index), Rc::from(zone), allocatable)
-    });
+    let nodes = nodes::made(settings);
+    nodes::check_placement(&resolved, settings, sink);
     let cluster = ClusterConfig {
         version: settings.cluster.version,
         wall_phase: None,
-        nodes: nodes.collect(),
+        nodes,
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),
         pod_start: settings.cluster.pod_start.clone(),

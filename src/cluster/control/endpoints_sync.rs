@@ -7,27 +7,65 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Cluster;
 use super::pod::Pod;
+use super::{Cluster, ServiceState};
 use crate::cluster::endpoints::{EndpointPod, TerminatingPods, selects};
 use crate::cluster::feed::EndpointView;
 use crate::engine::{Datum, EventId};
 
 impl Cluster {
-    /// Works out all endpoints anew and tells the consumers of those that changed; `left` is the event that took endpoints away.
-    pub(in crate::cluster) fn publish_endpoints(&self, left: Option<EventId>) {
+    /// Works out all endpoints anew and tells the consumers of those that changed.
+    pub(in crate::cluster) fn publish_all_endpoints(&self) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            for service in state.services.values_mut() {
+                let selector = &service.spec.selector;
+                let members = state.pods.iter().filter(|(_, pod)| selects(selector, &pod.template.labels));
+                service.members = members.map(|(id, _)| *id).collect();
+            }
+        }
+        self.publish(|_| true, None);
+    }
+
+    /// Works out the endpoints of the Services of a pod that has changed, and tells the consumers; `left` is the event of its end, if it is gone.
+    pub(in crate::cluster) fn publish_endpoints_of(&self, id: u64, left: Option<EventId>) {
+        let is_concerned = |service: &mut ServiceState, pod: Option<&Pod>| match pod {
+            Some(pod) if selects(&service.spec.selector, &pod.template.labels) => {
+                service.members.insert(id);
+                true
+            }
+            _ => service.members.remove(&id),
+        };
+        let mut concerned = BTreeSet::new();
+        {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            for (key, service) in &mut state.services {
+                if is_concerned(service, state.pods.get(&id)) {
+                    concerned.insert(Rc::clone(key));
+                }
+            }
+        }
+        if !concerned.is_empty() {
+            self.publish(|key| concerned.contains(key), left);
+        }
+    }
+
+    /// Works out the endpoints of some Services.
+    fn publish(&self, is_meant: impl Fn(&str) -> bool, left: Option<EventId>) {
         let now = self.inner.sim.now();
         let mut state = self.inner.state.borrow_mut();
         let state = &mut *state;
-        for service in state.services.values_mut() {
+        for (key, service) in &mut state.services {
+            if !is_meant(key) {
+                continue;
+            }
             let former: BTreeMap<Ipv4Addr, &EndpointView> =
                 service.snapshot.iter().map(|endpoint| (endpoint.ip, endpoint)).collect();
             let mut changed = Vec::new();
             let mut endpoints: Vec<EndpointView> = Vec::new();
-            for pod in state.pods.values() {
-                if !selects(&service.spec.selector, &pod.template.labels) {
-                    continue;
-                }
+            for pod in service.members.iter().filter_map(|id| state.pods.get(id)) {
                 let Some(mut endpoint) = endpoint_of(pod, service.spec.publish_not_ready) else { continue };
                 match former.get(&endpoint.ip) {
                     // Whatever else has happened to the pod, its endpoint is as it was.

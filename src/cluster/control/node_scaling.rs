@@ -191,6 +191,10 @@ fn is_leaving(node: &Node) -> bool {
 fn like(pattern: &Node, name: Rc<str>, ip: Ipv4Addr, zone: Rc<str>) -> Node {
     let mut labels = pattern.labels.clone();
     labels.extend([(HOSTNAME, &name), (ZONE, &zone)].map(|(key, value)| (key.to_owned(), value.as_ref().to_owned())));
+    // The zone's former label, where nodes have it.
+    if let Some(former) = labels.get_mut("failure-domain.beta.kubernetes.io/zone") {
+        zone.as_ref().clone_into(former);
+    }
     Node { name, ip, zone, labels, ..pattern.clone() }
 }
 

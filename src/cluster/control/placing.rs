@@ -86,10 +86,11 @@ fn kind(set: &ReplicaSet) -> PodKind {
     let hash = set.name.rsplit('-').next().unwrap_or_default().to_owned();
     let mut labels = template.labels.clone();
     labels.insert(TEMPLATE_HASH.to_owned(), hash.clone());
+    let placement = template.placement.for_pods_with(&labels);
     PodKind {
         namespace: set.owner.split('/').next().unwrap_or_default().to_owned(),
         labels,
-        placement: template.placement.clone(),
+        placement,
         requests: template.requests,
         images: vec![template.image.clone()],
         // A Service's selector asks for less than the set's.

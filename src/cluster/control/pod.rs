@@ -198,7 +198,7 @@ impl Cluster {
             (owner, set)
         };
         self.note_counts(&owner);
-        self.publish_endpoints(None);
+        self.publish_endpoints_of(id, None);
         self.enqueue(Work::Set(set));
         self.enqueue_budgets_of_pod(id);
     }
@@ -219,6 +219,10 @@ impl Cluster {
                 set.pods.is_empty() && set.replicas == 0
             });
             state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
+            if let Some(ip) = pod.record.ip {
+                let index = state.records.len();
+                state.record_of.insert(ip, index);
+            }
             state.records.push(pod.record);
             state.deployments.get_mut(&pod.owner).and_then(|known| {
                 let is_recreated = known.spec.strategy == Strategy::Recreate;
@@ -235,7 +239,7 @@ impl Cluster {
             })
         };
         self.inner.changes.raise(Change::PodGone);
-        self.publish_endpoints(Some(event));
+        self.publish_endpoints_of(id, Some(event));
         self.enqueue(Work::Set(pod.set));
         self.enqueue_budgets_of(&namespace, &template.labels);
         if let Some(owner) = owner {

@@ -264,7 +264,7 @@ impl Cluster {
         };
         deletion.raise();
         self.note_counts(&owner);
-        self.publish_endpoints(None);
+        self.publish_endpoints_of(id, None);
         self.enqueue(Work::Set(set));
         self.enqueue_budgets_of_pod(id);
     }

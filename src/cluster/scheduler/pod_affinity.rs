@@ -137,6 +137,8 @@ pub struct ScoreArguments {
     pub hard_weight: i64,
     /// Preferred terms of pods that are there count for pods with no terms of their own.
     pub heeds_others: bool,
+    /// 0 counts as a sum that some node has.
+    pub counts_zero: bool,
 }
 
 /// The scores of the candidates, or none if no term concerns them.
@@ -184,7 +186,8 @@ pub fn scores(cache: &Cache, pod: &PodKind, candidates: &[usize], arguments: Sco
     }
     let sum = |index: &usize| tallies.values().filter_map(|tally| tally.at(*index)).sum();
     let sums: Vec<i64> = candidates.iter().map(sum).collect();
-    let (least, most) = (sums.iter().min().copied()?, sums.iter().max().copied()?);
+    let zero = arguments.counts_zero.then_some(&0);
+    let (least, most) = (*sums.iter().chain(zero).min()?, *sums.iter().chain(zero).max()?);
     Some(sums.into_iter().map(|sum| if most == least { 0 } else { share(sum - least, most - least) }).collect())
 }
 

@@ -1,8 +1,12 @@
 //! What changed from one version of the scheduler to the next.
 //!
+//! What differs in the records of v1.20.2 from v1.28.7, and whose change is not known to a version, is taken to have changed in 1.22.
+//!
 //! Source: v1.20.2 as recorded from a real control plane (pkg/scheduler/algorithmprovider/registry.go); v1.28.7
-//! pkg/scheduler/apis/config/v1/default_plugins.go; kubernetes/kubernetes pull request 105046 (default spreading).
+//! pkg/scheduler/apis/config/v1/default_plugins.go; kubernetes/kubernetes pull requests 98096 (affinity between pods),
+//! 105046 (default spreading), 107384 (rounding).
 
+use super::pod_affinity::ScoreArguments;
 use super::spread::SpreadRules;
 
 /// How the balance of a node's resources is scored.
@@ -56,6 +60,8 @@ pub struct Rules {
     pub balance: Balance,
     /// Topology spread.
     pub spread: SpreadRules,
+    /// Affinity to pods.
+    pub pod_affinity: ScoreArguments,
     /// The words.
     pub wording: Wording,
     /// The order of the filters.
@@ -81,9 +87,12 @@ impl Rules {
             has_min_domains: minor >= 25,
             has_match_label_keys: minor >= 27,
             default_needs_all_labels: minor <= 20,
+            is_full_without: minor < 27,
+            rounds: minor >= 24,
         };
         let wording = if minor < 22 { Wording::Former } else { Wording::Present };
         let order = if minor < 22 { FilterOrder::ResourcesFirst } else { FilterOrder::ResourcesLast };
-        Self { weights, balance, spread, wording, order }
+        let pod_affinity = ScoreArguments { hard_weight: 1, heeds_others: true, counts_zero: minor < 21 };
+        Self { weights, balance, spread, pod_affinity, wording, order }
     }
 }

@@ -30,6 +30,10 @@ pub struct SpreadRules {
     pub has_match_label_keys: bool,
     /// The default constraints leave out nodes that lack one of the labels.
     pub default_needs_all_labels: bool,
+    /// Without a constraint that scores all nodes get the full score; it decides nothing.
+    pub is_full_without: bool,
+    /// Costs are rounded, not cut off.
+    pub rounds: bool,
 }
 
 /// A constraint, ready to be counted.
@@ -191,7 +195,7 @@ pub fn scores(cache: &Cache, pod: &PodKind, candidates: &[usize], rules: SpreadR
         default_constraints(cache, pod, rules)
     };
     if constraints.is_empty() {
-        return None;
+        return rules.is_full_without.then(|| vec![SCORE_MAX; candidates.len()]);
     }
     let needs_all_labels = has_own || rules.default_needs_all_labels;
     let is_labelled =
@@ -208,7 +212,7 @@ pub fn scores(cache: &Cache, pod: &PodKind, candidates: &[usize], rules: SpreadR
         .collect();
     let cost = |index: usize| {
         let sum: f64 = weighed.iter().filter_map(|weighed| weighed.cost(index)).sum();
-        whole_cost(sum)
+        whole_cost(if rules.rounds { libm::round(sum) } else { sum })
     };
     let costs: Vec<Option<i64>> = candidates.iter().map(|index| is_labelled(*index).then(|| cost(*index))).collect();
     let known = costs.iter().flatten();
@@ -223,7 +227,7 @@ pub fn scores(cache: &Cache, pod: &PodKind, candidates: &[usize], rules: SpreadR
 
 #[expect(clippy::cast_possible_truncation, reason = "a sum of counts times small logarithms")]
 fn whole_cost(sum: f64) -> i64 {
-    libm::round(sum) as i64
+    sum as i64
 }
 
 /// A constraint with its counts and the weight of one pod.

@@ -4,21 +4,29 @@ use std::rc::Rc;
 
 use super::World;
 use crate::cluster::Cluster;
-use crate::edge::LoadBalancer;
+use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
+use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::EventId;
 use crate::load::Finished;
 
 impl World {
-    /// A node's view of the endpoints of the balancer's Service.
+    /// A node's kube-proxy: it hears of the endpoints of the balancer's Service, and writes rules for them when its pace allows.
     pub(super) fn start_kube_proxy(&self, cluster: &Cluster, balancer: &LoadBalancer, node: &Rc<str>) {
         let service = &self.config.front.balancer.service;
         let Some(mut watch) = cluster.watch_endpoints(service, &format!("kube-proxy/{node}")) else { return };
-        let (balancer, name) = (balancer.clone(), Rc::clone(node));
+        let BackendMode::Nodes { min_sync_period, .. } = self.config.front.balancer.mode else { return };
+        let (balancer, name, clock) = (balancer.clone(), Rc::clone(node), self.around.sim.clone());
         self.around.sim.spawn("kube-proxy", async move {
+            let mut pace = SyncPace::new(min_sync_period);
             loop {
-                let seen = watch.next().await;
-                balancer.handle_node_endpoints(&name, seen.to_vec());
+                let mut seen = watch.next().await;
+                clock.sleep_until(pace.next_run(clock.now())).await;
+                // What has come meanwhile is written with it.
+                while let Some(newer) = watch.next_now() {
+                    seen = newer;
+                }
+                balancer.handle_node_endpoints(&name, &seen);
             }
         });
     }

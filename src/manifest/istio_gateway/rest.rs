@@ -38,10 +38,9 @@ enum Kind {
     Flag,
     Count,
     Texts,
-    TextMap,
 }
 
-use Kind::{Count, Flag, Text, TextMap, Texts};
+use Kind::{Count, Flag, Text, Texts};
 
 fn check(fields: &Fields<'_>, kinds: &[(&str, Kind)]) {
     for (key, kind) in kinds {
@@ -51,7 +50,6 @@ fn check(fields: &Fields<'_>, kinds: &[(&str, Kind)]) {
             Flag => drop(field.boolean()),
             Count => drop(field.whole::<u32>(0, i64::from(u32::MAX))),
             Texts => drop(field.texts()),
-            TextMap => drop(field.text_map()),
         }
     }
 }
@@ -79,7 +77,6 @@ pub(super) fn note(spec: &Fields<'_>) {
     check(
         spec,
         &[
-            ("nodeSelector", TextMap),
             ("hostNetwork", Flag),
             ("loadBalancerIP", Text),
             ("dnsPolicy", Text),
@@ -90,14 +87,6 @@ pub(super) fn note(spec: &Fields<'_>) {
             ("requestedNetworkView", Text),
         ],
     );
-    spec.ignore(&["nodeSelector", "tolerations"], "any node that has room is used");
-    for item in spec.look("tolerations").map(|field| field.items()).unwrap_or_default() {
-        if let Some(fields) = item.fields() {
-            check(&fields, &[("key", Text), ("operator", Text), ("value", Text), ("effect", Text)]);
-            fields.allow(&["tolerationSeconds"]);
-            fields.finish();
-        }
-    }
     for (key, of) in [("secretVolumes", "secretName"), ("configVolumes", "configMapName")] {
         for item in spec.look(key).map(|field| field.items()).unwrap_or_default() {
             check_all(&item, &[("name", Text), (of, Text), ("mountPath", Text)]);

@@ -1,0 +1,158 @@
+//! What a large cluster costs: an hour of virtual time without traffic, with one rolling upgrade of a twentieth of its pods.
+//!
+//! There is a node for every two pods. A twentieth of the pods are gateways behind a Service, probed every two seconds as ASM has it; the others
+//! belong to Deployments of 95 pods each, probed every ten. Printed for 100, 1,000 and 10,000 pods: the time, also per pod, and the most memory
+//! the process had by then. The aim: 10,000 pods on 5,000 nodes in less than 10 s and 2 GiB, at a cost per pod that stays about the same.
+//! With `--test` only 100 and 400 pods, which costs little; the cluster's state at the end is checked in any case.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use gatedrill::cluster::deployment::Strategy;
+use gatedrill::cluster::int_or_percent::IntOrPercent;
+use gatedrill::cluster::kubelet::probe::ProbeSpec;
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
+use gatedrill::engine::{Delay, EventId, Signal, Sim, Streams};
+use gatedrill::units::SimTime;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const GATEWAY: &str = "infra/gateway";
+/// Pods of a Deployment that is no gateway.
+const PODS_PER_DEPLOYMENT: usize = 95;
+
+/// Containers that are well, and end when they are told to.
+struct Well;
+struct Running(Signal);
+
+impl Runtime for Well {
+    fn start(&self, _: &StartingPod) -> Rc<dyn Process> {
+        Rc::new(Running(Signal::default()))
+    }
+    fn probe(&self, _: Ipv4Addr, _: &ProbeAction) -> LocalFuture<bool> {
+        Box::pin(std::future::ready(true))
+    }
+    fn released(&self, _: Ipv4Addr) {}
+}
+
+impl Process for Running {
+    fn terminate(&self, _: EventId) {
+        self.0.raise();
+    }
+    fn kill(&self, _: EventId) {
+        self.0.raise();
+    }
+    fn exited(&self) -> LocalFuture<()> {
+        Box::pin(self.0.raised())
+    }
+}
+
+fn deployment(key: &str, replicas: usize, period_seconds: u32) -> Deployment {
+    let spec = ProbeSpec { period_seconds, ..ProbeSpec::default() };
+    let readiness = Some(Probe { action: ProbeAction::Tcp { port: 80 }, spec });
+    let quarter = IntOrPercent::Percent(25);
+    Deployment {
+        key: Rc::from(key),
+        replicas: i32::try_from(replicas).expect("a number of pods"),
+        strategy: Strategy::RollingUpdate { max_surge: quarter, max_unavailable: quarter },
+        min_ready_seconds: 0,
+        progress_deadline_seconds: Some(600),
+        revision_history_limit: 10,
+        is_paused: false,
+        template: PodTemplate {
+            labels: BTreeMap::from([("app".to_owned(), key.replace('/', "-"))]),
+            annotations: BTreeMap::new(),
+            image: "image".to_owned(),
+            requests: Resources { cpu_millicores: 500, memory_bytes: 512 << 20 },
+            containers: Vec::new(),
+            grace_seconds: 30,
+            pre_stop: None,
+            probes: Probes { readiness, ..Probes::default() },
+            placement: Placement::default(),
+            other: String::new(),
+        },
+    }
+}
+
+fn config(nodes: usize) -> ClusterConfig {
+    let node = |index: usize| {
+        let ip = Ipv4Addr::from_bits(0xC0A8_0000 + u32::try_from(index).expect("a number of nodes"));
+        let allocatable = Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 };
+        Node::new(Rc::from(format!("node-{index}")), ip, Rc::from(["a", "b", "c"][index % 3]), allocatable)
+    };
+    ClusterConfig {
+        version: Version::new(1, 33),
+        wall_phase: None,
+        autoscaler: None,
+        bad_images: BTreeSet::new(),
+        nodes: (0..nodes).map(node).collect(),
+        hop: Delay::Constant(Duration::from_millis(10)),
+        schedule: Delay::Constant(Duration::from_millis(10)),
+        pod_start: Delay::Constant(Duration::from_secs(2)),
+        image_pull: Delay::ZERO,
+        endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
+        sandbox_removal: Delay::ZERO,
+        stands_at_zero: true,
+    }
+}
+
+/// Plays the hour.
+fn hour(pods: usize) {
+    let sim = Sim::new();
+    let cluster = Cluster::new(&sim, Streams::new(1), Rc::default(), config(pods / 2), Rc::new(Well));
+    let gateways = pods / 20;
+    cluster.apply_service(Service {
+        key: Rc::from(GATEWAY),
+        selector: BTreeMap::from([("app".to_owned(), GATEWAY.replace('/', "-"))]),
+        publish_not_ready: false,
+    });
+    let mut watch = cluster.watch_endpoints(GATEWAY, "balancer").expect("the Service is there");
+    sim.spawn("balancer", async move {
+        loop {
+            let _ = watch.next().await;
+        }
+    });
+    cluster.apply_deployment(deployment(GATEWAY, gateways, 2), None);
+    let mut left = pods - gateways;
+    while left > 0 {
+        let size = left.min(PODS_PER_DEPLOYMENT);
+        left -= size;
+        cluster.apply_deployment(deployment(&format!("shop/app-{left}"), size, 10), None);
+    }
+    let until = |seconds: u64| sim.run_until(SimTime::ZERO.after(Duration::from_secs(seconds))).expect("it moves");
+    until(0);
+    assert!(cluster.is_settled(GATEWAY), "the cluster stands at zero");
+    until(600);
+    cluster.restart(GATEWAY, None);
+    until(3600);
+    assert!(cluster.is_settled(GATEWAY), "the upgrade is through");
+    let ready: usize =
+        cluster.pod_records().iter().filter(|pod| pod.gone_at.is_none() && pod.ready_at.is_some()).count();
+    assert_eq!((cluster.rollouts().len(), ready), (1, pods));
+    sim.end();
+}
+
+#[expect(clippy::print_stdout, clippy::disallowed_types, reason = "a benchmark measures and prints")]
+fn main() {
+    let is_smoke = std::env::args().any(|argument| argument == "--test");
+    let sizes: &[usize] = if is_smoke { &[100, 400] } else { &[100, 1000, 10_000] };
+    for pods in sizes {
+        let start = std::time::Instant::now();
+        hour(*pods);
+        let spent = start.elapsed();
+        let each_us = spent.as_micros() / u128::try_from(*pods).expect("a number of pods");
+        let memory = most_resident().map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string());
+        println!("{pods} pods: {:.2} s, {each_us} µs a pod, {memory} MiB at most", spent.as_secs_f64());
+    }
+}
+
+/// The most memory that this process had so far, in bytes; none where the system does not tell.
+fn most_resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}

@@ -1,0 +1,313 @@
+//! A kube-proxy: what its node does with a connection to a Service, over a node port or the cluster's own address.
+//!
+//! - [`categories`]: the endpoints that the node may use, by policy.
+//! - [`affinity`]: the endpoint that a client sticks to.
+//! - [`pace`]: when changes become rules.
+//! - [`health`]: what it answers to those who ask for its health.
+//!
+//! The choice is made per connection, when its first packet comes; what follows goes the same way by the node's connection table,
+//! whatever the rules have become. So connections to a removed endpoint live on, and a SYN that is sent again meets the same pod.
+//!
+//! - The iptables and nftables proxies choose uniformly at random, the IPVS proxy in turn, each node for itself.
+//! - Without a usable endpoint: if there is none anywhere, the connection is refused; if policy `Local` forbids those that there are, the
+//!   packet is dropped and the client hears nothing.
+//! - Under external policy `Cluster` the node puts its own address in place of the client's.
+//!
+//! Source: Kubernetes v1.28.7 pkg/proxy/topology.go, pkg/proxy/{iptables,ipvs}/proxier.go.
+
+pub mod affinity;
+pub mod categories;
+pub mod health;
+pub mod pace;
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use affinity::{Affinity, RECENT_CLIENTS_MAX};
+use categories::{Candidate, Policies, TrafficPolicy, categorize};
+
+use crate::cluster::EndpointView;
+use crate::cluster::endpoints::EndpointConditions;
+use crate::engine::Stream;
+use crate::units::SimTime;
+
+/// How a kube-proxy writes its rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyMode {
+    /// Rules of iptables.
+    Iptables,
+    /// Virtual servers of IPVS.
+    Ipvs,
+    /// Rules of nftables.
+    Nftables,
+}
+
+/// What a kube-proxy knows of a Service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServiceRules {
+    /// How rules are written.
+    pub mode: ProxyMode,
+    /// Which endpoints traffic may use.
+    pub policies: Policies,
+    /// For how long a client sticks to an endpoint; none: it does not.
+    pub affinity: Option<Duration>,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A pod or a node of the cluster, to the Service's own address.
+    Internal,
+    /// Outside, over a node port or a balancer.
+    External,
+}
+
+/// Where a node sends a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NodePath {
+    /// To this endpoint. The node replaces the client's address under external policy `Cluster`.
+    To {
+        /// The pod's address.
+        ip: Ipv4Addr,
+        /// It runs on another node: one more hop.
+        is_remote: bool,
+    },
+    /// No endpoint anywhere: the connection is refused.
+    Refuse,
+    /// Policy `Local` and no endpoint here: the packet is dropped.
+    Drop,
+}
+
+/// An endpoint that rules lead to.
+#[derive(Clone, Copy, Debug)]
+struct Destination {
+    ip: Ipv4Addr,
+    is_remote: bool,
+}
+
+/// The kube-proxy of one node, with the rules it has written for one Service.
+#[derive(Clone, Debug)]
+pub struct KubeProxy {
+    node: Rc<str>,
+    rules: ServiceRules,
+    cluster: Vec<Destination>,
+    local: Vec<Destination>,
+    has_any: bool,
+    local_ready_count: usize,
+    affinity: Option<Affinity>,
+    /// Whom the IPVS proxy chose last.
+    last_chosen: Option<Ipv4Addr>,
+}
+
+impl KubeProxy {
+    /// The kube-proxy of a node that has not heard of any endpoint.
+    #[must_use]
+    pub fn new(node: Rc<str>, rules: ServiceRules) -> Self {
+        let clients_max = (rules.mode == ProxyMode::Iptables).then_some(RECENT_CLIENTS_MAX);
+        Self {
+            node,
+            rules,
+            cluster: Vec::new(),
+            local: Vec::new(),
+            has_any: false,
+            local_ready_count: 0,
+            affinity: rules.affinity.map(|timeout| Affinity::new(timeout, clients_max)),
+            last_chosen: None,
+        }
+    }
+
+    /// Writes the rules for these endpoints.
+    pub fn sync(&mut self, endpoints: &[EndpointView]) {
+        let candidates: Vec<Candidate<'_>> = endpoints
+            .iter()
+            .map(|endpoint| Candidate {
+                conditions: EndpointConditions {
+                    ready: endpoint.ready,
+                    serving: endpoint.serving,
+                    terminating: endpoint.terminating,
+                },
+                is_local: endpoint.node == self.node,
+                zone_hints: &[],
+            })
+            .collect();
+        let found = categorize(&candidates, self.rules.policies, None);
+        let destinations = |indexes: &Option<Vec<usize>>| -> Vec<Destination> {
+            let indexes = indexes.iter().flatten();
+            let of = |index: &usize| Destination { ip: endpoints[*index].ip, is_remote: !candidates[*index].is_local };
+            indexes.map(of).collect()
+        };
+        self.cluster = destinations(&found.cluster);
+        self.local = destinations(&found.local);
+        self.has_any = found.has_any;
+        self.local_ready_count =
+            candidates.iter().filter(|candidate| candidate.is_local && candidate.conditions.ready).count();
+        if let Some(affinity) = &mut self.affinity {
+            let reachable: Vec<Ipv4Addr> = found.reachable().into_iter().map(|index| endpoints[index].ip).collect();
+            affinity.keep(|ip| reachable.contains(&ip));
+        }
+    }
+
+    /// Where the first packet of a client's connection goes.
+    pub fn choose(&mut self, now: SimTime, client: Ipv4Addr, origin: Origin, stream: &mut Stream) -> NodePath {
+        let policies = self.rules.policies;
+        let policy = if origin == Origin::Internal { policies.internal } else { policies.external };
+        let usable = if policy == TrafficPolicy::Local { &self.local } else { &self.cluster };
+        if usable.is_empty() {
+            return if self.has_any { NodePath::Drop } else { NodePath::Refuse };
+        }
+        let known = self.affinity.as_ref();
+        let known = known.and_then(|known| known.endpoint_of(client, usable.iter().map(|found| found.ip), now));
+        let sticks_to = usable.iter().find(|found| Some(found.ip) == known);
+        let chosen = *sticks_to.unwrap_or_else(|| match self.rules.mode {
+            ProxyMode::Iptables | ProxyMode::Nftables => {
+                let count = u64::try_from(usable.len()).unwrap_or(u64::MAX);
+                &usable[usize::try_from(stream.below(count)).unwrap_or(0)]
+            }
+            ProxyMode::Ipvs => {
+                let last = usable.iter().position(|found| Some(found.ip) == self.last_chosen);
+                &usable[last.map_or(0, |index| (index + 1) % usable.len())]
+            }
+        });
+        if sticks_to.is_none() {
+            self.last_chosen = Some(chosen.ip);
+        }
+        if let Some(affinity) = &mut self.affinity {
+            affinity.handle_connection(client, chosen.ip, now);
+        }
+        NodePath::To { ip: chosen.ip, is_remote: chosen.is_remote }
+    }
+
+    /// What the Service's `healthCheckNodePort` answers here while this kube-proxy is healthy.
+    #[must_use]
+    pub const fn service_status(&self) -> u16 {
+        health::service_status(self.local_ready_count, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::categories::Reach;
+    use super::*;
+    use crate::engine::Streams;
+
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+    fn endpoint(last: u8, node: &str, state: &str) -> EndpointView {
+        EndpointView {
+            ip: Ipv4Addr::new(10, 0, 0, last),
+            pod: Rc::from("p"),
+            node: Rc::from(node),
+            ready: state == "ready",
+            serving: state == "ready" || state == "draining",
+            terminating: state == "draining" || state == "dying",
+            because: None,
+        }
+    }
+
+    fn rules(external: TrafficPolicy) -> ServiceRules {
+        let policies = Policies { internal: TrafficPolicy::Cluster, external, reach: Reach::External };
+        ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None }
+    }
+
+    fn proxy(rules: ServiceRules, endpoints: &[EndpointView]) -> KubeProxy {
+        let mut proxy = KubeProxy::new(Rc::from("a"), rules);
+        proxy.sync(endpoints);
+        proxy
+    }
+
+    fn told(path: &NodePath) -> String {
+        match path {
+            NodePath::To { ip, is_remote } => format!("{}{}", ip.octets()[3], if *is_remote { " remote" } else { "" }),
+            NodePath::Refuse => "refuse".to_owned(),
+            NodePath::Drop => "drop".to_owned(),
+        }
+    }
+
+    /// The last octets that node `a` chooses in 200 tries, or what it does instead.
+    fn paths(endpoints: &[EndpointView], policy: TrafficPolicy) -> Vec<String> {
+        let mut proxy = proxy(rules(policy), endpoints);
+        let mut stream = Streams::new(1).stream("node", "a");
+        let mut seen: Vec<String> =
+            (0..200).map(|_| told(&proxy.choose(SimTime::ZERO, CLIENT, Origin::External, &mut stream))).collect();
+        seen.sort();
+        seen.dedup();
+        seen
+    }
+
+    #[test]
+    fn cluster_uses_all_nodes_and_local_its_own() {
+        let endpoints = [endpoint(1, "a", "ready"), endpoint(2, "b", "ready"), endpoint(3, "a", "draining")];
+        assert_eq!(paths(&endpoints, TrafficPolicy::Cluster), ["1", "2 remote"]);
+        assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["1"]);
+        assert_eq!(proxy(rules(TrafficPolicy::Local), &endpoints).service_status(), 200);
+    }
+
+    #[test]
+    fn the_terminating_serve_only_if_nobody_else_does() {
+        let endpoints = [endpoint(1, "a", "draining"), endpoint(2, "b", "ready"), endpoint(3, "a", "dying")];
+        assert_eq!(paths(&endpoints, TrafficPolicy::Cluster), ["2 remote"]);
+        assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["1"]);
+        // The balancer is told to leave while the node still serves.
+        assert_eq!(proxy(rules(TrafficPolicy::Local), &endpoints).service_status(), 503);
+    }
+
+    #[test]
+    fn nobody_here_is_a_black_hole_and_nobody_anywhere_a_refusal() {
+        let endpoints = [endpoint(2, "b", "ready"), endpoint(3, "a", "dying")];
+        assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["drop"]);
+        assert_eq!(paths(&endpoints[1..], TrafficPolicy::Local), ["refuse"]);
+        assert_eq!(paths(&[], TrafficPolicy::Local), ["refuse"]);
+        assert_eq!(paths(&[], TrafficPolicy::Cluster), ["refuse"]);
+    }
+
+    #[test]
+    fn clients_within_have_a_policy_of_their_own() {
+        let endpoints = [endpoint(2, "b", "ready")];
+        let policies =
+            Policies { internal: TrafficPolicy::Local, external: TrafficPolicy::Cluster, reach: Reach::External };
+        let mut proxy = proxy(ServiceRules { policies, ..rules(TrafficPolicy::Cluster) }, &endpoints);
+        let mut stream = Streams::new(1).stream("node", "a");
+        let mut choose = |origin| told(&proxy.choose(SimTime::ZERO, CLIENT, origin, &mut stream));
+        assert_eq!((choose(Origin::Internal), choose(Origin::External)), ("drop".to_owned(), "2 remote".to_owned()));
+    }
+
+    #[test]
+    fn ipvs_goes_round_and_goes_on_when_endpoints_leave() {
+        let endpoints = [endpoint(1, "a", "ready"), endpoint(2, "b", "ready"), endpoint(3, "b", "ready")];
+        let mut proxy = proxy(ServiceRules { mode: ProxyMode::Ipvs, ..rules(TrafficPolicy::Cluster) }, &endpoints);
+        let mut stream = Streams::new(1).stream("node", "a");
+        let mut choose =
+            |proxy: &mut KubeProxy| told(&proxy.choose(SimTime::ZERO, CLIENT, Origin::External, &mut stream));
+        let first: Vec<String> = (0..4).map(|_| choose(&mut proxy)).collect();
+        assert_eq!(first, ["1", "2 remote", "3 remote", "1"]);
+        proxy.sync(&[endpoint(1, "a", "ready"), endpoint(3, "b", "ready")]);
+        assert_eq!([choose(&mut proxy), choose(&mut proxy)], ["3 remote", "1"]);
+    }
+
+    #[test]
+    fn a_client_sticks_to_its_endpoint_until_that_leaves_or_it_stays_away() {
+        let endpoints: Vec<EndpointView> = (1..=9).map(|last| endpoint(last, "a", "ready")).collect();
+        let rules = ServiceRules { affinity: Some(Duration::from_secs(60)), ..rules(TrafficPolicy::Cluster) };
+        let mut proxy = proxy(rules, &endpoints);
+        let mut stream = Streams::new(1).stream("node", "a");
+        let at = |seconds: u64| SimTime::ZERO.after(Duration::from_secs(seconds));
+        let mut choose = |proxy: &mut KubeProxy, seconds: u64| {
+            told(&proxy.choose(at(seconds), CLIENT, Origin::External, &mut stream)).parse::<u8>().unwrap()
+        };
+        let first = choose(&mut proxy, 0);
+        // Each connection renews it: twenty in turn, each 50 s after the one before.
+        assert!((1..=20).all(|turn| choose(&mut proxy, turn * 50) == first));
+        let others: Vec<EndpointView> =
+            endpoints.iter().filter(|endpoint| endpoint.ip.octets()[3] != first).cloned().collect();
+        proxy.sync(&others);
+        let second = choose(&mut proxy, 1001);
+        assert_ne!(second, first);
+        // The first one comes back, and is unknown.
+        proxy.sync(&endpoints);
+        assert_eq!(choose(&mut proxy, 1002), second);
+        // After the timeout the choice is made anew: not always the same.
+        let later: std::collections::BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();
+        assert!(later.len() > 3, "{later:?}");
+    }
+}

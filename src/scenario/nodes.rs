@@ -1,0 +1,147 @@
+//! The nodes of a scenario: groups of equal ones, as they are written, and the cluster's nodes that they make.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use super::operations::node_name;
+use super::read::node_ip;
+use super::settings::{NodeGroup, Settings};
+use super::state::Resolved;
+use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
+use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
+use crate::cluster::selector::Labels;
+use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
+use crate::manifest::{Field, Problem, Sink};
+use crate::record::results::FidelityStatus;
+
+/// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
+pub(super) const NODES_MAX: i64 = 5000;
+/// Pods of a node: more than any kubelet is set to.
+const PODS_MAX: i64 = 10_000;
+
+/// Reads a group.
+pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
+    let fields = field.fields()?;
+    let name = fields.get("name").map_or(Some("node"), |field| field.text());
+    let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, NODES_MAX));
+    let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
+    let allocatable = fields.get("allocatable").and_then(|field| field.fields());
+    let part = |key: &str, usual: u64| match allocatable.as_ref().and_then(|fields| fields.get(key)) {
+        Some(field) => field.millis(),
+        None => Some(usual),
+    };
+    let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
+    let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
+    let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| field.whole(1, PODS_MAX));
+    if let Some(fields) = &allocatable {
+        fields.finish();
+    }
+    let labels = fields.get("labels").map(|field| node_labels(&field)).unwrap_or_default();
+    let taints = fields.get("taints").map(|field| field.items()).unwrap_or_default();
+    let taints: Vec<Option<Taint>> = taints.iter().map(placement::taint).collect();
+    fields.finish();
+    let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
+    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
+    let taints = taints.into_iter().collect::<Option<_>>()?;
+    Some(NodeGroup { name: name?.to_owned(), count: count?, zones, allocatable, pods_max: pods_max?, labels, taints })
+}
+
+/// The labels of a group's nodes, without those that differ from node to node.
+fn node_labels(field: &Field<'_>) -> Labels {
+    for (key, value) in field.map() {
+        if key == HOSTNAME || key == ZONE {
+            let help = if key == ZONE {
+                "write the zones under `zones`"
+            } else {
+                "a node's name is that of its group, and a number"
+            };
+            value.refuse(format!("`{key}` is not the same for all nodes of a group"), help);
+        }
+    }
+    placement::labels(field)
+}
+
+/// The groups, each of another name; three nodes if there are none.
+pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -> Vec<NodeGroup> {
+    if let Some(field) = written {
+        for (index, group) in groups.iter().enumerate() {
+            if groups[..index].iter().any(|known| known.name == group.name) {
+                field.refuse(format!("two groups of nodes are called `{}`", group.name), "give each a name of its own");
+            }
+        }
+    }
+    if groups.is_empty() {
+        groups.push(NodeGroup {
+            name: "node".to_owned(),
+            count: 3,
+            zones: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+            pods_max: PODS_PER_NODE,
+            labels: Labels::new(),
+            taints: Vec::new(),
+        });
+    }
+    groups
+}
+
+/// The nodes, group by group.
+pub(super) fn made(settings: &Settings) -> Vec<Node> {
+    let groups = settings.cluster.nodes.iter();
+    let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
+    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, node_ip(index))).collect()
+}
+
+impl NodeGroup {
+    /// One of its nodes; `index` counts from 0.
+    pub(super) fn node(&self, index: usize, ip: Ipv4Addr) -> Node {
+        let (name, zone) = (node_name(self, index), &self.zones[index % self.zones.len()]);
+        let mut labels = usual_node_labels(&name, zone);
+        labels.extend(self.labels.clone());
+        let node = Node::new(Rc::from(name), ip, Rc::from(zone.as_str()), self.allocatable);
+        Node { labels, taints: self.taints.clone(), pods_max: self.pods_max, ..node }
+    }
+}
+
+/// What no node has: pods would wait for ever, or a rule says nothing.
+pub(super) fn check_placement(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    let nodes: Vec<Node> = settings.cluster.nodes.iter().flat_map(one_of_each_zone).collect();
+    for (name, manifest) in &resolved.deployments {
+        check_topology_keys(name, &manifest.topology_keys, &nodes, sink);
+        let placement = &manifest.deployment.template.placement;
+        if let Some((place, path)) = &manifest.nodes_at
+            && !nodes.iter().any(|node| placement.admits(node))
+        {
+            let problem = Problem::at(*place, path.clone(), "no node has what is asked for here");
+            sink.report(
+                problem.help("give cluster.nodes these labels: without them the pods would wait for a node for ever"),
+            );
+        }
+    }
+}
+
+/// Nodes as a group has them. A name that a rule may ask for belongs to one of them.
+fn one_of_each_zone(group: &NodeGroup) -> Vec<Node> {
+    let count = group.count.max(group.zones.len());
+    (0..count).map(|index| group.node(index, node_ip(index))).collect()
+}
+
+fn check_topology_keys(owner: &str, keys: &[TopologyKey], nodes: &[Node], sink: &Sink) {
+    for TopologyKey { key, place, path, without } in keys {
+        if nodes.iter().any(|node| node.labels.contains_key(key)) {
+            continue;
+        }
+        match without {
+            WithoutKey::Nowhere => {
+                let problem = Problem::at(*place, path.clone(), format!("no node has the label `{key}`"));
+                sink.report(problem.help(
+                    "write kubernetes.io/hostname or topology.kubernetes.io/zone, or give cluster.nodes this label: without it \
+                     the pods would wait for a node for ever",
+                ));
+            }
+            WithoutKey::Nothing => {
+                let note = format!("no node has the label `{key}`, so this has no effect");
+                sink.note(*place, format!("Deployment {owner} {path}"), FidelityStatus::Modelled, Some(&note));
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The timeline as it is written: what happens when, and the phase that begins with it.
+
+use std::time::Duration;
+
+use super::address::{Patch, Subject};
+use super::operations;
+use super::read::{key, name};
+use super::settings::{TimelineEntry, TimelineVerb};
+use crate::manifest::{Field, Fields};
+
+/// Verbs that belong to later work; named so that the error does not call them unknown.
+const LATER: [&str; 1] = ["configPush"];
+
+/// The verbs that change objects or loads, each with the phase that it begins if nobody names one.
+const VERBS: [(&str, &str); 9] = [
+    ("restart", "rollout"),
+    ("apply", "rollout"),
+    ("set", "rollout"),
+    ("scale", "scale"),
+    ("rollback", "rollback"),
+    ("pause", "paused"),
+    ("resume", "rollout"),
+    ("delete", "deletion"),
+    ("load", "load"),
+];
+
+/// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
+pub(super) fn entry(
+    field: &Field<'_>,
+    duration: Option<Duration>,
+    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
+) -> Option<TimelineEntry> {
+    let fields = field.fields()?;
+    let at_field = fields.require("at", "write when it happens, from the start of the measured time: at: 1m");
+    let at = at_field.as_ref().and_then(|field| field.duration());
+    if let (Some(at), Some(duration), Some(field)) = (at, duration, &at_field)
+        && at >= duration
+    {
+        let all = crate::manifest::quantity::duration_text(duration);
+        field.refuse(
+            "this is after the end of the run",
+            format!("write less than {all}, or let the run last longer (spec.duration)"),
+        );
+    }
+    let of = fields.get("of").and_then(|field| key(&field));
+    let phase = fields.get("phase").and_then(|field| name(&field));
+    let found: Vec<(&str, &str, Field<'_>)> = VERBS
+        .into_iter()
+        .chain(operations::VERBS)
+        .filter_map(|(verb, phase)| Some((verb, phase, verb_field(&fields, verb)?)))
+        .collect();
+    let mut is_later = false;
+    for verb in LATER {
+        if let Some(field) = verb_field(&fields, verb) {
+            is_later = true;
+            let known = VERBS.map(|(verb, _)| verb).join(", ");
+            field.refuse(format!("`{verb}` is not simulated yet"), format!("verbs so far: {known}"));
+        }
+    }
+    fields.finish();
+    let (verb, usual_phase) = match &found[..] {
+        [] if is_later => return None,
+        [] if phase.is_some() => (TimelineVerb::Phase, ""),
+        [] => {
+            field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
+            return None;
+        }
+        [(verb, phase, inner)] => (read_verb(verb, inner, objects)?, *phase),
+        _ => {
+            field.refuse("two things happen at once", "write one entry for each");
+            return None;
+        }
+    };
+    let phase = phase.unwrap_or_else(|| usual_phase.to_owned());
+    Some(TimelineEntry { at: at?, phase, verb, of, place: field.place() })
+}
+
+/// Reads what stands under a verb.
+fn read_verb(
+    verb: &str,
+    field: &Field<'_>,
+    objects: &mut dyn FnMut(&Field<'_>) -> Vec<crate::manifest::Object>,
+) -> Option<TimelineVerb> {
+    match verb {
+        verb if operations::VERBS.iter().any(|(known, _)| *known == verb) => {
+            return operations::read(verb, field).map(TimelineVerb::Operate);
+        }
+        "apply" => return Some(TimelineVerb::Apply(objects(field))),
+        "set" => return Some(TimelineVerb::Set(patches(field))),
+        _ => {}
+    }
+    let fields = field.fields()?;
+    let verb = match verb {
+        "scale" => {
+            let replicas = fields.require("replicas", "write the new number: scale: { replicas: 8 }");
+            replicas.and_then(|field| field.whole::<i32>(0, i64::from(i32::MAX))).map(TimelineVerb::Scale)
+        }
+        "rollback" => match fields.get("toRevision") {
+            Some(field) => {
+                field.whole::<i64>(1, i64::from(i32::MAX)).map(|number| TimelineVerb::Rollback(Some(number)))
+            }
+            None => Some(TimelineVerb::Rollback(None)),
+        },
+        "load" => {
+            let name = fields.get("name").and_then(|field| name(&field));
+            let factor = fields.require("factor", "write how much of the rate: load: { factor: 2 }");
+            factor.and_then(|field| load_factor(&field)).map(|factor| TimelineVerb::Load(name, factor))
+        }
+        "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
+        "delete" => Some(TimelineVerb::Delete),
+        _ => Some(TimelineVerb::Restart),
+    };
+    fields.finish();
+    verb
+}
+
+/// From 0, which is silence, to as many times the rate as anyone can wait for.
+fn load_factor(field: &Field<'_>) -> Option<f64> {
+    let factor = field.float()?;
+    let is_possible = factor.is_finite() && (0.0..=1000.0).contains(&factor);
+    if !is_possible {
+        field.refuse(format!("{factor} is no factor of a rate"), "write 0 to 1000, such as 2 or 0.5");
+    }
+    is_possible.then_some(factor)
+}
+
+/// `restart:` with nothing after it means `restart: {}`.
+fn verb_field<'a>(fields: &Fields<'a>, verb: &str) -> Option<Field<'a>> {
+    fields.look_even_null(verb)
+}
+
+fn patches(field: &Field<'_>) -> Vec<Patch> {
+    let mut patches = Vec::new();
+    for (path, value) in field.map() {
+        match Patch::new(path, value.place(), value.node().clone()) {
+            Ok(patch) if patch.subject == Subject::Scenario => {
+                value.refuse(
+                    format!("`{path}` is not part of a manifest"),
+                    "write target.… or Kind/name.…; the scenario's own settings are fixed while it runs",
+                );
+            }
+            Ok(patch) => patches.push(patch),
+            Err(text) => value.refuse(text, "write target.spec.… or Kind/name.spec.…"),
+        }
+    }
+    patches
+}
