@@ -112,14 +112,14 @@ fn check_service(case: &Value) {
             other => panic!("nobody does `{other}`"),
         };
         assert_eq!(number(&step["expect"], "localEndpoints"), local_ready, "{step}");
-        let status = service_status(usize::try_from(local_ready).unwrap(), true);
+        let status = service_status(usize::try_from(local_ready).expect("a small count"), true);
         assert_eq!(u64::from(status), number(&step["expect"], "status"), "{step}");
     }
 }
 
 fn check_table(case: &Value) {
     for row in list(case, "table") {
-        let count = usize::try_from(number(row, "localReadyEndpoints")).unwrap();
+        let count = usize::try_from(number(row, "localReadyEndpoints")).expect("a small count");
         assert_eq!(u64::from(service_status(count, flag(row, "proxyHealthy"))), number(row, "status"), "{row}");
     }
 }

@@ -9,6 +9,7 @@ use crate::edge::load_balancer::NodeTarget;
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::EventId;
 use crate::load::Finished;
+use crate::units::SimTime;
 
 impl World {
     /// A node's kube-proxy: it hears of the endpoints of the balancer's Service, and writes rules for them when its pace allows.
@@ -21,7 +22,10 @@ impl World {
             let mut pace = SyncPace::new(min_sync_period);
             loop {
                 let mut seen = watch.next().await;
-                clock.sleep_until(pace.next_run(clock.now())).await;
+                // What the run finds has been written before it.
+                if clock.now() > SimTime::ZERO {
+                    clock.sleep_until(pace.next_run(clock.now())).await;
+                }
                 // What has come meanwhile is written with it.
                 while let Some(newer) = watch.next_now() {
                     seen = newer;
