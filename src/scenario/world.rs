@@ -24,7 +24,7 @@ use crate::drill::{
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
-use crate::manifest::deployment::DeploymentManifest;
+use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
 use crate::manifest::proxy_config::{self, ProxyConfig};
 use crate::manifest::read::Note;
@@ -174,6 +174,7 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
         workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
         costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
         cpu_limit_millicores: manifest.cpu_limit_millicores,
+        memory_limit_bytes: manifest.memory_limit.as_ref().map(|limit| limit.bytes),
         config_propagation: settings.cluster.config_propagation.clone(),
         exit_delay: settings.gateway.exit_delay.clone(),
     })
@@ -700,6 +701,9 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.externalTrafficPolicy",
         "Cluster",
     );
+    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
+        add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
+    }
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
