@@ -150,6 +150,7 @@ fn gateway(cluster: &Arc<str>) -> GatewaySpec {
         workers: 2,
         costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
         cpu_limit_millicores: Some(2000),
+        memory_limit_bytes: None,
         config_propagation: Delay::ZERO,
         exit_delay: Delay::ZERO,
     }

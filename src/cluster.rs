@@ -41,6 +41,7 @@ pub use control::{
 };
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
+pub use kubelet::exit::ProcessEnd;
 pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
 pub use placement::Placement;
 pub use selector::LabelSelector;
@@ -99,6 +100,10 @@ pub trait Process {
     fn kill(&self, because: EventId);
     /// Ends when the process has.
     fn exited(&self) -> LocalFuture<()>;
+    /// How it ended, if that was not by a signal sent to it and it says so.
+    fn own_end(&self) -> Option<ProcessEnd> {
+        None
+    }
 }
 
 #[cfg(test)]

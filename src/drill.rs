@@ -2,11 +2,13 @@
 //!
 //! - [`config`]: the settings. [`world`]: the wiring of all rooms, and the run itself.
 //! - [`process`]: what containers do: gateways, backends, and processes that only exist.
+//! - [`memory`]: what a process holds, and the limit of it.
 //! - [`pod_host`]: a gateway worker's world inside a pod.
 //! - [`causes`]: from what a client saw and what happened to the pod, the one cause of a lost request.
 
 pub mod causes;
 pub mod config;
+pub mod memory;
 pub mod objects;
 pub mod pod_host;
 pub mod process;

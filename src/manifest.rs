@@ -17,6 +17,7 @@ pub mod istio;
 pub mod istio_gateway;
 pub mod object;
 pub mod placement;
+mod pod_extras;
 pub mod problem;
 pub mod proxy_config;
 pub mod quantity;

@@ -125,6 +125,30 @@ fn a_surge_outruns_the_autoscaler_unless_there_is_headroom() {
 }
 
 #[test]
+fn more_connections_than_memory_end_the_gateway_again_and_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/connection-storm", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let found = results(folder.path(), "connection-storm-5");
+    assert_eq!((found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64()), (Some(27_326), Some(17_306)));
+    assert_eq!(causes(&found), ["GD4105 11861", "GD4112 5434", "GD4104 11"]);
+    let row = found["causes"].as_array().and_then(|rows| rows.iter().find(|row| row["code"] == "GD4112"));
+    let source = &row.expect("a row")["source"];
+    assert_eq!((source["line"].as_u64(), source["value"].as_str()), (Some(25), Some("64Mi")));
+    let limit = 64 << 20;
+    let pods = found["pods"].as_array().expect("a list");
+    assert_eq!(pods.len(), 3, "restarted in place, not replaced");
+    for pod in pods {
+        assert_eq!((pod["restarts"].as_u64(), pod["restart_reason"].as_str()), (Some(2), Some("OOMKilled")), "{pod}");
+    }
+    let most = |results: &Value| results["gateway"]["memory_bytes_max"].as_u64().expect("a figure");
+    assert!(most(&found) <= limit, "looked at each second: nobody above the limit is left");
+    let roomy = results(folder.path(), "connection-storm-roomy-5");
+    assert_eq!((&roomy["totals"]["sent"], roomy["totals"]["dropped"].as_u64()), (&found["totals"]["sent"], Some(0)));
+    assert!(most(&roomy) > limit && roomy["pods"].as_array().expect("a list").iter().all(|pod| pod["restarts"] == 0));
+}
+
+#[test]
 fn two_processes_and_two_threads_give_the_same_bytes() {
     let [one, two] = [1, 2].map(|jobs| {
         let folder = tempfile::tempdir().expect("a folder");

@@ -175,6 +175,7 @@ fn gateway(inputs: &Value) -> GatewaySpec {
         workers: usize::try_from(count(&inputs["pods"]["concurrency"])).expect("few workers"),
         costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
         cpu_limit_millicores: None,
+        memory_limit_bytes: None,
         config_propagation: Delay::Constant(seconds(&inputs["action"]["endpoint_removal_lag_s"])),
         exit_delay: Delay::ZERO,
     }

@@ -39,7 +39,7 @@ use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
-pub use self::pod::{PodCounts, PodRecord};
+pub use self::pod::{OomKill, PodCounts, PodRecord};
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};

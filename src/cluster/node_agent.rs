@@ -10,6 +10,7 @@
 //!   own back-off, at the kubelet's syncs of the pod, for as long as the pod is there.
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
+//! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
@@ -23,9 +24,10 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, Kubelets, PodRecord};
+use super::control::{Cluster, Kubelets, OomKill, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
+use super::kubelet::exit::ContainerExit;
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
 use super::kubelet::image_backoff::{Attempt, ImageBackoff};
 use super::kubelet::probe::ProbeKind;
@@ -95,13 +97,6 @@ enum Ending {
     Deletion,
     Unwell,
     Exit,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy)]
-struct Exit {
-    code: i64,
-    reason: &'static str,
 }
 
 impl Agent {
@@ -241,7 +236,7 @@ impl Agent {
             pod.record.ip = Some(ip);
             pod.record.started_at = Some(self.sim().now());
             pod.started_at = Some(self.sim().now());
-            pod.record.exited_at = None;
+            pod.record.note_restart(self.sim().now());
             pod.restarts += u32::from(boots > 0);
             StartingPod {
                 owner: Rc::clone(&pod.owner),
@@ -353,7 +348,7 @@ impl Agent {
                     let grace = self.grace_of_probes(&template, container.unwell_reason());
                     self.end_process(&container, &template, grace, None).await;
                 }
-                Ending::Exit => self.has_exited(&container, Exit { code: 1, reason: "ended by itself" }),
+                Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF),
             }
             let exited_at = self.sim().now();
             let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
@@ -365,7 +360,7 @@ impl Agent {
                 break;
             }
             running.pod.because = self.tell(None, "container_started", Vec::new());
-            self.note(|record, _| record.exited_at = None);
+            self.note(PodRecord::note_restart);
             if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                 pod.restarts += 1;
                 pod.started_at = Some(self.sim().now());
@@ -442,7 +437,7 @@ impl Agent {
             self.tell(because, "prestop_started", Vec::new());
             let hook = self.sim().sleep_until(begins_at.after(times.sigterm));
             if until(process.exited(), hook).await.is_none() {
-                self.has_exited(container, Exit { code: 1, reason: "ended by itself" });
+                self.has_exited(container, ContainerExit::BY_ITSELF);
                 return;
             }
             because = Some(self.tell(None, "prestop_finished", Vec::new()));
@@ -455,23 +450,33 @@ impl Agent {
         });
         process.terminate(sigterm);
         let kill = self.sim().sleep_until(begins_at.after(times.sigkill));
-        let mut exit = Exit { code: 0, reason: "completed" };
+        let mut exit = ContainerExit::COMPLETED;
         if until(kill, process.exited()).await.is_none() {
-            exit = Exit { code: 137, reason: "grace period over" };
+            exit = ContainerExit::GRACE_OVER;
             let sigkill = self.tell(Some(sigterm), "sigkill", vec![("reason", exit.reason.into())]);
             process.kill(sigkill);
         }
         self.has_exited(container, exit);
     }
 
-    /// The process has ended.
-    fn has_exited(&self, container: &Container, exit: Exit) {
+    /// The process has ended: as it says itself, or else so.
+    fn has_exited(&self, container: &Container, otherwise: ContainerExit) {
         container.has_ended();
-        let event = self.tell(None, "container_exited", vec![("code", exit.code.into())]);
+        let exit = ContainerExit::of(container.process().own_end(), otherwise);
+        let is_oom = exit == ContainerExit::OUT_OF_MEMORY;
+        let mut data = vec![("code", exit.code.into())];
+        if is_oom {
+            self.tell(None, "sigkill", vec![("reason", exit.reason.into())]);
+            data.push(("reason", exit.reason.into()));
+        }
+        let event = self.tell(None, "container_exited", data);
         self.note(|record, now| {
             record.exited_at = Some(now);
             record.exit_reason = Some(exit.reason);
             record.exit_event = Some(event);
+            if is_oom {
+                record.oom = Some(OomKill { at: now, event, restarted_at: None });
+            }
         });
     }
 

@@ -26,9 +26,12 @@ struct Script {
     exits_after: Duration,
     /// The process ends by itself at this age.
     crashes_at: fn(u32) -> Option<Duration>,
+    /// What it says of that end.
+    says: Option<ProcessEnd>,
 }
 
-const OBEDIENT: Script = Script { answers: |_, _, _| true, exits_after: Duration::from_secs(5), crashes_at: |_| None };
+const OBEDIENT: Script =
+    Script { answers: |_, _, _| true, exits_after: Duration::from_secs(5), crashes_at: |_| None, says: None };
 
 struct Fake {
     sim: Sim,
@@ -40,6 +43,7 @@ struct Fake {
 struct FakeProcess {
     sim: Sim,
     exits_after: Duration,
+    says: Option<ProcessEnd>,
     ended: Signal,
 }
 
@@ -60,7 +64,8 @@ impl Runtime for Fake {
         if let Some(age) = (self.script.crashes_at)(run) {
             later(&self.sim, age, &ended);
         }
-        Rc::new(FakeProcess { sim: self.sim.clone(), exits_after: self.script.exits_after, ended })
+        let Script { exits_after, says, .. } = self.script;
+        Rc::new(FakeProcess { sim: self.sim.clone(), exits_after, says, ended })
     }
 
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
@@ -84,6 +89,10 @@ impl Process for FakeProcess {
 
     fn exited(&self) -> LocalFuture<()> {
         Box::pin(self.ended.raised())
+    }
+
+    fn own_end(&self) -> Option<ProcessEnd> {
+        self.says
     }
 }
 
@@ -276,6 +285,66 @@ fn a_failed_startup_probe_holds_the_others_back_and_restarts() {
     assert_eq!(story, ["container_started", "sigterm", "container_exited", "container_started", "pod_ready"]);
     let (starts, readies) = (world.times("container_started"), world.times("pod_ready"));
     assert!(readies[0] - starts[1] <= 1000, "ready as soon as the startup probe has passed");
+}
+
+/// The numbers and texts that the events of a kind carry.
+fn data(world: &World, kind: &str) -> Vec<String> {
+    let log = world.log.borrow();
+    let told = log.events().iter().filter(|event| event.kind == kind);
+    told.map(|event| event.data.iter().map(|(_, datum)| format!("{datum:?} ")).collect()).collect()
+}
+
+#[test]
+fn a_process_that_the_kernel_kills_for_its_memory_restarts_in_place_under_the_crash_back_off() {
+    let script = Script { crashes_at: |_| Some(seconds(3)), says: Some(ProcessEnd::OutOfMemory), ..OBEDIENT };
+    let world = world(script, config(2));
+    let mut spec = deployment(EDGE, 1);
+    spec.template.pre_stop = Some(seconds(5));
+    world.cluster.apply_deployment(spec, None);
+    world.run_to(60);
+    let story = world.story(3);
+    let one_run = ["sigkill", "container_exited", "pod_unready", "container_started", "pod_ready"];
+    assert_eq!(story[..10], [one_run, one_run].concat(), "no hook, no SIGTERM");
+    assert_eq!(data(&world, "sigkill")[0], "Text(\"OOMKilled\") ");
+    assert_eq!(data(&world, "container_exited")[0], "Number(137) Text(\"OOMKilled\") ");
+    let (starts, exits) = (world.times("container_started"), world.times("container_exited"));
+    assert!(starts[1] - exits[0] <= 1000, "the first restart is immediate: {starts:?} {exits:?}");
+    // The second waits 10 s after its exit, and is noticed at a sync within 15 s more.
+    assert!((10_000..26_000).contains(&(starts[2] - exits[1])), "{starts:?} {exits:?}");
+    let pods = world.cluster.pod_records();
+    assert_eq!((pods.len(), world.times("pod_scheduled").len()), (1, 1), "the same pod on the same node");
+    let oom = pods[0].oom.expect("it was killed");
+    assert_eq!(Some(&ms(oom.at)), exits.last());
+    let last_start = starts.iter().copied().rfind(|start| *start > ms(oom.at));
+    assert_eq!(oom.restarted_at.map(ms), last_start);
+}
+
+#[test]
+fn a_process_that_ends_by_itself_tells_its_code_and_restarts_even_after_success() {
+    for (says, code) in [(None, 1), (Some(ProcessEnd::Exited(0)), 0), (Some(ProcessEnd::Exited(3)), 3)] {
+        let script = Script { crashes_at: |run| (run == 0).then_some(seconds(3)), says, ..OBEDIENT };
+        let world = world(script, config(1));
+        world.cluster.apply_deployment(deployment(EDGE, 1), None);
+        world.run_to(10);
+        assert_eq!(data(&world, "container_exited"), [format!("Number({code}) ")]);
+        assert_eq!((world.times("container_started").len(), world.times("sigkill").len()), (2, 0));
+        assert_eq!(world.cluster.pod_records()[0].oom, None);
+    }
+}
+
+#[test]
+fn a_process_killed_for_its_memory_on_its_way_to_the_end_is_not_killed_again() {
+    let script = Script { crashes_at: |_| Some(seconds(12)), exits_after: seconds(20), ..OBEDIENT };
+    let world = world(Script { says: Some(ProcessEnd::OutOfMemory), ..script }, config(1));
+    world.cluster.apply_deployment(deployment(EDGE, 1), None);
+    world.run_to(10);
+    world.cluster.scale(EDGE, 0, None);
+    world.run_to(60);
+    assert_eq!(
+        world.story(10),
+        ["replicaset_scaled", "pod_terminating", "sigterm", "sigkill", "container_exited", "pod_gone"]
+    );
+    assert_eq!(world.times("container_exited"), [world.times("container_started")[0] + 12_000]);
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
     if let Some(event) = evidence.node_death.filter(|_| finished.outcome != Outcome::GatewayError) {
         return (CauseCode::NodeLost, Some(event));
     }
+    let oom = evidence.pod.and_then(|pod| out_of_memory(finished, pod));
     let severed_by_balancer = sight.why.filter(|why| is_kind(evidence.log, *why, "target_drained"));
     if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
         return (CauseCode::LbDeleted, Some(event));
@@ -53,6 +54,7 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
         Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),
         Outcome::TlsFailed => (CauseCode::ClientTimeout, sight.why),
+        Outcome::Refused if oom.is_some() => (CauseCode::OutOfMemory, oom),
         Outcome::Refused => match (sight.target, exit, evidence.listeners_closed) {
             (None, _, _) => (CauseCode::LbNoTarget, sight.why),
             (Some(_), None, Some((_, event))) => (CauseCode::ListenerDrained, Some(event)),
@@ -71,6 +73,9 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             if let Some(flags) = evidence.flags {
                 return (gateway_error(flags), sight.why);
             }
+            if oom.is_some() {
+                return (CauseCode::OutOfMemory, oom);
+            }
             match exit {
                 Some((exited_at, event)) if finished.ended_at >= exited_at => {
                     (at_exit(finished, evidence.pod, exited_at), event)
@@ -83,6 +88,13 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         }
         Outcome::RequestTimeout => (CauseCode::ClientTimeout, None),
     }
+}
+
+/// The kernel had killed the pod's process for its memory before the request ended, and no other ran yet when the request was tried.
+fn out_of_memory(finished: &Finished, pod: &PodRecord) -> Option<EventId> {
+    let oom = pod.oom?;
+    let is_back = oom.restarted_at.is_some_and(|restarted_at| finished.sight.tried_at >= restarted_at);
+    (oom.at <= finished.ended_at && !is_back).then_some(oom.event)
 }
 
 /// A connection that ended because its process did.

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::memory::Memory;
 use crate::engine::{Sim, Stream, TaskGroup};
 use crate::gateway::{Host, Work};
 use crate::net;
@@ -42,7 +43,6 @@ pub struct Cpu {
     /// Use of the quota in the present period and later ones.
     used_ns: RefCell<BTreeMap<u64, u64>>,
     total_ns: Cell<u64>,
-    requests: Cell<u64>,
 }
 
 impl Cpu {
@@ -57,7 +57,6 @@ impl Cpu {
             busy_until: RefCell::new(vec![SimTime::ZERO; workers]),
             used_ns: RefCell::default(),
             total_ns: Cell::new(0),
-            requests: Cell::new(0),
         }
     }
 
@@ -92,12 +91,6 @@ impl Cpu {
             }
         };
         Duration::from_nanos(self.total_ns.get().saturating_sub(outstanding_ns))
-    }
-
-    /// Requests begun so far.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.requests.get()
     }
 
     /// When `worker` is done with work given to it `now`.
@@ -144,6 +137,7 @@ pub struct PodHost {
     tasks: TaskGroup,
     random: Rc<RefCell<Stream>>,
     cpu: Rc<Cpu>,
+    memory: Rc<Memory>,
     worker: usize,
 }
 
@@ -151,7 +145,14 @@ impl PodHost {
     /// Worker number `worker` of the pod on `host`. Its tasks belong to `tasks` and die with it.
     #[must_use]
     pub fn new(sim: &Sim, host: net::Host, tasks: TaskGroup, random: Stream, cpu: Rc<Cpu>, worker: usize) -> Self {
-        Self { sim: sim.clone(), host, tasks, random: Rc::new(RefCell::new(random)), cpu, worker }
+        let (random, memory) = (Rc::new(RefCell::new(random)), Rc::default());
+        Self { sim: sim.clone(), host, tasks, random, cpu, memory, worker }
+    }
+
+    /// The same worker, in a process with this memory.
+    #[must_use]
+    pub fn with_memory(self, memory: Rc<Memory>) -> Self {
+        Self { memory, ..self }
     }
 }
 
@@ -200,10 +201,13 @@ impl Host for PodHost {
     async fn charge(&self, work: Work) {
         let cost = match work {
             Work::Request => {
-                self.cpu.requests.set(self.cpu.requests.get() + 1);
+                self.memory.request_begun();
                 self.cpu.costs.request
             }
-            Work::Connection => self.cpu.costs.connection,
+            Work::Connection => {
+                self.memory.connection_opened();
+                self.cpu.costs.connection
+            }
         };
         if !cost.is_zero() {
             let done_at = self.cpu.schedule(self.worker, self.sim.now(), cost);

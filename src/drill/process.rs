@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::config::MemoryCosts;
+use super::memory::Memory;
 use super::pod_host::{Cpu, CpuCosts, PodHost};
 use crate::backend::{Backend, BackendConfig};
 use crate::cluster::metrics::Usage;
-use crate::cluster::{LocalFuture, Process};
+use crate::cluster::{LocalFuture, Process, ProcessEnd};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
 use crate::gateway::agent::{self, AgentConfig, Step};
 use crate::gateway::locality::Site;
@@ -30,6 +30,8 @@ pub struct GatewaySpec {
     pub costs: CpuCosts,
     /// The CPU limit in thousandths of a core; none: no limit.
     pub cpu_limit_millicores: Option<u64>,
+    /// The memory limit in bytes; none: no limit.
+    pub memory_limit_bytes: Option<u64>,
     /// From an endpoint's change to the gateway's use of it.
     pub config_propagation: Delay,
     /// From the agent's decision to end to the end of the process.
@@ -44,6 +46,16 @@ pub(super) struct Surroundings {
     pub(super) log: Rc<RefCell<EventLog>>,
 }
 
+/// The pod of a gateway's process.
+pub(super) struct GatewayPod<'a> {
+    /// `Pod/namespace/name`.
+    pub(super) object: &'a str,
+    /// Where it runs.
+    pub(super) site: Site,
+    /// What its process holds.
+    pub(super) memory: Rc<Memory>,
+}
+
 /// A gateway pod's process.
 pub(super) struct GatewayProcess {
     pub(super) gateway: Gateway<PodHost>,
@@ -51,34 +63,34 @@ pub(super) struct GatewayProcess {
     pub(super) site: Site,
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
-    /// Requests that have ended, as its observer counts them.
-    pub(super) requests_done: Rc<Cell<u64>>,
-    cluster_count: u64,
+    memory: Rc<Memory>,
     /// When its listeners closed before its end.
     pub(super) listeners_closed: Rc<Cell<Option<(SimTime, EventId)>>>,
     tasks: TaskGroup,
     sigterm: Signal,
     sigterm_event: Rc<Cell<Option<EventId>>>,
     ended: Signal,
+    own_end: Rc<Cell<Option<ProcessEnd>>>,
 }
 
 impl GatewayProcess {
-    /// Starts a gateway on `host`, in the pod `object` (`Pod/namespace/name`). It has no endpoints yet.
+    /// Starts a gateway on `host`, in a pod. It has no endpoints yet.
     pub(super) fn start(
         surroundings: &Surroundings,
         host: &net::Host,
-        object: &str,
+        pod: GatewayPod<'_>,
         spec: &GatewaySpec,
         routes: Rc<Routes>,
-        site: Site,
         observer: Rc<dyn Observer>,
     ) -> Self {
         let Surroundings { sim, streams, log } = surroundings;
+        let GatewayPod { object, site, memory } = pod;
         let tasks = TaskGroup::new(sim);
         let cpu = Rc::new(Cpu::new(spec.costs, spec.workers, spec.cpu_limit_millicores));
         let worker = |index: usize| {
             let random = streams.stream("gateway-worker", &format!("{object}/{index}"));
             PodHost::new(sim, host.clone(), tasks.clone(), random, Rc::clone(&cpu), index)
+                .with_memory(Rc::clone(&memory))
         };
         let workers: Vec<PodHost> = (0..spec.workers).map(worker).collect();
         let gateway = Gateway::start(workers, spec.config.clone(), routes, observer);
@@ -88,15 +100,16 @@ impl GatewayProcess {
             site,
             cpu,
             limit_millicores: spec.cpu_limit_millicores,
-            requests_done: Rc::default(),
-            cluster_count: u64::try_from(spec.config.clusters.len()).unwrap_or(u64::MAX),
+            memory,
             listeners_closed: Rc::default(),
             tasks: tasks.clone(),
             sigterm: Signal::default(),
             sigterm_event: Rc::default(),
             ended: Signal::default(),
+            own_end: Rc::default(),
         };
         process.watch_listeners(surroundings, object);
+        process.watch_memory(surroundings);
         let exit_delay = spec.exit_delay.draw(&mut streams.stream("exit-delay", object));
         let (agent_config, raised, ended) = (spec.agent, process.sigterm.raised(), process.ended.clone());
         let (clock, log, object) = (sim.clone(), Rc::clone(log), object.to_owned());
@@ -116,16 +129,28 @@ impl GatewayProcess {
         process
     }
 
-    /// What it has used so far. Memory is a sum over what it holds.
-    pub(super) fn usage(&self, now: SimTime, memory: &MemoryCosts) -> Usage {
-        let connections = u64::try_from(self.gateway.connection_count()).unwrap_or(u64::MAX);
-        let requests = self.cpu.requests();
-        let active = requests.saturating_sub(self.requests_done.get());
-        let bytes = memory.base_bytes
-            + memory.cluster_bytes * self.cluster_count
-            + memory.connection_bytes * connections
-            + memory.request_bytes * active;
-        Usage { cpu: Some(self.cpu.spent(now)), memory_bytes: Some(bytes), requests: Some(requests) }
+    /// What it has used so far.
+    pub(super) fn usage(&self, now: SimTime) -> Usage {
+        Usage {
+            cpu: Some(self.cpu.spent(now)),
+            memory_bytes: Some(self.memory.bytes()),
+            requests: Some(self.memory.requests()),
+        }
+    }
+
+    /// The kernel ends it at once when it holds more than its limit.
+    fn watch_memory(&self, surroundings: &Surroundings) {
+        let (exceeded, ended, own_end) = (self.memory.exceeded(), self.ended.clone(), Rc::clone(&self.own_end));
+        let tasks = self.tasks.clone();
+        surroundings.sim.spawn("oom-killer", async move {
+            exceeded.raised().await;
+            if !ended.is_raised() {
+                own_end.set(Some(ProcessEnd::OutOfMemory));
+                tasks.abort();
+                ended.raise();
+            }
+        });
+        self.memory.count_connections(self.gateway.connection_counter());
     }
 
     fn watch_listeners(&self, surroundings: &Surroundings, object: &str) {
@@ -154,6 +179,10 @@ impl Process for GatewayProcess {
 
     fn exited(&self) -> LocalFuture<()> {
         Box::pin(self.ended.raised())
+    }
+
+    fn own_end(&self) -> Option<ProcessEnd> {
+        self.own_end.get()
     }
 }
 

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use super::causes::{Evidence, cause_of};
 use super::config::{ClusterSpec, MixEntry, OwnedReplicas, WorldConfig};
-use super::process::{BackendProcess, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
+use super::memory::Memory;
+use super::process::{BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::edge::{BackendMode, LoadBalancer};
@@ -336,7 +337,7 @@ impl World {
         let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);
         for process in self.gateways.borrow().values() {
             spent += process.cpu.spent(now);
-            let memory = process.usage(now, &self.config.scaling.memory).memory_bytes;
+            let memory = process.usage(now).memory_bytes;
             self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
             limit_millicores += process.limit_millicores.unwrap_or(0);
         }
@@ -548,12 +549,12 @@ impl Sink for Ledger {
 struct PodObserver {
     world: Weak<World>,
     object: String,
-    requests_done: Rc<Cell<u64>>,
+    memory: Rc<Memory>,
 }
 
 impl Observer for PodObserver {
     fn finished(&self, record: &AccessRecord) {
-        self.requests_done.set(self.requests_done.get() + 1);
+        self.memory.request_done();
         let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
         let is_cut = record.flags.has(Flags::UC) || record.flags.has(Flags::UT);
         if record.flags == Flags::NONE || record.flags.has(Flags::DC) || !(is_error || is_cut) {
@@ -606,18 +607,17 @@ impl Runtime for Containers {
         let object = format!("Pod/{namespace}/{}", pod.name);
         if pod.owner == world.config.target {
             let spec = world.gateway_spec(&pod.template.other);
-            let requests_done = Rc::<Cell<u64>>::default();
-            let observer = PodObserver {
+            let costs = world.config.scaling.memory;
+            let memory = Rc::new(Memory::new(costs, spec.config.clusters.len(), spec.memory_limit_bytes));
+            let observer: Rc<dyn Observer> = Rc::new(PodObserver {
                 world: Weak::clone(&self.0),
                 object: object.clone(),
-                requests_done: Rc::clone(&requests_done),
-            };
-            let observer: Rc<dyn Observer> = Rc::new(observer);
+                memory: Rc::clone(&memory),
+            });
             let routes = Rc::clone(&world.routes.borrow());
             let site = world.site(&pod.node, &pod.template);
-            let mut process = GatewayProcess::start(&world.around, &host, &object, spec, routes, site, observer);
-            process.requests_done = requests_done;
-            let process = Rc::new(process);
+            let pod_of_it = GatewayPod { object: &object, site, memory };
+            let process = Rc::new(GatewayProcess::start(&world.around, &host, pod_of_it, spec, routes, observer));
             world.tell_all(&process);
             world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;

@@ -74,7 +74,7 @@ pub(super) struct Shared<H> {
     drain_began_at: Cell<Option<SimTime>>,
     listeners: RefCell<BTreeMap<(u16, u16), Rc<Listener>>>,
     listeners_close: Signal,
-    connection_count: Cell<usize>,
+    connection_count: Rc<Cell<usize>>,
     observer: Rc<dyn Observer>,
 }
 
@@ -98,7 +98,7 @@ impl<H: Host> Gateway<H> {
             drain_began_at: Cell::new(None),
             listeners: RefCell::default(),
             listeners_close: Signal::default(),
-            connection_count: Cell::new(0),
+            connection_count: Rc::default(),
             observer,
             workers,
         });
@@ -204,6 +204,12 @@ impl<H: Host> Gateway<H> {
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.shared.connection_count.get()
+    }
+
+    /// The count itself, for whoever must not hold on to the gateway.
+    #[must_use]
+    pub fn connection_counter(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.shared.connection_count)
     }
 
     /// The first worker, for tasks of the process as a whole.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::object::{Object, read_metadata};
 use super::placement::{self, TopologyKey};
+use super::pod_extras;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::yaml::{Node, Value};
@@ -41,6 +42,8 @@ pub struct DeploymentManifest {
     pub env: BTreeMap<String, (String, Place)>,
     /// The main container's CPU limit, in thousandths of a core.
     pub cpu_limit_millicores: Option<u64>,
+    /// The main container's memory limit.
+    pub memory_limit: Option<MemoryLimit>,
     /// `proxy.istio.io/config`, if a pod carries it.
     pub proxy_config: Option<(String, Place)>,
     /// The named ports of its containers.
@@ -49,6 +52,17 @@ pub struct DeploymentManifest {
     pub topology_keys: Vec<TopologyKey>,
     /// Where it is written which nodes will do, if it is.
     pub nodes_at: Option<(Place, String)>,
+}
+
+/// A limit of memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemoryLimit {
+    /// In bytes; not 0, which means no limit.
+    pub bytes: u64,
+    /// As it is written.
+    pub written: String,
+    /// Where.
+    pub at: Place,
 }
 
 /// Reads a Deployment.
@@ -105,12 +119,13 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         revision_history_limit: history?,
         template: pods.template,
     };
-    let Pods { env, cpu_limit_millicores, proxy_config, ports, topology_keys, nodes_at, .. } = pods;
+    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at, .. } = pods;
     Some(DeploymentManifest {
         deployment,
         selector,
         env,
         cpu_limit_millicores,
+        memory_limit,
         proxy_config,
         ports,
         topology_keys,
@@ -200,6 +215,7 @@ struct Pods {
     template: PodTemplate,
     env: BTreeMap<String, (String, Place)>,
     cpu_limit_millicores: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
     proxy_config: Option<(String, Place)>,
     ports: BTreeMap<String, u16>,
     topology_keys: Vec<TopologyKey>,
@@ -267,8 +283,8 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
         other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
-    let (env, cpu_limit_millicores) = (main.env, main.cpu_limit_millicores);
-    Some(Pods { template, env, cpu_limit_millicores, proxy_config, ports, topology_keys, nodes_at })
+    let (env, cpu_limit_millicores, memory_limit) = (main.env, main.cpu_limit_millicores, main.memory_limit);
+    Some(Pods { template, env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at })
 }
 
 /// The containers that ask for no processor or no memory; a limit is a request, too.
@@ -297,13 +313,13 @@ fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
 }
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
-    spec.ignore(&["initContainers"], "init containers take no time here; put it into cluster.timings.podStart");
+    pod_extras::read(spec);
     spec.ignore(&["nodeName"], "the scheduler chooses the node");
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
     spec.ignore_unless("priority", "0", "not simulated");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
-    spec.ignore(&["readinessGates", "priorityClassName", "overhead"], "not simulated");
+    spec.ignore(&["priorityClassName", "overhead"], "not simulated");
     spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
@@ -333,6 +349,7 @@ struct Container {
     requests: Resources,
     asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
     env: BTreeMap<String, (String, Place)>,
     pre_stop: Option<Duration>,
     probes: Probes,
@@ -349,7 +366,7 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         found.and_then(|field| field.text()).unwrap_or_default().to_owned()
     };
     let (name, image) = (text("name", "give the container a name"), text("image", "a container runs an image"));
-    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores } =
+    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes };
@@ -385,25 +402,27 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         "tty",
     ]);
     fields.finish();
-    Some(Container { name, image, requests, asked, cpu_limit_millicores, env, pre_stop, probes, ports })
+    Some(Container { name, image, requests, asked, cpu_limit_millicores, memory_limit, env, pre_stop, probes, ports })
 }
 
 /// What a container asks for. A request that is not written is the limit, as the API server fills in.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Asked {
     cpu_millicores: Option<u64>,
     memory_bytes: Option<u64>,
     cpu_limit_millicores: Option<u64>,
+    memory_limit: Option<MemoryLimit>,
 }
 
-/// Requests of CPU and memory, and the CPU limit.
+/// Requests and limits of CPU and memory.
 pub(super) fn read_resources(field: &Field<'_>) -> Asked {
     let Some(fields) = field.fields() else { return Default::default() };
     let side = |key: &str, is_limit: bool| {
         let side_field = fields.look(key)?;
         let side = side_field.fields()?;
         let cpu = side.get("cpu").and_then(|field| field.millis());
-        let memory_note = "memory has a place in scheduling; running out of it is not simulated";
+        let memory_note =
+            "a gateway that holds more by the model of gateway.memory is killed; other processes never are";
         let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
         let memory = memory.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
         side.allow(&["ephemeral-storage", "storage"]);
@@ -426,10 +445,17 @@ pub(super) fn read_resources(field: &Field<'_>) -> Asked {
             field.refuse(format!("the {name} request is above its limit"), "make the limit at least as large");
         }
     }
+    let written = fields.look("limits").and_then(|side| side.node().find(&["memory"]).cloned());
+    let memory_limit = written.zip(limits.1.filter(|bytes| *bytes > 0)).map(|(node, bytes)| MemoryLimit {
+        bytes,
+        written: node.text().unwrap_or_default().to_owned(),
+        at: node.at,
+    });
     Asked {
         cpu_millicores: requests.0.or(limits.0),
         memory_bytes: requests.1.or(limits.1),
         cpu_limit_millicores: limits.0,
+        memory_limit,
     }
 }
 

@@ -31,6 +31,8 @@ pub enum CauseCode {
     NodeLost,
     /// The balancer and its address had been deleted.
     LbDeleted,
+    /// The kernel had killed the pod's process for its memory.
+    OutOfMemory,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -71,7 +73,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -83,6 +85,7 @@ impl CauseCode {
         Self::GraceExceeded,
         Self::NodeLost,
         Self::LbDeleted,
+        Self::OutOfMemory,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -199,6 +202,12 @@ impl CauseCode {
                 "lb-deleted",
                 "the load balancer had been deleted with its Service, and its address with it",
                 "move clients to another address before the gateway is deleted",
+            ),
+            Self::OutOfMemory => entry(
+                "GD4112",
+                "out-of-memory",
+                "the pod held more memory than its limit, and the kernel killed it with all its connections",
+                "raise the gateway's memory limit, or spread connections: more replicas, shorter keep-alive",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -32,6 +32,11 @@ fn live(pod: &mut Pod, event: &Event, t_ms: u64) {
             pod.node = text(event, "node").map(str::to_owned);
         }
         "container_started" => {
+            if pod.started_ms.is_some() {
+                pod.restarts += 1;
+                pod.restart_reason = pod.exit_reason.take();
+                pod.exited_ms = None;
+            }
             pod.started_ms.get_or_insert(t_ms);
         }
         "pod_ready" if pod.ready_ms.is_none() => pod.ready_ms = Some(t_ms),
@@ -50,7 +55,8 @@ fn live(pod: &mut Pod, event: &Event, t_ms: u64) {
             // The last exit counts: a container that crashed before was started again.
             pod.exited_ms = Some(t_ms);
             let code = number(event, "code").map(|code| format!("exit {code}"));
-            pod.exit_reason = pod.exit_reason.take().filter(|_| pod.terminating_ms.is_some()).or(code);
+            let told = text(event, "reason").map(str::to_owned);
+            pod.exit_reason = told.or(pod.exit_reason.take().filter(|_| pod.terminating_ms.is_some())).or(code);
         }
         "pod_gone" => {
             pod.gone_ms.get_or_insert(t_ms);
@@ -141,6 +147,24 @@ mod tests {
         assert_eq!(pod.readiness.iter().map(|change| change.t_ms).collect::<Vec<_>>(), [5, 6]);
         assert_eq!((pod.revision, pod.node.as_deref(), pod.gone_ms), (2, Some("n1"), Some(10)));
         assert_eq!(pod.exit_reason.as_deref(), Some("exit 0"));
+    }
+
+    #[test]
+    fn a_restarted_pod_tells_how_often_and_why() {
+        let log = log([
+            (1, "pod_created", "Pod/a/p", vec![("revision", 1.into())]),
+            (2, "container_started", "Pod/a/p", vec![]),
+            (3, "container_exited", "Pod/a/p", vec![("code", 3.into())]),
+            (4, "container_started", "Pod/a/p", vec![]),
+            (5, "sigkill", "Pod/a/p", vec![("reason", "OOMKilled".into())]),
+            (5, "container_exited", "Pod/a/p", vec![("code", 137.into()), ("reason", "OOMKilled".into())]),
+        ]);
+        let read = |count: usize| pods(&log.events()[..count], |_| true).remove(0);
+        let pod = read(6);
+        assert_eq!((pod.restarts, pod.restart_reason.as_deref(), pod.started_ms), (1, Some("exit 3"), Some(2)));
+        assert_eq!((pod.exit_reason.as_deref(), pod.exited_ms), (Some("OOMKilled"), Some(5)));
+        let running = read(4);
+        assert_eq!((running.restarts, running.exit_reason, running.exited_ms), (1, None, None));
     }
 
     #[test]

@@ -239,6 +239,10 @@ pub struct Pod {
     pub gone_ms: Option<u64>,
     /// Why the process ended: `exit 0`, or the reason it was killed.
     pub exit_reason: Option<String>,
+    /// How often its container was started again.
+    pub restarts: u32,
+    /// Why its run before the present one ended, in the words of `exit_reason`.
+    pub restart_reason: Option<String>,
     /// Requests that reached it or were sent to it.
     pub requests: u64,
     /// Of those: lost.

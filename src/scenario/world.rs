@@ -24,7 +24,7 @@ use crate::drill::{
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
-use crate::manifest::deployment::DeploymentManifest;
+use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
 use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
 use crate::manifest::proxy_config::{self, ProxyConfig};
 use crate::manifest::read::Note;
@@ -174,6 +174,7 @@ fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option
         workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
         costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
         cpu_limit_millicores: manifest.cpu_limit_millicores,
+        memory_limit_bytes: manifest.memory_limit.as_ref().map(|limit| limit.bytes),
         config_propagation: settings.cluster.config_propagation.clone(),
         exit_delay: settings.gateway.exit_delay.clone(),
     })
@@ -401,6 +402,13 @@ fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) ->
     Some(key)
 }
 
+/// Who scales by hand what ASM owns is told that it will not last.
+fn note_owner(entry: &TimelineEntry, key: &str, sink: &Sink) {
+    let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
+    let path = format!("Deployment {key} spec.replicas");
+    sink.note(entry.place, path, FidelityStatus::Approximated, Some(text));
+}
+
 /// One entry of the timeline: applied to the objects, and what that means for the world.
 fn act(
     entry: &TimelineEntry,
@@ -429,13 +437,7 @@ fn act(
             let number = Node::number(entry.place, i64::from(*replicas));
             edit(state, &key, "spec.replicas", number, entry.place, sink);
             if key == current.target && current.owned_replicas.is_some() {
-                let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
-                sink.note(
-                    entry.place,
-                    format!("Deployment {key} spec.replicas"),
-                    FidelityStatus::Approximated,
-                    Some(text),
-                );
+                note_owner(entry, &key, sink);
             }
             format!("scale {key} to {replicas}")
         }
@@ -700,6 +702,9 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.externalTrafficPolicy",
         "Cluster",
     );
+    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
+        add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
+    }
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];

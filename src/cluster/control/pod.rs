@@ -103,6 +103,29 @@ pub struct PodRecord {
     pub exit_event: Option<EventId>,
     /// The event of its SIGTERM.
     pub sigterm_event: Option<EventId>,
+    /// The last time the kernel killed its process for its memory.
+    pub oom: Option<OomKill>,
+}
+
+impl PodRecord {
+    /// Its container runs again.
+    pub(in crate::cluster) fn note_restart(&mut self, now: SimTime) {
+        self.exited_at = None;
+        if let Some(oom) = &mut self.oom {
+            oom.restarted_at.get_or_insert(now);
+        }
+    }
+}
+
+/// The kernel killed a process for its memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OomKill {
+    /// When.
+    pub at: SimTime,
+    /// The event of that end.
+    pub event: EventId,
+    /// When its container ran again, if it has.
+    pub restarted_at: Option<SimTime>,
 }
 
 /// How many pods of a Deployment are in which state.

@@ -185,6 +185,7 @@ impl Cluster {
                 gone_at: None,
                 exit_reason: None,
                 exit_event: None,
+                oom: None,
                 sigterm_event: None,
             };
             let event = self.tell(because, "pod_created", object, vec![("revision", set.revision.into())]);

@@ -77,7 +77,7 @@ impl World {
     /// What a pod's process has used so far.
     pub(super) fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
         if let Some(process) = self.gateways.borrow().get(&ip) {
-            return Some(process.usage(self.around.sim.now(), &self.config.scaling.memory));
+            return Some(process.usage(self.around.sim.now()));
         }
         self.backends.borrow().get(&ip).map(|process| process.usage())
     }

@@ -1,0 +1,155 @@
+//! What a gateway's process holds of memory, and the limit above which the kernel ends it.
+//!
+//! Memory is a sum over what the process holds: itself, its clusters, its downstream connections, its requests under way. It is looked at where
+//! it grows: at each new connection and each new request. A memory cgroup lets its processes have exactly its limit; the one page more that it
+//! cannot find ends the process with SIGKILL.
+//!
+//! Approximated: what a connection or request held is free again at its end, while an allocator keeps some of it; Envoy's overload manager
+//! (which Istio does not configure) is not modelled.
+//! Source: Linux Documentation/admin-guide/cgroup-v2.rst (`memory.max`); Kubernetes pkg/kubelet/cm/helpers_linux.go (the limit becomes the
+//! cgroup's).
+
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
+
+use super::config::MemoryCosts;
+use crate::engine::Signal;
+
+/// The memory of one process.
+#[derive(Default)]
+pub struct Memory {
+    costs: MemoryCosts,
+    cluster_count: u64,
+    /// None: no limit.
+    limit_bytes: Option<u64>,
+    /// The process's own count of its downstream connections, once it has one.
+    connections: OnceCell<Rc<Cell<usize>>>,
+    requests_begun: Cell<u64>,
+    requests_done: Cell<u64>,
+    exceeded: Signal,
+}
+
+impl Memory {
+    /// A process that holds nothing yet but itself and its clusters.
+    #[must_use]
+    pub fn new(costs: MemoryCosts, cluster_count: usize, limit_bytes: Option<u64>) -> Self {
+        Self {
+            costs,
+            cluster_count: u64::try_from(cluster_count).unwrap_or(u64::MAX),
+            limit_bytes,
+            connections: OnceCell::new(),
+            requests_begun: Cell::new(0),
+            requests_done: Cell::new(0),
+            exceeded: Signal::default(),
+        }
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let connections = self.connections.get().map_or(0, |count| u64::try_from(count.get()).unwrap_or(u64::MAX));
+        let active = self.requests_begun.get().saturating_sub(self.requests_done.get());
+        let parts = [
+            (self.costs.cluster_bytes, self.cluster_count),
+            (self.costs.connection_bytes, connections),
+            (self.costs.request_bytes, active),
+        ];
+        parts.iter().fold(self.costs.base_bytes, |sum, (bytes, count)| sum.saturating_add(bytes.saturating_mul(*count)))
+    }
+
+    /// Requests begun so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests_begun.get()
+    }
+
+    /// Raised when the process holds more than its limit.
+    #[must_use]
+    pub fn exceeded(&self) -> Signal {
+        self.exceeded.clone()
+    }
+
+    /// Its connections are counted there.
+    ///
+    /// # Panics
+    ///
+    /// If they are counted elsewhere already.
+    pub fn count_connections(&self, count: Rc<Cell<usize>>) {
+        assert!(self.connections.set(count).is_ok(), "a process has one count of its connections");
+        self.look();
+    }
+
+    /// A connection has been counted.
+    pub fn connection_opened(&self) {
+        self.look();
+    }
+
+    /// A request has begun.
+    pub fn request_begun(&self) {
+        self.requests_begun.set(self.requests_begun.get() + 1);
+        self.look();
+    }
+
+    /// A request has ended.
+    pub fn request_done(&self) {
+        self.requests_done.set(self.requests_done.get() + 1);
+    }
+
+    fn look(&self) {
+        if self.limit_bytes.is_some_and(|limit| self.bytes() > limit) {
+            self.exceeded.raise();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COSTS: MemoryCosts =
+        MemoryCosts { base_bytes: 1000, cluster_bytes: 100, connection_bytes: 10, request_bytes: 1 };
+
+    fn process(limit_bytes: Option<u64>) -> (Memory, Rc<Cell<usize>>) {
+        let (memory, count) = (Memory::new(COSTS, 2, limit_bytes), Rc::<Cell<usize>>::default());
+        memory.count_connections(Rc::clone(&count));
+        (memory, count)
+    }
+
+    #[test]
+    fn memory_is_a_sum_over_what_is_held_now() {
+        let (memory, count) = process(None);
+        assert_eq!(memory.bytes(), 1200);
+        count.set(3);
+        for _ in 0..4 {
+            memory.request_begun();
+        }
+        memory.request_done();
+        assert_eq!((memory.bytes(), memory.requests()), (1233, 4));
+        count.set(0);
+        assert_eq!(memory.bytes(), 1203);
+    }
+
+    #[test]
+    fn the_limit_itself_may_be_held_and_no_byte_more() {
+        let (memory, count) = process(Some(1231));
+        count.set(3);
+        memory.connection_opened();
+        memory.request_begun();
+        assert_eq!((memory.bytes(), memory.exceeded().is_raised()), (1231, false));
+        memory.request_done();
+        memory.request_begun();
+        assert!(!memory.exceeded().is_raised(), "what has ended is free again");
+        memory.request_begun();
+        assert!(memory.exceeded().is_raised());
+    }
+
+    #[test]
+    fn a_limit_below_the_process_itself_ends_it_at_its_start() {
+        assert!(!process(Some(1200)).0.exceeded().is_raised());
+        assert!(process(Some(1199)).0.exceeded().is_raised());
+        let (unlimited, count) = process(None);
+        count.set(1 << 40);
+        unlimited.connection_opened();
+        assert!(!unlimited.exceeded().is_raised());
+    }
+}
