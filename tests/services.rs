@@ -187,7 +187,7 @@ fn a_service_without_a_balancer_says_what_to_write() {
         let text = SCENARIO.replace("KNOBS", "").replace("TIMELINE", "");
         let input =
             Input { name: "services.drill.yaml", text: &text, library: &library, set: &[], variant: None, seed: None };
-        let problems = load(&input).err().expect("nobody balances").to_string();
+        let problems = load(&input).expect_err("nobody balances").to_string();
         assert!(problems.contains("spec.type: clients come in through a load balancer"), "{problems}");
         assert!(problems.contains("backend-type: ecs"), "{problems}");
     }

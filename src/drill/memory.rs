@@ -70,6 +70,10 @@ impl Memory {
     }
 
     /// Its connections are counted there.
+    ///
+    /// # Panics
+    ///
+    /// If they are counted elsewhere already.
     pub fn count_connections(&self, count: Rc<Cell<usize>>) {
         assert!(self.connections.set(count).is_ok(), "a process has one count of its connections");
         self.look();

@@ -402,6 +402,13 @@ fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) ->
     Some(key)
 }
 
+/// Who scales by hand what ASM owns is told that it will not last.
+fn note_owner(entry: &TimelineEntry, key: &str, sink: &Sink) {
+    let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
+    let path = format!("Deployment {key} spec.replicas");
+    sink.note(entry.place, path, FidelityStatus::Approximated, Some(text));
+}
+
 /// One entry of the timeline: applied to the objects, and what that means for the world.
 fn act(
     entry: &TimelineEntry,
@@ -430,13 +437,7 @@ fn act(
             let number = Node::number(entry.place, i64::from(*replicas));
             edit(state, &key, "spec.replicas", number, entry.place, sink);
             if key == current.target && current.owned_replicas.is_some() {
-                let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
-                sink.note(
-                    entry.place,
-                    format!("Deployment {key} spec.replicas"),
-                    FidelityStatus::Approximated,
-                    Some(text),
-                );
+                note_owner(entry, &key, sink);
             }
             format!("scale {key} to {replicas}")
         }
