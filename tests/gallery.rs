@@ -118,9 +118,9 @@ fn a_surge_outruns_the_autoscaler_unless_there_is_headroom() {
     };
     // The surge begins at 80 s of the run and is full at 90 s: the first change comes 29 s after it began.
     let (dropped, by_cause, change) = of("hpa-surge-21");
-    assert_eq!((dropped, &*by_cause, change), (Some(43_775), "GD4301 43775", (Some(109_132), Some(2), Some(4))));
+    assert_eq!((dropped, &*by_cause, change), (Some(43_765), "GD4301 43765", (Some(109_132), Some(2), Some(4))));
     let (dropped, by_cause, _) = of("hpa-surge-quick-pods-21");
-    assert_eq!((dropped, &*by_cause), (Some(37_735), "GD4301 37735"));
+    assert_eq!((dropped, &*by_cause), (Some(37_729), "GD4301 37729"));
     assert_eq!(of("hpa-surge-headroom-21").0, Some(0));
 }
 
