@@ -12,6 +12,8 @@
 mod case;
 #[path = "timelines/eviction.rs"]
 mod eviction;
+#[path = "timelines/hpa.rs"]
+mod hpa;
 #[path = "timelines/kubelet.rs"]
 mod kubelet;
 #[path = "timelines/rollout.rs"]
@@ -36,7 +38,7 @@ type Replay = fn(&Case) -> Vec<String>;
 const KINDS: [(&str, Option<Replay>); 5] = [
     ("rollout", Some(rollout::differences)),
     ("scaledown", Some(rollout::differences)),
-    ("hpa", None),
+    ("hpa", Some(hpa::differences)),
     ("schedule", Some(schedule::differences)),
     ("eviction", Some(eviction::differences)),
 ];
@@ -84,6 +86,11 @@ fn timelines_eviction() {
 #[test]
 fn timelines_schedule() {
     replay_all("schedule");
+}
+
+#[test]
+fn timelines_hpa() {
+    replay_all("hpa");
 }
 
 #[test]

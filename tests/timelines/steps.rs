@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatedrill::manifest::{Files, Sink, deployment, disruption_budget, object, yaml};
+use gatedrill::manifest::{Files, Sink, autoscaler, deployment, disruption_budget, object, yaml};
 use serde_json::{Value, json};
 
 use super::case::Case;
@@ -11,8 +11,14 @@ use super::world::World;
 
 /// Sets up a case, carries out its actions, and lets it go on for as long as it was recorded.
 pub(crate) fn replay(case: &Case) -> World {
+    replay_with(case, |_| {})
+}
+
+/// The same on a cluster that is made ready for it first.
+pub(crate) fn replay_with(case: &Case, prepare: impl FnOnce(&World)) -> World {
     let inputs = &case.json["inputs"];
     let mut world = World::new(case);
+    prepare(&world);
     for step in inputs["setup"].as_array().expect("steps") {
         carry_out(&mut world, step);
     }
@@ -188,6 +194,8 @@ fn apply(world: &World, manifest: &Value) {
     let (mut files, sink) = (Files::default(), Sink::default());
     // The recorded control plane served budgets of v1beta1 only. With a selector that is not empty they mean the same.
     let text = manifest.to_string().replace("policy/v1beta1", "policy/v1");
+    // And autoscalers of v2beta2 only, whose fields are those of v2.
+    let text = text.replace("autoscaling/v2beta2", "autoscaling/v2");
     let file_index = files.add("manifest.json", &text);
     let (nodes, problems) = yaml::parse(&text, file_index);
     assert!(problems.is_empty(), "{problems:?}");
@@ -196,6 +204,10 @@ fn apply(world: &World, manifest: &Value) {
             "Deployment" => {
                 let read = deployment::read(&object, &sink).expect("it is read");
                 world.cluster.apply_deployment(read.deployment, None);
+            }
+            "HorizontalPodAutoscaler" => {
+                let read = autoscaler::read(&object, &sink).expect("it is read");
+                world.cluster.apply_autoscaler(read.spec, None);
             }
             "PodDisruptionBudget" => {
                 let read = disruption_budget::read(&object, &sink).expect("it is read");
