@@ -96,6 +96,7 @@ fn config(nodes: usize) -> ClusterConfig {
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         sandbox_removal: Delay::ZERO,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }

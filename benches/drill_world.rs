@@ -108,6 +108,7 @@ fn nodes() -> ClusterConfig {
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }

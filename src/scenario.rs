@@ -12,6 +12,7 @@ pub mod address;
 pub mod autoscaling;
 mod balancer;
 mod changes;
+mod control_plane;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

@@ -105,6 +105,7 @@ impl World {
             endpoint_propagation: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
+            client_rates: gatedrill::cluster::ClientRates::DEFAULT,
             stands_at_zero: false,
         };
         let kubelet = Rc::new(Kubelet { sim: sim.clone(), cluster: RefCell::new(None) });

@@ -121,6 +121,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         endpoint_propagation: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }

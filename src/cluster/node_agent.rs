@@ -24,7 +24,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, Kubelets, OomKill, PodRecord};
+use super::control::{Caller, Cluster, Kubelets, OomKill, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::ContainerExit;
@@ -36,7 +36,7 @@ use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
 use super::{Process, Runtime, StartingPod};
-use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
+use crate::engine::{Datum, Delay, EventId, Signal, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
@@ -46,9 +46,8 @@ const RELIST_PERIOD: Duration = Duration::from_secs(1);
 pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
-        let deletion = cluster.inner.state.borrow().pods[&id].deletion.clone();
         let agent = Rc::new(Agent::new(cluster, id));
-        match until(deletion.raised(), agent.bind()).await {
+        match until(agent.deletion.raised(), agent.bind()).await {
             None => agent.cluster.pod_gone(id),
             Some(bound) => agent.dwell(bound).await,
         }
@@ -72,6 +71,10 @@ struct Bound {
 pub(super) struct Agent {
     cluster: Cluster,
     id: u64,
+    /// Raised when the pod's deletion is asked for.
+    deletion: Signal,
+    /// Raised when its object is gone.
+    removed: Signal,
     /// What of it is on the node, and dies with it.
     on_node: RefCell<Option<OnNode>>,
     /// How often its node's machine has booted since it came there.
@@ -101,7 +104,12 @@ enum Ending {
 
 impl Agent {
     fn new(cluster: Cluster, id: u64) -> Self {
-        Self { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) }
+        let (deletion, removed) = {
+            let state = cluster.inner.state.borrow();
+            let pod = &state.pods[&id];
+            (pod.deletion.clone(), pod.removed.clone())
+        };
+        Self { cluster, id, deletion, removed, on_node: RefCell::default(), boots: Cell::new(0) }
     }
 
     pub(super) fn sim(&self) -> &Sim {
@@ -122,8 +130,7 @@ impl Agent {
 
     /// Whether the pod's deletion has been asked for.
     pub(super) fn is_deleting(&self) -> bool {
-        let state = self.cluster.inner.state.borrow();
-        state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
+        self.deletion.is_raised() || self.removed.is_raised()
     }
 
     fn object(&self) -> String {
@@ -164,6 +171,7 @@ impl Agent {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
+        self.sim().sleep_until(self.cluster.call(Caller::Scheduler)).await;
         let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
             record.node = Some(Rc::clone(&node));
@@ -177,7 +185,6 @@ impl Agent {
 
     /// The pod's stay on its node, through the deaths and boots of its machine.
     async fn dwell(self: Rc<Self>, bound: Bound) {
-        let removed = self.cluster.inner.state.borrow().pods[&self.id].removed.clone();
         loop {
             let lost = self.cluster.node_lost(bound.node_index);
             let boots = self.cluster.node_boots(bound.node_index);
@@ -186,7 +193,7 @@ impl Agent {
                 return;
             }
             self.lose(&bound);
-            if until(removed.raised(), boots.changed_since(seen)).await.is_none() {
+            if until(self.removed.raised(), boots.changed_since(seen)).await.is_none() {
                 return;
             }
             self.boots.set(self.boots.get() + 1);
@@ -195,8 +202,7 @@ impl Agent {
 
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
-        match until(deletion.raised(), self.start(bound)).await {
+        match until(self.deletion.raised(), self.start(bound)).await {
             // Deleted before it had a process: there is nothing to stop.
             None => self.cluster.pod_gone(self.id),
             Some(running) => self.run(running).await,
@@ -325,7 +331,7 @@ impl Agent {
 
     /// Keeps the pod running until it is deleted, and then ends it.
     async fn run(self: Rc<Self>, mut running: Running) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        let deletion = self.deletion.clone();
         let container = Rc::new(Container::new(Rc::clone(&running.process), running.started_at));
         let probes = TaskGroup::new(self.sim());
         let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
@@ -495,6 +501,11 @@ impl Agent {
         self.cluster.write_readiness(self.id, is_ready);
     }
 
+    /// Whether its status says that the pod is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.cluster.inner.state.borrow().pods.get(&self.id).is_some_and(|pod| pod.is_ready)
+    }
+
     /// Ticks are counted from the pod's admission. A pod that the run finds was admitted at some time before.
     fn ticks_from(&self, kind: ProbeKind, probe: &Probe, running: &Running) -> SimTime {
         if !self.cluster.stands() {
@@ -518,6 +529,7 @@ impl Agent {
                 agent: Rc::clone(self),
                 container: Rc::clone(container),
                 ip: running.pod.ip,
+                foreign_writes: Rc::clone(&self.cluster.inner.foreign_readiness),
                 ticks_from: self.ticks_from(kind, &probe, running),
             };
             tasks.spawn("probe", prober.run(kind, probe));

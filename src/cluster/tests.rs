@@ -163,6 +163,7 @@ fn config(nodes: usize) -> ClusterConfig {
         endpoint_propagation: Delay::Constant(millis(300)),
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
+        client_rates: ClientRates::DEFAULT,
         stands_at_zero: false,
     }
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::autoscaling;
+use super::control_plane;
 use super::node_scaling;
 use super::settings::{
     BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, MixSettings,
@@ -161,6 +162,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
     let autoscaling = autoscaling::read(fields, version);
+    let client_rates = control_plane::read(fields);
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -187,6 +189,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
+        client_rates: client_rates?,
     })
 }
 

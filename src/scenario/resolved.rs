@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::autoscaling;
+use super::control_plane;
 use super::read::PROXY_MODES;
 use super::settings::{
     BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
@@ -138,6 +139,7 @@ fn cluster(cluster: &ClusterSettings) -> Node {
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", map(vec![("mode", text(mode)), ("minSyncPeriod", span(proxy.min_sync_period))])),
+        ("controllerManager", control_plane::written(cluster.client_rates)),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];

@@ -54,6 +54,8 @@ pub struct ClusterSettings {
     pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
     /// How its nodes' kube-proxies work.
     pub kube_proxy: ProxySettings,
+    /// How fast its controllers may call the API server.
+    pub client_rates: crate::cluster::ClientRates,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.

@@ -98,6 +98,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
         sandbox_removal: settings.cluster.sandbox_removal.clone(),
         autoscaler: node_scaling::config(settings, &names),
+        client_rates: settings.cluster.client_rates,
         stands_at_zero: true,
     };
     for backend in &settings.backends {
