@@ -568,7 +568,7 @@ mod tests {
         refused(v2, &external("{ name: a/b }"), "`a/b` is no name of a metric");
         refused(v2, &external("{ name: .. }"), "`..` is no name of a metric");
         let missing = "{ name: a, selector: { matchExpressions: [ { key: b, operator: In } ] } }";
-        refused(v2, &external(missing), "`In` needs one value or more");
+        refused(v2, &external(missing), "selector.matchExpressions[0].values: this is missing");
         let pods = "{ type: Pods, pods: { metric: { name: rps }, target: { type: Value, value: 3 } } }";
         refused(v2, &metric(pods), "no target for such a metric");
         let behavior = |text: &str| format!("{{ {TARGET}, behavior: {{ scaleUp: {text} }} }}");

@@ -99,6 +99,7 @@ struct Scaler {
     because: Option<EventId>,
     /// The size after the last sync.
     wanted: Option<i32>,
+    created_at: SimTime,
 }
 
 impl Autoscaling {
@@ -138,7 +139,8 @@ impl Cluster {
                     if let Some(found) = found {
                         (autoscaler.status.current, autoscaler.status.desired) = (found, found);
                     }
-                    let scaler = Scaler { autoscaler, uid, hops, because, wanted: None };
+                    let created_at = self.inner.sim.now();
+                    let scaler = Scaler { autoscaler, uid, hops, because, wanted: None, created_at };
                     autoscaling.scalers.insert(Rc::clone(&key), scaler);
                     Some(uid)
                 }
@@ -160,6 +162,13 @@ impl Cluster {
     #[must_use]
     pub fn autoscaler(&self, key: &str) -> Option<Autoscaler> {
         self.inner.autoscaling.borrow().scalers.get(key).map(|scaler| scaler.autoscaler.clone())
+    }
+
+    /// All autoscalers as they stand, in the order of their names, each with when it was created.
+    #[must_use]
+    pub fn autoscalers(&self) -> Vec<(Autoscaler, SimTime)> {
+        let autoscaling = self.inner.autoscaling.borrow();
+        autoscaling.scalers.values().map(|scaler| (scaler.autoscaler.clone(), scaler.created_at)).collect()
     }
 
     /// The size that the first autoscaler of a Deployment wants; none before its first sync.
