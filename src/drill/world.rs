@@ -6,6 +6,7 @@
 mod actions;
 mod endpoints;
 mod nodes;
+mod push;
 mod scaling;
 
 use std::cell::{Cell, RefCell};

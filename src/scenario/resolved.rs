@@ -299,6 +299,7 @@ fn entry(entry: &TimelineEntry) -> Node {
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();
             entries.push(("load", map(change)));
         }
+        TimelineVerb::ConfigPush => entries.push(("configPush", map(Vec::new()))),
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));

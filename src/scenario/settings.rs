@@ -288,6 +288,8 @@ pub enum TimelineVerb {
     Delete,
     /// The rate of a load, or of all, times this.
     Load(Option<String>, f64),
+    /// The whole configuration is pushed to the gateway's pods.
+    ConfigPush,
     /// Nothing: only a phase begins.
     Phase,
 }

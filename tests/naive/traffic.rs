@@ -164,7 +164,8 @@ fn a_removed_endpoint_keeps_its_connections_and_nobody_to_serve_is_not_always_a_
     // New connections no longer come a little after the deletion. Those that are there go on through the hook of 20 s, as long as the pod does not drain.
     let (fresh, kept) = (requests_of_the_deleted("none"), requests_of_the_deleted("lru"));
     assert!((900..1400).contains(&fresh), "{fresh} requests on new connections");
-    assert!((2700..3300).contains(&kept), "{kept} requests on kept connections");
+    // About half of the forty connections are its own, each with five requests a second for thirty seconds instead of ten.
+    assert!((2200..3800).contains(&kept), "{kept} requests on kept connections");
     // With `Local` each node divides what it gets among its own: a pod alone on its node has three times the connections of each of three. The
     // balancer divides between the nodes, whatever is on them.
     let three_and_one = [

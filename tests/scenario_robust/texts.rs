@@ -53,6 +53,7 @@ spec:
     - { at: 26s, killNode: { node: pool-a-5, for: 1m } }
     - { at: 27s, reclaimNode: { node: pool-a-4, notice: 30s, drain: false } }
     - { at: 28s, removeNode: { node: pool-a-3 } }
+    - { at: 29s, configPush: {} }
     - { at: 40s, set: { target.spec.replicas: 6 } }
     - { at: 50s, scale: { replicas: 3 }, of: default/web }
     - at: 1m

@@ -50,7 +50,7 @@ impl World {
         self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), tables });
     }
 
-    fn act(&self, action: &Action) {
+    fn act(self: &Rc<Self>, action: &Action) {
         let now = self.around.sim.now();
         self.look_at_change(&format!("before: {}", action.text));
         if let Some(phase) = &action.phase {
@@ -65,7 +65,7 @@ impl World {
             Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
             Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
             Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
-            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) => {
+            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::ConfigPush => {
                 format!("Deployment/{}", self.config.target)
             }
             Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
@@ -84,6 +84,7 @@ impl World {
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
             Verb::Load(..) => {}
+            Verb::ConfigPush => self.push_config(event),
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
