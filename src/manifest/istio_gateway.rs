@@ -19,9 +19,7 @@
 mod rest;
 
 use super::autoscaler;
-use super::deployment::{
-    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_lifecycle, read_resources, rolling_update,
-};
+use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_lifecycle, rolling_update};
 use super::object::{Object, ObjectId};
 use super::placement;
 use super::problem::{Place, Problem};

@@ -104,11 +104,12 @@ pub(super) fn write(
 
 fn cluster(cluster: &ClusterSettings) -> Node {
     let group = |group: &NodeGroup| {
-        let allocatable = vec![
+        let mut allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
             ("memory", text(&group.allocatable.memory_bytes.to_string())),
             ("pods", bare(group.pods_max)),
         ];
+        allocatable.extend(group.extended.iter().map(|(name, amount)| (name.as_str(), bare(amount))));
         let taint = |taint: &Taint| {
             let effect = taint.effect.name();
             map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])

@@ -108,6 +108,8 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// Further resources by name, such as `nvidia.com/gpu`.
+    pub extended: BTreeMap<String, u64>,
     /// How many pods each can hold.
     pub pods_max: usize,
     /// Labels besides those that every node has.

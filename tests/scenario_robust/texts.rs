@@ -17,7 +17,7 @@ spec:
     profile: ack-terway-nlb
     version: "1.33"
     nodes:
-      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
+      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi, example.com/cards: 2 }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
     autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
     controllerManager: { kubeApiQps: 50, kubeApiBurst: 60 }
     kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
