@@ -42,7 +42,10 @@ pub use control::{
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
 pub use kubelet::exit::ProcessEnd;
-pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use objects::{
+    ContainerRequest, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service,
+    Sidecar,
+};
 pub use placement::Placement;
 pub use selector::LabelSelector;
 pub use version::Version;

@@ -68,6 +68,8 @@ pub struct ClusterConfig {
     pub schedule: Delay,
     /// From the binding to running containers, if the image is there.
     pub pod_start: Delay,
+    /// What an init container takes from its turn to its end, or a sidecar to its start, if the image is there.
+    pub init_container: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
     /// Images that no node can pull: the name is wrong, or the registry does not have them.

@@ -8,3 +8,4 @@ pub mod exit;
 pub mod grace;
 pub mod image_backoff;
 pub mod probe;
+pub mod sidecar;

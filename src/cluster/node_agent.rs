@@ -15,7 +15,10 @@
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
-//! Approximated: a deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
+//! - Init containers run one after another before that, and sidecars start among them; they end after the process
+//!   ([`super::kubelet::sidecar`]). What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
+//!
+//! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. A deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
 //! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
@@ -31,6 +34,7 @@ use super::kubelet::exit::ContainerExit;
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
 use super::kubelet::image_backoff::{Attempt, ImageBackoff};
 use super::kubelet::probe::ProbeKind;
+use super::kubelet::sidecar::{sigterm_times, started_at};
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
@@ -222,7 +226,9 @@ impl Agent {
     /// Starts the pod's process.
     async fn start(&self, bound: &Bound) -> Running {
         let inner = &self.cluster.inner;
-        self.pull_image(&bound.node).await;
+        let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
+        self.start_before(&template, bound).await;
+        self.pull_image(&bound.node, &template.image).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
         self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
@@ -254,6 +260,39 @@ impl Agent {
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
     }
 
+    /// Runs what comes before a pod's own containers, one after another.
+    async fn start_before(&self, template: &PodTemplate, bound: &Bound) {
+        for container in &template.init {
+            self.pull_image(&bound.node, &container.image).await;
+            let purpose = format!("init-container-{}-{}", container.name, self.boots.get());
+            self.sim().sleep(self.draw(&self.cluster.inner.config.init_container, &purpose)).await;
+            let name = vec![("container", (&*container.name).into())];
+            match &container.sidecar {
+                None => self.tell(None, "init_container_completed", name),
+                Some(sidecar) => {
+                    let now = self.sim().now();
+                    if !self.cluster.stands() {
+                        self.sim().sleep_until(started_at(sidecar.startup.as_ref(), bound.at, now)).await;
+                    }
+                    self.tell(None, "sidecar_started", name)
+                }
+            };
+        }
+    }
+
+    /// Ends the sidecars of a deleted pod whose own container ended, or had ended, by now. `began_at` is the beginning of its end.
+    async fn stop_sidecars(&self, template: &PodTemplate, began_at: SimTime, grace_seconds: u32) {
+        let sidecars = template.init.iter().filter_map(|container| Some((container, container.sidecar.as_ref()?)));
+        let (names, hooks): (Vec<_>, Vec<_>) =
+            sidecars.map(|(container, sidecar)| (Rc::clone(&container.name), sidecar.pre_stop)).unzip();
+        let times = sigterm_times(grace_seconds, self.sim().now().since(began_at), &hooks);
+        for (name, time) in names.iter().zip(times).rev() {
+            // Time passed already, where a grace was shorter than the container's end.
+            self.sim().sleep_until(began_at.after(time).max(self.sim().now())).await;
+            self.tell(None, "sidecar_exited", vec![("container", (&**name).into())]);
+        }
+    }
+
     async fn find_node(&self) -> usize {
         let changes = &self.cluster.inner.changes;
         let phase = self.cluster.inner.state.borrow().placing.phase();
@@ -280,12 +319,11 @@ impl Agent {
         unreachable!("the attempts do not end")
     }
 
-    /// Ends when the pod's image is on its node: never, for one that cannot be pulled.
-    async fn pull_image(&self, node: &Rc<str>) {
+    /// Ends when an image is on the pod's node: never, for one that cannot be pulled.
+    async fn pull_image(&self, node: &Rc<str>, image: &str) {
         let inner = &self.cluster.inner;
-        let image = inner.state.borrow().pods[&self.id].template.image.clone();
-        if !inner.config.bad_images.contains(&image) {
-            self.sim().sleep_until(self.image_pulled_at(node)).await;
+        if !inner.config.bad_images.contains(image) {
+            self.sim().sleep_until(self.image_pulled_at(node, image)).await;
             return;
         }
         let mut backoff = ImageBackoff::default();
@@ -295,7 +333,7 @@ impl Agent {
                 Attempt::Pull => {
                     self.sim().sleep(self.draw(&inner.config.image_pull, "image-pull-failure")).await;
                     backoff.failed(self.sim().now());
-                    self.tell(None, "image_pull_failed", vec![("image", image.as_str().into())]);
+                    self.tell(None, "image_pull_failed", vec![("image", image.into())]);
                     "ErrImagePull"
                 }
                 Attempt::Wait => "ImagePullBackOff",
@@ -309,16 +347,15 @@ impl Agent {
         }
     }
 
-    /// When this pod's image is on its node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
-    fn image_pulled_at(&self, node: &Rc<str>) -> SimTime {
+    /// When an image is on a node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
+    fn image_pulled_at(&self, node: &Rc<str>, image: &str) -> SimTime {
         let inner = &self.cluster.inner;
-        let image = inner.state.borrow().pods[&self.id].template.image.clone();
-        let known = inner.state.borrow().images.get(&(Rc::clone(node), image.clone())).copied();
+        let known = inner.state.borrow().images.get(&(Rc::clone(node), image.to_owned())).copied();
         known.unwrap_or_else(|| {
             let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}"));
             let pull = inner.config.image_pull.draw(&mut stream);
             let pulled_at = self.sim().now().after(if self.cluster.stands() { Duration::ZERO } else { pull });
-            inner.state.borrow_mut().images.insert((Rc::clone(node), image), pulled_at);
+            inner.state.borrow_mut().images.insert((Rc::clone(node), image.to_owned()), pulled_at);
             pulled_at
         })
     }
@@ -406,16 +443,19 @@ impl Agent {
     async fn stop(&self, container: &Container, template: &PodTemplate) {
         let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
         self.sim().sleep(hop).await;
+        let began_at = self.sim().now();
+        let (deleted, grace) = {
+            let state = self.cluster.inner.state.borrow();
+            let pod = &state.pods[&self.id];
+            (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
+        };
         if container.is_running() {
-            let (deleted, grace) = {
-                let state = self.cluster.inner.state.borrow();
-                let pod = &state.pods[&self.id];
-                (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
-            };
             self.end_process(container, template, grace.max(1), deleted).await;
         }
+        self.stop_sidecars(template, began_at, grace.max(1)).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Succeeded;
+            pod.are_containers_ready = false;
             pod.is_ready = false;
         }
     }

@@ -126,6 +126,8 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -161,6 +163,7 @@ fn config(nodes: usize) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(millis(300)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
         stands_at_zero: false,

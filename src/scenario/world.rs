@@ -13,7 +13,7 @@ use super::past::Past;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
-use super::{balancer, nodes};
+use super::{balancer, nodes, pods};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::ClusterConfig;
 use crate::cluster::autoscaler::AutoscalerSpec;
@@ -55,6 +55,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let Ingredients { settings, mut state, timeline, id } = ingredients;
     let resolved = state.resolve(settings, sink)?;
     check_replicas(&resolved, sink);
+    pods::check(&resolved, settings.cluster.version, sink);
     let balancer = balancer::config(&resolved, settings, sink)?;
     let mut gateways = BTreeMap::new();
     let target = resolved.target()?;
@@ -65,8 +66,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     backends.add(&resolved, settings, sink);
     let sources = sources(&resolved, settings, files);
     let mut actions = Vec::new();
-    let mut images: BTreeSet<String> =
-        resolved.deployments.values().map(|manifest| manifest.deployment.template.image.clone()).collect();
+    let mut images: BTreeSet<String> = resolved.deployments.values().flat_map(images_of).collect();
     let (mut current, mut past) = (resolved.clone(), Past::default());
     past.note(&current);
     let mut names = NodeNames::new(settings);
@@ -85,7 +85,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
             sink,
         ));
         past.note(&current);
-        images.extend(current.deployments.values().map(|manifest| manifest.deployment.template.image.clone()));
+        images.extend(current.deployments.values().flat_map(images_of));
+        pods::note_gates(&current, sink);
     }
     check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
@@ -98,6 +99,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),
         pod_start: settings.cluster.pod_start.clone(),
+        init_container: settings.cluster.init_container.clone(),
         image_pull: settings.cluster.image_pull.clone(),
         bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
         endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
@@ -332,6 +334,13 @@ fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<
         Some(TargetPort::Name(name)) => pods.and_then(|pods| pods.ports.get(name)).copied().unwrap_or(upstream.port),
         None => upstream.port,
     }
+}
+
+/// The images that a Deployment's pods need.
+fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = String> + use<> {
+    let template = &manifest.deployment.template;
+    let init = template.init.iter().map(|container| container.image.clone());
+    init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
 }
 
 /// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.

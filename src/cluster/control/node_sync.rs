@@ -490,7 +490,7 @@ impl Cluster {
                     let event = self.node_event(index);
                     for id in self.pods_on(index) {
                         self.note_event(id, event);
-                        self.write_readiness(id, false);
+                        self.write_ready_condition(id, false);
                     }
                 }
                 Order::RemoveTaints(index) => {
@@ -587,7 +587,7 @@ impl Cluster {
     }
 
     /// What happens to a pod next is because of this.
-    fn note_event(&self, id: u64, event: Option<EventId>) {
+    pub(super) fn note_event(&self, id: u64, event: Option<EventId>) {
         if let (Some(event), Some(pod)) = (event, self.inner.state.borrow_mut().pods.get_mut(&id)) {
             pod.last_event = event;
         }
