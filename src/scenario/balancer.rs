@@ -176,6 +176,7 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
         weight: WEIGHT,
+        first_probe: None,
         stands_at_zero: true,
     })
 }
