@@ -3,9 +3,13 @@
 //! Goal: each rule decides what clients lose, on both sides of its threshold. Method: a gateway of four pods is replaced at once under load; only what the
 //! rule is about differs from run to run.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Event;
-use gatedrill::scenario::{Input, Library, NamedText, Scenario, load};
+use gatedrill::scenario::Scenario;
+use scenarios::loaded;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -51,7 +55,10 @@ kind: Service
 metadata:
   name: edge
   namespace: istio-system
-  annotations: { service.beta.kubernetes.io/backend-type: BACKEND }
+  annotations:
+    service.beta.kubernetes.io/backend-type: BACKEND
+    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain: "on"
+    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain-timeout: "60"
 spec:
   type: LoadBalancer
   externalTrafficPolicy: Cluster
@@ -81,15 +88,6 @@ spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 808
 
 const GATE: &str = "readinessGates: [ { conditionType: service.readiness.alibabacloud.com/edge } ]";
 
-/// A manifest that stands in memory.
-struct Memory(String);
-
-impl Library for Memory {
-    fn read(&self, _: &str) -> Result<Vec<NamedText>, (String, String)> {
-        Ok(vec![("manifests/all.yaml".to_owned(), self.0.clone())])
-    }
-}
-
 /// What differs from drill to drill.
 struct Drill<'a> {
     extra: &'a str,
@@ -114,10 +112,7 @@ impl Drill<'_> {
             .iter()
             .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
         };
-        let library = Memory(fill(MANIFEST));
-        let text = fill(SCENARIO);
-        load(&Input { name: "kubelet.drill.yaml", text: &text, library: &library, set: &[], variant: None, seed: None })
-            .map_err(|problems| problems.to_string())
+        loaded(&fill(SCENARIO), &fill(MANIFEST), &[], None).map_err(|problems| problems.to_string())
     }
 
     fn run(&self) -> Outcome {
@@ -193,7 +188,7 @@ fn a_gate_that_nobody_opens_makes_a_rollout_stick_and_loses_nothing() {
 
 #[test]
 fn what_would_keep_the_pods_of_the_start_from_running_is_refused_with_its_line() {
-    let line = 14;
+    let line = 13;
     for (extra, version, expected) in [
         (GATE.replace("/edge", "/edgy"), "1.33", "nobody sets this condition"),
         (
