@@ -36,8 +36,8 @@ pub mod version;
 
 pub use control::view::{DeploymentView, NodeView, PodView, SetView};
 pub use control::{
-    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord,
-    Rollout,
+    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,
+    PodCounts, PodRecord, Rollout,
 };
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};

@@ -21,9 +21,10 @@ spec:
   manifests: [ { path: manifests/ } ]
   cluster:
     version: "VERSION"
-    nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "8", memory: 16Gi } } ]
+    nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "8", memory: MEMORY } } ]
     timings: { podStart: 3s, initContainer: 2s, endpointPropagation: 200ms }
   loadBalancer: { controllerLatency: 10s, healthCheck: { interval: INTERVAL, timeout: 2s, healthyThreshold: 3, unhealthyThreshold: 3 } }
+  gateway: { memory: { base: BASE } }
   backends: [ { service: default/web } ]
   load:
     - { name: new, rate: 40/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
@@ -46,7 +47,8 @@ spec:
       containers:
         - name: istio-proxy
           image: proxyv2:1.26
-          resources: { limits: { cpu: "1", memory: 1Gi } }
+          resources: { limits: { cpu: "1", memory: 1Gi }, requests: { cpu: "1", memory: 256Mi } }
+          CONTAINER
           readinessProbe: { httpGet: { path: /healthz/ready, port: 15021 }, periodSeconds: 1 }
           lifecycle: { preStop: { sleep: { seconds: 30 } } }
 ---
@@ -95,9 +97,21 @@ struct Drill<'a> {
     backend: &'a str,
     interval: &'a str,
     version: &'a str,
+    container: &'a str,
+    memory: &'a str,
+    base: &'a str,
 }
 
-const USUAL: Drill<'_> = Drill { extra: "", timeline: "restart: {}", backend: "eni", interval: "2s", version: "1.33" };
+const USUAL: Drill<'_> = Drill {
+    extra: "",
+    timeline: "restart: {}",
+    backend: "eni",
+    interval: "2s",
+    version: "1.33",
+    container: "",
+    memory: "16Gi",
+    base: "45MB",
+};
 
 impl Drill<'_> {
     fn load(&self) -> Result<Scenario, String> {
@@ -108,6 +122,9 @@ impl Drill<'_> {
                 ("BACKEND", self.backend),
                 ("INTERVAL", self.interval),
                 ("VERSION", self.version),
+                ("CONTAINER", self.container),
+                ("MEMORY", self.memory),
+                ("BASE", self.base),
             ]
             .iter()
             .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
@@ -255,5 +272,58 @@ fn a_sidecar_ends_after_the_gateway_and_its_hook_runs_inside_the_same_grace() {
                 "{hook}: {exited}, {sidecar}"
             );
         }
+    }
+}
+
+/// The line behind a cause of loss.
+fn source(outcome: &Outcome, code: &str) -> String {
+    let found = outcome.run.results.causes.iter().find(|cause| cause.code == code);
+    let cause = found.unwrap_or_else(|| panic!("no {code} in {:?}", lost(outcome)));
+    let source = cause.source.as_ref().expect("it has a source");
+    format!("{}:{}", source.line.unwrap_or(0), source.path)
+}
+
+#[test]
+fn what_a_liveness_probe_kills_is_not_taken_for_a_deletion() {
+    let probe = |port: u16| {
+        format!("livenessProbe: {{ tcpSocket: {{ port: {port} }}, periodSeconds: 2, failureThreshold: 2 }}")
+    };
+    let well = Drill { container: &probe(15021), timeline: "phase: nothing", ..USUAL }.run();
+    assert_eq!(lost(&well), (0, Vec::new()));
+    assert_eq!(of_kind(&well, "sigterm").len(), 0);
+    // Nothing listens there: after two failures the hook runs for 30 s, and the process ends.
+    let killed = Drill { container: &probe(9), timeline: "phase: nothing", ..USUAL }.run();
+    let (count, codes) = lost(&killed);
+    assert!(count > 0 && codes.contains(&"GD4113"), "{codes:?}");
+    for of_deletions in ["GD4101", "GD4102", "GD4103", "GD4302"] {
+        assert!(!codes.contains(&of_deletions), "{codes:?}");
+    }
+    let line = MANIFEST.lines().position(|line| line.contains("CONTAINER")).expect("a line") + 1;
+    assert_eq!(source(&killed, "GD4113"), format!("{line}:spec.template.spec.containers[0].livenessProbe"));
+}
+
+#[test]
+fn a_kubelet_evicts_when_its_pods_hold_more_than_the_node_has_for_them() {
+    // Each node has one pod, which holds its base and less than 2 MiB beside it.
+    for (base, version, is_short, ends_in_ms) in [
+        ("790MiB", "1.33", false, 0..=0),
+        ("802MiB", "1.33", true, 1_000..=3_000),
+        // Before 1.30 an eviction had the pod's own grace: 30 s of hook, 5 s of drain.
+        ("802MiB", "1.29", true, 35_000..=36_000),
+    ] {
+        let drill = Drill { base, version, memory: "800Mi", timeline: "phase: nothing", ..USUAL };
+        let outcome = drill.run();
+        let evicted = of_kind(&outcome, "evicted_by_kubelet");
+        assert_eq!(evicted.is_empty(), !is_short, "{base}");
+        assert_eq!(of_kind(&outcome, "node_memory_pressure").is_empty(), !is_short, "{base}");
+        assert_eq!(lost(&outcome).1.contains(&"GD4114"), is_short, "{base}: {:?}", lost(&outcome));
+        let Some(first) = evicted.first() else { continue };
+        assert!(first.at.as_nanos() <= 10_000_000_000, "the kubelet looks every 10 s");
+        let took_ms = at_ms(&outcome, "container_exited", &first.object) - first.at.as_nanos() / 1_000_000;
+        assert!(ends_in_ms.contains(&took_ms), "{version}: {took_ms} ms");
+        // The pod is gone for good, and its set makes another.
+        let created = of_kind(&outcome, "pod_created");
+        assert!(created.iter().any(|event| event.at > first.at), "{base}");
+        assert!(source(&outcome, "GD4114").ends_with(":spec.cluster.nodes.allocatable.memory"));
     }
 }

@@ -12,6 +12,8 @@
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
+//! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
+//! - A pod that the kubelet evicts for want of memory ends for good: its set makes another.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
@@ -27,12 +29,13 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, Kubelets, OomKill, PodRecord};
+use super::control::{Cluster, Kill, KillCause, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::ContainerExit;
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
 use super::kubelet::image_backoff::{Attempt, ImageBackoff};
+use super::kubelet::pressure;
 use super::kubelet::probe::ProbeKind;
 use super::kubelet::sidecar::{sigterm_times, started_at};
 use super::notice::until;
@@ -78,6 +81,8 @@ pub(super) struct Agent {
     id: u64,
     /// What of it is on the node, and dies with it.
     on_node: RefCell<Option<OnNode>>,
+    /// Its node, once it has one.
+    node_index: Cell<Option<usize>>,
     /// How often its node's machine has booted since it came there.
     boots: Cell<u32>,
 }
@@ -99,13 +104,43 @@ struct Running {
 /// What ended a run of a container, or is about to.
 enum Ending {
     Deletion,
+    Eviction,
     Unwell,
     Exit,
 }
 
+/// Why a process is made to end.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Its pod is deleted: the event of that.
+    Deleted(Option<EventId>),
+    /// A probe has failed.
+    Probe,
+    /// Its pod is evicted by the kubelet.
+    Pressure,
+}
+
+impl Why {
+    fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Deleted(_) => None,
+            Self::Probe => Some("probe failed"),
+            Self::Pressure => Some("evicted"),
+        }
+    }
+
+    fn kill_cause(self) -> Option<KillCause> {
+        match self {
+            Self::Deleted(_) => None,
+            Self::Probe => Some(KillCause::Probe),
+            Self::Pressure => Some(KillCause::NodePressure),
+        }
+    }
+}
+
 impl Agent {
     fn new(cluster: Cluster, id: u64) -> Self {
-        Self { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) }
+        Self { cluster, id, on_node: RefCell::default(), node_index: Cell::new(None), boots: Cell::new(0) }
     }
 
     pub(super) fn sim(&self) -> &Sim {
@@ -124,10 +159,27 @@ impl Agent {
         }
     }
 
-    /// Whether the pod's deletion has been asked for.
+    /// Whether the pod's deletion has been asked for, and its kubelet knows it.
     pub(super) fn is_deleting(&self) -> bool {
-        let state = self.cluster.inner.state.borrow();
-        state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
+        let is_asked = {
+            let state = self.cluster.inner.state.borrow();
+            state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
+        };
+        is_asked && !self.node_index.get().is_some_and(|index| self.cluster.is_cut_off(index))
+    }
+
+    /// Ends when the pod's kubelet has heard that it is to be deleted.
+    async fn told_to_end(&self) {
+        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        deletion.raised().await;
+        self.reached().await;
+    }
+
+    /// Ends when the pod's kubelet and the API server hear each other.
+    async fn reached(&self) {
+        if let Some(index) = self.node_index.get() {
+            self.cluster.node_reached(index).await;
+        }
     }
 
     fn object(&self) -> String {
@@ -168,6 +220,7 @@ impl Agent {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
+        self.node_index.set(Some(node_index));
         let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
             record.node = Some(Rc::clone(&node));
@@ -199,8 +252,7 @@ impl Agent {
 
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
-        match until(deletion.raised(), self.start(bound)).await {
+        match until(self.told_to_end(), self.start(bound)).await {
             // Deleted before it had a process: there is nothing to stop.
             None => self.cluster.pod_gone(self.id),
             Some(running) => self.run(running).await,
@@ -226,6 +278,7 @@ impl Agent {
     /// Starts the pod's process.
     async fn start(&self, bound: &Bound) -> Running {
         let inner = &self.cluster.inner;
+        self.reached().await;
         let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
         self.start_before(&template, bound).await;
         self.pull_image(&bound.node, &template.image).await;
@@ -255,6 +308,7 @@ impl Agent {
         };
         let process = self.runtime().start(&pod);
         self.cluster.watch_pod(self.id);
+        self.cluster.watch_memory(bound.node_index);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints_of(self.id, None);
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
@@ -362,7 +416,7 @@ impl Agent {
 
     /// Keeps the pod running until it is deleted, and then ends it.
     async fn run(self: Rc<Self>, mut running: Running) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        let evicted = self.cluster.inner.state.borrow().pods[&self.id].evicted.clone();
         let container = Rc::new(Container::new(Rc::clone(&running.process), running.started_at));
         let probes = TaskGroup::new(self.sim());
         let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
@@ -374,26 +428,35 @@ impl Agent {
         loop {
             let unwell = container.unwell();
             let exited = container.process().exited();
-            let ending = match until(deletion.raised(), until(unwell.raised(), exited)).await {
+            let by_itself = until(evicted.raised(), until(unwell.raised(), exited));
+            let ending = match until(self.told_to_end(), by_itself).await {
                 None => Ending::Deletion,
-                Some(None) => Ending::Unwell,
-                Some(Some(())) => Ending::Exit,
+                Some(None) => Ending::Eviction,
+                Some(Some(None)) => Ending::Unwell,
+                Some(Some(Some(()))) => Ending::Exit,
             };
             match ending {
                 Ending::Deletion => break,
+                Ending::Eviction => {
+                    self.evict(&container, &template).await;
+                    probes.abort();
+                    self.release_later(&running.pod);
+                    self.cluster.pod_gone(self.id);
+                    return;
+                }
                 Ending::Unwell => {
                     let grace = self.grace_of_probes(&template, container.unwell_reason());
-                    self.end_process(&container, &template, grace, None).await;
+                    self.end_process(&container, &template, grace, Why::Probe).await;
                 }
-                Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF),
+                Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF, None),
             }
             let exited_at = self.sim().now();
             let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
-            if until(deletion.raised(), self.sim().sleep(relist)).await.is_none() {
+            if until(self.told_to_end(), self.sim().sleep(relist)).await.is_none() {
                 break;
             }
             self.set_ready(false);
-            if until(deletion.raised(), self.backed_off(&mut backoff, exited_at, &mut syncs)).await.is_none() {
+            if until(self.told_to_end(), self.backed_off(&mut backoff, exited_at, &mut syncs)).await.is_none() {
                 break;
             }
             running.pod.because = self.tell(None, "container_started", Vec::new());
@@ -450,7 +513,7 @@ impl Agent {
             (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
         };
         if container.is_running() {
-            self.end_process(container, template, grace.max(1), deleted).await;
+            self.end_process(container, template, grace.max(1), Why::Deleted(deleted)).await;
         }
         self.stop_sidecars(template, began_at, grace.max(1)).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
@@ -460,30 +523,36 @@ impl Agent {
         }
     }
 
-    /// Ends a process: hook, SIGTERM, and SIGKILL when the grace is over. `deleted` is the event of the pod's deletion; without it,
-    /// a probe has failed.
-    async fn end_process(
-        &self,
-        container: &Container,
-        template: &PodTemplate,
-        grace_seconds: u32,
-        deleted: Option<EventId>,
-    ) {
+    /// Ends the process of a pod that the kubelet evicts.
+    async fn evict(&self, container: &Container, template: &PodTemplate) {
+        let grace = pressure::grace_seconds(self.cluster.inner.config.version, template.grace_seconds);
+        let began_at = self.sim().now();
+        self.end_process(container, template, grace, Why::Pressure).await;
+        self.stop_sidecars(template, began_at, grace).await;
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+            pod.phase = PodPhase::Failed;
+            pod.are_containers_ready = false;
+            pod.is_ready = false;
+        }
+    }
+
+    /// Ends a process: hook, SIGTERM, and SIGKILL when the grace is over.
+    async fn end_process(&self, container: &Container, template: &PodTemplate, grace_seconds: u32, why: Why) {
         let begins_at = self.sim().now();
         let times = stop_times(grace_seconds, template.pre_stop);
         let process = container.process();
-        let mut because = deleted;
+        let mut because = if let Why::Deleted(event) = why { event } else { None };
         if template.pre_stop.is_some() {
             self.tell(because, "prestop_started", Vec::new());
             let hook = self.sim().sleep_until(begins_at.after(times.sigterm));
             if until(process.exited(), hook).await.is_none() {
-                self.has_exited(container, ContainerExit::BY_ITSELF);
+                self.has_exited(container, ContainerExit::BY_ITSELF, why.kill_cause());
                 return;
             }
             because = Some(self.tell(None, "prestop_finished", Vec::new()));
         }
-        let why = if deleted.is_some() { Vec::new() } else { vec![("reason", "probe failed".into())] };
-        let sigterm = self.tell(because, "sigterm", why);
+        let told = why.text().map(|text| ("reason", text.into()));
+        let sigterm = self.tell(because, "sigterm", told.into_iter().collect());
         self.note(|record, now| {
             record.sigterm_at = Some(now);
             record.sigterm_event = Some(sigterm);
@@ -496,11 +565,11 @@ impl Agent {
             let sigkill = self.tell(Some(sigterm), "sigkill", vec![("reason", exit.reason.into())]);
             process.kill(sigkill);
         }
-        self.has_exited(container, exit);
+        self.has_exited(container, exit, why.kill_cause());
     }
 
-    /// The process has ended: as it says itself, or else so.
-    fn has_exited(&self, container: &Container, otherwise: ContainerExit) {
+    /// The process has ended: as it says itself, or else so. `why` is told of the end of a process that was made to end, and its pod not deleted.
+    fn has_exited(&self, container: &Container, otherwise: ContainerExit, why: Option<KillCause>) {
         container.has_ended();
         let exit = ContainerExit::of(container.process().own_end(), otherwise);
         let is_oom = exit == ContainerExit::OUT_OF_MEMORY;
@@ -514,8 +583,9 @@ impl Agent {
             record.exited_at = Some(now);
             record.exit_reason = Some(exit.reason);
             record.exit_event = Some(event);
-            if is_oom {
-                record.oom = Some(OomKill { at: now, event, restarted_at: None });
+            let why = if is_oom { Some(KillCause::OutOfMemory) } else { why };
+            if let Some(why) = why {
+                record.killed = Some(Kill { why, at: now, event, restarted_at: None });
             }
         });
     }

@@ -601,7 +601,7 @@ impl Runtime for Containers {
         if pod.owner == world.config.target {
             let spec = world.gateway_spec(&pod.template.other);
             let costs = world.config.scaling.memory;
-            let memory = Rc::new(Memory::new(costs, spec.config.clusters.len(), spec.memory_limit_bytes));
+            let memory = Rc::new(Memory::new(costs, world.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {
                 world: Weak::clone(&self.0),
                 object: object.clone(),

@@ -52,6 +52,8 @@ pub struct DeploymentManifest {
     pub topology_keys: Vec<TopologyKey>,
     /// Where it is written which nodes will do, if it is.
     pub nodes_at: Option<(Place, String)>,
+    /// Its main container's liveness probe, or else its startup probe, as it is written.
+    pub liveness: Option<Written>,
     /// Its readiness gates, as they are written.
     pub gates: Vec<Written>,
     /// Its sidecars among the init containers, as they are written.
@@ -135,7 +137,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         template: pods.template,
     };
     let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at, .. } = pods;
-    let (gates, sidecars) = (pods.gates, pods.sidecars);
+    let (liveness, gates, sidecars) = (pods.liveness, pods.gates, pods.sidecars);
     Some(DeploymentManifest {
         deployment,
         selector,
@@ -146,6 +148,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         ports,
         topology_keys,
         nodes_at,
+        liveness,
         gates,
         sidecars,
     })
@@ -238,6 +241,7 @@ struct Pods {
     ports: BTreeMap<String, u16>,
     topology_keys: Vec<TopologyKey>,
     nodes_at: Option<(Place, String)>,
+    liveness: Option<Written>,
     gates: Vec<Written>,
     sidecars: Vec<Written>,
 }
@@ -318,6 +322,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         ports,
         topology_keys,
         nodes_at,
+        liveness: main.liveness,
         gates,
         sidecars,
     })
@@ -388,6 +393,7 @@ pub(super) struct Container {
     env: BTreeMap<String, (String, Place)>,
     pub(super) pre_stop: Option<Duration>,
     pub(super) probes: Probes,
+    liveness: Option<Written>,
     ports: BTreeMap<String, u16>,
 }
 
@@ -449,7 +455,21 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         "tty",
     ]);
     fields.finish();
-    Some(Container { name, image, requests, asked, cpu_limit_millicores, memory_limit, env, pre_stop, probes, ports })
+    let ending = ["livenessProbe", "startupProbe"].into_iter().find_map(|key| fields.look(key));
+    let liveness = ending.map(|field| Written { name: name.clone(), at: field.place(), path: field.path().to_owned() });
+    Some(Container {
+        name,
+        image,
+        requests,
+        asked,
+        cpu_limit_millicores,
+        memory_limit,
+        env,
+        pre_stop,
+        probes,
+        liveness,
+        ports,
+    })
 }
 
 /// What a container asks for. A request that is not written is the limit, as the API server fills in.

@@ -114,6 +114,8 @@ pub struct NodeGroup {
     pub labels: BTreeMap<String, String>,
     /// Taints.
     pub taints: Vec<Taint>,
+    /// Where it is written.
+    pub at: Place,
 }
 
 /// The load balancer.

@@ -59,7 +59,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let scaling = autoscaling::spec(&resolved, settings, sink);
     let mut backends = Backends::new(&resolved);
     backends.add(&resolved, settings, sink);
-    let sources = sources(&resolved, settings, files);
+    let sources = sources(&resolved, settings, timeline, files);
     let mut actions = Vec::new();
     let mut images: BTreeSet<String> = resolved.deployments.values().flat_map(images_of).collect();
     let (mut current, mut past) = (resolved.clone(), Past::default());
@@ -392,7 +392,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline:
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
-fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
+fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
         let position = files.position(place);
@@ -453,6 +453,22 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.externalTrafficPolicy",
         "Cluster",
     );
+    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
+        TimelineVerb::Operate(operation) => operation.killed_machine(),
+        _ => None,
+    });
+    // The first of several: each loss goes back to its own in the event log.
+    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
+        add(&[CauseCode::NodeLost], node.at(), &format!("spec.timeline.{verb}.node"), Some(node.text().to_owned()));
+    }
+    if let Some(liveness) = &manifest.liveness {
+        add(&[CauseCode::ProbeKill], liveness.at, &liveness.path, None);
+    }
+    let group = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes);
+    if let Some(group) = group {
+        let memory = group.allocatable.memory_bytes.to_string();
+        add(&[CauseCode::NodePressure], group.at, "spec.cluster.nodes.allocatable.memory", Some(memory));
+    }
     if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
         add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
     }

@@ -43,6 +43,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) deletion: Signal,
     /// The grace of its deletion in seconds, if it is not its own.
     pub(in crate::cluster) deletion_grace: Option<u32>,
+    /// Raised when its kubelet evicts it.
+    pub(in crate::cluster) evicted: Signal,
     /// Raised when its object is gone.
     pub(in crate::cluster) removed: Signal,
     /// The scheduler has found no node for it.
@@ -113,24 +115,37 @@ pub struct PodRecord {
     pub exit_event: Option<EventId>,
     /// The event of its SIGTERM.
     pub sigterm_event: Option<EventId>,
-    /// The last time the kernel killed its process for its memory.
-    pub oom: Option<OomKill>,
+    /// The last time its process was killed though nobody had asked for the pod's end.
+    pub killed: Option<Kill>,
 }
 
 impl PodRecord {
     /// Its container runs again.
     pub(in crate::cluster) fn note_restart(&mut self, now: SimTime) {
         self.exited_at = None;
-        if let Some(oom) = &mut self.oom {
-            oom.restarted_at.get_or_insert(now);
+        if let Some(killed) = &mut self.killed {
+            killed.restarted_at.get_or_insert(now);
         }
     }
 }
 
-/// The kernel killed a process for its memory.
+/// Why a process was killed though nobody had asked for its pod's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OomKill {
-    /// When.
+pub enum KillCause {
+    /// It held more memory than its limit.
+    OutOfMemory,
+    /// Its liveness or startup probe failed.
+    Probe,
+    /// Its node was short of memory, and the kubelet evicted the pod.
+    NodePressure,
+}
+
+/// A process was killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kill {
+    /// Why.
+    pub why: KillCause,
+    /// When it had ended.
     pub at: SimTime,
     /// The event of that end.
     pub event: EventId,
@@ -156,8 +171,13 @@ impl Cluster {
     pub(in crate::cluster) fn write_readiness(&self, id: u64, are_ready: bool) {
         let is_ready = {
             let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
             let Some(pod) = state.pods.get_mut(&id) else { return };
             pod.are_containers_ready = are_ready;
+            if pod.node_index.is_some_and(|index| state.nodes[index].missing_link().is_some()) {
+                // Its kubelet cannot tell anybody.
+                return;
+            }
             are_ready && !pod.is_gated()
         };
         self.write_ready_condition(id, is_ready);
@@ -176,7 +196,7 @@ impl Cluster {
         let (id, identity) = {
             let mut state = self.inner.state.borrow_mut();
             let Some(id) = state.living_at(ip).map(|pod| pod.record.id) else { return };
-            let pod = state.pods.get_mut(&id).expect("it lives");
+            let Some(pod) = state.pods.get_mut(&id) else { return };
             let has_it = pod.template.readiness_gates.iter().any(|known| known == gate);
             if !has_it || !pod.open_gates.insert(gate.to_owned()) {
                 return;

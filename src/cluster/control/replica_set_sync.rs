@@ -185,7 +185,7 @@ impl Cluster {
                 gone_at: None,
                 exit_reason: None,
                 exit_event: None,
-                oom: None,
+                killed: None,
                 sigterm_event: None,
             };
             let event = self.tell(because, "pod_created", object, vec![("revision", set.revision.into())]);
@@ -209,6 +209,7 @@ impl Cluster {
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
                 deletion_grace: None,
+                evicted: Signal::default(),
                 removed: Signal::default(),
                 is_unschedulable: false,
                 deleted_because: None,
