@@ -167,7 +167,11 @@ mod tests {
     #[test]
     fn sidecars_may_have_what_init_containers_may_not() {
         let container = |more: &str| format!("initContainers: [ {{ name: a, image: b, {more} }} ],");
-        for more in ["", "restartPolicy: Always", "restartPolicy: Always, startupProbe: { tcpSocket: { port: 1 } }, lifecycle: {}"] {
+        for more in [
+            "",
+            "restartPolicy: Always",
+            "restartPolicy: Always, startupProbe: { tcpSocket: { port: 1 } }, lifecycle: {}",
+        ] {
             let (_, problems, notes) = load(&container(more), "");
             assert_eq!(problems, Vec::<String>::new(), "{more}");
             let word = if more.is_empty() { "an init container takes" } else { "a sidecar has no process here" };

@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::disruption::{Answer, Budget, DisruptionBudget, UnhealthyPods};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::AutoscalerRules;
-use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::cluster::selector::LabelSelector;
 use crate::engine::Event;
 
