@@ -106,6 +106,7 @@ fn nodes() -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
         stands_at_zero: true,
@@ -122,6 +123,8 @@ fn deployment() -> Deployment {
         grace_seconds: 1,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };

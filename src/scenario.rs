@@ -16,6 +16,7 @@ pub mod node_scaling;
 mod nodes;
 pub mod operations;
 mod past;
+mod pods;
 mod rates;
 mod read;
 mod resolved;

@@ -4,6 +4,7 @@
 //! measured time. Actions and phases are counted from its start.
 
 mod actions;
+mod controller;
 mod endpoints;
 mod nodes;
 mod scaling;
@@ -252,15 +253,7 @@ impl World {
             }
             self.watch_nodes(cluster, &balancer);
         }
-        let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
-        let mut watch = watch.expect("the balancer's Service is among the world's");
-        let seen_by = balancer.clone();
-        sim.spawn("cloud-controller-manager", async move {
-            loop {
-                let seen = watch.next().await;
-                seen_by.handle_endpoints(&seen);
-            }
-        });
+        self.watch_front(cluster, &balancer);
         let world = Rc::downgrade(self);
         sim.spawn("gauge-targets", async move {
             loop {
@@ -608,7 +601,7 @@ impl Runtime for Containers {
         if pod.owner == world.config.target {
             let spec = world.gateway_spec(&pod.template.other);
             let costs = world.config.scaling.memory;
-            let memory = Rc::new(Memory::new(costs, spec.config.clusters.len(), spec.memory_limit_bytes));
+            let memory = Rc::new(Memory::new(costs, world.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {
                 world: Weak::clone(&self.0),
                 object: object.clone(),

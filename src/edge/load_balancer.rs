@@ -117,7 +117,11 @@ struct Inner {
     log: Rc<RefCell<EventLog>>,
     config: LoadBalancerConfig,
     state: RefCell<State>,
+    on_registered: RefCell<Option<OnRegistered>>,
 }
+
+/// Called with the address of each target that has been registered, and the event of that.
+type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
 struct State {
     balancer: Balancer,
@@ -179,9 +183,22 @@ impl LoadBalancer {
             last_removal: None,
             deleted: None,
         };
-        let inner =
-            Inner { sim: sim.clone(), net: net.clone(), host, streams, log, config, state: RefCell::new(state) };
+        let inner = Inner {
+            sim: sim.clone(),
+            net: net.clone(),
+            host,
+            streams,
+            log,
+            config,
+            state: RefCell::new(state),
+            on_registered: RefCell::default(),
+        };
         Self { inner: Rc::new(inner) }
+    }
+
+    /// From now on `hook` is called for each target that has been registered.
+    pub fn when_registered(&self, hook: Rc<dyn Fn(Ipv4Addr, EventId)>) {
+        *self.inner.on_registered.borrow_mut() = Some(hook);
     }
 
     /// The controller sees the Service's endpoints.
@@ -347,6 +364,10 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
+                let hook = inner.on_registered.borrow().clone();
+                if let Some(hook) = hook {
+                    hook(ip, event);
+                }
                 this.probe(id, ip, event, stands).await;
             }
         });

@@ -155,6 +155,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
     let pod_start = delay(timings, "podStart", defaults::POD_START);
+    let init_container = delay(timings, "initContainer", defaults::INIT_CONTAINER);
     let image_pull = delay(timings, "imagePull", defaults::IMAGE_PULL);
     let endpoint_propagation = delay(timings, "endpointPropagation", defaults::ENDPOINT_PROPAGATION);
     let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
@@ -179,6 +180,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
         nodes,
         schedule: schedule?,
         pod_start: pod_start?,
+        init_container: init_container?,
         image_pull: image_pull?,
         bad_images,
         endpoint_propagation: endpoint_propagation?,

@@ -125,6 +125,7 @@ fn cluster(cluster: &ClusterSettings) -> Node {
     let timings = vec![
         ("schedule", delay(&cluster.schedule)),
         ("podStart", delay(&cluster.pod_start)),
+        ("initContainer", delay(&cluster.init_container)),
         ("imagePull", delay(&cluster.image_pull)),
         ("endpointPropagation", delay(&cluster.endpoint_propagation)),
         ("configPropagation", delay(&cluster.config_propagation)),

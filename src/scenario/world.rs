@@ -13,7 +13,7 @@ use super::past::Past;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
-use super::{balancer, nodes};
+use super::{balancer, nodes, pods};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::ClusterConfig;
 use crate::drill::pod_host::CpuCosts;
@@ -50,6 +50,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let Ingredients { settings, mut state, timeline, id } = ingredients;
     let resolved = state.resolve(settings, sink)?;
     check_replicas(&resolved, sink);
+    pods::check(&resolved, settings.cluster.version, sink);
     let balancer = balancer::config(&resolved, settings, sink)?;
     let mut gateways = BTreeMap::new();
     let target = resolved.target()?;
@@ -58,10 +59,9 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let scaling = autoscaling::spec(&resolved, settings, sink);
     let mut backends = Backends::new(&resolved);
     backends.add(&resolved, settings, sink);
-    let sources = sources(&resolved, settings, files);
+    let sources = sources(&resolved, settings, timeline, files);
     let mut actions = Vec::new();
-    let mut images: BTreeSet<String> =
-        resolved.deployments.values().map(|manifest| manifest.deployment.template.image.clone()).collect();
+    let mut images: BTreeSet<String> = resolved.deployments.values().flat_map(images_of).collect();
     let (mut current, mut past) = (resolved.clone(), Past::default());
     past.note(&current);
     let mut names = NodeNames::new(settings);
@@ -80,7 +80,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
             sink,
         ));
         past.note(&current);
-        images.extend(current.deployments.values().map(|manifest| manifest.deployment.template.image.clone()));
+        images.extend(current.deployments.values().flat_map(images_of));
+        pods::note_gates(&current, sink);
     }
     check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
@@ -93,6 +94,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         hop: HOP,
         schedule: settings.cluster.schedule.clone(),
         pod_start: settings.cluster.pod_start.clone(),
+        init_container: settings.cluster.init_container.clone(),
         image_pull: settings.cluster.image_pull.clone(),
         bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
         endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
@@ -330,6 +332,13 @@ fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<
     }
 }
 
+/// The images that a Deployment's pods need.
+fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = String> + use<> {
+    let template = &manifest.deployment.template;
+    let init = template.init.iter().map(|container| container.image.clone());
+    init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
+}
+
 /// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.
 fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
     for (image, place) in &settings.cluster.bad_images {
@@ -383,7 +392,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline:
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
-fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
+fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
         let position = files.position(place);
@@ -444,8 +453,8 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.externalTrafficPolicy",
         "Cluster",
     );
-    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
-        add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
+        add(&[code], place, &path, value);
     }
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
@@ -476,6 +485,36 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.load.clients.honorConnectionClose",
         Some("false".to_owned()),
     );
+    sources
+}
+
+/// What ends machines and processes that nobody asked to end: where it is written, the path, the value.
+fn kill_sources(
+    manifest: &DeploymentManifest,
+    settings: &Settings,
+    timeline: &[TimelineEntry],
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
+    let mut sources = Vec::new();
+    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
+        TimelineVerb::Operate(operation) => operation.killed_machine(),
+        _ => None,
+    });
+    // The first of several: each loss goes back to its own in the event log.
+    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
+        let path = format!("spec.timeline.{verb}.node");
+        sources.push((CauseCode::NodeLost, node.at(), path, Some(node.text().to_owned())));
+    }
+    if let Some(liveness) = &manifest.liveness {
+        sources.push((CauseCode::ProbeKill, liveness.at, liveness.path.clone(), None));
+    }
+    if let Some(group) = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes) {
+        let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
+        sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));
+    }
+    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
+        let path = "resources.limits.memory".to_owned();
+        sources.push((CauseCode::OutOfMemory, *at, path, Some(written.clone())));
+    }
     sources
 }
 

@@ -80,6 +80,8 @@ fn deployment(inputs: &Value) -> Deployment {
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -112,6 +114,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::ZERO,
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,
         stands_at_zero: true,
