@@ -15,11 +15,11 @@ use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, de
 use super::state::{Resolved, State};
 use super::{balancer, nodes};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::ClusterConfig;
+use crate::cluster::{ClusterConfig, Identity};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{
-    Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Size, Sources, Verb, WorldConfig,
+    Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, Size, Sources, Verb, WorldConfig,
 };
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
@@ -92,6 +92,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let nodes = nodes::made(settings);
     nodes::check_placement(&resolved, settings, sink);
     let cluster = ClusterConfig {
+        identity: Identity::ALONE,
         version: settings.cluster.version,
         wall_phase: None,
         nodes,
@@ -112,11 +113,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         }
     }
     let fidelity = fidelity(sink.take_notes(), &backends.undescribed, files);
-    Some(WorldConfig {
-        scenario: id,
-        seed: settings.seed,
-        warmup: settings.warmup,
-        duration: settings.duration,
+    let member = MemberConfig {
+        weight: 1,
         cluster,
         deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
         services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
@@ -127,10 +125,17 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         routes: resolved.routing.routes.clone(),
         front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
         backends: backends.specs,
-        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
-        actions,
         scaling,
         sources,
+    };
+    Some(WorldConfig {
+        scenario: id,
+        seed: settings.seed,
+        warmup: settings.warmup,
+        duration: settings.duration,
+        members: vec![member],
+        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
+        actions,
         fidelity,
         watch: None,
     })
@@ -420,7 +425,7 @@ fn act(
 ) -> Vec<Action> {
     let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
     let at = entry.at;
-    let told = |verb: Option<Verb>, text: String| vec![Action { at, phase: Some(entry.phase.clone()), verb, text }];
+    let told = |verb: Option<Verb>, text: String| vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text }];
     let text = match &entry.verb {
         TimelineVerb::Restart => {
             edit(
@@ -508,6 +513,7 @@ fn act(
         .enumerate()
         .map(|(index, verb)| Action {
             at,
+            member: 0,
             phase: if index == 0 { first.clone() } else { None },
             verb: Some(verb),
             text: text.clone(),
