@@ -14,7 +14,9 @@ use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::kubelet::probe::ProbeSpec;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
-use gatedrill::cluster::{Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
+use gatedrill::cluster::{
+    Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version,
+};
 use gatedrill::engine::{Delay, EventId, Signal, Sim, Streams};
 use gatedrill::units::SimTime;
 

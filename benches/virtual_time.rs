@@ -173,7 +173,9 @@ mod quiet {
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
-    use gatedrill::cluster::{Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
+    use gatedrill::cluster::{
+        Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version,
+    };
     use gatedrill::engine::{Delay, EventId, Signal};
 
     struct Still;

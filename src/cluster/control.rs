@@ -40,6 +40,7 @@ use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 pub use self::pod::{OomKill, PodCounts, PodRecord};
+use super::Runtime;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
@@ -50,7 +51,6 @@ use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
 use super::version::Version;
-use super::Runtime;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 

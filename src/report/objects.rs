@@ -53,7 +53,8 @@ mod tests {
             head: vec!["NAME", "READY", "NODE"],
             rows: vec![row(["edge-5d8f-x7k2p", "1/1", "node-1"]), row(["edge-5d8f-b", "0/1", "<none>"])],
         };
-        let shown = [ObjectsShown { at_ms: 12_560, why: "before `restart`".to_owned(), cluster: None, tables: vec![table] }];
+        let shown =
+            [ObjectsShown { at_ms: 12_560, why: "before `restart`".to_owned(), cluster: None, tables: vec![table] }];
         assert_eq!(
             text(&shown),
             "+12.5s before `restart`\n\

@@ -127,7 +127,8 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
     let mode = if service.reaches_pods() {
         BackendMode::Pods
     } else {
-        let nodes = nodes(settings).map(|(name, index)| NodeTarget { name, ip: Identity::ALONE.node_ip(index) }).collect();
+        let nodes =
+            nodes(settings).map(|(name, index)| NodeTarget { name, ip: Identity::ALONE.node_ip(index) }).collect();
         let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
         let hop_latency = settings.cluster.network_latency;
         BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::settings::{NodeGroup, Settings, TimelineEntry};
-use crate::cluster::{Identity, Node};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::cluster::{Identity, Node};
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
@@ -173,7 +173,13 @@ impl<'a> NodeNames<'a> {
         sink: &Sink,
     ) -> Option<Action> {
         let (operation, text) = self.resolve(operation, owner, entry.place, sink)?;
-        Some(Action { at: entry.at, member: 0, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
+        Some(Action {
+            at: entry.at,
+            member: 0,
+            phase: Some(entry.phase.clone()),
+            verb: Some(Verb::Operate(operation)),
+            text,
+        })
     }
 
     /// What a verb means for the cluster, and how the timeline tells it.

@@ -13,7 +13,9 @@ use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
-use crate::drill::process::{BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
+use crate::drill::process::{
+    BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
+};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::Datum;
 use crate::gateway::locality::Site;
