@@ -41,6 +41,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         subset: BTreeMap::new(),
         port: 80,
         deployment: None,
+        homes: Vec::new(),
         replicas: 4,
         zones: Vec::new(),
         endpoints: EndpointPolicy::default(),

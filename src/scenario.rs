@@ -16,6 +16,7 @@ pub mod node_scaling;
 mod nodes;
 pub mod operations;
 mod past;
+mod plan;
 mod rates;
 mod read;
 mod resolved;

@@ -321,6 +321,7 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
         subset: BTreeMap::new(),
         port: 80,
         deployment: is_kill(inputs).then(|| Rc::from(UPSTREAM)),
+        homes: Vec::new(),
         replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),
         zones: Vec::new(),
         endpoints: EndpointPolicy::default(),

@@ -88,7 +88,8 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
 pub(super) fn made(settings: &Settings) -> Vec<Node> {
     let groups = settings.cluster.nodes.iter();
     let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
-    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, Identity::ALONE.node_ip(index))).collect()
+    let ip = |index: usize| settings.cluster.identity.node_ip(index);
+    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, ip(index))).collect()
 }
 
 impl NodeGroup {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::settings::{NodeGroup, Settings, TimelineEntry};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
-use crate::cluster::{Identity, Node};
+use crate::cluster::Node;
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
@@ -268,7 +268,7 @@ impl<'a> NodeNames<'a> {
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
         let nodes: Vec<Node> =
-            (0..count).map(|offset| group.node(first + offset, Identity::ALONE.node_ip(all_before + offset))).collect();
+            (0..count).map(|offset| group.node(first + offset, self.settings.cluster.identity.node_ip(all_before + offset))).collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
     }

@@ -29,7 +29,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PROBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 
 /// Endpoints, and where each is.
-type Sited = Vec<(EndpointConfig, Site)>;
+pub(super) type Sited = Vec<(EndpointConfig, Site)>;
 
 /// What the members of a world share.
 pub(super) struct Shared {
@@ -45,6 +45,7 @@ pub(super) struct Shared {
 
 /// One cluster and what belongs to it.
 pub(super) struct Member {
+    pub(super) index: usize,
     pub(super) around: Surroundings,
     pub(super) net: Net,
     pub(super) config: MemberConfig,
@@ -59,8 +60,8 @@ pub(super) struct Member {
     pub(super) backends: RefCell<BTreeMap<Ipv4Addr, Rc<BackendProcess>>>,
     kubelet: Host,
     pub(super) routes: RefCell<Rc<Routes>>,
-    /// Of each cluster of the gateway, as the control plane knows them.
-    pub(super) endpoints: RefCell<BTreeMap<Arc<str>, Sited>>,
+    /// Of each cluster of the gateway, as the control plane knows them, by the index of the Kubernetes cluster they are in.
+    pub(super) endpoints: RefCell<BTreeMap<Arc<str>, BTreeMap<usize, Sited>>>,
     /// Clusters of the gateway that are not as the gateways began with.
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
@@ -84,6 +85,7 @@ impl Member {
         }
         let nth = |first: Ipv4Addr| Ipv4Addr::from_bits(first.to_bits() + u32::try_from(index).unwrap_or(0));
         let member = Rc::new(Self {
+            index,
             around: around.clone(),
             net: net.clone(),
             vip: nth(VIP),
@@ -105,7 +107,7 @@ impl Member {
             pod_keys: RefCell::default(),
             config,
         });
-        member.start_fixed_backends(index);
+        member.start_fixed_backends();
         let runtime = Rc::new(Containers(Rc::downgrade(&member)));
         let Surroundings { sim, streams, log } = &around;
         let cluster = Cluster::new(sim, *streams, Rc::clone(log), member.config.cluster.clone(), runtime);
@@ -120,7 +122,7 @@ impl Member {
             cluster.apply_deployment(deployment.clone(), None);
         }
         member.start_scaling(&cluster, *is_owned_later);
-        member.watch_backends(&cluster);
+        member.watch_backends();
         member.start_balancer(&cluster);
         member
     }
