@@ -181,6 +181,7 @@ fn balancer() -> LoadBalancerConfig {
         deregister_latency: Delay::Constant(Duration::from_millis(5)),
         ports: BTreeMap::from([(80, 80)]),
         weight: 1,
+        first_probe: None,
         stands_at_zero: true,
     }
 }

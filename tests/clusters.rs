@@ -136,7 +136,8 @@ fn an_upgrade_of_one_cluster_costs_its_share_alone() {
     let (rollouts, lost_first, lost_second) = lost_in("{ at: 10s, restart: {}, cluster: c-1 }");
     assert_eq!((&*rollouts, lost_second), (first, 0));
     assert!(lost_first > 0, "removed pods close their ports while the balancer still sends to them");
-    let (rollouts, lost_of_first, lost_of_second) = lost_in("{ at: 10s, restart: {}, of: c-2/istio-system/istio-edge }");
+    let (rollouts, lost_of_first, lost_of_second) =
+        lost_in("{ at: 10s, restart: {}, of: c-2/istio-system/istio-edge }");
     assert_eq!((&*rollouts, lost_of_first), (second, 0));
     assert!(lost_of_second > 0);
     let (rollouts, both_first, both_second) = lost_in("{ at: 10s, restart: {} }");
@@ -218,7 +219,10 @@ spec:
     spec: {{ containers: [ {{ name: web, image: web, ports: [ {{ containerPort: 8080 }} ] }} ] }}
 "
     );
-    for backend in ["{ service: default/web, clusters: [c-1] }", "{ service: default/web, deployment: default/web, clusters: [c-1] }"] {
+    for backend in [
+        "{ service: default/web, clusters: [c-1] }",
+        "{ service: default/web, deployment: default/web, clusters: [c-1] }",
+    ] {
         let text = with_timeline("").replace("{ service: default/web }", backend);
         let outcome = run_of(&text, &manifest);
         let totals = &outcome.run.results.totals;
@@ -234,7 +238,8 @@ spec:
     }
     // When its pods are gone, gateways everywhere have nobody to ask.
     let text = with_timeline("{ at: 10s, scale: { replicas: 0 }, of: default/web }");
-    let text = text.replace("{ service: default/web }", "{ service: default/web, deployment: default/web, clusters: [c-1] }");
+    let text =
+        text.replace("{ service: default/web }", "{ service: default/web, deployment: default/web, clusters: [c-1] }");
     let outcome = run_of(&text, &manifest);
     let unanswered = outcome.run.results.causes.iter().filter(|cause| cause.code.starts_with("GD42"));
     assert!(unanswered.map(|cause| cause.count).sum::<u64>() > 4500, "{:?}", outcome.run.results.causes);
@@ -242,7 +247,13 @@ spec:
 
 #[test]
 fn entries_of_the_timeline_name_their_cluster() {
-    let world = scenario(&with_timeline("{ at: 1s, set: { target.spec.minReadySeconds: 5 }, cluster: c-2 }, { at: 2s, scale: { replicas: 4 } }"), MANIFEST).world;
+    let world = scenario(
+        &with_timeline(
+            "{ at: 1s, set: { target.spec.minReadySeconds: 5 }, cluster: c-2 }, { at: 2s, scale: { replicas: 4 } }",
+        ),
+        MANIFEST,
+    )
+    .world;
     let told: Vec<(usize, &str, bool)> =
         world.actions.iter().map(|action| (action.member, &*action.text, action.phase.is_some())).collect();
     let expected = [
@@ -261,8 +272,16 @@ fn entries_of_the_timeline_name_their_cluster() {
 fn what_names_no_cluster_is_refused_with_its_line() {
     for (scenario, manifest, expected) in [
         ("", ("[c-1, c-2]", "[c-1, c-3]"), &["no cluster is called `c-3`", "did you mean `c-"][..]),
-        ("", ("  clusterIds: [c-1, c-2]\n", ""), &["the gateway is deployed to no cluster", "write clusterIds: [c-1, c-2]"]),
-        ("", ("    c-2:\n", "    c-22:\n"), &["spec.overrides.c-22", "no cluster is called `c-22`", "did you mean `c-2`"]),
+        (
+            "",
+            ("  clusterIds: [c-1, c-2]\n", ""),
+            &["the gateway is deployed to no cluster", "write clusterIds: [c-1, c-2]"],
+        ),
+        (
+            "",
+            ("    c-2:\n", "    c-22:\n"),
+            &["spec.overrides.c-22", "no cluster is called `c-22`", "did you mean `c-2`"],
+        ),
         ("", ("[c-1, c-2]", "[c-1]"), &["no gateway is deployed to `c-2`"]),
         ("", ("replicaCount: 3", "replicaCount: three"), &["spec.overrides.c-2.replicaCount"]),
         ("", ("replicaCount: 3", "replicasCount: 3"), &["spec.overrides.c-2.replicasCount", "replicaCount"]),
@@ -272,9 +291,14 @@ fn what_names_no_cluster_is_refused_with_its_line() {
         ("{ at: 1s, restart: {}, of: c-1/istio-system/istio-edge, cluster: c-2 }", ("", ""), &["another cluster"]),
         ("{ at: 1s, phase: late, cluster: c-2 }", ("", ""), &["loads and phases are of no cluster"]),
         ("{ at: 1s, killNode: { node: pool-3 } }", ("", ""), &["no node is called `pool-3`"]),
-        ("{ at: 1s, set: { IstioGateway/edge.spec.replicaCount: 4 }, cluster: c-2 }", ("", ""), &["whole mesh's", "overrides"]),
+        (
+            "{ at: 1s, set: { IstioGateway/edge.spec.replicaCount: 4 }, cluster: c-2 }",
+            ("", ""),
+            &["whole mesh's", "overrides"],
+        ),
     ] {
-        let manifest = if manifest.0.is_empty() { MANIFEST.to_owned() } else { MANIFEST.replacen(manifest.0, manifest.1, 1) };
+        let manifest =
+            if manifest.0.is_empty() { MANIFEST.to_owned() } else { MANIFEST.replacen(manifest.0, manifest.1, 1) };
         let told = told_problems(&with_timeline(scenario), &manifest);
         for part in expected {
             assert!(told.contains(part), "{part}\n{told}");

@@ -99,6 +99,8 @@ pub struct LoadBalancerConfig {
     pub ports: BTreeMap<u16, u16>,
     /// The weight of every target.
     pub weight: u32,
+    /// When the targets that the run finds are probed for the first time, from its start; none: each at a time of its own, drawn.
+    pub first_probe: Option<Duration>,
     /// Targets that the controller sees at time zero are registered and healthy at once: the world as the run finds it.
     pub stands_at_zero: bool,
 }
@@ -359,8 +361,9 @@ impl LoadBalancer {
         let mut next = inner.sim.now();
         if stands {
             // Its probes began at some time before the run.
-            let mut phase = inner.streams.stream("lb-probe-phase", &ip.to_string());
-            next = next.after(phase.uniform(Duration::ZERO, check.interval));
+            next = next.after(inner.config.first_probe.unwrap_or_else(|| {
+                inner.streams.stream("lb-probe-phase", &ip.to_string()).uniform(Duration::ZERO, check.interval)
+            }));
             inner.sim.sleep_until(next).await;
         }
         loop {

@@ -126,8 +126,9 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
     let mode = if service.reaches_pods() {
         BackendMode::Pods
     } else {
-        let nodes =
-            nodes(settings).map(|(name, index)| NodeTarget { name, ip: settings.cluster.identity.node_ip(index) }).collect();
+        let nodes = nodes(settings)
+            .map(|(name, index)| NodeTarget { name, ip: settings.cluster.identity.node_ip(index) })
+            .collect();
         let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
         let hop_latency = settings.cluster.network_latency;
         BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }
@@ -177,6 +178,7 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
         weight: WEIGHT,
+        first_probe: None,
         stands_at_zero: true,
     })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::operations::NodeNames;
 use super::settings::{NodeGroup, Settings};
-use crate::cluster::node_autoscaler::AutoscalerRules;
 use crate::cluster::AutoscalerConfig;
+use crate::cluster::node_autoscaler::AutoscalerRules;
 use crate::engine::Delay;
 use crate::manifest::Field;
 

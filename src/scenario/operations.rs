@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::settings::{NodeGroup, Settings, TimelineEntry};
+use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
-use crate::cluster::Node;
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
@@ -267,8 +267,9 @@ impl<'a> NodeNames<'a> {
         let first = self.counts[index];
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
-        let nodes: Vec<Node> =
-            (0..count).map(|offset| group.node(first + offset, self.settings.cluster.identity.node_ip(all_before + offset))).collect();
+        let nodes: Vec<Node> = (0..count)
+            .map(|offset| group.node(first + offset, self.settings.cluster.identity.node_ip(all_before + offset)))
+            .collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
     }

@@ -212,7 +212,10 @@ impl State {
         }
         // What runs in other clusters only is not here.
         let is_elsewhere = |key: &str| {
-            let its = settings.backends.iter().find(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key));
+            let its = settings
+                .backends
+                .iter()
+                .find(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key));
             its.is_some_and(|backend| !settings.runs_here(backend))
         };
         let (elsewhere, deployments): (BTreeMap<_, _>, BTreeMap<_, _>) =

@@ -111,7 +111,8 @@ fn addressed(entry: &TimelineEntry, plans: &[Plan<'_>], sink: &Sink) -> Option<V
             false => problem.did_you_mean(name, known),
         });
     }
-    let alien = |kind: &str| !["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind);
+    let alien =
+        |kind: &str| !["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind);
     let kinds: Vec<&str> = match &entry.verb {
         TimelineVerb::Apply(objects) => objects.iter().map(|object| object.id.kind.as_str()).collect(),
         TimelineVerb::Set(patches) => patches.iter().filter_map(|patch| patch.subject.kind()).collect(),

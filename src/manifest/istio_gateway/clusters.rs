@@ -114,7 +114,8 @@ fn note_unnamed(object: &Object, sink: &Sink) {
         }
     };
     if named.len() > 1 {
-        let text = "one cluster is simulated, and it stands for one of these: the scenario's `clusters` simulates them all";
+        let text =
+            "one cluster is simulated, and it stands for one of these: the scenario's `clusters` simulates them all";
         note("clusterIds", FidelityStatus::Approximated, text);
         note("overrides", FidelityStatus::Ignored, "the scenario does not say which cluster it simulates");
     }
@@ -199,7 +200,10 @@ spec:
         assert_eq!(told(&bare, &["c-1"])[0], "spec.clusterIds: the gateway is deployed to no cluster");
         let twice = GATEWAY.replace("[ c-1, c-2 ]", "[ c-1, c-2, c-2, c-4 ]");
         let found = told(&twice, &["c-1", "c-2", "c-3"]);
-        assert_eq!(found[..2], ["spec.clusterIds: `c-2` is named twice", "spec.clusterIds: no cluster is called `c-4`"]);
+        assert_eq!(
+            found[..2],
+            ["spec.clusterIds: `c-2` is named twice", "spec.clusterIds: no cluster is called `c-4`"]
+        );
         assert_eq!(told(GATEWAY, &[]), Vec::<String>::new());
     }
 }
