@@ -120,11 +120,12 @@ fn clients_come_by_weight() {
 
 #[test]
 fn an_upgrade_of_one_cluster_costs_its_share_alone() {
-    // Without draining the balancer cuts what runs when a pod is taken away.
-    let manifest = MANIFEST.replace("drain: \"on\"", "drain: \"off\"");
+    // The controller takes longer than the pods: new connections go to closed ports for some seconds.
     let lost_in = |timeline: &str| {
-        let outcome = run_of(&with_timeline(timeline), &manifest);
-        let rollouts: Vec<&str> = outcome.run.results.rollouts.iter().map(|rollout| &*rollout.object).collect();
+        let outcome =
+            run_of(&with_timeline(timeline).replace("controllerLatency: 2s", "controllerLatency: 9s"), MANIFEST);
+        let mut rollouts: Vec<&str> = outcome.run.results.rollouts.iter().map(|rollout| &*rollout.object).collect();
+        rollouts.sort_unstable();
         // With a surge of 100 % and a quarter of 2 or 3 rounded down, no cluster has fewer ready pods than it asks for.
         for rollout in &outcome.run.results.rollouts {
             let wanted = if rollout.object.starts_with("c-1/") { 2 } else { 3 };
@@ -135,11 +136,11 @@ fn an_upgrade_of_one_cluster_costs_its_share_alone() {
     let (first, second) = ("c-1/istio-system/istio-edge", "c-2/istio-system/istio-edge");
     let (rollouts, lost_first, lost_second) = lost_in("{ at: 10s, restart: {}, cluster: c-1 }");
     assert_eq!((&*rollouts, lost_second), (first, 0));
-    assert!(lost_first > 0, "removed pods close their ports while the balancer still sends to them");
+    assert!(lost_first > 50, "{lost_first}");
     let (rollouts, lost_of_first, lost_of_second) =
         lost_in("{ at: 10s, restart: {}, of: c-2/istio-system/istio-edge }");
     assert_eq!((&*rollouts, lost_of_first), (second, 0));
-    assert!(lost_of_second > 0);
+    assert!((10..lost_first).contains(&lost_of_second), "a third of the clients: {lost_of_second} of {lost_first}");
     let (rollouts, both_first, both_second) = lost_in("{ at: 10s, restart: {} }");
     assert_eq!(rollouts, format!("{first} {second}"));
     // What one cluster goes through does not depend on the other.
