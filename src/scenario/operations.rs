@@ -195,7 +195,13 @@ impl<'a> NodeNames<'a> {
         sink: &Sink,
     ) -> Option<Action> {
         let (operation, text) = self.resolve(operation, owner, entry.place, sink)?;
-        Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
+        Some(Action {
+            at: entry.at,
+            member: 0,
+            phase: Some(entry.phase.clone()),
+            verb: Some(Verb::Operate(operation)),
+            text,
+        })
     }
 
     /// What a verb means for the cluster, and how the timeline tells it.
@@ -287,8 +293,9 @@ impl<'a> NodeNames<'a> {
         let first = self.counts[index];
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
-        let nodes: Vec<Node> =
-            (0..count).map(|offset| group.node(first + offset, super::read::node_ip(all_before + offset))).collect();
+        let nodes: Vec<Node> = (0..count)
+            .map(|offset| group.node(first + offset, self.settings.cluster.identity.node_ip(all_before + offset)))
+            .collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
     }
