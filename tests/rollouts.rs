@@ -13,7 +13,7 @@ use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources};
 use gatedrill::cluster::{
-    ClientLimits, ClientRates, Cluster, ClusterConfig, HollowKubelet, HollowPod, Placement, Version,
+    ClientLimits, ClientRates, Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Placement, Version,
 };
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
@@ -69,6 +69,8 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -100,6 +102,7 @@ impl World {
             Node::new(Rc::from(format!("node-{index}")), Ipv4Addr::new(192, 168, 0, index + 1), zone, resources)
         };
         let config = ClusterConfig {
+            identity: Identity::ALONE,
             version,
             wall_phase: None,
             nodes: (0..nodes).map(node).collect(),
@@ -109,6 +112,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             client_rates,

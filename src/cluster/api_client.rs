@@ -85,6 +85,14 @@ impl TokenBucket {
         since_start.checked_sub(credit).map_or(now, |at| SimTime::ZERO.after(at).max(now))
     }
 
+    /// Whether so many calls that asked now would all go out at once.
+    #[must_use]
+    pub fn has(&self, count: usize, now: SimTime) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let owed = self.full_at.max(now).since(now) + self.interval.saturating_mul(count);
+        owed <= self.interval * self.burst
+    }
+
     /// Takes a token: when the call goes out.
     pub fn take(&mut self, now: SimTime) -> SimTime {
         let at = self.free_at(now);
@@ -114,7 +122,9 @@ mod tests {
     fn a_burst_goes_out_at_once_and_the_rest_at_its_pace() {
         let mut bucket = TokenBucket::of_client(ClientLimits::CONTROLLER);
         let start = at_ms(100_000);
+        assert!(bucket.has(30, start) && !bucket.has(31, start));
         let calls: Vec<SimTime> = (0..33).map(|_| bucket.take(start)).collect();
+        assert!(!bucket.has(1, start) && bucket.has(1, at_ms(100_200)));
         assert!(calls[..30].iter().all(|at| *at == start));
         assert_eq!(calls[30..], [at_ms(100_050), at_ms(100_100), at_ms(100_150)]);
         // A second later 20 have come back, three of which were owed.

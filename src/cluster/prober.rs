@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::kubelet::grace::KillReason;
 use super::kubelet::probe::{
     ContainerId, ContainerState, ContainerView, Outcome, PodView, ProbeKind, ProbeWorker, Tick, Verdict,
-    container_ready, container_started,
+    container_ready, container_started, next_tick,
 };
 use super::node_agent::Agent;
 use super::notice::{Notice, until};
@@ -215,28 +215,4 @@ impl Prober {
 /// Polls a future once.
 async fn poll_once<T>(mut future: Pin<&mut dyn Future<Output = T>>) -> Poll<T> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
-/// The first tick later than `now`.
-fn next_tick(from: SimTime, period: Duration, now: SimTime) -> SimTime {
-    if now < from {
-        return from;
-    }
-    let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    let ticks = now.since(from).as_nanos() / period.as_nanos() + 1;
-    let offset = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_mul(period_ns);
-    SimTime::from_nanos(from.as_nanos().saturating_add(offset))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_are_whole_periods_after_the_first() {
-        let at = |ms: u64| SimTime::ZERO.after(Duration::from_millis(ms));
-        for (now_ms, next_ms) in [(0, 300), (299, 300), (300, 1300), (1299, 1300), (1300, 2300)] {
-            assert_eq!(next_tick(at(300), Duration::from_secs(1), at(now_ms)), at(next_ms), "at {now_ms} ms");
-        }
-    }
 }

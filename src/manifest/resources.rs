@@ -106,6 +106,14 @@ pub(super) fn unasked(containers: &[Field<'_>]) -> Unasked {
     Unasked { cpu_containers: count("cpu"), memory_containers: count("memory") }
 }
 
+/// Both together.
+pub(super) fn plus(one: Resources, other: Resources) -> Resources {
+    Resources {
+        cpu_millicores: one.cpu_millicores.saturating_add(other.cpu_millicores),
+        memory_bytes: one.memory_bytes.saturating_add(other.memory_bytes),
+    }
+}
+
 /// What a pod takes for its sandbox besides its containers. Only a `RuntimeClass` gives it: the API server refuses any other.
 /// Source: Kubernetes plugin/pkg/admission/runtimeclass.
 pub(super) fn overhead(spec: &Fields<'_>) -> Resources {

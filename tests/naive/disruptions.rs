@@ -7,7 +7,7 @@ use gatedrill::cluster::LabelSelector;
 use gatedrill::cluster::disruption::{Budget, DisruptionBudget, UnhealthyPods};
 use gatedrill::cluster::drain::DrainSettings;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::operation::{NodeChoice, Operation, PodChoice};
+use gatedrill::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 
 use crate::world::{APP, EDGE, OBEDIENT, World, deployment};
 
@@ -21,7 +21,8 @@ fn after_deaths(zones: &[&str], deaths: usize) -> impl Fn(&str) -> Vec<u64> {
     let world = World::with(OBEDIENT, zones, deployment(replicas, 1, 0));
     world.run_to(100);
     for index in 0..deaths {
-        world.operate(&Operation::KillNode { node: named(&format!("node-{index}")), back_after: None });
+        let node = named(&format!("node-{index}"));
+        world.operate(&Operation::FailNode { node, failure: NodeFailure::Machine, back_after: None });
     }
     world.run_to(1500);
     move |kind| world.times_ms(kind).iter().filter(|time| **time >= 100_000).map(|time| time - 100_000).collect()

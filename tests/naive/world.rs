@@ -10,7 +10,8 @@ use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
 use gatedrill::cluster::{
-    Cluster, ClusterConfig, LocalFuture, Placement, ProbeAction, Process, ProcessEnd, Runtime, StartingPod, Version,
+    Cluster, ClusterConfig, Identity, LocalFuture, Placement, ProbeAction, Process, ProcessEnd, Runtime, StartingPod,
+    Version,
 };
 use gatedrill::engine::{Delay, EventId, EventLog, Signal, Sim, Streams};
 use gatedrill::units::SimTime;
@@ -112,6 +113,8 @@ pub(crate) fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deploym
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -145,12 +148,14 @@ impl World {
             Node::new(Rc::from(format!("node-{index}")), ip, Rc::from(*zone), allocatable)
         };
         let config = ClusterConfig {
+            identity: Identity::ALONE,
             version: Version::new(1, 28),
             wall_phase: Some(Duration::ZERO),
             nodes: zones.iter().enumerate().map(node).collect(),
             hop: Delay::Constant(Duration::from_millis(10)),
             schedule: Delay::Constant(Duration::from_millis(10)),
             pod_start: Delay::Constant(seconds(2)),
+            init_container: Delay::ZERO,
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::from(["edge:bad".to_owned()]),
             endpoint_propagation: Delay::Constant(Duration::from_millis(300)),

@@ -51,6 +51,11 @@ impl Cluster {
         if self.stands() { now } else { self.inner.state.borrow_mut().clients.bucket(caller).take(now) }
     }
 
+    /// Whether so many calls would all go out at once.
+    pub(super) fn has_calls(&self, caller: Caller, count: usize) -> bool {
+        self.inner.state.borrow_mut().clients.bucket(caller).has(count, self.inner.sim.now())
+    }
+
     /// How long whoever wants to call would have to wait.
     pub(super) fn wait_for(&self, caller: Caller) -> Duration {
         let now = self.inner.sim.now();

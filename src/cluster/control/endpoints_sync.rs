@@ -65,7 +65,7 @@ impl Cluster {
             let Some(Difference { endpoints, pods, changed, gone }) = difference(service, &state.pods) else {
                 continue;
             };
-            let object = format!("Service/{}", service.spec.key);
+            let object = self.inner.config.identity.object(format!("Service/{}", service.spec.key));
             let mut log = self.inner.log.borrow_mut();
             for endpoint in &changed {
                 let states = (endpoint.ready, endpoint.serving, endpoint.terminating);

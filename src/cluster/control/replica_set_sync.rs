@@ -11,7 +11,7 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/replicaset, pkg/controller/controller_utils.go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,7 +49,14 @@ impl Cluster {
         if diff < 0 && self.stands() {
             (0..count).for_each(|_| self.create_pod(id, because));
         } else if diff < 0 {
-            return self.work_on(id, self.clone().create_pods(id, count, because, status));
+            // Each is a call and an event, and then there is the status. If none of them has to wait, the status is written while the batches are under way: they
+            // take some milliseconds.
+            let is_free = self.has_calls(Caller::Sets, 2 * count + 1);
+            let later = (!is_free).then_some(status);
+            self.work_on(id, self.clone().create_pods(id, count, because, later));
+            if !is_free {
+                return;
+            }
         } else if diff > 0 {
             let calls: Vec<(u64, SimTime)> =
                 self.victims(id, count).into_iter().map(|pod| (pod, self.call(Caller::Sets))).collect();
@@ -86,8 +93,8 @@ impl Cluster {
         });
     }
 
-    /// Makes pods, batch after batch: a batch is over when its last call is.
-    async fn create_pods(self, id: u64, count: usize, because: Option<EventId>, status: SetStatus) {
+    /// Makes pods, batch after batch: a batch is over when its last call is. Then it writes `status`, if there is one.
+    async fn create_pods(self, id: u64, count: usize, because: Option<EventId>, status: Option<SetStatus>) {
         let (mut left, mut batch) = (count, 1);
         while left > 0 {
             batch = left.min(batch);
@@ -103,8 +110,10 @@ impl Cluster {
                 self.inner.sim.sleep(API_CALL).await;
             }
         }
-        let at = self.status_call(id, status);
-        self.report(id, at, status).await;
+        if let Some(status) = status {
+            let at = self.status_call(id, status);
+            self.report(id, at, status).await;
+        }
     }
 
     /// Deletes pods, each when its call goes out.
@@ -233,11 +242,11 @@ impl Cluster {
                 gone_at: None,
                 exit_reason: None,
                 exit_event: None,
-                oom: None,
+                killed: None,
                 sigterm_event: None,
             };
             let event = self.tell(because, "pod_created", object, vec![("revision", set.revision.into())]);
-            let pod = Pod {
+            let mut pod = Pod {
                 record,
                 set: set_id,
                 owner: Rc::clone(&set.owner),
@@ -245,6 +254,8 @@ impl Cluster {
                 node_index: None,
                 ip: None,
                 phase: PodPhase::Pending,
+                are_containers_ready: false,
+                open_gates: BTreeSet::new(),
                 is_ready: false,
                 ready_since: None,
                 started_at: None,
@@ -255,11 +266,16 @@ impl Cluster {
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
                 deletion_grace: None,
+                evicted: Signal::default(),
                 removed: Signal::default(),
                 is_unschedulable: false,
                 deleted_because: None,
                 last_event: event,
             };
+            if self.stands() {
+                // Who sets the conditions has done so before the run.
+                pod.open_gates.extend(pod.template.readiness_gates.iter().cloned());
+            }
             state.pods.push(pod);
             state.sets.get_mut(&set_id).expect("the set has just been seen").pods.insert(id);
             id

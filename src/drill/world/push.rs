@@ -10,12 +10,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::World;
+use super::member::Member;
 use crate::drill::process::GatewayProcess;
 use crate::engine::EventId;
 use crate::units::SimTime;
 
-impl World {
+impl Member {
     /// Pushes all configuration to all gateway pods.
     pub(super) fn push_config(self: &Rc<Self>, because: EventId) {
         let now = self.around.sim.now();
@@ -25,22 +25,17 @@ impl World {
             let mut pushes = self.around.streams.stream("config-push", &purpose);
             let drawn = self.gateway_spec("").config_propagation.draw(&mut pushes);
             let delay = if now == SimTime::ZERO { Duration::ZERO } else { drawn };
-            let (world, process, ip, key) = (Rc::clone(self), Rc::clone(process), *ip, record.key);
+            let (member, process, ip, key) = (Rc::clone(self), Rc::clone(process), *ip, record.key);
             self.around.sim.spawn("config-push", async move {
-                world.around.sim.sleep(delay).await;
+                member.around.sim.sleep(delay).await;
                 // Whoever has ended meanwhile hears nothing.
-                let is_there = world.gateways.borrow().get(&ip).is_some_and(|known| Rc::ptr_eq(known, &process));
+                let is_there = member.gateways.borrow().get(&ip).is_some_and(|known| Rc::ptr_eq(known, &process));
                 if is_there {
-                    world.apply_config(&process);
-                    let data = vec![("pod", (&*key).into())];
-                    let at = world.around.sim.now();
-                    world.around.log.borrow_mut().record(
-                        at,
-                        Some(because),
-                        "config_applied",
-                        format!("Pod/{key}"),
-                        data,
-                    );
+                    member.apply_config(&process);
+                    let (object, data) =
+                        (member.identity().object(format!("Pod/{key}")), vec![("pod", (&*key).into())]);
+                    let at = member.around.sim.now();
+                    member.around.log.borrow_mut().record(at, Some(because), "config_applied", object, data);
                 }
             });
         }

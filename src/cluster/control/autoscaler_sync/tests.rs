@@ -10,7 +10,9 @@ use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::metrics::{Curve, Stretch, Usage};
 use crate::cluster::objects::{Node, ProbeAction, Probes, Resources};
 use crate::cluster::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
-use crate::cluster::{ClientRates, ClusterConfig, Deployment, LocalFuture, Placement, Process, Runtime, StartingPod};
+use crate::cluster::{
+    ClientRates, ClusterConfig, Deployment, Identity, LocalFuture, Placement, Process, Runtime, StartingPod,
+};
 use crate::engine::{Delay, EventLog, Signal, Sim, Streams};
 
 const EDGE: &str = "ns/edge";
@@ -77,6 +79,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
     let room = Resources { cpu_millicores: 64_000, memory_bytes: 64 << 30 };
     let node = Node::new(Rc::from("node"), Ipv4Addr::new(192, 168, 0, 1), Rc::from("a"), room);
     let config = ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         autoscaler: None,
@@ -87,6 +90,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
         pod_start: Delay::Constant(Duration::from_secs(4)),
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::ZERO,
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         client_rates: ClientRates::DEFAULT,
         stands_at_zero,
@@ -115,6 +119,8 @@ fn deployment(replicas: i32) -> Deployment {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes::default(),
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         },
