@@ -64,7 +64,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let mut images: BTreeSet<String> = resolved.deployments.values().flat_map(images_of).collect();
     let (mut current, mut past) = (resolved.clone(), Past::default());
     past.note(&current);
-    let mut names = NodeNames::new(settings);
+    let mut names = NodeNames::new(settings, &resolved.daemons);
     for entry in timeline {
         if let TimelineVerb::Operate(operation) = &entry.verb {
             let owner = owner(entry, &current, &past, sink);
@@ -85,7 +85,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     }
     check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
-    let nodes = nodes::made(settings);
+    let nodes = nodes::made(settings, &resolved.daemons);
     nodes::check_placement(&resolved, settings, sink);
     let cluster = ClusterConfig {
         version: settings.cluster.version,
@@ -453,24 +453,8 @@ fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry],
         "spec.externalTrafficPolicy",
         "Cluster",
     );
-    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
-        TimelineVerb::Operate(operation) => operation.killed_machine(),
-        _ => None,
-    });
-    // The first of several: each loss goes back to its own in the event log.
-    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
-        add(&[CauseCode::NodeLost], node.at(), &format!("spec.timeline.{verb}.node"), Some(node.text().to_owned()));
-    }
-    if let Some(liveness) = &manifest.liveness {
-        add(&[CauseCode::ProbeKill], liveness.at, &liveness.path, None);
-    }
-    let group = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes);
-    if let Some(group) = group {
-        let memory = group.allocatable.memory_bytes.to_string();
-        add(&[CauseCode::NodePressure], group.at, "spec.cluster.nodes.allocatable.memory", Some(memory));
-    }
-    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
-        add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
+        add(&[code], place, &path, value);
     }
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
@@ -501,6 +485,36 @@ fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry],
         "spec.load.clients.honorConnectionClose",
         Some("false".to_owned()),
     );
+    sources
+}
+
+/// What ends machines and processes that nobody asked to end: where it is written, the path, the value.
+fn kill_sources(
+    manifest: &DeploymentManifest,
+    settings: &Settings,
+    timeline: &[TimelineEntry],
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
+    let mut sources = Vec::new();
+    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
+        TimelineVerb::Operate(operation) => operation.killed_machine(),
+        _ => None,
+    });
+    // The first of several: each loss goes back to its own in the event log.
+    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
+        let path = format!("spec.timeline.{verb}.node");
+        sources.push((CauseCode::NodeLost, node.at(), path, Some(node.text().to_owned())));
+    }
+    if let Some(liveness) = &manifest.liveness {
+        sources.push((CauseCode::ProbeKill, liveness.at, liveness.path.clone(), None));
+    }
+    if let Some(group) = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes) {
+        let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
+        sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));
+    }
+    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
+        let path = "resources.limits.memory".to_owned();
+        sources.push((CauseCode::OutOfMemory, *at, path, Some(written.clone())));
+    }
     sources
 }
 
