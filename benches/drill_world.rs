@@ -124,6 +124,7 @@ fn deployment() -> Deployment {
         pre_stop: None,
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

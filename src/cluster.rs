@@ -43,8 +43,8 @@ pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    ContainerRequest, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service,
-    Sidecar,
+    ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources,
+    Service, Sidecar,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;

@@ -9,6 +9,7 @@ use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings};
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
+use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
@@ -43,6 +44,8 @@ pub(super) struct Resolved {
     pub(super) owned_replicas: Option<i32>,
     /// Disruption budgets.
     pub(super) budgets: Vec<DisruptionBudget>,
+    /// What has a pod on nodes.
+    pub(super) daemons: Vec<DaemonSetManifest>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -77,6 +80,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
+            "DaemonSet" => drop(daemon_set::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
@@ -205,6 +209,7 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
         let budgets =
             written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         if sink.problem_count() > before || !deployments.contains_key(&target) {
@@ -233,6 +238,7 @@ impl State {
             sized,
             owned_replicas,
             budgets,
+            daemons,
             target,
             origin,
             routing,

@@ -64,7 +64,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let mut images: BTreeSet<String> = resolved.deployments.values().flat_map(images_of).collect();
     let (mut current, mut past) = (resolved.clone(), Past::default());
     past.note(&current);
-    let mut names = NodeNames::new(settings);
+    let mut names = NodeNames::new(settings, &resolved.daemons);
     for entry in timeline {
         if let TimelineVerb::Operate(operation) = &entry.verb {
             let owner = owner(entry, &current, &past, sink);
@@ -85,7 +85,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     }
     check_images(settings, &images, sink);
     actions.sort_by_key(|action| action.at);
-    let nodes = nodes::made(settings);
+    let nodes = nodes::made(settings, &resolved.daemons);
     nodes::check_placement(&resolved, settings, sink);
     let cluster = ClusterConfig {
         version: settings.cluster.version,

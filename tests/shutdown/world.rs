@@ -81,6 +81,7 @@ fn deployment(inputs: &Value) -> Deployment {
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
