@@ -307,3 +307,20 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
         "replaced, or restarted"
     );
 }
+
+#[test]
+fn a_readiness_gate_keeps_the_old_pods_until_the_balancer_knows_the_new_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/readiness-gate", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        let rollout = &found["rollouts"][0];
+        assert_eq!((&found["totals"]["sent"], &rollout["ready_min"]), (&30_056.into(), &2.into()), "{run}");
+        (causes(&found), rollout["duration_ms"].as_u64().expect("it ends"))
+    };
+    assert_eq!(of("readiness-gate-42"), (vec!["GD4105 295".to_owned()], 6_086));
+    for (run, duration_ms) in [("gate", 13_435), ("wait", 27_163), ("gate-and-wait", 36_455)] {
+        assert_eq!(of(&format!("readiness-gate-{run}-42")), (Vec::new(), duration_ms), "{run}");
+    }
+}
