@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
 use super::kube_proxy::categories::TrafficPolicy;
 use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
-use crate::cluster::EndpointView;
+use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
@@ -81,6 +81,8 @@ pub enum Probe {
 /// One load balancer in front of one Service.
 #[derive(Clone, Debug)]
 pub struct LoadBalancerConfig {
+    /// The cluster of its Service.
+    pub identity: Identity,
     /// The Service, as `namespace/name`.
     pub service: String,
     /// Its rules.
@@ -245,7 +247,7 @@ impl LoadBalancer {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
             inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
-            let object = format!("Service/{}", inner.config.service);
+            let object = inner.config.identity.object(format!("Service/{}", inner.config.service));
             let event = inner.log.borrow_mut().record(inner.sim.now(), Some(because), "lb_deleted", object, Vec::new());
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
@@ -575,10 +577,14 @@ impl Inner {
 
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
         let address = format!("{ip}:{}", self.probe_port());
-        let object = format!("Target/{}/{address}", self.config.service);
+        let identity = &self.config.identity;
+        let object = identity.object(format!("Target/{}/{address}", self.config.service));
         let namespace = self.config.service.split('/').next().unwrap_or_default();
         let data = match self.config.mode {
-            BackendMode::Pods => vec![("pod", format!("{namespace}/{name}").into()), ("address", address.into())],
+            BackendMode::Pods => {
+                let pod = identity.key(&format!("{namespace}/{name}"));
+                vec![("pod", (&*pod).into()), ("address", address.into())]
+            }
             BackendMode::Nodes { .. } => vec![("node", name.into()), ("address", address.into())],
         };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)

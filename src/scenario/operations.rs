@@ -181,7 +181,7 @@ fn optional(fields: &Fields<'_>, key: &str) -> Option<Option<Duration>> {
 /// The nodes that there are at a moment of the timeline, by name; and the numbers of those to come.
 pub(super) struct NodeNames<'a> {
     settings: &'a Settings,
-    daemons: &'a [DaemonSetManifest],
+    daemons: Vec<DaemonSetManifest>,
     known: Vec<String>,
     /// How many nodes each group has had.
     counts: Vec<usize>,
@@ -189,10 +189,10 @@ pub(super) struct NodeNames<'a> {
 
 impl<'a> NodeNames<'a> {
     /// Those of the start.
-    pub(super) fn new(settings: &'a Settings, daemons: &'a [DaemonSetManifest]) -> Self {
+    pub(super) fn new(settings: &'a Settings, daemons: &[DaemonSetManifest]) -> Self {
         let groups = &settings.cluster.nodes;
         let known = groups.iter().flat_map(|group| (0..group.count).map(|index| node_name(group, index))).collect();
-        Self { settings, daemons, known, counts: groups.iter().map(|group| group.count).collect() }
+        Self { settings, daemons: daemons.to_vec(), known, counts: groups.iter().map(|group| group.count).collect() }
     }
 
     /// What an entry of the timeline does, for the Deployment `owner`.
@@ -204,7 +204,13 @@ impl<'a> NodeNames<'a> {
         sink: &Sink,
     ) -> Option<Action> {
         let (operation, text) = self.resolve(operation, owner, entry.place, sink)?;
-        Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
+        Some(Action {
+            at: entry.at,
+            member: 0,
+            phase: Some(entry.phase.clone()),
+            verb: Some(Verb::Operate(operation)),
+            text,
+        })
     }
 
     /// What a verb means for the cluster, and how the timeline tells it.
@@ -297,7 +303,10 @@ impl<'a> NodeNames<'a> {
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
         let nodes: Vec<Node> = (0..count)
-            .map(|offset| self.like_nodes_of(group, first + offset, super::read::node_ip(all_before + offset)))
+            .map(|offset| {
+                let ip = self.settings.cluster.identity.node_ip(all_before + offset);
+                self.like_nodes_of(group, first + offset, ip)
+            })
             .collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
@@ -305,7 +314,7 @@ impl<'a> NodeNames<'a> {
 
     /// A node of a group, with the pods of `DaemonSet`s.
     pub(super) fn like_nodes_of(&self, group: &NodeGroup, index: usize, ip: std::net::Ipv4Addr) -> Node {
-        super::nodes::with_daemons(group.node(index, ip), self.daemons)
+        super::nodes::with_daemons(group.node(index, ip), &self.daemons)
     }
 
     /// How many nodes a group has had at the end.

@@ -3,17 +3,19 @@
 //! The defaults stand in [`defaults`], each with its source.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
-use crate::cluster::{Resources, Version};
+use crate::cluster::{Identity, Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry};
 use crate::edge::ProxyMode;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
-use crate::manifest::{Node, Place};
+use crate::manifest::istio_gateway::clusters::check_against;
+use crate::manifest::{Node, Object, Place, Problem, Sink};
 use crate::record::results::Level;
 
 /// The `spec` of a scenario without its manifests, timeline and variants.
@@ -27,8 +29,10 @@ pub struct Settings {
     pub seed: u64,
     /// The gateway's Deployment, as `namespace/name`, where it is written.
     pub target: Option<(String, Place)>,
-    /// The cluster.
+    /// The cluster at hand; of several, the first.
     pub cluster: ClusterSettings,
+    /// All clusters, in the order in which they are written.
+    pub clusters: Vec<ClusterSettings>,
     /// What annotations do not say of the balancer.
     pub balancer: BalancerSettings,
     /// What manifests do not say of the gateway.
@@ -41,9 +45,52 @@ pub struct Settings {
     pub slos: Vec<SloSettings>,
 }
 
+impl Settings {
+    /// The same for each cluster, with that cluster at hand.
+    pub(super) fn of_each_cluster(&self) -> Vec<Self> {
+        let of_one = |cluster: &ClusterSettings| Self { cluster: cluster.clone(), ..self.clone() };
+        self.clusters.iter().map(of_one).collect()
+    }
+
+    /// The names of the clusters, with their places; none if the only one has no name.
+    pub(super) fn cluster_ids(&self) -> Vec<(&str, Place)> {
+        self.clusters.iter().filter_map(|cluster| Some((cluster.id.as_deref()?, cluster.at))).collect()
+    }
+
+    /// Whether a backend runs in the cluster at hand.
+    pub(super) fn runs_here(&self, backend: &BackendSettings) -> bool {
+        let id = self.cluster.id.as_deref();
+        backend.clusters.is_empty() || backend.clusters.iter().any(|(named, _)| Some(named.as_str()) == id)
+    }
+
+    /// Checks what names clusters: gateways and backends.
+    pub(super) fn check_clusters(&self, objects: &[Object], sink: &Sink) {
+        let known = self.cluster_ids();
+        check_against(objects, &known, sink);
+        for (index, backend) in self.backends.iter().enumerate() {
+            for (id, place) in backend.clusters.iter().filter(|(id, _)| known.iter().all(|(known, _)| known != id)) {
+                let path = format!("spec.backends[{index}].clusters");
+                let problem = Problem::at(*place, path, format!("no cluster is called `{id}`"));
+                sink.report(match known.is_empty() {
+                    true => problem.help("the scenario has one cluster, which has no name: take `clusters` out"),
+                    false => problem.did_you_mean(id, known.iter().map(|(known, _)| *known)),
+                });
+            }
+        }
+    }
+}
+
 /// The cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
+    /// Its name, as gateways call it under `clusterIds`; none if it is written as the only one.
+    pub id: Option<Rc<str>>,
+    /// Where its name is written.
+    pub at: Place,
+    /// Which of several it is.
+    pub identity: Identity,
+    /// Its share of the clients' new connections, relative to the other clusters'.
+    pub weight: u32,
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
@@ -176,6 +223,8 @@ pub struct BackendSettings {
     pub service: String,
     /// Its Deployment.
     pub deployment: Option<(String, Place)>,
+    /// The clusters it runs in, with where they are named; empty: in each.
+    pub clusters: Vec<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
     /// Their zones, taken in turn.
@@ -265,6 +314,8 @@ pub struct TimelineEntry {
     pub verb: TimelineVerb,
     /// The object it is for, if not the target.
     pub of: Option<String>,
+    /// The cluster it is for, if not all, and where it is named.
+    pub cluster: Option<(String, Place)>,
     /// Where it is written.
     pub place: Place,
 }
@@ -275,7 +326,7 @@ pub enum TimelineVerb {
     /// All pods start anew.
     Restart,
     /// Objects are applied.
-    Apply(Vec<crate::manifest::Object>),
+    Apply(Vec<Object>),
     /// Fields are changed.
     Set(Vec<super::address::Patch>),
     /// Another number of replicas.

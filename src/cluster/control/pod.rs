@@ -166,6 +166,15 @@ pub struct PodCounts {
     pub terminating: usize,
 }
 
+impl std::ops::AddAssign for PodCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.active += other.active;
+        self.ready += other.ready;
+        self.available += other.available;
+        self.terminating += other.terminating;
+    }
+}
+
 impl Cluster {
     /// A pod's containers are ready, or not any more: with them the pod, if its gates are open.
     pub(in crate::cluster) fn write_readiness(&self, id: u64, are_ready: bool) {
@@ -187,7 +196,7 @@ impl Cluster {
     #[must_use]
     pub fn gated_at(&self, ip: Ipv4Addr, gate: &str) -> Option<bool> {
         let state = self.inner.state.borrow();
-        let pod = state.living_at(ip)?;
+        let pod = self.living_at(&state, ip)?;
         pod.template.readiness_gates.iter().any(|known| known == gate).then_some(pod.are_containers_ready)
     }
 
@@ -195,7 +204,7 @@ impl Cluster {
     pub fn open_gate(&self, ip: Ipv4Addr, gate: &str, because: Option<EventId>) {
         let (id, identity) = {
             let mut state = self.inner.state.borrow_mut();
-            let Some(id) = state.living_at(ip).map(|pod| pod.record.id) else { return };
+            let Some(id) = self.living_at(&state, ip).map(|pod| pod.record.id) else { return };
             let Some(pod) = state.pods.get_mut(&id) else { return };
             let has_it = pod.template.readiness_gates.iter().any(|known| known == gate);
             if !has_it || !pod.open_gates.insert(gate.to_owned()) {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use super::World;
+use super::member::Member;
 use crate::cluster::Cluster;
 use crate::edge::readiness_gate::{RECHECK, condition_of, select};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::EventId;
 
-impl World {
+impl Member {
     /// Makes targets of the endpoints of the balancer's Service.
     pub(super) fn watch_front(&self, cluster: &Cluster, balancer: &LoadBalancer) {
         let config = &self.config.front.balancer;
