@@ -14,7 +14,9 @@ use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::kubelet::probe::ProbeSpec;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
-use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
+use gatedrill::cluster::{
+    Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version,
+};
 use gatedrill::engine::{Delay, EventId, Signal, Sim, Streams};
 use gatedrill::units::SimTime;
 
@@ -85,6 +87,7 @@ fn config(nodes: usize) -> ClusterConfig {
         Node::new(Rc::from(format!("node-{index}")), ip, Rc::from(["a", "b", "c"][index % 3]), allocatable)
     };
     ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: None,
         autoscaler: None,

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod autoscaling;
 mod balancer;
+mod changes;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

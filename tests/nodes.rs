@@ -3,10 +3,14 @@
 //! Goal: every loss that a dead machine causes says so, however the balancer reaches its pods; and what a budget allows decides how
 //! many pods a drain takes. Method: small scenarios from memory, run to their end.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Event;
 use gatedrill::record::results::Results;
-use gatedrill::scenario::{Input, Library, NamedText, Scenario, load};
+use gatedrill::scenario::Scenario;
+use scenarios::loaded;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -72,15 +76,6 @@ metadata: { name: web, namespace: default }
 spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
 "#;
 
-/// A manifest that stands in memory.
-struct Memory(String);
-
-impl Library for Memory {
-    fn read(&self, _: &str) -> Result<Vec<NamedText>, (String, String)> {
-        Ok(vec![("manifests/all.yaml".to_owned(), self.0.clone())])
-    }
-}
-
 /// What a drill is about.
 struct Drill {
     timeline: &'static str,
@@ -114,10 +109,7 @@ impl Drill {
             .iter()
             .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
         };
-        let library = Memory(fill(MANIFEST));
-        let text = fill(SCENARIO);
-        load(&Input { name: "nodes.drill.yaml", text: &text, library: &library, set: &[], variant: None, seed: None })
-            .map_err(|problems| problems.to_string())
+        loaded(&fill(SCENARIO), &fill(MANIFEST), &[], None).map_err(|problems| problems.to_string())
     }
 
     fn run(&self) -> Outcome {

@@ -2,6 +2,11 @@
 //!
 //! And what was loaded can be written and loaded again: `scenario.resolved.yaml` is the same drill.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+#[path = "scenario_robust/texts.rs"]
+mod texts;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,237 +14,8 @@ use std::path::{Path, PathBuf};
 use gatedrill::manifest::{Place, Problems};
 use gatedrill::scenario::{Input, Library, NamedText, Scenario, load};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
-
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: robust, description: "Every key that a scenario has: one of each" }
-spec:
-  duration: 2m
-  warmup: 5s
-  seed: 3
-  target: istio-system/istio-edge
-  manifests:
-    - path: manifests/
-    - inline: { apiVersion: v1, kind: ConfigMap, metadata: { name: other, creationTimestamp: null }, data: { a: "null" } }
-  cluster:
-    profile: ack-terway-nlb
-    version: "1.33"
-    nodes:
-      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
-    autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
-    kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
-    timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
-    horizontalAutoscaler: { syncPeriod: 10s, tolerance: 5%, downscaleStabilization: 1m, cpuInitializationPeriod: 0s, metricsResolution: 30s, kubeletSampling: 15s }
-    metrics:
-      - { name: rps, of: pods }
-      - { name: depth, of: pods, value: 1500m }
-      - { name: hits, of: object, object: Service/web, value: [ { for: 30s, from: 10, to: 2k }, { for: 1m, at: "300" } ] }
-      - { name: lag, of: external, value: 7 }
-  loadBalancer:
-    controllerLatency: { min: 2s, max: 10s }
-    healthCheck: { interval: 500ms, timeout: 5s, healthyThreshold: 2, unhealthyThreshold: 2 }
-  gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us, memory: { base: 50MB, perRequest: 1KiB }, replicasSync: 30s }
-  backends:
-    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms }
-    - { service: default/api, replicas: 4, zones: [a, b], errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
-  load:
-    - name: services
-      rate: [ { for: 1m, from: 100/s, to: 300/s }, { for: 1m, at: 90/m } ]
-      arrivals: constant
-      clients: { connections: 60, protocol: http/1.1, reuse: lru, timeout: 5s, rtt: 2ms, retries: 1, detectIdleClose: false }
-      mix:
-        - { weight: 3, get: "http://shop.example.com/api/cart?a=b&c", headers: { x-tier: gold } }
-        - { weight: 1, post: "http://shop.example.com/", body: 2KiB }
-  timeline:
-    - { at: 20s, restart: {}, phase: rollout }
-    - { at: 21s, evict: { pod: 0 } }
-    - { at: 22s, killPod: { pod: newest, grace: 5s }, of: default/web }
-    - { at: 23s, drainNode: { node: busiest, timeout: 1m, grace: 30s } }
-    - { at: 24s, uncordonNode: { node: pool-a-1 } }
-    - { at: 25s, addNode: { group: pool-a, count: 2 } }
-    - { at: 26s, killNode: { node: pool-a-5, for: 1m } }
-    - { at: 27s, reclaimNode: { node: pool-a-4, notice: 30s, drain: false } }
-    - { at: 28s, removeNode: { node: pool-a-3 } }
-    - { at: 40s, set: { target.spec.replicas: 6 } }
-    - { at: 50s, scale: { replicas: 3 }, of: default/web }
-    - at: 1m
-      apply:
-        inline:
-          apiVersion: v1
-          kind: List
-          items:
-            - apiVersion: apps/v1
-              kind: Deployment
-              metadata: { name: web, namespace: default }
-              spec:
-                replicas: 5
-                selector: { matchLabels: { app: web } }
-                template:
-                  metadata: { labels: { app: web } }
-                  spec: { containers: [ { name: web, image: "web:2", ports: [ { name: http, containerPort: 8080 } ] } ] }
-  slo:
-    - { name: nothing lost, expr: 'dropped_count{phase="rollout"} <= 0', over: p95 }
-    - { expr: 'latency_p99{load="services"} <= 400ms', level: warn }
-  variants:
-    drained:
-      description: "graceful"
-      set:
-        IstioGateway/edge.metadata.annotations["asm.alibabacloud.com/gateway-drain-timeout-seconds"]: "30"
-        load.services.clients.rtt: 4ms
-        target.spec.template.spec.terminationGracePeriodSeconds: 60
-        Service/default/api.spec.ports[0].targetPort: 9090
-"#;
-
-const MANIFEST: &str = r#"
-apiVersion: istio.alibabacloud.com/v1beta1
-kind: IstioGateway
-metadata: { name: edge, namespace: istio-system, creationTimestamp: null, labels: { asm-gateway-type: ingress } }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 4
-  minReplicas: 4
-  maxReplicas: 4
-  autoscaleEnabled: false
-  cpu: { targetAverageUtilization: 80 }
-  memory: {}
-  rollingMaxSurge: "1"
-  rollingMaxUnavailable: 0%
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  externalTrafficPolicy: Local
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "cn-hangzhou-h:vsw-a,cn-hangzhou-i:vsw-b"
-    service.beta.kubernetes.io/alicloud-loadbalancer-health-check-flag: "on"
-  podLabels: { tier: edge }
-  podAnnotations: { proxy.istio.io/config: "concurrency: 2" }
-  ports: [ { name: http-0, port: 80, targetPort: 0, protocol: TCP } ]
-  resources: { limits: { cpu: 2, memory: 4G }, requests: {} }
-  env: [ { name: EXIT_ON_ZERO_ACTIVE_CONNECTIONS, value: "true" } ]
-  nodeSelector: { disk: ssd }
-  tolerations: [ { key: dedicated, operator: Exists, effect: NoSchedule } ]
-  affinity:
-    podAntiAffinity:
-      preferredDuringSchedulingIgnoredDuringExecution:
-        - weight: 100
-          podAffinityTerm:
-            topologyKey: kubernetes.io/hostname
-            labelSelector: { matchExpressions: [ { key: istio, operator: In, values: [edge] } ] }
-  lifecycle: { preStop: { exec: { command: ["/bin/sh", "-c", "sleep 5"] } } }
-  readinessProbe: { failureThreshold: 30, periodSeconds: 2, successThreshold: 0 }
-  secretVolumes: [ { name: certs, secretName: certs, mountPath: /etc/istio/certs } ]
-  configVolumes: []
-  kernel: { enabled: true, parameters: { net.core.somaxconn: "65535" } }
-  compression: { enabled: true, gzip: { memory_level: 9, compression_level: BEST } }
-  sds: {}
-  hostNetwork: false
-  runAsRoot: true
-  dnsPolicy: ClusterFirst
-status: { Status: Running }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers:
-    - { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*.example.com"] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop, namespace: default }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http:
-    - name: api
-      match:
-        - { uri: { prefix: /api/ }, headers: { x-tier: { exact: gold } }, method: { regex: "GET|POST" } }
-      timeout: 3s
-      retries: { attempts: 1, perTryTimeout: 1s, retryOn: "5xx,connect-failure" }
-      route:
-        - { destination: { host: api, port: { number: 80 } }, weight: 90 }
-        - { destination: { host: web.default.svc.cluster.local }, weight: 10 }
-    - route:
-        - destination: { host: web }
----
-apiVersion: v1
-kind: List
-metadata: { resourceVersion: "" }
-items:
-  - apiVersion: v1
-    kind: Service
-    metadata: { name: web, namespace: default }
-    spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: http } ] }
-  - apiVersion: v1
-    kind: Service
-    metadata: { name: api }
-    spec: { selector: { app: api }, ports: [ { port: 80 } ], clusterIP: None }
-  - apiVersion: autoscaling/v2
-    kind: HorizontalPodAutoscaler
-    metadata: { name: web, creationTimestamp: null }
-    spec:
-      scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: web }
-      minReplicas: 2
-      maxReplicas: 9
-      metrics:
-        - { type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 70 } } }
-        - { type: ContainerResource, containerResource: { name: memory, container: web, target: { type: AverageValue, averageValue: 100Mi } } }
-        - { type: Pods, pods: { metric: { name: rps }, target: { type: AverageValue, averageValue: 500m } } }
-        - { type: Object, object: { metric: { name: hits }, describedObject: { apiVersion: v1, kind: Service, name: web }, target: { type: Value, value: "10" } } }
-        - { type: External, external: { metric: { name: lag }, target: { type: AverageValue, averageValue: "2" } } }
-      behavior:
-        scaleUp: { stabilizationWindowSeconds: 0, selectPolicy: Max, policies: [ { type: Pods, value: 2, periodSeconds: 30 } ] }
-        scaleDown: { selectPolicy: Disabled }
-    status: { currentReplicas: 2 }
-  - apiVersion: networking.istio.io/v1
-    kind: DestinationRule
-    metadata: { name: api }
-    spec: { host: api, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN }, connectionPool: { tcp: {} } } }
-  - apiVersion: policy/v1
-    kind: PodDisruptionBudget
-    metadata: { name: web, creationTimestamp: null }
-    spec: { minAvailable: 50%, unhealthyPodEvictionPolicy: AlwaysAllow, selector: { matchLabels: { app: web }, matchExpressions: [ { key: tier, operator: NotIn, values: [test] } ] } }
-    status: { currentHealthy: 0, desiredHealthy: 0, disruptionsAllowed: 0, expectedPods: 0 }
-  - apiVersion: apps/v1
-    kind: Deployment
-    metadata: { name: web, annotations: {}, generation: 3, creationTimestamp: "2026-01-01T00:00:00Z" }
-    spec:
-      replicas: 2
-      minReadySeconds: 1
-      strategy: { type: RollingUpdate, rollingUpdate: { maxSurge: 25%, maxUnavailable: 1 } }
-      selector: { matchLabels: { app: web } }
-      template:
-        metadata: { labels: { app: web }, creationTimestamp: null }
-        spec:
-          terminationGracePeriodSeconds: 20
-          containers:
-            - name: web
-              image: "web:1"
-              ports: [ { name: http, containerPort: 8080 } ]
-              readinessProbe: { httpGet: { path: /ready, port: http }, periodSeconds: 0 }
-              livenessProbe: { tcpSocket: { port: 8080 }, initialDelaySeconds: 5 }
-              lifecycle: { preStop: { sleep: { seconds: 3 } } }
-    status: {}
-"#;
-
-/// A folder that stands in memory.
-struct Memory(BTreeMap<String, Vec<NamedText>>);
-
-impl Memory {
-    fn of(manifest: &str) -> Self {
-        Self(BTreeMap::from([("manifests/".to_owned(), vec![("manifests/all.yaml".to_owned(), manifest.to_owned())])]))
-    }
-}
-
-impl Library for Memory {
-    fn read(&self, path: &str) -> Result<Vec<NamedText>, (String, String)> {
-        let nothing = || (format!("`{path}` does not exist"), "name manifests/".to_owned());
-        self.0.get(path).cloned().ok_or_else(nothing)
-    }
-}
+use scenarios::{Memory, loaded};
+use texts::{MANIFEST, SCENARIO};
 
 /// Files as a run would find them.
 struct Folder(PathBuf);
@@ -254,11 +30,6 @@ impl Library for Folder {
             .map(|file| (file.to_string_lossy().into_owned(), fs::read_to_string(file).expect("a text")))
             .collect())
     }
-}
-
-fn loaded(text: &str, manifest: &str, set: &[String], variant: Option<&str>) -> Result<Scenario, Problems> {
-    let library = Memory::of(manifest);
-    load(&Input { name: "robust.drill.yaml", text, library: &library, set, variant, seed: None })
 }
 
 /// Loads and looks at every way in which problems are told.
@@ -493,7 +264,7 @@ fn texts_that_grow_or_nest_without_end_are_refused_soon() {
 /// The world as text, without what says where it was written.
 fn world_of(scenario: &Scenario) -> String {
     let mut world = scenario.world.clone();
-    world.sources.clear();
+    world.members[0].sources.clear();
     world.fidelity.clear();
     world.scenario.input_hash.clear();
     world.scenario.variant = None;
@@ -742,11 +513,11 @@ spec: { selector: { app: gw }, servers: [ { port: { number: 80, name: http, prot
 ";
     let text = "{ apiVersion: gatedrill/v1, kind: Scenario, metadata: { name: x }, spec: { duration: 1m, manifests: [ { path: manifests/ } ], loadBalancer: { healthCheck: { interval: 500ms, timeout: 1500ms } }, load: [ { name: a, rate: 1/s, mix: [ { get: http://x/ } ] } ] } }";
     let scenario = loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-    let gateway = scenario.world.gateways.values().next().unwrap();
+    let gateway = scenario.world.members[0].gateways.values().next().unwrap();
     assert_eq!(gateway.config.listeners, [(8081, 80)]);
-    assert_eq!(scenario.world.front.balancer.ports[&80], 8081);
+    assert_eq!(scenario.world.members[0].front.balancer.ports[&80], 8081);
     // A check that no annotation sets is as the scenario says, to the millisecond.
-    let check = scenario.world.front.balancer.balancer.health_check.unwrap();
+    let check = scenario.world.members[0].front.balancer.balancer.health_check.unwrap();
     assert_eq!((check.interval.as_millis(), check.timeout.as_millis()), (500, 1500));
     // What neither says is the product's: a CLB's three, where an NLB would have two.
     assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (3, 3));
@@ -762,7 +533,7 @@ fn the_process_follows_its_proxy_config() {
         let scenario = loaded(SCENARIO, &manifest, &[], (!drain.is_empty()).then_some(drain)).unwrap();
         let world = format!("{:?}", scenario.world);
         assert!(world.contains(expected), "{world}");
-        let gateway = scenario.world.gateways.values().next().unwrap();
+        let gateway = scenario.world.members[0].gateways.values().next().unwrap();
         if drain.is_empty() {
             assert!(format!("{:?}", gateway.agent).contains("minimum: 7s"), "{:?}", gateway.agent);
         } else {

@@ -1,10 +1,13 @@
 //! Drills whose balancer sends connections to nodes: what kube-proxy does with them.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use std::collections::BTreeMap;
 
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::record::results::FidelityStatus;
-use gatedrill::scenario::{Input, Library, NamedText, load};
+use scenarios::loaded;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -71,21 +74,11 @@ metadata: { name: web }
 spec: { selector: { app: web }, ports: [ { port: 80 } ] }
 "#;
 
-struct Memory(String);
-
-impl Library for Memory {
-    fn read(&self, _: &str) -> Result<Vec<NamedText>, (String, String)> {
-        Ok(vec![("manifests/all.yaml".to_owned(), self.0.clone())])
-    }
-}
-
 /// A drill with these lines in the Service's spec, in the scenario's cluster and at its end.
 fn drill(backends: &str, service: &str, knobs: &str, timeline: &str) -> Result<Outcome, String> {
-    let library = Memory(MANIFEST.replace("BACKENDS", backends).replace("SERVICE", service));
+    let manifest = MANIFEST.replace("BACKENDS", backends).replace("SERVICE", service);
     let text = SCENARIO.replace("KNOBS", knobs).replace("TIMELINE", timeline);
-    let input =
-        Input { name: "services.drill.yaml", text: &text, library: &library, set: &[], variant: None, seed: None };
-    let scenario = load(&input).map_err(|problems| problems.to_string())?;
+    let scenario = loaded(&text, &manifest, &[], None).map_err(|problems| problems.to_string())?;
     Ok(run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance"))
 }
 
@@ -178,16 +171,12 @@ fn what_the_api_server_refuses_is_refused() {
 #[test]
 fn a_service_without_a_balancer_says_what_to_write() {
     for kind in ["NodePort", "ClusterIP"] {
-        let library = Memory(
-            MANIFEST
-                .replace("type: LoadBalancer", &format!("type: {kind}"))
-                .replace("BACKENDS", "ecs")
-                .replace("SERVICE", ""),
-        );
+        let manifest = MANIFEST
+            .replace("type: LoadBalancer", &format!("type: {kind}"))
+            .replace("BACKENDS", "ecs")
+            .replace("SERVICE", "");
         let text = SCENARIO.replace("KNOBS", "").replace("TIMELINE", "");
-        let input =
-            Input { name: "services.drill.yaml", text: &text, library: &library, set: &[], variant: None, seed: None };
-        let problems = load(&input).expect_err("nobody balances").to_string();
+        let problems = loaded(&text, &manifest, &[], None).expect_err("nobody balances").to_string();
         assert!(problems.contains("spec.type: clients come in through a load balancer"), "{problems}");
         assert!(problems.contains("backend-type: ecs"), "{problems}");
     }

@@ -16,10 +16,11 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement, Version};
+use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, ScalingSpec, Verb, WorldConfig, run,
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
+    WorldConfig, run,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
@@ -105,6 +106,7 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
@@ -188,6 +190,7 @@ fn balancer(inputs: &Value) -> LoadBalancerConfig {
     let on_deregister = if is_cut { OnRemoval::CutAfter(seconds(&lb["drain_timeout_s"])) } else { OnRemoval::Keep };
     let lag = |key: &str| if lb[key].is_null() { Duration::from_secs(3600) } else { seconds(&lb[key]) };
     LoadBalancerConfig {
+        identity: Identity::ALONE,
         service: "recorded/edge".to_owned(),
         balancer: BalancerConfig {
             scheduler: Scheduler::RoundRobin,
@@ -293,7 +296,7 @@ fn actions(inputs: &Value) -> Vec<Action> {
         other => panic!("{other:?} is no action"),
     };
     let (at, text) = (seconds(&inputs["t0_s"]), action["type"].to_string());
-    vec![Action { at, phase: Some("action".to_owned()), verb: Some(verb), text }]
+    vec![Action { at, member: 0, phase: Some("action".to_owned()), verb: Some(verb), text }]
 }
 
 fn table(inputs: &Value) -> Routes {
@@ -356,11 +359,8 @@ fn world(case: &Value) -> WorldConfig {
     deployments.extend(is_kill(inputs).then(|| upstream_deployment(inputs)));
     // A relay before the back ends delays what they get and send. The way to the gateways is as long here, which moves no loss.
     let relay = millis(&inputs["upstream"]["one_way_delay_ms"]);
-    WorldConfig {
-        scenario: ScenarioId::default(),
-        seed: count(&inputs["seed"]),
-        warmup: warmup(inputs),
-        duration: seconds(&inputs["duration_s"]),
+    let member = MemberConfig {
+        weight: 1,
         cluster: cluster(inputs),
         deployments,
         services: vec![service(EDGE, labels()), service(UPSTREAM, upstream_labels())],
@@ -371,10 +371,17 @@ fn world(case: &Value) -> WorldConfig {
         routes: table(inputs),
         front: FrontSpec { balancer: balancer(inputs), cloud_latency: relay.max(Duration::from_micros(50)) },
         backends: backends(inputs),
-        loads: loads(case),
-        actions: actions(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
+    };
+    WorldConfig {
+        scenario: ScenarioId::default(),
+        seed: count(&inputs["seed"]),
+        warmup: warmup(inputs),
+        duration: seconds(&inputs["duration_s"]),
+        members: vec![member],
+        loads: loads(case),
+        actions: actions(inputs),
         fidelity: Vec::new(),
         watch: None,
     }

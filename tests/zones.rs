@@ -1,11 +1,14 @@
 //! Drills over several zones: each gateway pod prefers what is in its own, and rules that change in mid-run hold from then on.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Datum;
 use gatedrill::record::results::Phase;
-use gatedrill::scenario::{Input, Library, NamedText, load};
+use scenarios::loaded;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -70,23 +73,13 @@ spec: { selector: { app: api }, ports: [ { port: 80 } ] }
 RULE
 "#;
 
-struct Memory(String);
-
-impl Library for Memory {
-    fn read(&self, _: &str) -> Result<Vec<NamedText>, (String, String)> {
-        Ok(vec![("manifests/all.yaml".to_owned(), self.0.clone())])
-    }
-}
-
 /// The scenario with a rule for `web` and this timeline; `set` as on the command line.
 fn drill(rule: &str, timeline: &str, set: &[&str]) -> Result<Outcome, String> {
     let rule = if rule.is_empty() { String::new() } else { destination_rule(rule) };
-    let library = Memory(MANIFEST.replace("RULE", &rule));
+    let manifest = MANIFEST.replace("RULE", &rule);
     let text = SCENARIO.replace("TIMELINE", timeline);
     let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
-    let input =
-        Input { name: "zones.drill.yaml", text: &text, library: &library, set: &set, variant: None, seed: None };
-    let scenario = load(&input).map_err(|problems| problems.to_string())?;
+    let scenario = loaded(&text, &manifest, &set, None).map_err(|problems| problems.to_string())?;
     Ok(run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance"))
 }
 

@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use super::control::{Cluster, Kubelets};
 use super::deployment::PodPhase;
-use super::node_agent::pod_ip;
 use super::notice::until;
 
 /// Takes pods through their lives, in place of node agents.
@@ -78,7 +77,7 @@ impl Cluster {
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get_mut(&id) else { return };
             pod.phase = PodPhase::Running;
-            pod.ip = Some(pod_ip(id));
+            pod.ip = Some(self.inner.config.identity.pod_ip(id));
             pod.record.ip = pod.ip;
             pod.record.started_at = Some(now);
         }

@@ -226,7 +226,7 @@ impl Agent {
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
         self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
-        let ip = if boots == 0 { pod_ip(self.id) } else { self.cluster.spare_ip() };
+        let ip = if boots == 0 { inner.config.identity.pod_ip(self.id) } else { self.cluster.spare_ip() };
         let event = self.tell(None, "container_started", Vec::new());
         let pod = {
             let mut state = inner.state.borrow_mut();
@@ -525,21 +525,4 @@ impl Agent {
         // Without a readiness probe a pod is ready as soon as it has started.
         self.set_ready(container.is_ready());
     }
-}
-
-/// Addresses of pods. A run that makes more uses them again.
-const ADDRESSES: u64 = 1 << 22;
-const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
-
-/// Every pod has an address of its own: 10.64.0.1 and on.
-pub(super) fn pod_ip(id: u64) -> Ipv4Addr {
-    let number = u32::try_from(id % ADDRESSES).expect("below 2^22");
-    Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + number)
-}
-
-/// The pods that have, had or will have an address, of those before `next`.
-pub(super) fn ids_of_ip(ip: Ipv4Addr, next: u64) -> impl Iterator<Item = u64> {
-    let number = ip.to_bits().checked_sub(FIRST_ADDRESS.to_bits()).map(u64::from).filter(|number| *number < ADDRESSES);
-    let step = usize::try_from(ADDRESSES).expect("2^22 is an index");
-    number.into_iter().flat_map(move |number| (number..next).step_by(step))
 }

@@ -152,6 +152,7 @@ fn config(nodes: usize) -> ClusterConfig {
         )
     };
     ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),

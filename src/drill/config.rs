@@ -30,6 +30,23 @@ pub struct WorldConfig {
     pub warmup: Duration,
     /// The measured time.
     pub duration: Duration,
+    /// The clusters with a gateway, at least one.
+    pub members: Vec<MemberConfig>,
+    /// Who asks.
+    pub loads: Vec<LoadSpec>,
+    /// What happens, in the order of time.
+    pub actions: Vec<Action>,
+    /// How faithfully each manifest field is simulated.
+    pub fidelity: Vec<crate::record::results::Fidelity>,
+    /// When the clusters' objects are shown; none: never.
+    pub watch: Option<super::objects::Watch>,
+}
+
+/// One cluster of a world: the gateway in it, the way in, and what is behind.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// Its share of the clients' new connections, relative to the other clusters'.
+    pub weight: u32,
     /// The cluster.
     pub cluster: ClusterConfig,
     /// All Deployments, the gateway's among them.
@@ -50,18 +67,10 @@ pub struct WorldConfig {
     pub front: FrontSpec,
     /// The services behind.
     pub backends: Vec<BackendSpec>,
-    /// Who asks.
-    pub loads: Vec<LoadSpec>,
-    /// What happens, in the order of time.
-    pub actions: Vec<Action>,
     /// Who sizes what.
     pub scaling: ScalingSpec,
     /// The setting behind each cause of loss.
     pub sources: Sources,
-    /// How faithfully each manifest field is simulated.
-    pub fidelity: Vec<crate::record::results::Fidelity>,
-    /// When the cluster's objects are shown; none: never.
-    pub watch: Option<super::objects::Watch>,
 }
 
 /// Who sizes what, and by which figures.
@@ -194,6 +203,8 @@ pub struct MixEntry {
 pub struct Action {
     /// From the start of the measured time.
     pub at: Duration,
+    /// The index of the cluster it happens in. Loads are of no cluster.
+    pub member: usize,
     /// The name of the phase that begins.
     pub phase: Option<String>,
     /// What happens; nothing: only a phase begins.

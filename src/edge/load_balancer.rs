@@ -31,7 +31,7 @@ use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetI
 use super::kube_proxy::Origin;
 use super::kube_proxy::categories::TrafficPolicy;
 use super::nodes::Nodes;
-use crate::cluster::EndpointView;
+use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
@@ -76,6 +76,8 @@ pub enum Probe {
 /// One load balancer in front of one Service.
 #[derive(Clone, Debug)]
 pub struct LoadBalancerConfig {
+    /// The cluster of its Service.
+    pub identity: Identity,
     /// The Service, as `namespace/name`.
     pub service: String,
     /// Its rules.
@@ -230,7 +232,7 @@ impl LoadBalancer {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
             inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
-            let object = format!("Service/{}", inner.config.service);
+            let object = inner.config.identity.object(format!("Service/{}", inner.config.service));
             let event = inner.log.borrow_mut().record(inner.sim.now(), Some(because), "lb_deleted", object, Vec::new());
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
@@ -512,10 +514,14 @@ impl Inner {
 
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
         let address = format!("{ip}:{}", self.probe_port());
-        let object = format!("Target/{}/{address}", self.config.service);
+        let identity = &self.config.identity;
+        let object = identity.object(format!("Target/{}/{address}", self.config.service));
         let namespace = self.config.service.split('/').next().unwrap_or_default();
         let data = match self.config.mode {
-            BackendMode::Pods => vec![("pod", format!("{namespace}/{name}").into()), ("address", address.into())],
+            BackendMode::Pods => {
+                let pod = identity.key(&format!("{namespace}/{name}"));
+                vec![("pod", (&*pod).into()), ("address", address.into())]
+            }
             BackendMode::Nodes(_) => vec![("node", name.into()), ("address", address.into())],
         };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)

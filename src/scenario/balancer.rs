@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::read::node_ip;
 use super::settings::{CheckSettings, ProxySettings, Settings, WithoutDrain};
 use super::state::Resolved;
+use crate::cluster::Identity;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::load_balancer::{NodeTarget, Probe};
@@ -127,7 +127,8 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
     let mode = if service.reaches_pods() {
         BackendMode::Pods
     } else {
-        let nodes = nodes(settings).map(|(name, index)| NodeTarget { name, ip: node_ip(index) }).collect();
+        let nodes =
+            nodes(settings).map(|(name, index)| NodeTarget { name, ip: Identity::ALONE.node_ip(index) }).collect();
         let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
         let hop_latency = settings.cluster.network_latency;
         BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }
@@ -158,6 +159,7 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         _ => Probe::Tcp,
     };
     Some(LoadBalancerConfig {
+        identity: Identity::ALONE,
         service: service.service.key.to_string(),
         balancer: BalancerConfig {
             scheduler,

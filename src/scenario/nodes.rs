@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use super::operations::node_name;
-use super::read::node_ip;
 use super::settings::{NodeGroup, Settings};
 use super::state::Resolved;
+use crate::cluster::Identity;
 use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
@@ -88,7 +88,7 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
 pub(super) fn made(settings: &Settings) -> Vec<Node> {
     let groups = settings.cluster.nodes.iter();
     let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
-    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, node_ip(index))).collect()
+    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, Identity::ALONE.node_ip(index))).collect()
 }
 
 impl NodeGroup {
@@ -122,7 +122,7 @@ pub(super) fn check_placement(resolved: &Resolved, settings: &Settings, sink: &S
 /// Nodes as a group has them. A name that a rule may ask for belongs to one of them.
 fn one_of_each_zone(group: &NodeGroup) -> Vec<Node> {
     let count = group.count.max(group.zones.len());
-    (0..count).map(|index| group.node(index, node_ip(index))).collect()
+    (0..count).map(|index| group.node(index, Identity::ALONE.node_ip(index))).collect()
 }
 
 fn check_topology_keys(owner: &str, keys: &[TopologyKey], nodes: &[Node], sink: &Sink) {

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::settings::{NodeGroup, Settings, TimelineEntry};
-use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::cluster::{Identity, Node};
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
@@ -173,7 +173,13 @@ impl<'a> NodeNames<'a> {
         sink: &Sink,
     ) -> Option<Action> {
         let (operation, text) = self.resolve(operation, owner, entry.place, sink)?;
-        Some(Action { at: entry.at, phase: Some(entry.phase.clone()), verb: Some(Verb::Operate(operation)), text })
+        Some(Action {
+            at: entry.at,
+            member: 0,
+            phase: Some(entry.phase.clone()),
+            verb: Some(Verb::Operate(operation)),
+            text,
+        })
     }
 
     /// What a verb means for the cluster, and how the timeline tells it.
@@ -262,7 +268,7 @@ impl<'a> NodeNames<'a> {
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
         let nodes: Vec<Node> =
-            (0..count).map(|offset| group.node(first + offset, super::read::node_ip(all_before + offset))).collect();
+            (0..count).map(|offset| group.node(first + offset, Identity::ALONE.node_ip(all_before + offset))).collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
     }

@@ -1,6 +1,5 @@
 //! The scenario file into [`Settings`]: every key checked, every default filled in.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::autoscaling;
@@ -572,12 +571,6 @@ pub(super) fn variants(field: &Field<'_>) -> Vec<Variant> {
         variants.push(Variant { name: name.to_owned(), set });
     }
     variants
-}
-
-/// The address of the `index`th node.
-pub(super) fn node_ip(index: usize) -> Ipv4Addr {
-    let offset = u32::try_from(index + 10).unwrap_or(u32::MAX);
-    Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(192, 168, 0, 0)) + offset)
 }
 
 /// Checks what names other parts: phases and loads of SLOs.

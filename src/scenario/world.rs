@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{Patch, Subject};
 use super::autoscaling;
+use super::changes::{act, owner};
 use super::node_scaling;
 use super::operations::NodeNames;
 use super::past::Past;
@@ -15,12 +15,9 @@ use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, de
 use super::state::{Resolved, State};
 use super::{balancer, nodes};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::ClusterConfig;
-use crate::cluster::autoscaler::AutoscalerSpec;
+use crate::cluster::{ClusterConfig, Identity};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{
-    Action, BackendSpec, ClusterSpec, FrontSpec, GatewaySpec, LoadSpec, Size, Sources, Verb, WorldConfig,
-};
+use crate::drill::{BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, Sources, WorldConfig};
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
@@ -30,14 +27,12 @@ use crate::manifest::proxy_config::{self, ProxyConfig};
 use crate::manifest::read::Note;
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceManifest, TargetPort};
-use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
+use crate::manifest::{Files, Object, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
 use crate::record::{CauseCode, Source};
 
 /// Where a gateway's agent answers for its readiness. Source: istio, `statusPort` of a gateway.
 const STATUS_PORT: u16 = 15021;
-/// What a restart writes. Source: kubectl rollout restart.
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// Workers of one Envoy: more cores than any machine that runs one has.
 const WORKERS_MAX: u64 = 1024;
@@ -92,6 +87,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let nodes = nodes::made(settings);
     nodes::check_placement(&resolved, settings, sink);
     let cluster = ClusterConfig {
+        identity: Identity::ALONE,
         version: settings.cluster.version,
         wall_phase: None,
         nodes,
@@ -112,11 +108,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         }
     }
     let fidelity = fidelity(sink.take_notes(), &backends.undescribed, files);
-    Some(WorldConfig {
-        scenario: id,
-        seed: settings.seed,
-        warmup: settings.warmup,
-        duration: settings.duration,
+    let member = MemberConfig {
+        weight: 1,
         cluster,
         deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
         services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
@@ -127,10 +120,17 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         routes: resolved.routing.routes.clone(),
         front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
         backends: backends.specs,
-        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
-        actions,
         scaling,
         sources,
+    };
+    Some(WorldConfig {
+        scenario: id,
+        seed: settings.seed,
+        warmup: settings.warmup,
+        duration: settings.duration,
+        members: vec![member],
+        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
+        actions,
         fidelity,
         watch: None,
     })
@@ -151,7 +151,8 @@ fn check_replicas(resolved: &Resolved, sink: &Sink) {
 /// controllers show.
 const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration::from_millis(20) };
 
-fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
+/// The gateway that the target's pods run.
+pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
     let manifest = resolved.target()?;
     let drain = drain_setting(manifest, settings, sink)?;
     let clusters = resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config));
@@ -245,7 +246,7 @@ fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
 }
 
 /// The backends that routes lead to, at the start or later.
-struct Backends {
+pub(super) struct Backends {
     specs: Vec<BackendSpec>,
     /// Those that the scenario does not describe.
     undescribed: Vec<Upstream>,
@@ -260,7 +261,7 @@ impl Backends {
     }
 
     /// Adds those of a state that are not known yet.
-    fn add(&mut self, resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    pub(super) fn add(&mut self, resolved: &Resolved, settings: &Settings, sink: &Sink) {
         for upstream in &resolved.routing.upstreams {
             if self.specs.iter().any(|spec| spec.cluster == upstream.cluster) {
                 continue;
@@ -384,260 +385,6 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline:
         rtt: load.rtt,
         mix: load.mix.iter().map(|kind| kind.entry.clone()).collect(),
     }
-}
-
-/// The Deployment that an entry of the timeline is for.
-fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) -> Option<String> {
-    let key = entry.of.clone().unwrap_or_else(|| current.target.clone());
-    if !current.deployments.contains_key(&key) {
-        let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{key}`"));
-        sink.report(problem.did_you_mean(&key, current.deployments.keys().map(String::as_str)));
-        return None;
-    }
-    if past.is_deleted(&key) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
-        let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
-        sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
-        return None;
-    }
-    Some(key)
-}
-
-/// Who scales by hand what ASM owns is told that it will not last.
-fn note_owner(entry: &TimelineEntry, key: &str, sink: &Sink) {
-    let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
-    let path = format!("Deployment {key} spec.replicas");
-    sink.note(entry.place, path, FidelityStatus::Approximated, Some(text));
-}
-
-/// One entry of the timeline: applied to the objects, and what that means for the world.
-fn act(
-    entry: &TimelineEntry,
-    state: &mut State,
-    (current, past): (&mut Resolved, &mut Past),
-    made: (&mut BTreeMap<String, GatewaySpec>, &mut Backends),
-    settings: &Settings,
-    sink: &Sink,
-) -> Vec<Action> {
-    let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
-    let at = entry.at;
-    let told = |verb: Option<Verb>, text: String| vec![Action { at, phase: Some(entry.phase.clone()), verb, text }];
-    let text = match &entry.verb {
-        TimelineVerb::Restart => {
-            edit(
-                state,
-                &key,
-                &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
-                Node::string(entry.place, &quantity::duration_text(at)),
-                entry.place,
-                sink,
-            );
-            format!("restart {key}")
-        }
-        TimelineVerb::Scale(replicas) => {
-            let number = Node::number(entry.place, i64::from(*replicas));
-            edit(state, &key, "spec.replicas", number, entry.place, sink);
-            if key == current.target && current.owned_replicas.is_some() {
-                note_owner(entry, &key, sink);
-            }
-            format!("scale {key} to {replicas}")
-        }
-        TimelineVerb::Apply(objects) => {
-            state.apply_later(objects);
-            let names: Vec<String> = objects.iter().map(|object| object.id.to_string()).collect();
-            format!("apply {}", names.join(", "))
-        }
-        TimelineVerb::Set(patches) => {
-            for patch in patches {
-                if patch.subject == Subject::Target {
-                    state.edit(&current.target, patch.clone());
-                } else {
-                    state.patch(patch, sink);
-                }
-            }
-            let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
-            format!("set {}", paths.join(", "))
-        }
-        TimelineVerb::Operate(_) => unreachable!("operations change no object"),
-        TimelineVerb::Rollback(revision) => {
-            if current.deployments[&key].deployment.is_paused {
-                let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
-                sink.report(problem.help("kubectl rollout undo refuses that: resume it first"));
-                return Vec::new();
-            }
-            let Some(template) = past.template(&key, *revision, entry, sink) else { return Vec::new() };
-            edit(state, &key, "spec.template", template, entry.place, sink);
-            format!("rollback {key}")
-        }
-        TimelineVerb::Pause(is_paused) => {
-            if current.deployments[&key].deployment.is_paused == *is_paused {
-                let text = format!("{key} is {} then", if *is_paused { "paused already" } else { "not paused" });
-                sink.report(Problem::at(entry.place, "spec.timeline", text).help("take the entry out"));
-                return Vec::new();
-            }
-            edit(state, &key, "spec.paused", Node::boolean(entry.place, *is_paused), entry.place, sink);
-            format!("{} {key}", if *is_paused { "pause" } else { "resume" })
-        }
-        TimelineVerb::Delete => {
-            past.delete(&key);
-            return told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
-        }
-        TimelineVerb::Load(name, factor) => {
-            if let Some(name) = name.as_ref().filter(|name| settings.loads.iter().all(|load| load.name != **name)) {
-                let problem = Problem::at(entry.place, "spec.timeline", format!("no load is called `{name}`"));
-                sink.report(problem.did_you_mean(name, settings.loads.iter().map(|load| load.name.as_str())));
-            }
-            let text = format!("load {} times {factor}", name.as_deref().unwrap_or("of all"));
-            return told(Some(Verb::Load(name.clone(), *factor)), text);
-        }
-        TimelineVerb::Phase => return told(None, entry.phase.clone()),
-    };
-    let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
-    let (gateways, backends) = made;
-    backends.add(&next, settings, sink);
-    let mut verbs = changes(entry, (current, &next), past, gateways, settings, sink);
-    if verbs.is_empty() && sink.problem_count() == 0 {
-        let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
-        sink.report(
-            problem.help("take it out, or change something the drill knows: the fidelity list of a run names them"),
-        );
-    }
-    *current = next;
-    let first = Some(entry.phase.clone());
-    verbs
-        .drain(..)
-        .enumerate()
-        .map(|(index, verb)| Action {
-            at,
-            phase: if index == 0 { first.clone() } else { None },
-            verb: Some(verb),
-            text: text.clone(),
-        })
-        .collect()
-}
-
-/// Edits a Deployment, whether it was written or made.
-fn edit(state: &mut State, key: &str, path: &str, value: Node, at: Place, sink: &Sink) {
-    match Patch::new(path, at, value) {
-        Ok(patch) => state.edit(key, patch),
-        Err(why) => sink.report(Problem::at(at, path, why)),
-    }
-}
-
-/// What the world has to do to get from one state of the objects to the next.
-fn changes(
-    entry: &TimelineEntry,
-    (current, next): (&Resolved, &Resolved),
-    past: &Past,
-    gateways: &mut BTreeMap<String, GatewaySpec>,
-    settings: &Settings,
-    sink: &Sink,
-) -> Vec<Verb> {
-    let mut verbs = Vec::new();
-    let told = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    for (key, manifest) in &next.deployments {
-        let before = current.deployments.get(key).map(|known| told(&known.deployment));
-        if past.is_deleted(key) && before.as_ref() != Some(&told(&manifest.deployment)) {
-            let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
-            sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
-        }
-        if current.deployments.get(key).is_some_and(|known| known.selector != manifest.selector) {
-            let problem = Problem::at(entry.place, "spec.timeline", format!("the selector of {key} cannot change"));
-            sink.report(problem.help("the API server refuses it: make another Deployment"));
-        }
-        let size = size_of(entry, key, current, next);
-        // A size that is written again takes back what an autoscaler has written since.
-        let is_again =
-            size == Size::Written && matches!(entry.verb, TimelineVerb::Apply(_)) && is_autoscaled(next, key);
-        if is_again || before.as_ref() != Some(&told(&manifest.deployment)) {
-            verbs.push(Verb::Apply(Box::new(manifest.deployment.clone()), size));
-        }
-    }
-    let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
-    verbs.extend(fresh.cloned().map(Verb::Budget));
-    verbs.extend(scaling_changes(current, next, settings));
-    if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
-        gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
-    }
-    let changed = changed_clusters(&current.routing.upstreams, &next.routing.upstreams);
-    if !changed.is_empty() {
-        verbs.push(Verb::Clusters(changed));
-    }
-    if told(&current.routing.routes) != told(&next.routing.routes) {
-        verbs.push(Verb::Routes(next.routing.routes.clone()));
-    }
-    let refuse = |what: &str| {
-        let problem =
-            Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
-        sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
-    };
-    let balancer =
-        |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default()).map(|config| told(&config));
-    if balancer(current) != balancer(next) {
-        refuse("the settings of the load balancer");
-    }
-    if current.routing.listeners != next.routing.listeners {
-        refuse("the ports of the gateway");
-    }
-    let known = |upstream: &Upstream| current.routing.upstreams.iter().find(|known| known.cluster == upstream.cluster);
-    if next.routing.upstreams.iter().any(|upstream| known(upstream).is_some_and(|of| of.subset != upstream.subset)) {
-        refuse("the labels of a subset");
-    }
-    // What is behind a Service: its pods and their ports. The balancer's side was compared above.
-    let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
-    for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
-        if current.services.get(key).is_some_and(|before| behind(before) != behind(service)) {
-            refuse("the ports and pods of a Service");
-        }
-    }
-    verbs
-}
-
-/// Whether an entry of the timeline says how many pods a Deployment wants.
-fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved) -> Size {
-    let replicas = |resolved: &Resolved| resolved.deployments.get(key).map(|manifest| manifest.deployment.replicas);
-    let names = |object: &Object| match object.id.kind.as_str() {
-        "Deployment" => object.key() == key,
-        "IstioGateway" => format!("{}/istio-{}", object.id.namespace, object.id.name) == key,
-        _ => false,
-    };
-    let is_written = match &entry.verb {
-        TimelineVerb::Scale(_) => replicas(current) != replicas(next),
-        TimelineVerb::Apply(objects) => next.sized.contains(key) && objects.iter().any(names),
-        TimelineVerb::Set(_) => replicas(current) != replicas(next) && next.sized.contains(key),
-        _ => false,
-    };
-    if is_written || !current.deployments.contains_key(key) { Size::Written } else { Size::Kept }
-}
-
-fn is_autoscaled(resolved: &Resolved, key: &str) -> bool {
-    resolved.autoscalers.values().any(|manifest| *manifest.spec.target == *key)
-}
-
-/// What changes in who sizes what.
-fn scaling_changes(current: &Resolved, next: &Resolved, settings: &Settings) -> Vec<Verb> {
-    let is_new = |key: &String, spec: &AutoscalerSpec| current.autoscalers.get(key).is_none_or(|it| it.spec != *spec);
-    let changed = next.autoscalers.iter().filter(|(key, manifest)| is_new(key, &manifest.spec));
-    let mut verbs: Vec<Verb> = changed.map(|(_, manifest)| Verb::Autoscale(Box::new(manifest.spec.clone()))).collect();
-    let gone = current.autoscalers.keys().filter(|key| !next.autoscalers.contains_key(*key));
-    verbs.extend(gone.map(|key| Verb::StopAutoscaling(Rc::from(key.as_str()))));
-    let owned = autoscaling::owned(next, settings);
-    if owned != autoscaling::owned(current, settings) {
-        verbs.push(Verb::Own(owned));
-    }
-    verbs
-}
-
-/// The clusters that are new, or differ.
-fn changed_clusters(current: &[Upstream], next: &[Upstream]) -> Vec<ClusterSpec> {
-    let is_same =
-        |a: &Upstream, b: &Upstream| a.cluster == b.cluster && a.config == b.config && a.endpoints == b.endpoints;
-    let changed = next.iter().filter(|upstream| !current.iter().any(|known| is_same(known, upstream)));
-    let spec = |upstream: &Upstream| ClusterSpec {
-        name: Arc::clone(&upstream.cluster),
-        config: upstream.config,
-        endpoints: upstream.endpoints.clone(),
-    };
-    changed.map(spec).collect()
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.

@@ -184,11 +184,11 @@ impl Cluster {
         state.losses.iter().find(hit).map(|loss| loss.event)
     }
 
-    /// An address for a pod that starts anew after its node's machine has booted: 10.128.0.1 and on.
+    /// An address for a pod that starts anew after its node's machine has booted.
     pub(in crate::cluster) fn spare_ip(&self) -> Ipv4Addr {
         let mut state = self.inner.state.borrow_mut();
         state.spare_ips += 1;
-        Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + state.spare_ips)
+        self.inner.config.identity.spare_pod_ip(state.spare_ips)
     }
 
     /// Nobody answers at a pod's address any more.

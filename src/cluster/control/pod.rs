@@ -141,6 +141,15 @@ pub struct PodCounts {
     pub terminating: usize,
 }
 
+impl std::ops::AddAssign for PodCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.active += other.active;
+        self.ready += other.ready;
+        self.available += other.available;
+        self.terminating += other.terminating;
+    }
+}
+
 impl Cluster {
     /// Writes a pod's readiness, if it is another.
     pub(in crate::cluster) fn write_readiness(&self, id: u64, is_ready: bool) {

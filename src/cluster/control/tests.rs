@@ -150,6 +150,7 @@ fn world_with(
         )
     };
     let config = ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: (0..nodes).map(node).collect(),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::World;
+use super::member::Member;
 use crate::backend::Backend;
 use crate::cluster::{Cluster, EndpointView, PodTemplate};
 use crate::drill::config::{BackendSpec, ClusterSpec};
@@ -19,10 +19,12 @@ use crate::gateway::EndpointConfig;
 use crate::gateway::locality::{Locality, REGION, SUBZONE, Site};
 use crate::units::SimTime;
 
-impl World {
+impl Member {
     /// Replicas of services without a Deployment: 10.200.service.replica.
-    pub(super) fn start_fixed_backends(&self) {
-        for (index, spec) in self.config.backends.iter().enumerate() {
+    pub(super) fn start_fixed_backends(&self, member: usize) {
+        // Each cluster has a block of numbers of its own.
+        let first = member * self.config.backends.len();
+        for (index, spec) in (first..).zip(&self.config.backends) {
             if spec.deployment.is_some() {
                 continue;
             }
@@ -47,17 +49,17 @@ impl World {
     pub(super) fn watch_backends(self: &Rc<Self>, cluster: &Cluster) {
         for spec in self.config.backends.iter().filter(|spec| spec.deployment.is_some()) {
             let Some(mut watch) = cluster.watch_endpoints(&spec.service, "istiod") else { continue };
-            let (world, spec) = (Rc::clone(self), spec.clone());
+            let (member, spec) = (Rc::clone(self), spec.clone());
             self.around.sim.spawn("istiod", async move {
-                let mut changes = world.around.streams.stream("config-propagation", &spec.service);
+                let mut changes = member.around.streams.stream("config-propagation", &spec.service);
                 loop {
                     let seen = watch.next().await;
-                    let delay = world.gateway_spec("").config_propagation.draw(&mut changes);
-                    let now = world.around.sim.now();
-                    world.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
-                    let found = seen.iter().filter_map(|view| world.endpoint(&spec, view)).collect();
-                    world.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), found);
-                    world.tell_endpoints(&spec.cluster);
+                    let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
+                    let now = member.around.sim.now();
+                    member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
+                    let found = seen.iter().filter_map(|view| member.endpoint(&spec, view)).collect();
+                    member.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), found);
+                    member.tell_endpoints(&spec.cluster);
                 }
             });
         }
