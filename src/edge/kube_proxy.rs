@@ -23,6 +23,7 @@ pub mod health;
 pub mod pace;
 pub mod shortcut;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -120,6 +121,7 @@ pub struct KubeProxy {
     cluster: Vec<Destination>,
     local: Vec<Destination>,
     has_any: bool,
+    ready: BTreeSet<Ipv4Addr>,
     local_ready_count: usize,
     affinity: Option<Affinity>,
     /// Whom the IPVS proxy chose last.
@@ -140,6 +142,7 @@ impl KubeProxy {
             cluster: Vec::new(),
             local: Vec::new(),
             has_any: false,
+            ready: BTreeSet::new(),
             local_ready_count: 0,
             affinity: rules.affinity.map(|timeout| Affinity::new(timeout, clients_max)),
             last_chosen: None,
@@ -183,6 +186,7 @@ impl KubeProxy {
         self.cluster = destinations(&found.cluster);
         self.local = destinations(&found.local);
         self.has_any = found.has_any;
+        self.ready = endpoints.iter().filter(|endpoint| endpoint.ready).map(|endpoint| endpoint.ip).collect();
         self.local_ready_count =
             candidates.iter().filter(|candidate| candidate.is_local && candidate.conditions.ready).count();
         if let Some(affinity) = &mut self.affinity {
@@ -233,9 +237,10 @@ impl KubeProxy {
         ServiceHealth { local_endpoints: self.local_ready_count, is_proxy_healthy: self.health.is_healthy(now) }
     }
 
-    /// The endpoints that new connections from everywhere may go to, in their order.
-    pub fn destinations(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.cluster.iter().map(|found| found.ip)
+    /// Whether these are the endpoints that are ready, as its rules have it.
+    #[must_use]
+    pub fn knows(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {
+        self.ready == *ready
     }
 
     /// The last change that left a connection no endpoint: of those on this node, if there are others elsewhere.

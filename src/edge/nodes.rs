@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::conntrack::{ConnectionTable, Full, TableSize};
 use super::kube_proxy::health::ServiceHealth;
 use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
-use crate::cluster::EndpointView;
+use crate::cluster::{EndpointView, Identity};
 use crate::engine::{EventId, EventLog, Sim, Stream, Streams};
 use crate::net::{ConnectionId, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
@@ -29,6 +29,8 @@ const OPENING_TIME: Duration = Duration::from_secs(8);
 /// What the nodes know of one Service, and what they can hold.
 #[derive(Clone, Debug)]
 pub struct NodesConfig {
+    /// The cluster they are of.
+    pub identity: Identity,
     /// The Service, as `namespace/name`.
     pub service: String,
     /// What the nodes' kube-proxies know of it.
@@ -244,12 +246,18 @@ impl Nodes {
         self.inner.state.borrow().cut_by_death.get(&connection).copied()
     }
 
-    /// Whether all nodes that live send new connections from everywhere to exactly these endpoints.
+    /// Connections that run over them.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.inner.state.borrow().connections.len()
+    }
+
+    /// Whether these are the ready endpoints, as all nodes that live have it in their rules.
     #[must_use]
     pub fn all_know(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {
         let state = self.inner.state.borrow();
         let mut living = state.places.iter().filter_map(|place| state.nodes.get(&place.name)).filter(|it| !it.is_dead);
-        living.all(|node| node.proxy.destinations().collect::<BTreeSet<_>>() == *ready)
+        living.all(|node| node.proxy.knows(ready))
     }
 
     /// What the Service's `healthCheckNodePort` answers on a node; nothing if its machine is dead.
@@ -360,6 +368,6 @@ impl Inner {
                 ("snat_ports_exhausted", vec![("endpoint", endpoint.to_string().as_str().into())])
             }
         };
-        self.log.borrow_mut().record(self.sim.now(), None, kind, format!("Node/{node}"), data)
+        self.log.borrow_mut().record(self.sim.now(), None, kind, self.config.identity.object(format!("Node/{node}")), data)
     }
 }

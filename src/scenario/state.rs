@@ -205,6 +205,7 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        service::rules::check_allocation(&services, sink);
         let budgets =
             written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         if sink.problem_count() > before || !deployments.contains_key(&target) {

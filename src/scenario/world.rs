@@ -13,11 +13,12 @@ use super::past::Past;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
-use super::{balancer, nodes};
+use super::{front, nodes};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{ClusterConfig, Identity};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, Sources, WorldConfig};
+use crate::drill::{BackendSpec, GatewaySpec, LoadSpec, MemberConfig, Sources, WorldConfig};
+use crate::edge::TrafficPolicy;
 use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
@@ -50,11 +51,10 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let Ingredients { settings, mut state, timeline, id } = ingredients;
     let resolved = state.resolve(settings, sink)?;
     check_replicas(&resolved, sink);
-    let balancer = balancer::config(&resolved, settings, sink)?;
+    let front = front::spec(&resolved, settings, sink)?;
     let mut gateways = BTreeMap::new();
     let target = resolved.target()?;
     gateways.insert(target.deployment.template.other.clone(), gateway_spec(&resolved, settings, sink)?);
-    check_loads(settings, &balancer.ports, sink);
     let scaling = autoscaling::spec(&resolved, settings, sink);
     let mut backends = Backends::new(&resolved);
     backends.add(&resolved, settings, sink);
@@ -118,7 +118,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         deletion_costs: Vec::new(),
         gateways,
         routes: resolved.routing.routes.clone(),
-        front: FrontSpec { balancer, cloud_latency: settings.cluster.network_latency },
+        front,
         backends: backends.specs,
         scaling,
         sources,
@@ -129,7 +129,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         warmup: settings.warmup,
         duration: settings.duration,
         members: vec![member],
-        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
+        loads: settings.loads.iter().map(|load| load_spec(load, (settings.duration, settings.cluster.network_latency), timeline)).collect(),
         actions,
         fidelity,
         watch: None,
@@ -233,18 +233,6 @@ fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConf
     }
 }
 
-/// Clients reach the ports that the balancer has.
-fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
-    for load in &settings.loads {
-        for kind in load.mix.iter().filter(|kind| !ports.contains_key(&kind.entry.port)) {
-            let known: Vec<String> = ports.keys().map(u16::to_string).collect();
-            let text = format!("the Service in front has no port {}", kind.entry.port);
-            let problem = Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text);
-            sink.report(problem.help(format!("its ports are {}", known.join(", "))));
-        }
-    }
-}
-
 /// The backends that routes lead to, at the start or later.
 pub(super) struct Backends {
     specs: Vec<BackendSpec>,
@@ -345,7 +333,11 @@ fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
     }
 }
 
-fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline: &[TimelineEntry]) -> LoadSpec {
+fn load_spec(
+    load: &super::settings::LoadSettings,
+    (duration, network_latency): (Duration, Duration),
+    timeline: &[TimelineEntry],
+) -> LoadSpec {
     let mut segments = load.segments.clone();
     for segment in &mut segments {
         // A single figure holds to the end and no longer: its rate is the same over any length.
@@ -382,7 +374,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline:
             // Connections are opened by the requests that need them; the warm-up is there for that.
             prewarm: false,
         },
-        rtt: load.rtt,
+        rtt: load.rtt.unwrap_or(network_latency),
         mix: load.mix.iter().map(|kind| kind.entry.clone()).collect(),
     }
 }
@@ -405,7 +397,7 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
     let origin = &resolved.origin;
     let too_early =
-        [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight, CauseCode::ConnectTimeout];
+        [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight, CauseCode::ConnectTimeout, CauseCode::StaleNodeRules];
     let drain = drain_setting(manifest, settings, &Sink::default());
     match &drain {
         Some(drain) if drain.at.is_written() => add(&too_early, drain.at, &drain.path, Some(drain.value.clone())),
@@ -432,7 +424,7 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         None => add(codes, Place::NOWHERE, usual, Some(value.to_owned())),
     };
     add_written(
-        &[CauseCode::LbNoTarget],
+        &[CauseCode::LbNoTarget, CauseCode::NoEndpoint],
         &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]],
         "spec.strategy.rollingUpdate.maxUnavailable",
         "25%",
@@ -443,12 +435,22 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
-    add_written(
-        &[CauseCode::LocalPolicyBlackhole],
-        &[&["spec", "externalTrafficPolicy"]],
-        "spec.externalTrafficPolicy",
-        "Cluster",
-    );
+    let external = "spec.externalTrafficPolicy";
+    let is_external_local = front.policy == TrafficPolicy::Local;
+    match (is_external_local, front.internal_policy) {
+        (false, TrafficPolicy::Local) => {
+            let place = front.internal_policy_at;
+            add(&[CauseCode::LocalPolicyBlackhole], place, "spec.internalTrafficPolicy", Some("Local".to_owned()));
+        }
+        _ => {
+            let word = if is_external_local { "Local" } else { "Cluster" };
+            let place = if front.policy_is_written { front.policy_at } else { Place::NOWHERE };
+            let codes = [CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted];
+            add(&codes, place, external, Some(word.to_owned()));
+        }
+    }
+    let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
+    add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
     if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
         add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
     }
