@@ -57,7 +57,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
-        front: FrontSpec { balancer: balancer(), cloud_latency: Duration::from_micros(100) },
+        front: FrontSpec::balanced(balancer(), Duration::from_micros(100)),
         backends: vec![backends],
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
@@ -179,7 +179,9 @@ fn balancer() -> LoadBalancerConfig {
         register_latency: Delay::Constant(Duration::from_millis(5)),
         deregister_latency: Delay::Constant(Duration::from_millis(5)),
         ports: BTreeMap::from([(80, 80)]),
+        node_ports: BTreeMap::new(),
         weight: 1,
+        first_probe: None,
         stands_at_zero: true,
     }
 }

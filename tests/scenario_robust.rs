@@ -515,9 +515,9 @@ spec: { selector: { app: gw }, servers: [ { port: { number: 80, name: http, prot
     let scenario = loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
     let gateway = scenario.world.members[0].gateways.values().next().unwrap();
     assert_eq!(gateway.config.listeners, [(8081, 80)]);
-    assert_eq!(scenario.world.members[0].front.balancer.ports[&80], 8081);
+    assert_eq!(scenario.world.members[0].front.ports[&80], 8081);
     // A check that no annotation sets is as the scenario says, to the millisecond.
-    let check = scenario.world.members[0].front.balancer.balancer.health_check.unwrap();
+    let check = scenario.world.members[0].front.balancer.as_ref().unwrap().balancer.health_check.unwrap();
     assert_eq!((check.interval.as_millis(), check.timeout.as_millis()), (500, 1500));
     // What neither says is the product's: a CLB's three, where an NLB would have two.
     assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (3, 3));

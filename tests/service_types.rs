@@ -120,13 +120,8 @@ const NODE_PORT: Drill = Drill {
 };
 
 /// The same, reached from within.
-const CLUSTER_IP: Drill = Drill {
-    service: "type: ClusterIP",
-    node_port: "",
-    clients: "location: cluster",
-    url_port: "",
-    ..NODE_PORT
-};
+const CLUSTER_IP: Drill =
+    Drill { service: "type: ClusterIP", node_port: "", clients: "location: cluster", url_port: "", ..NODE_PORT };
 
 /// The same behind a balancer whose targets are nodes.
 const BALANCER: Drill = Drill {
@@ -320,8 +315,7 @@ fn terminating_pods_serve_where_no_other_is_left_from_1_26_on() {
 #[test]
 fn a_balancers_address_is_kept_within_the_cluster() {
     // A CLB with policy Local, all pods on the first node, the clients on the second.
-    let drill =
-        Drill { placement: FIRST_NODE, replicas: "3", clients: "location: cluster, node: pool-2", ..BALANCER };
+    let drill = Drill { placement: FIRST_NODE, replicas: "3", clients: "location: cluster, node: pool-2", ..BALANCER };
     let outcome = drill.run();
     assert_eq!(causes(&outcome), [("GD4106", 3000)]);
     let served = |drill: Drill| assert_eq!(lost(&drill.run()), 0, "{}", drill.proxy);
@@ -337,8 +331,7 @@ fn a_balancers_address_is_kept_within_the_cluster() {
 
 #[test]
 fn where_the_status_names_the_balancer_clients_in_the_cluster_reach_it() {
-    let drill =
-        Drill { placement: FIRST_NODE, replicas: "3", clients: "location: cluster, node: pool-2", ..BALANCER };
+    let drill = Drill { placement: FIRST_NODE, replicas: "3", clients: "location: cluster, node: pool-2", ..BALANCER };
     let balanced = |drill: Drill| {
         let outcome = drill.run();
         assert_eq!(lost(&outcome), 0);
@@ -432,7 +425,11 @@ fn what_the_api_server_refuses_of_a_service_is_refused_in_its_words() {
     let range = "provided port is not in the valid range. The range of valid ports is 30000-32767";
     node_port("type: NodePort", ", nodePort: 29999", range);
     node_port("type: NodePort", ", nodePort: 32768", range);
-    node_port("type: NodePort", ", nodePort: 30080 }, { port: 81, targetPort: 80, nodePort: 30080", "Duplicate value: 30080");
+    node_port(
+        "type: NodePort",
+        ", nodePort: 30080 }, { port: 81, targetPort: 80, nodePort: 30080",
+        "Duplicate value: 30080",
+    );
     for edge in [", nodePort: 30000", ", nodePort: 32767", ", nodePort: 0"] {
         assert!(Drill { node_port: edge, url_port: "", ..NODE_PORT }.world().is_ok(), "{edge}");
     }
@@ -447,7 +444,10 @@ fn what_the_api_server_refuses_of_a_service_is_refused_in_its_words() {
     balancer("type: LoadBalancer\n  healthCheckNodePort: 30999", health);
     balancer("type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 1", range);
     balancer("type: LoadBalancer\n  loadBalancerClass: example.com/lb", "stays pending for ever");
-    balancer("type: LoadBalancer\n  allocateLoadBalancerNodePorts: false", "nodes are the balancer's targets, and have no port");
+    balancer(
+        "type: LoadBalancer\n  allocateLoadBalancerNodePorts: false",
+        "nodes are the balancer's targets, and have no port",
+    );
     balancer("type: ExternalName\n  externalName: a.example.com", "an ExternalName leads to no pod");
     let taken = "type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 30080";
     Drill { service: taken, node_port: ", nodePort: 30080", ..BALANCER }.refused("Duplicate value: 30080");

@@ -441,7 +441,12 @@ impl Cluster {
     pub fn ready_endpoints(&self, service: &str) -> Vec<Ipv4Addr> {
         let state = self.inner.state.borrow();
         let snapshot = state.services.get(service).map(|service| Rc::clone(&service.snapshot));
-        snapshot.iter().flat_map(|all| all.iter()).filter(|endpoint| endpoint.ready).map(|endpoint| endpoint.ip).collect()
+        snapshot
+            .iter()
+            .flat_map(|all| all.iter())
+            .filter(|endpoint| endpoint.ready)
+            .map(|endpoint| endpoint.ip)
+            .collect()
     }
 
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation

@@ -144,6 +144,22 @@ pub struct FrontSpec {
     pub cloud_latency: Duration,
 }
 
+impl FrontSpec {
+    /// A balancer that all clients dial, and whose targets are pods.
+    #[must_use]
+    pub fn balanced(balancer: LoadBalancerConfig, cloud_latency: Duration) -> Self {
+        Self {
+            service: balancer.service.clone(),
+            ports: balancer.ports.clone(),
+            node_ports: BTreeMap::new(),
+            balancer: Some(balancer),
+            nodes: None,
+            doors: Vec::new(),
+            cloud_latency,
+        }
+    }
+}
+
 /// What clients dial in place of the balancer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DoorSpec {

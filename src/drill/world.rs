@@ -249,7 +249,8 @@ impl World {
                 self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
                 limit_millicores += process.limit_millicores.unwrap_or(0);
             }
-            targets_healthy = member.targets_healthy.get().map(|count| count + targets_healthy.unwrap_or(0)).or(targets_healthy);
+            targets_healthy =
+                member.targets_healthy.get().map(|count| count + targets_healthy.unwrap_or(0)).or(targets_healthy);
             connections += member.connections.get();
             let desired = cluster.autoscaled_size(&member.config.target).and_then(|size| u32::try_from(size).ok());
             hpa_desired = desired.map(|size| size + hpa_desired.unwrap_or(0)).or(hpa_desired);
@@ -378,7 +379,10 @@ impl World {
                 ip.and_then(|ip| member.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
             let node_death = member.node_death(finished);
-            let way = Way { passes_nodes: member.passes_nodes(finished.load_index), ended_at_node: member.ended_at_node(finished) };
+            let way = Way {
+                passes_nodes: member.passes_nodes(finished.load_index),
+                ended_at_node: member.ended_at_node(finished),
+            };
             let pod = record.as_ref();
             let evidence = Evidence { pod, way, node_death, listeners_closed, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &member.config.sources)

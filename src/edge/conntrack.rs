@@ -189,7 +189,10 @@ mod tests {
 
     #[test]
     fn the_table_grows_with_processors_from_a_least_size() {
-        assert_eq!([1, 4, 5].map(|cores| TableSize::USUAL.entries(cores)), [Some(131_072), Some(131_072), Some(163_840)]);
+        assert_eq!(
+            [1, 4, 5].map(|cores| TableSize::USUAL.entries(cores)),
+            [Some(131_072), Some(131_072), Some(163_840)]
+        );
         assert_eq!(TableSize { per_core: 0, least: 131_072 }.entries(64), None);
     }
 }

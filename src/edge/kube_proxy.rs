@@ -422,7 +422,7 @@ mod tests {
         proxy.sync(&endpoints);
         assert_eq!(choose(&mut proxy, 1002), second);
         // After the timeout the choice is made anew: not always the same.
-        let later: std::collections::BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();
+        let later: BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();
         assert!(later.len() > 3, "{later:?}");
     }
 }

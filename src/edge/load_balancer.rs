@@ -96,6 +96,8 @@ pub struct LoadBalancerConfig {
     pub node_ports: BTreeMap<u16, u16>,
     /// The weight of every target, unless policy `Local` gives nodes others.
     pub weight: u32,
+    /// When the targets that the run finds are probed for the first time, from its start; none: each at a time of its own, drawn.
+    pub first_probe: Option<Duration>,
     /// Targets that the controller sees at time zero are registered and healthy at once: the world as the run finds it.
     pub stands_at_zero: bool,
 }
@@ -207,7 +209,8 @@ impl LoadBalancer {
             }
             // A removal that waits for its latency is not asked for again.
             let removals: Vec<_> = removals.into_iter().filter(|(ip, ..)| state.wanted.contains_key(ip)).collect();
-            let is_heavier = |ip: &Ipv4Addr, new: &Wanted| state.wanted.get(ip).is_some_and(|it| it.weight != new.weight);
+            let is_heavier =
+                |ip: &Ipv4Addr, new: &Wanted| state.wanted.get(ip).is_some_and(|it| it.weight != new.weight);
             let others: Vec<Ipv4Addr> =
                 wanted.iter().filter(|(ip, new)| is_heavier(ip, new)).map(|(ip, _)| *ip).collect();
             state.wanted = wanted;
@@ -346,8 +349,9 @@ impl LoadBalancer {
         let mut next = inner.sim.now();
         if stands {
             // Its probes began at some time before the run.
-            let mut phase = inner.streams.stream("lb-probe-phase", &ip.to_string());
-            next = next.after(phase.uniform(Duration::ZERO, check.interval));
+            next = next.after(inner.config.first_probe.unwrap_or_else(|| {
+                inner.streams.stream("lb-probe-phase", &ip.to_string()).uniform(Duration::ZERO, check.interval)
+            }));
             inner.sim.sleep_until(next).await;
         }
         loop {

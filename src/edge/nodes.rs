@@ -364,10 +364,14 @@ impl Inner {
     fn tell_full(&self, node: &str, full: Full, endpoint: SocketAddrV4) -> EventId {
         let (kind, data) = match full {
             Full::Table => ("conntrack_full", Vec::new()),
-            Full::SourcePorts => {
-                ("snat_ports_exhausted", vec![("endpoint", endpoint.to_string().as_str().into())])
-            }
+            Full::SourcePorts => ("snat_ports_exhausted", vec![("endpoint", endpoint.to_string().as_str().into())]),
         };
-        self.log.borrow_mut().record(self.sim.now(), None, kind, self.config.identity.object(format!("Node/{node}")), data)
+        self.log.borrow_mut().record(
+            self.sim.now(),
+            None,
+            kind,
+            self.config.identity.object(format!("Node/{node}")),
+            data,
+        )
     }
 }

@@ -197,7 +197,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let mut annotations = BTreeMap::new();
     let spec_field = fields.look("spec");
     let written_kind = spec_field.as_ref().and_then(|field| field.node().find(&["type"])?.text());
-    let known_kind = KINDS.iter().find(|(name, _)| Some(*name) == written_kind).map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
+    let known_kind =
+        KINDS.iter().find(|(name, _)| Some(*name) == written_kind).map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
     if let Some(field) = &annotations_field {
         note_annotations(field, known_kind);
         for (key, value) in field.map() {

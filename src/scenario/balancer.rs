@@ -115,7 +115,11 @@ pub(super) fn config(
     };
     let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
     if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
-        let problem = Problem::at(service.kind_at, "spec.allocateLoadBalancerNodePorts", "nodes are the balancer's targets, and have no port");
+        let problem = Problem::at(
+            service.kind_at,
+            "spec.allocateLoadBalancerNodePorts",
+            "nodes are the balancer's targets, and have no port",
+        );
         sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
     }
     let probe = probe(&annotations, mode, &ports, &node_ports)?;
@@ -140,6 +144,7 @@ pub(super) fn config(
         ports,
         node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
         weight: WEIGHT,
+        first_probe: None,
         stands_at_zero: true,
     })
 }

@@ -138,7 +138,13 @@ fn check_ip_mode(settings: &Settings, sink: &Sink) {
 }
 
 /// The door of a load's clients; none: the balancer.
-fn kind(way: &WaySettings, load: &str, service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Option<DoorKind> {
+fn kind(
+    way: &WaySettings,
+    load: &str,
+    service: &ServiceManifest,
+    settings: &Settings,
+    sink: &Sink,
+) -> Option<DoorKind> {
     use Address as Dialled;
     let usual = match (way.location, service.kind) {
         (_, ServiceKind::LoadBalancer) => Dialled::LoadBalancer,

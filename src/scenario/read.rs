@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::autoscaling;
 use super::node_scaling;
 use super::settings::{
-    Address, BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings, Location,
-    MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WaySettings, WithoutDrain, defaults,
+    Address, BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings,
+    Location, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WaySettings,
+    WithoutDrain, defaults,
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};

@@ -11,8 +11,8 @@ use super::address::Patch;
 use super::autoscaling;
 use super::read::{ADDRESSES, DETECT_LOCAL, LOCATIONS, PROXY_MODES};
 use super::settings::{
-    BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, ProxySettings, Settings, TimelineEntry,
-    TimelineVerb, WithoutDrain,
+    BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, ProxySettings, Settings,
+    TimelineEntry, TimelineVerb, WithoutDrain,
 };
 use super::state::State;
 use crate::cluster::placement::Taint;
@@ -147,7 +147,8 @@ fn cluster(cluster: &ClusterSettings) -> Node {
 
 fn kube_proxy(proxy: ProxySettings) -> Node {
     let mode = PROXY_MODES.iter().find(|(_, mode)| *mode == proxy.mode).map_or("iptables", |(name, _)| name);
-    let detects = DETECT_LOCAL.iter().find(|(_, detects)| *detects == proxy.detects_pods).map_or("None", |(name, _)| name);
+    let detects =
+        DETECT_LOCAL.iter().find(|(_, detects)| *detects == proxy.detects_pods).map_or("None", |(name, _)| name);
     map(vec![
         ("mode", text(mode)),
         ("minSyncPeriod", span(proxy.min_sync_period)),
@@ -220,7 +221,8 @@ fn load(load: &LoadSettings) -> Node {
         Reuse::Never => "none",
     };
     let way = &load.way;
-    let location = LOCATIONS.iter().find(|(_, location)| *location == way.location).map_or("internet", |(name, _)| name);
+    let location =
+        LOCATIONS.iter().find(|(_, location)| *location == way.location).map_or("internet", |(name, _)| name);
     let mut clients = vec![
         ("location", text(location)),
         ("connections", bare(load.connections)),

@@ -129,7 +129,11 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         warmup: settings.warmup,
         duration: settings.duration,
         members: vec![member],
-        loads: settings.loads.iter().map(|load| load_spec(load, (settings.duration, settings.cluster.network_latency), timeline)).collect(),
+        loads: settings
+            .loads
+            .iter()
+            .map(|load| load_spec(load, (settings.duration, settings.cluster.network_latency), timeline))
+            .collect(),
         actions,
         fidelity,
         watch: None,
@@ -396,8 +400,13 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     };
     let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
     let origin = &resolved.origin;
-    let too_early =
-        [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight, CauseCode::ConnectTimeout, CauseCode::StaleNodeRules];
+    let too_early = [
+        CauseCode::LbStaleTarget,
+        CauseCode::ExitIdleConnection,
+        CauseCode::ExitInFlight,
+        CauseCode::ConnectTimeout,
+        CauseCode::StaleNodeRules,
+    ];
     let drain = drain_setting(manifest, settings, &Sink::default());
     match &drain {
         Some(drain) if drain.at.is_written() => add(&too_early, drain.at, &drain.path, Some(drain.value.clone())),

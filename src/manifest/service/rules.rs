@@ -92,8 +92,11 @@ pub fn check_allocation(services: &BTreeMap<String, ServiceManifest>, sink: &Sin
     for (key, service) in services {
         for (port, place) in &service.taken {
             let Some(other) = taken.insert(*port, key) else { continue };
-            let text =
-                if other == key { format!("Duplicate value: {port}") } else { "provided port is already allocated".to_owned() };
+            let text = if other == key {
+                format!("Duplicate value: {port}")
+            } else {
+                "provided port is already allocated".to_owned()
+            };
             let problem = Problem::at(*place, "spec.ports.nodePort", text);
             sink.report(problem.help(format!("Service {other} has node port {port}: write another, or leave it out")));
         }

@@ -1,13 +1,7 @@
-//! Recorded shutdowns of real Envoys behind a real layer-4 balancer, replayed as drills from their inputs.
-//!
-//! Goal: what clients lost then, they lose here, within the tolerance that the data's README states. Every file of the folder is
-//! replayed; none is named in code.
+//! The inputs of a recorded shutdown as the settings of a world.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +13,10 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
-    WorldConfig, run,
+    Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
-use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
+use gatedrill::edge::{BalancerConfig, HealthCheck, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
 use gatedrill::gateway::locality::EndpointPolicy;
 use gatedrill::gateway::retry::{RetryOn, RetryPolicy};
@@ -33,13 +26,12 @@ use gatedrill::gateway::{
 };
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
 use gatedrill::record::results::ScenarioId;
-use gatedrill::record::{Outcome, RequestRow};
 use serde_json::Value;
 
 const EDGE: &str = "recorded/edge";
 const UPSTREAM: &str = "recorded/upstream";
 /// Connections are opened in it, one after the other, as in the recordings before their clock starts.
-fn warmup(inputs: &Value) -> Duration {
+pub(crate) fn warmup(inputs: &Value) -> Duration {
     let connections = u32::try_from(inputs["client"]["connections"].as_u64().unwrap_or(0)).expect("few connections");
     let each = millis(&inputs["service_ms"]) + Duration::from_millis(2);
     Duration::from_secs((each * connections).as_secs() + 1)
@@ -64,7 +56,7 @@ fn millis(value: &Value) -> Duration {
     Duration::from_secs_f64(value.as_f64().expect("a number of milliseconds") / 1000.0)
 }
 
-fn count(value: &Value) -> u64 {
+pub(crate) fn count(value: &Value) -> u64 {
     value.as_u64().expect("a count")
 }
 
@@ -148,7 +140,7 @@ fn retries(inputs: &Value) -> RetryPolicy {
     }
 }
 
-fn is_kill(inputs: &Value) -> bool {
+pub(crate) fn is_kill(inputs: &Value) -> bool {
     inputs["action"]["type"] == "upstream_kill"
 }
 
@@ -183,9 +175,34 @@ fn gateway(inputs: &Value) -> GatewaySpec {
     }
 }
 
-fn balancer(inputs: &Value) -> LoadBalancerConfig {
+/// The balancer's check of a case, and when it asks for the first time: at the phase that the first run of the recording had.
+///
+/// The event is written when the last of the failures that count has come in, so the probe went out then, and a whole number of intervals before.
+fn health_check(case: &Value) -> (Option<HealthCheck>, Option<Duration>) {
+    let check = &case["inputs"]["lb"]["health_check"];
+    if check.is_null() {
+        return (None, None);
+    }
+    assert_eq!(check["cut_on_down"], false, "connections of a target that fails stay");
+    let interval = seconds(&check["interval_s"]);
+    let threshold = |key: &str| u32::try_from(count(&check[key])).expect("a small number");
+    let events = case["runs"][0]["events"].as_array().expect("events");
+    let down = events.iter().find(|event| event["what"] == "lb_health_down").expect("the check fails in the end");
+    let down_at = warmup(&case["inputs"]) + seconds(&down["t"]);
+    let first = Duration::from_nanos(u64::try_from(down_at.as_nanos() % interval.as_nanos()).expect("an interval"));
+    let check = HealthCheck {
+        interval,
+        timeout: interval,
+        healthy_threshold: threshold("rise"),
+        unhealthy_threshold: threshold("fall"),
+    };
+    (Some(check), Some(first))
+}
+
+fn balancer(case: &Value) -> LoadBalancerConfig {
+    let inputs = &case["inputs"];
     let lb = &inputs["lb"];
-    assert!(lb["health_check"].is_null(), "health checks are not replayed yet");
+    let (health_check, first_probe) = health_check(case);
     let is_cut = lb["existing_connections"] == "cut";
     let on_deregister = if is_cut { OnRemoval::CutAfter(seconds(&lb["drain_timeout_s"])) } else { OnRemoval::Keep };
     let lag = |key: &str| if lb[key].is_null() { Duration::from_secs(3600) } else { seconds(&lb[key]) };
@@ -194,16 +211,18 @@ fn balancer(inputs: &Value) -> LoadBalancerConfig {
         service: "recorded/edge".to_owned(),
         balancer: BalancerConfig {
             scheduler: Scheduler::RoundRobin,
-            health_check: None,
+            health_check,
             on_deregister,
             on_unhealthy: OnRemoval::Keep,
             fail_open: false,
         },
         mode: BackendMode::Pods,
-        probe: Probe::Tcp,
+        probe: Probe::Http { port: 15021, path: "/healthz/ready".to_owned() },
+        first_probe,
         register_latency: Delay::Constant(lag("register_lag_s")),
         deregister_latency: Delay::Constant(lag("deregister_lag_s")),
         ports: BTreeMap::from([(80, 80)]),
+        node_ports: BTreeMap::new(),
         weight: 1,
         stands_at_zero: true,
     }
@@ -352,7 +371,7 @@ fn upstream_labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app".to_owned(), "upstream".to_owned())])
 }
 
-fn world(case: &Value) -> WorldConfig {
+pub(crate) fn world(case: &Value) -> WorldConfig {
     let inputs = &case["inputs"];
     let service = |key: &str, selector| Service { key: Rc::from(key), selector, publish_not_ready: false };
     let mut deployments = vec![deployment(inputs)];
@@ -369,7 +388,7 @@ fn world(case: &Value) -> WorldConfig {
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
-        front: FrontSpec { balancer: balancer(inputs), cloud_latency: relay.max(Duration::from_micros(50)) },
+        front: FrontSpec::balanced(balancer(case), relay.max(Duration::from_micros(50))),
         backends: backends(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
@@ -385,138 +404,4 @@ fn world(case: &Value) -> WorldConfig {
         fidelity: Vec::new(),
         watch: None,
     }
-}
-
-/// What was measured over the three runs of a case.
-struct Measured {
-    sent: u64,
-    lost_min: u64,
-    lost_max: u64,
-    /// Earliest and latest of the first losses, and of the last losses, by due time.
-    first_s: Option<(f64, f64)>,
-    last_s: Option<(f64, f64)>,
-}
-
-/// The least and the greatest of what `pick` finds in the due times of each run's losses.
-fn range(case: &Value, pick: fn(f64, f64) -> f64) -> Option<(f64, f64)> {
-    let runs = case["runs"].as_array().expect("runs");
-    let times = runs.iter().filter_map(|run| {
-        let losses = run["losses"].as_array()?;
-        losses.iter().filter_map(|loss| loss["t_intended"].as_f64()).reduce(pick)
-    });
-    times.fold(None, |range: Option<(f64, f64)>, at| {
-        Some(range.map_or((at, at), |(low, high)| (low.min(at), high.max(at))))
-    })
-}
-
-fn measured(case: &Value) -> Measured {
-    Measured {
-        sent: count(&case["spread"]["sent"]["max"]),
-        lost_min: count(&case["spread"]["lost"]["min"]),
-        lost_max: count(&case["spread"]["lost"]["max"]),
-        first_s: range(case, f64::min),
-        last_s: range(case, f64::max),
-    }
-}
-
-/// How far the number lost may be from what was measured. Source: the README of the data.
-fn tolerance(case: &Value, lost: u64) -> u64 {
-    let inputs = &case["inputs"];
-    let (least, percent) = match inputs["client"]["reuse"].as_str() {
-        _ if lost == 0 => return 0,
-        _ if is_kill(inputs) && inputs["envoy"]["retries"] == "none" => (0, 15),
-        _ if is_kill(inputs) => (6, 25),
-        _ if inputs["client"]["pools"] != 0 => (7, 8),
-        Some("lru" | "mru") => (4, 5),
-        _ => (2, 1),
-    };
-    least.max(lost * percent / 100)
-}
-
-/// The differences between what was measured and what is predicted, beyond the tolerance.
-fn differences(case: &Value, seen: &Measured, sent: u64, losses: &[&RequestRow]) -> Vec<String> {
-    let mut differences = Vec::new();
-    let lost = losses.len() as u64;
-    if sent != seen.sent {
-        differences.push(format!("{sent} sent instead of {}", seen.sent));
-    }
-    let low = seen.lost_min.saturating_sub(tolerance(case, seen.lost_min));
-    let high = seen.lost_max + tolerance(case, seen.lost_max);
-    if !(low..=high).contains(&lost) {
-        differences.push(format!("{lost} lost instead of {low} to {high}"));
-    }
-    if case["inputs"]["client"]["pools"] != 0 {
-        differences.extend(other_races(case, losses));
-        return differences;
-    }
-    let due = || losses.iter().map(|row| row.t_intended_s - warmup(&case["inputs"]).as_secs_f64());
-    // Where chance tells which client leaves, two recordings of the same case differ by 0.12 s (README, "Repeatability").
-    let is_drawn = case["inputs"]["envoy"]["drain_strategy"] == "gradual";
-    let allowed_s = if is_drawn { 0.12 } else { 0.05 };
-    let ends = [("first", seen.first_s, due().reduce(f64::min)), ("last", seen.last_s, due().reduce(f64::max))];
-    for (what, seen, got) in ends {
-        let (Some((low, high)), Some(got)) = (seen, got) else { continue };
-        if got < low - allowed_s || got > high + allowed_s {
-            differences.push(format!("{what} lost at {got:.3} s instead of {low:.3} to {high:.3} s"));
-        }
-    }
-    differences
-}
-
-/// In a race a millisecond decides, and the recordings have that much jitter: which losses are the first and the last says nothing. So the
-/// losses are compared request by request: three of four must have been lost in a recording too.
-fn other_races(case: &Value, losses: &[&RequestRow]) -> Option<String> {
-    let recorded: Vec<f64> = case["runs"]
-        .as_array()
-        .expect("runs")
-        .iter()
-        .flat_map(|run| run["losses"].as_array().expect("losses"))
-        .filter_map(|loss| loss["t_intended"].as_f64())
-        .collect();
-    let due = losses.iter().map(|row| row.t_intended_s - warmup(&case["inputs"]).as_secs_f64());
-    let agreed = due.filter(|due| recorded.iter().any(|seen| (seen - due).abs() < 0.000_2)).count();
-    (agreed * 4 < losses.len() * 3).then(|| format!("{agreed} of {} lost requests were lost then", losses.len()))
-}
-
-fn cases() -> Vec<(String, Value)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/envoy-shutdown");
-    let mut cases = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder is there") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let text = fs::read_to_string(&path).expect("a readable file");
-            let case: Value = serde_json::from_str(&text).expect("a case in JSON");
-            cases.push((case["name"].as_str().expect("a name").to_owned(), case));
-        }
-    }
-    cases.sort_by(|a, b| a.0.cmp(&b.0));
-    cases
-}
-
-#[test]
-fn shutdown_recordings_agree() {
-    let cases = cases();
-    assert!(!cases.is_empty());
-    let mut table = String::from("case                       sent   lost then   lost here\n");
-    let mut failures = Vec::new();
-    for (name, case) in &cases {
-        let seen = measured(case);
-        let outcome = run(world(case), |_, _| Vec::new(), |_| Continue::Yes).expect("the replay runs");
-        let served = [Outcome::Ok.name(), Outcome::BackendError.name()];
-        let rows = outcome.run.requests.iter();
-        let losses: Vec<&RequestRow> = rows.filter(|row| !served.contains(&row.outcome.as_str())).collect();
-        let totals = &outcome.run.results.totals;
-        assert_eq!(totals.dropped, losses.len() as u64);
-        let (low, high) = (seen.lost_min, seen.lost_max);
-        let then = if low == high { low.to_string() } else { format!("{low} to {high}") };
-        let causes = outcome.run.results.causes.iter().map(|cause| format!("{} {}", cause.count, cause.name));
-        let causes = causes.collect::<Vec<_>>().join(", ");
-        writeln!(table, "{name:24} {:6} {then:>11} {:>11}   {causes}", totals.sent, totals.dropped).expect("a string");
-        let found = differences(case, &seen, totals.sent, &losses);
-        if !found.is_empty() {
-            failures.push(format!("{name}: {}", found.join("; ")));
-        }
-    }
-    assert!(failures.is_empty(), "{table}\n{}", failures.join("\n"));
-    println!("{table}");
 }
