@@ -444,20 +444,8 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
-    let external = "spec.externalTrafficPolicy";
-    let is_external_local = front.policy == TrafficPolicy::Local;
-    match (is_external_local, front.internal_policy) {
-        (false, TrafficPolicy::Local) => {
-            let place = front.internal_policy_at;
-            add(&[CauseCode::LocalPolicyBlackhole], place, "spec.internalTrafficPolicy", Some("Local".to_owned()));
-        }
-        _ => {
-            let word = if is_external_local { "Local" } else { "Cluster" };
-            let place = if front.policy_is_written { front.policy_at } else { Place::NOWHERE };
-            let codes = [CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted];
-            add(&codes, place, external, Some(word.to_owned()));
-        }
-    }
+    let (place, path, word) = policy_written(front);
+    add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
     if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
@@ -493,6 +481,17 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         Some("false".to_owned()),
     );
     sources
+}
+
+/// The traffic policy that decides where connections end on a node: `Local`, for whomever it holds, or `Cluster` for those from outside.
+fn policy_written(front: &ServiceManifest) -> (Place, &'static str, &'static str) {
+    let external = "spec.externalTrafficPolicy";
+    match (front.policy, front.internal_policy) {
+        (TrafficPolicy::Local, _) => (front.policy_at, external, "Local"),
+        (_, TrafficPolicy::Local) => (front.internal_policy_at, "spec.internalTrafficPolicy", "Local"),
+        _ if front.policy_is_written => (front.policy_at, external, "Cluster"),
+        _ => (Place::NOWHERE, external, "Cluster"),
+    }
 }
 
 /// Where an object's annotations stand, or its metadata.
