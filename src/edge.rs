@@ -4,6 +4,7 @@
 //! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining, the choice of a target.
 //! - [`kube_proxy`]: what a node does with a connection to a Service. [`conntrack`]: how many it can hold.
 //! - [`nodes`]: both of all nodes, on the simulated network.
+//! - [`readiness_gate`]: which endpoints the balancer's controller takes, and the gate of pods that it opens.
 //! - [`load_balancer`]: the balancer on the simulated network, driven by what the controller sees.
 //! - [`door`]: ways in without a balancer: node ports, and clients within the cluster.
 //!
@@ -16,6 +17,7 @@ pub mod door;
 pub mod kube_proxy;
 pub mod load_balancer;
 pub mod nodes;
+pub mod readiness_gate;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Scheduler, TargetId};
 pub use kube_proxy::categories::TrafficPolicy;

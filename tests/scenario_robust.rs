@@ -386,7 +386,7 @@ fn what_the_api_server_or_istio_would_refuse_is_refused_once_and_in_its_place() 
         (
             "serviceType: LoadBalancer",
             "serviceType: ClusterIP",
-            "spec.serviceType: clients come in through a load balancer",
+            "spec.loadBalancerClass: may only be used when `type` is 'LoadBalancer'",
         ),
         (
             "alicloud-loadbalancer-health-check-flag: \"on\"",

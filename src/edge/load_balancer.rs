@@ -118,6 +118,7 @@ struct Inner {
     /// The nodes, where they are the targets.
     nodes: Option<Nodes>,
     state: RefCell<State>,
+    on_registered: RefCell<Option<OnRegistered>>,
 }
 
 /// A target as the controller wants it.
@@ -128,6 +129,8 @@ struct Wanted {
     because: Option<EventId>,
     weight: u32,
 }
+/// Called with the address of each target that has been registered, and the event of that.
+type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
 struct State {
     balancer: Balancer,
@@ -179,8 +182,14 @@ impl LoadBalancer {
             deleted: None,
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
-        let inner = Inner { sim, net, host, streams, log, config, nodes, state };
+        let on_registered = RefCell::default();
+        let inner = Inner { sim, net, host, streams, log, config, nodes, state, on_registered };
         Self { inner: Rc::new(inner) }
+    }
+
+    /// From now on `hook` is called for each target that has been registered.
+    pub fn when_registered(&self, hook: Rc<dyn Fn(Ipv4Addr, EventId)>) {
+        *self.inner.on_registered.borrow_mut() = Some(hook);
     }
 
     /// The controller sees the Service's endpoints.
@@ -318,6 +327,10 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
+                let hook = inner.on_registered.borrow().clone();
+                if let Some(hook) = hook {
+                    hook(ip, event);
+                }
                 this.probe(id, ip, event, stands).await;
             }
         });

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
-use crate::cluster::Identity;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
 use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
@@ -124,7 +123,7 @@ pub(super) fn config(
     }
     let probe = probe(&annotations, mode, &ports, &node_ports)?;
     Some(LoadBalancerConfig {
-        identity: Identity::ALONE,
+        identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
         balancer: BalancerConfig {
             scheduler,

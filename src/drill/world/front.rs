@@ -74,20 +74,12 @@ impl Member {
         let prober = self.net.attach(self.prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let nodes = self.nodes.borrow().clone();
-        let service = config.service.clone();
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
         *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
         self.net.forward(self.vip, LinkConfig::default(), front);
-        let watch = cluster.watch_endpoints(&service, "cloud-controller-manager");
-        let mut watch = watch.expect("the balancer's Service is among the world's");
-        sim.spawn("cloud-controller-manager", async move {
-            loop {
-                let seen = watch.next().await;
-                balancer.handle_endpoints(&seen);
-            }
-        });
+        self.watch_front(cluster, &balancer);
     }
 
     /// What is read once a second.
@@ -128,10 +120,13 @@ impl Member {
         let service = &self.config.front.service;
         let Some(mut watch) = cluster.watch_endpoints(service, &format!("kube-proxy/{node}")) else { return };
         let (nodes, name, clock) = (nodes.clone(), Rc::clone(node), self.around.sim.clone());
+        let cluster = cluster.clone();
         self.around.sim.spawn("kube-proxy", async move {
             let mut pace = SyncPace::new(nodes.config().min_sync_period);
             loop {
                 let mut seen = watch.next().await;
+                // A node that is cut off hears of nothing.
+                cluster.reached(&name).await;
                 // What the run finds has been written before it.
                 if clock.now() > SimTime::ZERO {
                     nodes.handle_change(&name);
