@@ -215,6 +215,7 @@ impl State {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
         let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
+        service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
         let is_elsewhere = |key: &str| {
             let its = settings

@@ -226,6 +226,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
         register_latency: Delay::Constant(lag("register_lag_s")),
         deregister_latency: Delay::Constant(lag("deregister_lag_s")),
         ports: BTreeMap::from([(80, 80)]),
+        node_ports: BTreeMap::new(),
         weight: 1,
         stands_at_zero: true,
     }
@@ -392,7 +393,7 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
-        front: FrontSpec { balancer: balancer(case), cloud_latency: relay.max(Duration::from_micros(50)) },
+        front: FrontSpec::balanced(balancer(case), relay.max(Duration::from_micros(50))),
         backends: backends(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
