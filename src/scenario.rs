@@ -13,6 +13,7 @@ pub mod autoscaling;
 mod balancer;
 mod changes;
 mod control_plane;
+mod front;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

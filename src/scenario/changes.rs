@@ -12,7 +12,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{Backends, gateway_spec};
-use super::{autoscaling, balancer};
+use super::{autoscaling, front};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::{Action, ClusterSpec, GatewaySpec, Size, Verb};
 use crate::manifest::routes::Upstream;
@@ -215,10 +215,9 @@ fn changes(
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
     };
-    let balancer =
-        |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default()).map(|config| told(&config));
-    if balancer(current) != balancer(next) {
-        refuse("the settings of the load balancer");
+    let way_in = |resolved: &Resolved| front::spec(resolved, settings, &Sink::default()).map(|spec| told(&spec));
+    if way_in(current) != way_in(next) {
+        refuse("the Service in front and the settings of its load balancer");
     }
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");
