@@ -13,6 +13,7 @@ pub mod autoscaler;
 pub mod deployment;
 pub mod disruption_budget;
 pub mod gateway_api;
+pub mod hook;
 pub mod istio;
 pub mod istio_gateway;
 pub mod object;

@@ -437,12 +437,11 @@ impl World {
         let flag_text = flags.map(|flags| flags.to_string());
         let cause = finished.outcome.is_dropped().then(|| {
             let log = self.around.log.borrow();
-            let listeners_closed =
-                ip.and_then(|ip| self.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
+            let ending = ip.and_then(|ip| self.gateways.borrow().get(&ip).map(|it| Rc::clone(&it.ending)));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
             let node_death = self.node_death(finished);
             let evidence =
-                Evidence { pod: record.as_ref(), node_death, listeners_closed, flags, log: &log, last_resort };
+                Evidence { pod: record.as_ref(), node_death, ending: ending.as_deref(), flags, log: &log, last_resort };
             cause_of(finished, &evidence, &self.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {

@@ -19,9 +19,8 @@
 mod rest;
 
 use super::autoscaler;
-use super::deployment::{
-    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_lifecycle, read_resources, rolling_update,
-};
+use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_resources, rolling_update};
+use super::hook::read_lifecycle;
 use super::object::{Object, ObjectId};
 use super::placement;
 use super::problem::{Place, Problem};
@@ -47,6 +46,16 @@ const GRACE_MARGIN_SECONDS: i64 = 10;
 /// Source: Kubernetes' default, which ASM's documents name too.
 const GRACE_SECONDS: i64 = 30;
 
+/// The two generations of graceful shutdown. Source: ASM documents, "Use graceful shutdown".
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Generation {
+    /// Before ASM 1.26: the balancer's connection draining, set at the Service. [`DRAIN_ANNOTATION`] has no effect.
+    ConnectionDrain,
+    /// Since then: [`DRAIN_ANNOTATION`].
+    #[default]
+    DrainTimeout,
+}
+
 /// What one `IstioGateway` makes.
 #[derive(Clone, Debug)]
 pub struct Made {
@@ -61,7 +70,7 @@ pub struct Made {
 }
 
 /// Checks an `IstioGateway` and makes its Deployment and Service.
-pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
+pub fn read(object: &Object, generation: Generation, sink: &Sink) -> Option<Made> {
     let prefix = object.prefix();
     let before = sink.problem_count();
     let fields = object.open(sink, &prefix)?;
@@ -72,6 +81,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
     }
     let spec_field = fields.look("spec");
     let (drain, is_managed) = read_annotations(&fields);
+    let drain = drain.filter(|_| generation == Generation::DrainTimeout);
     fields.finish();
     let Some(spec_field) = spec_field else {
         fields.missing("spec", "an IstioGateway has a spec");

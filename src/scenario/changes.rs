@@ -212,6 +212,10 @@ fn changes(
     if balancer(current) != balancer(next) {
         refuse("the settings of the load balancer");
     }
+    let name = |resolved: &Resolved| resolved.target().map(|manifest| manifest.deployment.template.other.clone());
+    if current.proxy_config != next.proxy_config && name(current) == name(next) {
+        refuse("a ProxyConfig object");
+    }
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");
     }
