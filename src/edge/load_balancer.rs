@@ -17,7 +17,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -116,7 +116,17 @@ struct Inner {
     streams: Streams,
     log: Rc<RefCell<EventLog>>,
     config: LoadBalancerConfig,
+    removal: Cell<Removal>,
     state: RefCell<State>,
+}
+
+/// What becomes of open connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Removal {
+    /// Of a target that is removed.
+    pub on_deregister: OnRemoval,
+    /// Of one that fails its check.
+    pub on_unhealthy: OnRemoval,
 }
 
 struct State {
@@ -179,8 +189,19 @@ impl LoadBalancer {
             last_removal: None,
             deleted: None,
         };
-        let inner =
-            Inner { sim: sim.clone(), net: net.clone(), host, streams, log, config, state: RefCell::new(state) };
+        let removal =
+            Removal { on_deregister: config.balancer.on_deregister, on_unhealthy: config.balancer.on_unhealthy };
+        let removal = Cell::new(removal);
+        let inner = Inner {
+            removal,
+            sim: sim.clone(),
+            net: net.clone(),
+            host,
+            streams,
+            log,
+            config,
+            state: RefCell::new(state),
+        };
         Self { inner: Rc::new(inner) }
     }
 
@@ -238,6 +259,18 @@ impl LoadBalancer {
             for connection in open {
                 inner.net.sever(connection, Sever::Reset, Some(event));
             }
+        });
+    }
+
+    /// Another rule for connections is written into the Service; it holds when the controller has come to it.
+    pub fn set_removal_later(&self, removal: Removal, because: EventId) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-update", async move {
+            let inner = &this.inner;
+            let mut stream =
+                inner.streams.stream("lb-update", &format!("{}/{}", inner.config.service, because.number()));
+            inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
+            inner.removal.set(removal);
         });
     }
 
@@ -389,7 +422,7 @@ impl LoadBalancer {
             };
             if change == Some(HealthChange::Unhealthy) {
                 let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
-                self.cut_later(id, name, ip, inner.config.balancer.on_unhealthy, because);
+                self.cut_later(id, name, ip, inner.removal.get().on_unhealthy, because);
             }
             next = next.after(check.interval).max(inner.sim.now());
             inner.sim.sleep_until(next).await;
@@ -415,7 +448,7 @@ impl LoadBalancer {
                 state.last_removal = Some(event);
                 (id, event)
             };
-            this.cut_later(removed.0, name, ip, inner.config.balancer.on_deregister, removed.1);
+            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
         });
     }
 

@@ -15,6 +15,8 @@ use super::world::{Backends, gateway_spec};
 use super::{autoscaling, balancer};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::{Action, ClusterSpec, GatewaySpec, Size, Verb};
+use crate::edge::load_balancer::Removal;
+use crate::edge::{LoadBalancerConfig, OnRemoval};
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Node, Object, Place, Problem, Sink, quantity};
@@ -207,10 +209,23 @@ fn changes(
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
     };
-    let balancer =
-        |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default()).map(|config| told(&config));
-    if balancer(current) != balancer(next) {
-        refuse("the settings of the load balancer");
+    let balancer = |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default());
+    let removal = |config: &LoadBalancerConfig| Removal {
+        on_deregister: config.balancer.on_deregister,
+        on_unhealthy: config.balancer.on_unhealthy,
+    };
+    let (before, after) = (balancer(current), balancer(next));
+    let without_removal = |config: &Option<LoadBalancerConfig>| {
+        let mut config = config.clone();
+        if let Some(config) = &mut config {
+            (config.balancer.on_deregister, config.balancer.on_unhealthy) = (OnRemoval::Keep, OnRemoval::Keep);
+        }
+        told(&config)
+    };
+    if without_removal(&before) != without_removal(&after) {
+        refuse("the settings of the load balancer, but for its connection draining,");
+    } else if before.as_ref().map(removal) != after.as_ref().map(removal) {
+        verbs.extend(after.as_ref().map(|config| Verb::Removal(removal(config))));
     }
     let name = |resolved: &Resolved| resolved.target().map(|manifest| manifest.deployment.template.other.clone());
     if current.proxy_config != next.proxy_config && name(current) == name(next) {

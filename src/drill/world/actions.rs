@@ -68,6 +68,7 @@ impl World {
             Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) => {
                 format!("Deployment/{}", self.config.target)
             }
+            Verb::Removal(_) => format!("Service/{}", self.config.front.balancer.service),
             Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         };
         let data = vec![("action", action.text.as_str().into())];
@@ -84,6 +85,11 @@ impl World {
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
             Verb::Load(..) => {}
+            Verb::Removal(removal) => {
+                if let Some(balancer) = &*self.balancer.borrow() {
+                    balancer.set_removal_later(*removal, event);
+                }
+            }
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
