@@ -83,7 +83,7 @@ pub(super) fn of(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Optio
     };
     let (port, path) = kind.readiness();
     let Some(moves) = kind.moves() else {
-        let (mode, decided) = istio_mode(manifest, config, settings, sink)?;
+        let (mode, decided) = istio_mode(resolved, settings, sink)?;
         let status = (port, vec![path.to_owned(), "/healthz".to_owned()]);
         let mut all = vec![decided];
         all.push(Decided {
@@ -110,12 +110,10 @@ pub(super) fn of(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Optio
 }
 
 /// An Istio gateway's way to the end, and the setting that decides when it comes.
-fn istio_mode(
-    manifest: &DeploymentManifest,
-    config: &ProxyConfig,
-    settings: &Settings,
-    sink: &Sink,
-) -> Option<(ShutdownMode, Decided)> {
+fn istio_mode(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<(ShutdownMode, Decided)> {
+    let (manifest, config) = (resolved.target()?, &resolved.proxy_config);
+    // What an IstioGateway's annotation becomes stands where the annotation does.
+    let annotation = drain_annotation(resolved);
     let codes = vec![
         CauseCode::LbStaleTarget,
         CauseCode::ExitIdleConnection,
@@ -147,6 +145,9 @@ fn istio_mode(
         return Some((ShutdownMode::ExitOnZero { minimum }, Decided { codes, at, path, value: Some(text) }));
     }
     let (duration, at, path) = match &config.termination_drain {
+        Some(written) if Some(written.at) == annotation => {
+            (written.value, written.at, format!("metadata.annotations[{DRAIN_ANNOTATION}]"))
+        }
         Some(written) => (written.value, written.at, written.path.clone()),
         None => {
             let (span, at) = settings.gateway.termination_drain;

@@ -366,7 +366,11 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         }
     }
     let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
-    let suffixes = ["connection-drain-timeout", "connection-drain"];
+    let is_on = front.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
+    let mut suffixes = ["connection-drain-timeout", "connection-drain"];
+    if !is_on {
+        suffixes.reverse();
+    }
     let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
     let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
     match written {
