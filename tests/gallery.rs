@@ -329,7 +329,11 @@ fn drain_annotations_help_where_gateway_and_balancer_drain() {
         ("-new-short", 61, None),
     ] {
         let found = results(folder.path(), &format!("drain-annotations{variant}-11"));
-        assert_eq!((&found["totals"]["sent"], &found["totals"]["dropped"]), (&19_980.into(), &dropped.into()), "{variant}");
+        assert_eq!(
+            (&found["totals"]["sent"], &found["totals"]["dropped"]),
+            (&19_980.into(), &dropped.into()),
+            "{variant}"
+        );
         let cuts = causes(&found).iter().any(|row| row.starts_with("GD4104"));
         assert_eq!(cuts, dropped == 465, "the balancer cuts where it does not drain: {variant}");
         let told = warnings(&found);
@@ -357,7 +361,11 @@ fn five_gateways_lose_in_five_ways() {
         ("-haproxy-remedy", 80, Some("GD4102 80")),
     ] {
         let found = results(folder.path(), &format!("five-gateways{variant}-17"));
-        assert_eq!((&found["totals"]["sent"], &found["totals"]["dropped"]), (&20_681.into(), &dropped.into()), "{variant}");
+        assert_eq!(
+            (&found["totals"]["sent"], &found["totals"]["dropped"]),
+            (&20_681.into(), &dropped.into()),
+            "{variant}"
+        );
         assert_eq!(causes(&found).first().map(String::as_str), most, "{variant}");
         let decided = found["causes"].as_array().expect("a list").first().map(|row| &row["source"]);
         let line = decided.is_none_or(|source| source["line"].is_u64() && source["file"].is_string());
