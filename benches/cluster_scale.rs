@@ -14,7 +14,9 @@ use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::kubelet::probe::ProbeSpec;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
-use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
+use gatedrill::cluster::{
+    Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version,
+};
 use gatedrill::engine::{Delay, EventId, Signal, Sim, Streams};
 use gatedrill::units::SimTime;
 
@@ -72,6 +74,8 @@ fn deployment(key: &str, replicas: usize, period_seconds: u32) -> Deployment {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         },
@@ -85,6 +89,7 @@ fn config(nodes: usize) -> ClusterConfig {
         Node::new(Rc::from(format!("node-{index}")), ip, Rc::from(["a", "b", "c"][index % 3]), allocatable)
     };
     ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: None,
         autoscaler: None,
@@ -95,6 +100,7 @@ fn config(nodes: usize) -> ClusterConfig {
         pod_start: Delay::Constant(Duration::from_secs(2)),
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         stands_at_zero: true,
     }

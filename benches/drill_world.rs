@@ -11,10 +11,11 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement, Version};
+use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MixEntry, Outcome, ScalingSpec, Verb, WorldConfig,
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome, ScalingSpec,
+    Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
@@ -41,17 +42,15 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         subset: BTreeMap::new(),
         port: 80,
         deployment: None,
+        homes: Vec::new(),
         replicas: 4,
         zones: Vec::new(),
         endpoints: EndpointPolicy::default(),
         config: backend(),
         shutdown_delay: Some(Duration::ZERO),
     };
-    WorldConfig {
-        scenario: ScenarioId::default(),
-        seed,
-        warmup: Duration::ZERO,
-        duration,
+    let member = MemberConfig {
+        weight: 1,
         cluster: nodes(),
         deployments: vec![deployment()],
         services: vec![Service { key: Rc::from(EDGE), selector: labels(), publish_not_ready: false }],
@@ -62,15 +61,23 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         routes: super::routes(&cluster),
         front: FrontSpec { balancer: balancer(), cloud_latency: Duration::from_micros(100) },
         backends: vec![backends],
+        scaling: ScalingSpec::none(),
+        sources: BTreeMap::new(),
+    };
+    WorldConfig {
+        scenario: ScenarioId::default(),
+        warmup: Duration::ZERO,
+        members: vec![member],
+        seed,
+        duration,
         loads: vec![load(connections, rate, duration)],
         actions: vec![Action {
             at: duration / 2,
+            member: 0,
             phase: Some("restart".to_owned()),
             verb: Some(Verb::Restart(Rc::from(EDGE))),
             text: "restart".to_owned(),
         }],
-        scaling: ScalingSpec::none(),
-        sources: BTreeMap::new(),
         fidelity: Vec::new(),
         watch: None,
     }
@@ -93,6 +100,7 @@ fn labels() -> BTreeMap<String, String> {
 
 fn nodes() -> ClusterConfig {
     ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
@@ -107,6 +115,7 @@ fn nodes() -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
         stands_at_zero: true,
@@ -123,6 +132,8 @@ fn deployment() -> Deployment {
         grace_seconds: 1,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -164,6 +175,7 @@ fn gateway(cluster: &Arc<str>) -> GatewaySpec {
 
 fn balancer() -> LoadBalancerConfig {
     LoadBalancerConfig {
+        identity: Identity::ALONE,
         service: EDGE.to_owned(),
         balancer: BalancerConfig {
             scheduler: Scheduler::RoundRobin,

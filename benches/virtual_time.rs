@@ -22,7 +22,7 @@ use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{ClusterConfig, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig};
-use gatedrill::load::{Arrivals, Client, ClientConfig, Finished, Pacing, RateSegment, Request, Reuse, Sink};
+use gatedrill::load::{Arrivals, Client, ClientConfig, Entrances, Finished, Pacing, RateSegment, Request, Reuse, Sink};
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
 
@@ -112,11 +112,11 @@ fn start_clients(
         honor_connection_close: true,
         prewarm: false,
     };
-    let to = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1 + number % 2), 80);
+    let entrances = Entrances::new(vec![(Ipv4Addr::new(10, 1, 0, 1 + number % 2), 1)], streams.stream("entrance", ""));
     let service = number % 20;
     let head = format!("GET /service-{service}/item HTTP/1.1\r\nhost: host-{service}.example.com\r\n");
-    let mix = vec![Request { weight: 1, to, head: Rc::from(head), body_bytes: 0 }];
-    let client = Client::new(sim, host, (0, &format!("client-{number}")), config, mix, Rc::new(Ignore));
+    let mix = vec![Request { weight: 1, port: 80, head: Rc::from(head), body_bytes: 0 }];
+    let client = Client::new(sim, host, (0, &format!("client-{number}")), config, (entrances, mix), Rc::new(Ignore));
     let rate = f64::from(rate);
     let segment = RateSegment { duration: Duration::from_secs(seconds), from_per_s: rate, to_per_s: rate };
     let arrivals = Arrivals::new(vec![segment], Pacing::Constant, streams.stream("arrivals", ""));
@@ -173,7 +173,9 @@ mod quiet {
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};
-    use gatedrill::cluster::{Cluster, ClusterConfig, LocalFuture, Placement, Process, Runtime, StartingPod, Version};
+    use gatedrill::cluster::{
+        Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version,
+    };
     use gatedrill::engine::{Delay, EventId, Signal};
 
     struct Still;
@@ -213,6 +215,7 @@ mod quiet {
             )
         };
         let config = ClusterConfig {
+            identity: Identity::ALONE,
             version: Version::new(1, 33),
             wall_phase: Some(Duration::ZERO),
             nodes: (0..200).map(node).collect(),
@@ -222,6 +225,7 @@ mod quiet {
             image_pull: Delay::ZERO,
             bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             stands_at_zero: true,
@@ -237,6 +241,8 @@ mod quiet {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         };

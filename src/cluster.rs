@@ -3,7 +3,7 @@
 //! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
 //!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
-//!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints.
+//!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints. [`identity`] tells clusters apart.
 //!
 //! What operators, clouds and chance do to pods and nodes is an [`operation`]. What a container does is the business of a [`Runtime`], which lies outside.
 //! Source: Kubernetes v1.28.7; each module names its files. Not modelled: preemption.
@@ -17,6 +17,7 @@ pub mod drain;
 pub mod endpoints;
 pub mod feed;
 pub mod hollow;
+pub mod identity;
 pub mod int_or_percent;
 pub mod kubelet;
 pub mod metrics;
@@ -36,13 +37,17 @@ pub mod version;
 
 pub use control::view::{DeploymentView, NodeView, PodView, SetView};
 pub use control::{
-    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord,
-    Rollout,
+    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,
+    PodCounts, PodRecord, Rollout,
 };
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
+pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
-pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use objects::{
+    ContainerRequest, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service,
+    Sidecar,
+};
 pub use placement::Placement;
 pub use selector::LabelSelector;
 pub use version::Version;

@@ -1,6 +1,6 @@
 //! Builds the world from plain settings, runs it and owns the timeline.
 //!
-//! - [`config`]: the settings. [`world`]: the wiring of all rooms, and the run itself.
+//! - [`config`]: the settings. [`world`]: the wiring of all rooms, one member per cluster, and the run itself.
 //! - [`process`]: what containers do: gateways, backends, and processes that only exist.
 //! - [`memory`]: what a process holds, and the limit of it.
 //! - [`pod_host`]: a gateway worker's world inside a pod.
@@ -16,8 +16,8 @@ pub mod world;
 
 pub use causes::Sources;
 pub use config::{
-    Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MemoryCosts, MixEntry, OwnedReplicas, ScalingSpec, Size,
-    Verb, WorldConfig,
+    Action, BackendSpec, ClusterSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry, OwnedReplicas,
+    ScalingSpec, Size, Verb, WorldConfig,
 };
 pub use objects::Watch;
 pub use process::GatewaySpec;

@@ -17,4 +17,4 @@ pub mod client;
 
 pub use answer::{Answer, AnswerParser};
 pub use arrivals::{Arrivals, Pacing, RateSegment};
-pub use client::{Client, ClientConfig, Finished, Outcome, Request, Reuse, Sight, Sink};
+pub use client::{Client, ClientConfig, Entrances, Finished, Outcome, Request, Reuse, Sight, Sink};

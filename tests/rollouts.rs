@@ -12,7 +12,7 @@ use std::time::Duration;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources};
-use gatedrill::cluster::{Cluster, ClusterConfig, HollowKubelet, HollowPod, Placement, Version};
+use gatedrill::cluster::{Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Placement, Version};
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
@@ -67,6 +67,8 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -94,6 +96,7 @@ impl World {
             Node::new(Rc::from(format!("node-{index}")), Ipv4Addr::new(192, 168, 0, index + 1), zone, resources)
         };
         let config = ClusterConfig {
+            identity: Identity::ALONE,
             version,
             wall_phase: None,
             nodes: (0..4).map(node).collect(),
@@ -103,6 +106,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             stands_at_zero: false,

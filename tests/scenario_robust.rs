@@ -266,7 +266,7 @@ fn texts_that_grow_or_nest_without_end_are_refused_soon() {
 /// The world as text, without what says where it was written.
 fn world_of(scenario: &Scenario) -> String {
     let mut world = scenario.world.clone();
-    world.sources.clear();
+    world.members[0].sources.clear();
     world.fidelity.clear();
     world.scenario.input_hash.clear();
     world.scenario.variant = None;
@@ -515,11 +515,11 @@ spec: { selector: { app: gw }, servers: [ { port: { number: 80, name: http, prot
 ";
     let text = "{ apiVersion: gatedrill/v1, kind: Scenario, metadata: { name: x }, spec: { duration: 1m, manifests: [ { path: manifests/ } ], loadBalancer: { healthCheck: { interval: 500ms, timeout: 1500ms } }, load: [ { name: a, rate: 1/s, mix: [ { get: http://x/ } ] } ] } }";
     let scenario = loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-    let gateway = scenario.world.gateways.values().next().unwrap();
+    let gateway = scenario.world.members[0].gateways.values().next().unwrap();
     assert_eq!(gateway.config.listeners, [(8081, 80)]);
-    assert_eq!(scenario.world.front.balancer.ports[&80], 8081);
+    assert_eq!(scenario.world.members[0].front.balancer.ports[&80], 8081);
     // A check that no annotation sets is as the scenario says, to the millisecond.
-    let check = scenario.world.front.balancer.balancer.health_check.unwrap();
+    let check = scenario.world.members[0].front.balancer.balancer.health_check.unwrap();
     assert_eq!((check.interval.as_millis(), check.timeout.as_millis()), (500, 1500));
     // What neither says is the product's: a CLB's three, where an NLB would have two.
     assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (3, 3));
@@ -535,7 +535,7 @@ fn the_process_follows_its_proxy_config() {
         let scenario = loaded(SCENARIO, &manifest, &[], (!drain.is_empty()).then_some(drain)).unwrap();
         let world = format!("{:?}", scenario.world);
         assert!(world.contains(expected), "{world}");
-        let gateway = scenario.world.gateways.values().next().unwrap();
+        let gateway = scenario.world.members[0].gateways.values().next().unwrap();
         if drain.is_empty() {
             assert!(gateway.agent.shutdown.contains(&Move::Wait(Duration::from_secs(7))), "{:?}", gateway.agent);
         } else {

@@ -8,7 +8,7 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `pod`.
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`, `pod`.
 //! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
@@ -17,6 +17,8 @@ mod autoscaler_sync;
 mod deployment_sync;
 mod disruption_sync;
 mod endpoints_sync;
+mod node_failure;
+mod node_pressure;
 mod node_scaling;
 mod node_sync;
 mod operations;
@@ -39,23 +41,26 @@ use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
-pub use self::pod::{OomKill, PodCounts, PodRecord};
+pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
+use super::Runtime;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
 use super::hollow::HollowKubelet;
+use super::identity::Identity;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
 use super::version::Version;
-use super::{Runtime, node_agent};
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
 
 /// The timings of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
+    /// Which of several it is.
+    pub identity: Identity,
     /// The version whose behaviour is simulated.
     pub version: Version,
     /// How old the wall clock's second is at time zero: time stamps of objects are whole seconds. None: drawn.
@@ -68,6 +73,8 @@ pub struct ClusterConfig {
     pub schedule: Delay,
     /// From the binding to running containers, if the image is there.
     pub pod_start: Delay,
+    /// What an init container takes from its turn to its end, or a sidecar to its start, if the image is there.
+    pub init_container: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
     /// Images that no node can pull: the name is wrong, or the registry does not have them.
@@ -506,7 +513,7 @@ impl Cluster {
     #[must_use]
     pub fn pod_at(&self, ip: Ipv4Addr) -> Option<PodRecord> {
         let state = self.inner.state.borrow();
-        let living = state.living_at(ip).map(|pod| &pod.record);
+        let living = self.living_at(&state, ip).map(|pod| &pod.record);
         living.or_else(|| state.records.get(*state.record_of.get(&ip)?)).cloned()
     }
 
@@ -514,7 +521,16 @@ impl Cluster {
     #[must_use]
     pub fn template_at(&self, ip: Ipv4Addr) -> Option<Rc<PodTemplate>> {
         let state = self.inner.state.borrow();
-        state.living_at(ip).map(|pod| Rc::clone(&pod.template))
+        self.living_at(&state, ip).map(|pod| Rc::clone(&pod.template))
+    }
+
+    /// The pod that has this address now.
+    fn living_at<'a>(&self, state: &'a State, ip: Ipv4Addr) -> Option<&'a Pod> {
+        let ids = self.inner.config.identity.ids_of_ip(ip, state.pod_next);
+        let found = ids.filter_map(|id| state.pods.get(&id)).find(|pod| pod.ip == Some(ip));
+        // A machine that has booted gives its pods other addresses than their numbers'.
+        let is_moved = found.is_none() && state.spare_ips > 0;
+        found.or_else(|| is_moved.then(|| state.pods.values().find(|pod| pod.ip == Some(ip))).flatten())
     }
 
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
@@ -578,18 +594,8 @@ impl Cluster {
         object: String,
         data: Vec<(&'static str, Datum)>,
     ) -> EventId {
+        let object = self.inner.config.identity.object(object);
         self.inner.log.borrow_mut().record(self.inner.sim.now(), because, kind, object, data)
-    }
-}
-
-impl State {
-    /// The pod that has this address now.
-    fn living_at(&self, ip: Ipv4Addr) -> Option<&Pod> {
-        let ids = node_agent::ids_of_ip(ip, self.pod_next);
-        let found = ids.filter_map(|id| self.pods.get(&id)).find(|pod| pod.ip == Some(ip));
-        // A machine that has booted gives its pods other addresses than their numbers'.
-        let is_moved = found.is_none() && self.spare_ips > 0;
-        found.or_else(|| is_moved.then(|| self.pods.values().find(|pod| pod.ip == Some(ip))).flatten())
     }
 }
 

@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use super::control::{Cluster, Kubelets};
 use super::deployment::PodPhase;
-use super::node_agent::pod_ip;
 use super::notice::until;
 
 /// Takes pods through their lives, in place of node agents.
@@ -78,11 +77,11 @@ impl Cluster {
             let mut state = self.inner.state.borrow_mut();
             let Some(pod) = state.pods.get_mut(&id) else { return };
             pod.phase = PodPhase::Running;
-            pod.ip = Some(pod_ip(id));
+            pod.ip = Some(self.inner.config.identity.pod_ip(id));
             pod.record.ip = pod.ip;
             pod.record.started_at = Some(now);
         }
-        self.tell_of_pod(id, "container_started");
+        self.tell_of_pod(id, "container_started", Vec::new());
         if is_ready {
             self.report_ready(id, true);
         } else {
@@ -107,6 +106,7 @@ impl Cluster {
     pub fn report_gone(&self, id: u64) {
         if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
             pod.phase = PodPhase::Succeeded;
+            pod.are_containers_ready = false;
             pod.is_ready = false;
         }
         self.pod_gone(id);

@@ -31,6 +31,23 @@ pub struct WorldConfig {
     pub warmup: Duration,
     /// The measured time.
     pub duration: Duration,
+    /// The clusters with a gateway, at least one.
+    pub members: Vec<MemberConfig>,
+    /// Who asks.
+    pub loads: Vec<LoadSpec>,
+    /// What happens, in the order of time.
+    pub actions: Vec<Action>,
+    /// How faithfully each manifest field is simulated.
+    pub fidelity: Vec<crate::record::results::Fidelity>,
+    /// When the clusters' objects are shown; none: never.
+    pub watch: Option<super::objects::Watch>,
+}
+
+/// One cluster of a world: the gateway in it, the way in, and what is behind.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// Its share of the clients' new connections, relative to the other clusters'.
+    pub weight: u32,
     /// The cluster.
     pub cluster: ClusterConfig,
     /// All Deployments, the gateway's among them.
@@ -51,18 +68,10 @@ pub struct WorldConfig {
     pub front: FrontSpec,
     /// The services behind.
     pub backends: Vec<BackendSpec>,
-    /// Who asks.
-    pub loads: Vec<LoadSpec>,
-    /// What happens, in the order of time.
-    pub actions: Vec<Action>,
     /// Who sizes what.
     pub scaling: ScalingSpec,
     /// The setting behind each cause of loss.
     pub sources: Sources,
-    /// How faithfully each manifest field is simulated.
-    pub fidelity: Vec<crate::record::results::Fidelity>,
-    /// When the cluster's objects are shown; none: never.
-    pub watch: Option<super::objects::Watch>,
 }
 
 /// Who sizes what, and by which figures.
@@ -138,6 +147,8 @@ pub struct BackendSpec {
     pub port: u16,
     /// Its Deployment; none: a fixed number of replicas that never change.
     pub deployment: Option<Rc<str>>,
+    /// The indexes of the clusters it runs in, whose replicas the gateways of all other clusters share; empty: each cluster has its own.
+    pub homes: Vec<usize>,
     /// Replicas without a Deployment.
     pub replicas: usize,
     /// Their zones, taken in turn; none: nobody knows where they are.
@@ -148,6 +159,14 @@ pub struct BackendSpec {
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
+}
+
+impl BackendSpec {
+    /// Whether it runs in a cluster, by the cluster's index.
+    #[must_use]
+    pub fn runs_in(&self, member: usize) -> bool {
+        self.homes.is_empty() || self.homes.contains(&member)
+    }
 }
 
 /// One population of clients.
@@ -195,6 +214,8 @@ pub struct MixEntry {
 pub struct Action {
     /// From the start of the measured time.
     pub at: Duration,
+    /// The index of the cluster it happens in. Loads are of no cluster.
+    pub member: usize,
     /// The name of the phase that begins.
     pub phase: Option<String>,
     /// What happens; nothing: only a phase begins.

@@ -85,7 +85,7 @@ pub(super) struct GatewayProcess {
     pub(super) site: Site,
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
-    memory: Rc<Memory>,
+    pub(super) memory: Rc<Memory>,
     /// What became of its listeners and connections before its end.
     pub(super) ending: Rc<Ending>,
     pre_stop: Vec<(Duration, Order)>,

@@ -4,40 +4,33 @@
 //! measured time. Actions and phases are counted from its start.
 
 mod actions;
+mod controller;
 mod endpoints;
+mod member;
 mod nodes;
 mod scaling;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::time::Duration;
 
+use self::member::{Member, Shared};
 use super::causes::{Evidence, cause_of};
-use super::config::{ClusterSpec, MixEntry, OwnedReplicas, WorldConfig};
-use super::memory::Memory;
-use super::process::{BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe};
-use crate::cluster::metrics::Usage;
-use crate::cluster::{Cluster, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
-use crate::edge::{BackendMode, LoadBalancer};
-use crate::engine::{Datum, EventLog, Sim, Stall, Streams};
-use crate::gateway::locality::Site;
-use crate::gateway::outlier::Detection;
-use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
-use crate::load::{Arrivals, Client, Finished, RateSegment, Request, Sink};
-use crate::net::{Forward, Host, LinkConfig, Net};
+use super::config::{MixEntry, Verb, WorldConfig};
+use super::process::Surroundings;
+use crate::cluster::PodCounts;
+use crate::engine::{EventLog, Sim, Stall, Streams};
+use crate::gateway::Flags;
+use crate::load::{Arrivals, Client, Entrances, Finished, RateSegment, Request, Sink};
+use crate::net::{LinkConfig, Net};
 use crate::record::results::{GatewayFacts, Rollout, Slo};
 use crate::record::{
     self, BooksBroken, Done, Facts, Gauge, ObjectsShown, Recorder, RecorderConfig, RequestId, Run, lanes,
 };
 use crate::units::SimTime;
 
-/// The load balancer's address.
-const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-/// Where its probes come from. Source: Alibaba Cloud CLB documents, health check address range 100.64.0.0/10.
-const PROBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 /// Where the kubelets' probes come from.
 const KUBELET: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 254);
 
@@ -85,39 +78,19 @@ pub struct Outcome {
     pub polls: u64,
 }
 
-/// Endpoints, and where each is.
-type Sited = Vec<(EndpointConfig, Site)>;
-
 struct World {
     around: Surroundings,
     net: Net,
     config: WorldConfig,
-    cluster: RefCell<Option<Cluster>>,
-    balancer: RefCell<Option<LoadBalancer>>,
-    hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
-    gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
-    /// Pods of backends that have a Deployment.
-    backends: RefCell<BTreeMap<Ipv4Addr, Rc<BackendProcess>>>,
-    kubelet: Host,
-    routes: RefCell<Rc<Routes>>,
-    /// Of each cluster, as the control plane knows them.
-    endpoints: RefCell<BTreeMap<Arc<str>, Sited>>,
-    /// Clusters that are not as the gateways began with.
-    clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
-    flags: RefCell<BTreeMap<String, Flags>>,
+    members: Vec<Rc<Member>>,
+    flags: Rc<RefCell<BTreeMap<String, Flags>>>,
     recorder: RefCell<Option<Recorder>>,
-    connections: Cell<u64>,
-    targets_healthy: Cell<u64>,
-    /// The balancer has the targets its controller wants, and sends to all of them.
-    targets_settled: Cell<bool>,
     cpu_seen: Cell<Duration>,
     /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
     unsettled_s: Cell<Option<u64>>,
     cpu_ratios: RefCell<Vec<f64>>,
     /// Most memory of one gateway.
     memory_max: Cell<u64>,
-    /// What the control plane writes.
-    owned: Cell<Option<OwnedReplicas>>,
     objects: RefCell<Vec<ObjectsShown>>,
 }
 
@@ -142,7 +115,9 @@ pub fn run(
     let end = start.after(world.config.duration);
     let sim = world.around.sim.clone();
     sim.run_until(SimTime::ZERO)?;
-    world.cluster().set_deletion_costs(&world.config.target, &world.config.deletion_costs);
+    for member in &world.members {
+        member.cluster().set_deletion_costs(&member.config.target, &member.config.deletion_costs);
+    }
     let drains = world.start_loads(start);
     world.schedule_actions(start);
     world.schedule_looks(start);
@@ -174,111 +149,45 @@ impl World {
         let streams = Streams::new(config.seed);
         let log = Rc::new(RefCell::new(EventLog::default()));
         let net = Net::new(&sim, streams);
-        let cloud = LinkConfig { latency: config.front.cloud_latency / 2, ..LinkConfig::default() };
+        let first = config.members.first().expect("a world has a cluster");
+        let cloud = LinkConfig { latency: first.front.cloud_latency / 2, ..LinkConfig::default() };
         let kubelet = net.attach(KUBELET, cloud);
-        let around = Surroundings { sim: sim.clone(), streams, log: Rc::clone(&log) };
-        let routes = RefCell::new(Rc::new(config.routes.clone()));
-        let world = Rc::new(Self {
+        let around = Surroundings { sim, streams, log };
+        let flags = Rc::default();
+        let is_owned_later = config.actions.iter().any(|action| matches!(action.verb, Some(Verb::Own(_))));
+        let shared =
+            Shared { around: around.clone(), net: net.clone(), kubelet, flags: Rc::clone(&flags), is_owned_later };
+        let of_config = config.members.iter().enumerate();
+        let members: Vec<Rc<Member>> =
+            of_config.map(|(index, member)| Member::build(index, member.clone(), &shared)).collect();
+        for member in &members {
+            member.find_backends(&members);
+        }
+        Rc::new(Self {
             around,
-            net: net.clone(),
-            cluster: RefCell::new(None),
-            balancer: RefCell::new(None),
-            hosts: RefCell::default(),
-            gateways: RefCell::default(),
-            backends: RefCell::default(),
-            kubelet,
-            routes,
-            endpoints: RefCell::default(),
-            clusters: RefCell::default(),
-            flags: RefCell::default(),
+            net,
+            members,
+            flags,
             recorder: RefCell::new(Some(recorder(&config))),
-            connections: Cell::new(0),
-            targets_healthy: Cell::new(0),
-            targets_settled: Cell::new(true),
             cpu_seen: Cell::new(Duration::ZERO),
             unsettled_s: Cell::new(None),
             cpu_ratios: RefCell::default(),
             memory_max: Cell::new(0),
-            owned: Cell::new(config.scaling.owned),
             objects: RefCell::default(),
             config,
-        });
-        world.start_fixed_backends();
-        let runtime = Rc::new(Containers(Rc::downgrade(&world)));
-        let cluster = Cluster::new(&sim, streams, log, world.config.cluster.clone(), runtime);
-        *world.cluster.borrow_mut() = Some(cluster.clone());
-        for service in &world.config.services {
-            cluster.apply_service(service.clone());
-        }
-        for budget in &world.config.budgets {
-            cluster.apply_budget(budget.clone());
-        }
-        for deployment in &world.config.deployments {
-            cluster.apply_deployment(deployment.clone(), None);
-        }
-        world.start_scaling(&cluster);
-        world.watch_backends(&cluster);
-        world.start_balancer(&cluster);
-        world
+        })
     }
 
-    fn cluster(&self) -> Cluster {
-        self.cluster.borrow().clone().expect("the cluster is built with the world")
+    /// The cluster behind an address that a client dialled; the first one for a request that never got so far.
+    fn member_at(&self, entrance: Option<Ipv4Addr>) -> &Rc<Member> {
+        let found = entrance.and_then(|ip| self.members.iter().find(|member| member.vip == ip));
+        found.unwrap_or(&self.members[0])
     }
 
     fn recorder(&self) -> std::cell::RefMut<'_, Recorder> {
         std::cell::RefMut::map(self.recorder.borrow_mut(), |recorder| {
             recorder.as_mut().expect("the recorder is open until the run is over")
         })
-    }
-
-    fn cloud_link(&self) -> LinkConfig {
-        LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
-    }
-
-    fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
-        let sim = &self.around.sim;
-        let config = self.config.front.balancer.clone();
-        let prober = self.net.attach(PROBER, self.cloud_link());
-        let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
-        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
-        *self.balancer.borrow_mut() = Some(balancer.clone());
-        let front: Rc<dyn Forward> = Rc::new(balancer.clone());
-        // The client's link holds the way to the balancer.
-        self.net.forward(VIP, LinkConfig::default(), front);
-        if let BackendMode::Nodes { nodes, .. } = &config.mode {
-            for node in nodes {
-                self.start_kube_proxy(cluster, &balancer, &node.name);
-            }
-            self.watch_nodes(cluster, &balancer);
-        }
-        let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
-        let mut watch = watch.expect("the balancer's Service is among the world's");
-        let seen_by = balancer.clone();
-        sim.spawn("cloud-controller-manager", async move {
-            loop {
-                let seen = watch.next().await;
-                seen_by.handle_endpoints(&seen);
-            }
-        });
-        let world = Rc::downgrade(self);
-        sim.spawn("gauge-targets", async move {
-            loop {
-                let Some(world) = world.upgrade() else { return };
-                let clock = world.around.sim.clone();
-                let healthy = u64::try_from(balancer.healthy_count()).unwrap_or(u64::MAX);
-                world.connections.set(u64::try_from(balancer.connection_count()).unwrap_or(u64::MAX));
-                world.targets_healthy.set(healthy);
-                world.targets_settled.set(balancer.is_settled());
-                drop(world);
-                clock.sleep(Duration::from_secs(1)).await;
-            }
-        });
-    }
-
-    fn gateway_spec(&self, other: &str) -> &GatewaySpec {
-        let found = self.config.gateways.get(other).or_else(|| self.config.gateways.get(""));
-        found.or_else(|| self.config.gateways.values().next()).expect("a world has a gateway")
     }
 
     /// Starts all clients; returns how long the last request may take after the end.
@@ -290,8 +199,10 @@ impl World {
             let host = self.net.attach(ip, LinkConfig { latency: spec.rtt / 2, ..LinkConfig::default() });
             let mix = spec.mix.iter().map(request).collect();
             let sink: Rc<dyn Sink> = Rc::new(Ledger(Rc::downgrade(self)));
-            let client = Client::new(sim, host, (index, &spec.name), spec.client.clone(), mix, sink);
             let streams = self.around.streams;
+            let addresses = self.members.iter().map(|member| (member.vip, member.config.weight)).collect();
+            let entrances = Entrances::new(addresses, streams.stream("entrance", &spec.name));
+            let client = Client::new(sim, host, (index, &spec.name), spec.client.clone(), (entrances, mix), sink);
             let mut segments = spec.segments.clone();
             let mut begins_at = start;
             if spec.runs_in_warmup && !self.config.warmup.is_zero() {
@@ -316,8 +227,7 @@ impl World {
     /// Ends the phase of an action once nothing of the gateway is on its way any more.
     fn watch_phase(&self, now: SimTime) {
         let Some(seconds) = self.unsettled_s.get() else { return };
-        let cluster = self.cluster();
-        let is_quiet = cluster.is_calm(&self.config.target) && self.targets_settled.get();
+        let is_quiet = self.members.iter().all(|member| member.is_quiet());
         // The second of the action itself proves nothing: its controllers may not have begun.
         if seconds > 0 && is_quiet {
             self.unsettled_s.set(None);
@@ -331,15 +241,23 @@ impl World {
 
     fn read_gauges(&self, now: SimTime) {
         self.watch_phase(now);
-        let cluster = self.cluster();
-        let counts = cluster.counts(&self.config.target);
         let small = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
+        let mut counts = PodCounts::default();
         let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);
-        for process in self.gateways.borrow().values() {
-            spent += process.cpu.spent(now);
-            let memory = process.usage(now).memory_bytes;
-            self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
-            limit_millicores += process.limit_millicores.unwrap_or(0);
+        let (mut targets_healthy, mut connections, mut hpa_desired) = (0_u64, 0_u64, None);
+        for member in &self.members {
+            let cluster = member.cluster();
+            counts += cluster.counts(&member.config.target);
+            for process in member.gateways.borrow().values() {
+                spent += process.cpu.spent(now);
+                let memory = process.usage(now).memory_bytes;
+                self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
+                limit_millicores += process.limit_millicores.unwrap_or(0);
+            }
+            targets_healthy += member.targets_healthy.get();
+            connections += member.connections.get();
+            let desired = cluster.autoscaled_size(&member.config.target).and_then(|size| u32::try_from(size).ok());
+            hpa_desired = desired.map(|size| size + hpa_desired.unwrap_or(0)).or(hpa_desired);
         }
         let used = spent.saturating_sub(self.cpu_seen.replace(spent));
         #[expect(clippy::cast_precision_loss, reason = "thousandths of a core fit a double")]
@@ -355,10 +273,10 @@ impl World {
             pods_ready: small(counts.ready),
             pods_available: small(counts.available),
             pods_terminating: small(counts.terminating),
-            lb_targets_healthy: Some(u32::try_from(self.targets_healthy.get()).unwrap_or(u32::MAX)),
-            hpa_desired: cluster.autoscaled_size(&self.config.target).and_then(|size| u32::try_from(size).ok()),
+            lb_targets_healthy: Some(u32::try_from(targets_healthy).unwrap_or(u32::MAX)),
+            hpa_desired,
             cpu_ratio,
-            connections: Some(self.connections.get()),
+            connections: Some(connections),
         };
         self.recorder().gauge(within, gauge);
     }
@@ -369,18 +287,17 @@ impl World {
         slo: impl FnOnce(&Recorder, &[crate::cluster::Rollout]) -> Vec<Slo>,
     ) -> Result<Outcome, RunError> {
         self.look_at_change("the end");
-        let cluster = self.cluster();
-        let rollouts = cluster.rollouts();
+        let rollouts = self.rollouts();
         let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
         let slo = slo(&recorder, &rollouts);
         let log = std::mem::take(&mut *self.around.log.borrow_mut());
-        let target_pods: BTreeMap<String, ()> = cluster
-            .pod_records()
-            .into_iter()
-            .filter(|record| record.owner == self.config.target)
-            .map(|record| (format!("{}/{}", record.namespace, record.name), ()))
-            .collect();
-        let pods = lanes::pods(log.events(), |name| target_pods.contains_key(name));
+        let mut target_pods = BTreeSet::new();
+        for member in &self.members {
+            let records = member.cluster().pod_records();
+            let of_target = records.iter().filter(|record| record.owner == member.config.target);
+            target_pods.extend(of_target.map(|record| member.identity().key(&record.key)));
+        }
+        let pods = lanes::pods(log.events(), |name| target_pods.contains(name));
         let facts = Facts {
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             scenario: self.config.scenario.clone(),
@@ -390,13 +307,37 @@ impl World {
             rollouts: rollouts.iter().map(rollout_row).collect(),
             targets: lanes::targets(log.events()),
             pods,
-            autoscaler: cluster.autoscaler_steps().iter().map(scaling::step_row).collect(),
+            autoscaler: self.autoscaler_rows(),
             gateway: self.gateway_facts(),
             slo,
             fidelity: self.config.fidelity.clone(),
         };
         let run = recorder.finish(facts)?;
         Ok(Outcome { run, log, objects: self.objects.take(), polls: self.around.sim.polls_total() })
+    }
+
+    /// The rollouts of all clusters, in the order of their start.
+    fn rollouts(&self) -> Vec<crate::cluster::Rollout> {
+        let mut all = Vec::new();
+        for member in &self.members {
+            for mut rollout in member.cluster().rollouts() {
+                rollout.object = member.identity().key(&rollout.object);
+                all.push(rollout);
+            }
+        }
+        all.sort_by_key(|rollout| rollout.started_at);
+        all
+    }
+
+    /// The syncs of all clusters' autoscalers, in the order of time.
+    fn autoscaler_rows(&self) -> Vec<record::results::AutoscalerStep> {
+        let mut all = Vec::new();
+        for member in &self.members {
+            let steps = member.cluster().autoscaler_steps();
+            all.extend(steps.iter().map(|step| scaling::step_row(step, member.identity())));
+        }
+        all.sort_by_key(|row| row.t_ms);
+        all
     }
 
     fn gateway_facts(&self) -> GatewayFacts {
@@ -428,21 +369,22 @@ impl World {
     fn account(&self, finished: &Finished) {
         let load = &self.config.loads[finished.load_index];
         let entry = &load.mix[finished.mix_index];
+        let member = self.member_at(finished.sight.entrance);
         let ip = finished.sight.target.map(|target| *target.ip());
-        let record = ip.and_then(|ip| self.cluster().pod_at(ip));
-        let pod = record.as_ref().map(|record| Rc::clone(&record.key));
+        let record = ip.and_then(|ip| member.cluster().pod_at(ip));
+        let pod = record.as_ref().map(|record| member.pod_key(record.id, &record.key));
         // A name is made only for the few that are lost.
         let id = finished.outcome.is_dropped().then(|| self.request_name(finished));
         let flags = id.as_ref().and_then(|id| self.flags.borrow_mut().remove(id));
         let flag_text = flags.map(|flags| flags.to_string());
         let cause = finished.outcome.is_dropped().then(|| {
             let log = self.around.log.borrow();
-            let ending = ip.and_then(|ip| self.gateways.borrow().get(&ip).map(|it| Rc::clone(&it.ending)));
+            let ending = ip.and_then(|ip| member.gateways.borrow().get(&ip).map(|it| Rc::clone(&it.ending)));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
-            let node_death = self.node_death(finished);
+            let node_death = member.node_death(finished);
             let evidence =
                 Evidence { pod: record.as_ref(), node_death, ending: ending.as_deref(), flags, log: &log, last_resort };
-            cause_of(finished, &evidence, &self.config.sources)
+            cause_of(finished, &evidence, &member.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
             let data = vec![
@@ -511,8 +453,7 @@ fn request(entry: &MixEntry) -> Request {
     if entry.body_bytes > 0 {
         head.push_str(&format!("content-length: {}\r\n", entry.body_bytes));
     }
-    let to = SocketAddrV4::new(VIP, entry.port);
-    Request { weight: entry.weight, to, head: Rc::from(head), body_bytes: entry.body_bytes }
+    Request { weight: entry.weight, port: entry.port, head: Rc::from(head), body_bytes: entry.body_bytes }
 }
 
 /// The clients' ledger.
@@ -539,127 +480,6 @@ impl Sink for Ledger {
             && let Some(recorder) = world.recorder.borrow_mut().as_mut()
         {
             recorder.connection_opened(load_index, at);
-        }
-    }
-}
-
-/// What a gateway pod tells: its remarks on answers that it made itself or cut, kept until the client tells its outcome, and which endpoints
-/// leave and enter rotation.
-struct PodObserver {
-    world: Weak<World>,
-    object: String,
-    memory: Rc<Memory>,
-}
-
-impl Observer for PodObserver {
-    fn finished(&self, record: &AccessRecord) {
-        self.memory.request_done();
-        let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
-        let is_cut = record.flags.has(Flags::UC) || record.flags.has(Flags::UT);
-        if record.flags == Flags::NONE || record.flags.has(Flags::DC) || !(is_error || is_cut) {
-            return;
-        }
-        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok());
-        if let (Some(world), Some(id)) = (self.world.upgrade(), id) {
-            world.flags.borrow_mut().insert(id.to_owned(), record.flags);
-        }
-    }
-
-    fn host_ejected(&self, cluster: &str, endpoint: SocketAddr, by: Detection) {
-        self.tell(
-            "host_ejected",
-            vec![
-                ("cluster", cluster.into()),
-                ("endpoint", endpoint.to_string().as_str().into()),
-                ("by", by.name().into()),
-            ],
-        );
-    }
-
-    fn host_returned(&self, cluster: &str, endpoint: SocketAddr) {
-        let data = vec![("cluster", cluster.into()), ("endpoint", endpoint.to_string().as_str().into())];
-        self.tell("host_returned", data);
-    }
-}
-
-impl PodObserver {
-    fn tell(&self, kind: &'static str, data: Vec<(&'static str, Datum)>) {
-        if let Some(world) = self.world.upgrade() {
-            let now = world.around.sim.now();
-            world.around.log.borrow_mut().record(now, None, kind, self.object.as_str(), data);
-        }
-    }
-}
-
-/// What the cluster's containers do in this world.
-struct Containers(Weak<World>);
-
-impl Runtime for Containers {
-    fn start(&self, pod: &StartingPod) -> Rc<dyn Process> {
-        let world = self.0.upgrade().expect("the world outlives its cluster");
-        let host = {
-            let mut hosts = world.hosts.borrow_mut();
-            let attach = || world.net.attach(pod.ip, world.cloud_link());
-            hosts.entry(pod.ip).or_insert_with(attach).clone()
-        };
-        let namespace = pod.owner.split('/').next().unwrap_or_default();
-        let object = format!("Pod/{namespace}/{}", pod.name);
-        if pod.owner == world.config.target {
-            let spec = world.gateway_spec(&pod.template.other);
-            let costs = world.config.scaling.memory;
-            let memory = Rc::new(Memory::new(costs, spec.config.clusters.len(), spec.memory_limit_bytes));
-            let observer: Rc<dyn Observer> = Rc::new(PodObserver {
-                world: Weak::clone(&self.0),
-                object: object.clone(),
-                memory: Rc::clone(&memory),
-            });
-            let routes = Rc::clone(&world.routes.borrow());
-            let site = world.site(&pod.node, &pod.template);
-            let pod_of_it = GatewayPod { object: &object, site, memory };
-            let process = Rc::new(GatewayProcess::start(&world.around, &host, pod_of_it, spec, routes, observer));
-            world.tell_all(&process);
-            world.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
-            return process;
-        }
-        let backend = world.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
-        match backend {
-            Some(spec) => {
-                let (port, config) = (spec.port, spec.config.clone());
-                let mut process = BackendProcess::start(&world.around, &host, port, config, spec.shutdown_delay);
-                process.cpu_per_request = world.config.scaling.backend_cpu.get(&pod.owner).copied();
-                let process = Rc::new(process);
-                world.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
-                process
-            }
-            None => Rc::new(IdleProcess::default()),
-        }
-    }
-
-    fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
-        let world = self.0.upgrade().expect("the world outlives its cluster");
-        Box::pin(probe(world.kubelet.clone(), ip, action.clone()))
-    }
-
-    fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
-        self.0.upgrade()?.usage(ip)
-    }
-
-    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
-        let Some(world) = self.0.upgrade() else { return };
-        if let Some(balancer) = &*world.balancer.borrow() {
-            if is_alive {
-                balancer.handle_node_boot(node);
-            } else {
-                balancer.handle_node_death(node, because);
-            }
-        }
-    }
-
-    fn released(&self, ip: Ipv4Addr) {
-        if let Some(world) = self.0.upgrade()
-            && let Some(host) = world.hosts.borrow_mut().remove(&ip)
-        {
-            host.vanish();
         }
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
 use super::kube_proxy::categories::TrafficPolicy;
 use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
-use crate::cluster::EndpointView;
+use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
@@ -81,6 +81,8 @@ pub enum Probe {
 /// One load balancer in front of one Service.
 #[derive(Clone, Debug)]
 pub struct LoadBalancerConfig {
+    /// The cluster of its Service.
+    pub identity: Identity,
     /// The Service, as `namespace/name`.
     pub service: String,
     /// Its rules.
@@ -118,6 +120,7 @@ struct Inner {
     config: LoadBalancerConfig,
     removal: Cell<Removal>,
     state: RefCell<State>,
+    on_registered: RefCell<Option<OnRegistered>>,
 }
 
 /// What becomes of open connections.
@@ -128,6 +131,9 @@ pub struct Removal {
     /// Of one that fails its check.
     pub on_unhealthy: OnRemoval,
 }
+
+/// Called with the address of each target that has been registered, and the event of that.
+type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
 struct State {
     balancer: Balancer,
@@ -201,8 +207,14 @@ impl LoadBalancer {
             log,
             config,
             state: RefCell::new(state),
+            on_registered: RefCell::default(),
         };
         Self { inner: Rc::new(inner) }
+    }
+
+    /// From now on `hook` is called for each target that has been registered.
+    pub fn when_registered(&self, hook: Rc<dyn Fn(Ipv4Addr, EventId)>) {
+        *self.inner.on_registered.borrow_mut() = Some(hook);
     }
 
     /// The controller sees the Service's endpoints.
@@ -249,7 +261,7 @@ impl LoadBalancer {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
             inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
-            let object = format!("Service/{}", inner.config.service);
+            let object = inner.config.identity.object(format!("Service/{}", inner.config.service));
             let event = inner.log.borrow_mut().record(inner.sim.now(), Some(because), "lb_deleted", object, Vec::new());
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
@@ -380,6 +392,10 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
+                let hook = inner.on_registered.borrow().clone();
+                if let Some(hook) = hook {
+                    hook(ip, event);
+                }
                 this.probe(id, ip, event, stands).await;
             }
         });
@@ -587,10 +603,14 @@ impl Inner {
 
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
         let address = format!("{ip}:{}", self.probe_port());
-        let object = format!("Target/{}/{address}", self.config.service);
+        let identity = &self.config.identity;
+        let object = identity.object(format!("Target/{}/{address}", self.config.service));
         let namespace = self.config.service.split('/').next().unwrap_or_default();
         let data = match self.config.mode {
-            BackendMode::Pods => vec![("pod", format!("{namespace}/{name}").into()), ("address", address.into())],
+            BackendMode::Pods => {
+                let pod = identity.key(&format!("{namespace}/{name}"));
+                vec![("pod", (&*pod).into()), ("address", address.into())]
+            }
             BackendMode::Nodes { .. } => vec![("node", name.into()), ("address", address.into())],
         };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)

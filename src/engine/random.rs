@@ -24,6 +24,12 @@ impl Streams {
         Self { seed }
     }
 
+    /// Streams for a part of the run: the same names give other draws than outside it.
+    #[must_use]
+    pub fn within(&self, part: &str) -> Self {
+        Self { seed: self.stream("part", part).bits() }
+    }
+
     /// The stream for one purpose of one entity, such as `("arrivals", "shoppers")`. The same names give the same draws.
     #[must_use]
     pub fn stream(&self, purpose: &str, entity: &str) -> Stream {

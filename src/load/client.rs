@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -53,12 +53,48 @@ pub struct ClientConfig {
 pub struct Request {
     /// Its share of the mix, relative to the others.
     pub weight: u32,
-    /// Where it is sent: the address of the load balancer.
-    pub to: SocketAddrV4,
+    /// The port it is sent to.
+    pub port: u16,
     /// The request line and all header lines but `x-request-id` and `connection`, each with its line end.
     pub head: Rc<str>,
     /// Bytes of body; `head` states the same number as `content-length` if it is not 0.
     pub body_bytes: usize,
+}
+
+/// Where clients get in: among several addresses each new connection draws one by weight, as the answers of a name server with weights come to.
+#[derive(Debug)]
+pub struct Entrances {
+    /// Address and weight.
+    addresses: Vec<(Ipv4Addr, u32)>,
+    draws: RefCell<Stream>,
+}
+
+impl Entrances {
+    /// Addresses with their weights, relative to each other.
+    ///
+    /// # Panics
+    ///
+    /// If no address has a weight.
+    #[must_use]
+    pub fn new(addresses: Vec<(Ipv4Addr, u32)>, draws: Stream) -> Self {
+        assert!(addresses.iter().any(|(_, weight)| *weight > 0), "clients need a way in");
+        Self { addresses, draws: RefCell::new(draws) }
+    }
+
+    /// The address of the next connection.
+    fn draw(&self) -> Ipv4Addr {
+        if let [(only, _)] = self.addresses[..] {
+            return only;
+        }
+        let total: u64 = self.addresses.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut drawn = self.draws.borrow_mut().below(total);
+        let found = self.addresses.iter().find(|(_, weight)| {
+            let is_drawn = drawn < u64::from(*weight);
+            drawn = drawn.saturating_sub(u64::from(*weight));
+            is_drawn
+        });
+        found.expect("a draw is below the sum of weights").0
+    }
 }
 
 /// Runs a closure when it is dropped.
@@ -75,6 +111,8 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 pub struct Sight {
     /// The connection, unless none was ever dialled.
     pub connection: Option<ConnectionId>,
+    /// The address that was dialled for it.
+    pub entrance: Option<Ipv4Addr>,
     /// The host that the balancer had chosen for it.
     pub target: Option<SocketAddrV4>,
     /// The hop or host that ended it, if it told why.
@@ -132,6 +170,7 @@ struct Inner {
     config: ClientConfig,
     load_index: usize,
     name: String,
+    entrances: Entrances,
     mix: Vec<Request>,
     sink: Rc<dyn Sink>,
     pool: RefCell<Pool>,
@@ -183,14 +222,15 @@ impl Client {
         host: Host,
         (load_index, name): (usize, &str),
         config: ClientConfig,
-        mix: Vec<Request>,
+        (entrances, mix): (Entrances, Vec<Request>),
         sink: Rc<dyn Sink>,
     ) -> Self {
         assert!(mix.iter().any(|request| request.weight > 0), "a load needs a request with a weight");
         assert!(config.reuse == Reuse::Never || config.connections > 0, "clients need a connection");
         let slots = if config.reuse == Reuse::Never { 0 } else { config.connections };
         let pool = RefCell::new(Pool { free: (0..slots).map(|_| None).collect(), waiting: VecDeque::new() });
-        let inner = Inner { sim: sim.clone(), host, config, load_index, name: name.to_owned(), mix, sink, pool };
+        let (sim, name) = (sim.clone(), name.to_owned());
+        let inner = Inner { sim, host, config, load_index, name, entrances, mix, sink, pool };
         Self { inner: Rc::new(inner) }
     }
 
@@ -333,15 +373,16 @@ impl Inner {
         id: &str,
         sight: &mut Sight,
     ) -> Result<Answer, Failure> {
-        let kept = slot.take().filter(|kept| kept.to == request.to);
+        let kept = slot.take().filter(|kept| kept.to.port() == request.port);
         let kept = kept.filter(|kept| !(self.config.detect_idle_close && kept.is_seen_closed()));
         let was_reused = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
             // In a box: connections are opened seldom, and every request's task would keep the place for it.
-            None => Box::pin(self.dial(request.to, sight)).await?,
+            None => Box::pin(self.dial(request.port, sight)).await?,
         };
         sight.connection = Some(connection.stream.id());
+        sight.entrance = Some(*connection.to.ip());
         sight.target = Some(connection.stream.target());
         sight.was_reused = was_reused;
         sight.close_was_ignored = connection.close_was_ignored;
@@ -360,7 +401,9 @@ impl Inner {
         result
     }
 
-    async fn dial(&self, to: SocketAddrV4, sight: &mut Sight) -> Result<Connection, Failure> {
+    async fn dial(&self, port: u16, sight: &mut Sight) -> Result<Connection, Failure> {
+        let to = SocketAddrV4::new(self.entrances.draw(), port);
+        sight.entrance = Some(*to.ip());
         let sent_to = Rc::new(Cell::new(None));
         // A client that gives up drops this future: what is known by then is written down on the way out.
         let told = OnDrop(|| sight.target = sent_to.get());

@@ -33,6 +33,10 @@ pub enum CauseCode {
     LbDeleted,
     /// The kernel had killed the pod's process for its memory.
     OutOfMemory,
+    /// The kubelet had ended the pod's process because its liveness or startup probe failed.
+    ProbeKill,
+    /// The kubelet had evicted the pod because its node was short of memory.
+    NodePressure,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -73,7 +77,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -86,6 +90,8 @@ impl CauseCode {
         Self::NodeLost,
         Self::LbDeleted,
         Self::OutOfMemory,
+        Self::ProbeKill,
+        Self::NodePressure,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -208,6 +214,18 @@ impl CauseCode {
                 "out-of-memory",
                 "the pod held more memory than its limit, and the kernel killed it with all its connections",
                 "raise the gateway's memory limit, or spread connections: more replicas, shorter keep-alive",
+            ),
+            Self::ProbeKill => entry(
+                "GD4113",
+                "probe-kill",
+                "the kubelet ended and restarted the process because its liveness or startup probe had failed",
+                "probe what the process answers, and be patient: failureThreshold, timeoutSeconds, a startup probe",
+            ),
+            Self::NodePressure => entry(
+                "GD4114",
+                "node-pressure",
+                "the node was short of memory, and the kubelet evicted the pod",
+                "ask for the memory that the gateway uses (resources.requests), or give nodes more of it",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

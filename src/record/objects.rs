@@ -7,6 +7,8 @@ pub struct ObjectsShown {
     pub at_ms: i64,
     /// Why then.
     pub why: String,
+    /// The cluster they are in, if there are several.
+    pub cluster: Option<String>,
     /// One table per kind; a kind without objects has none.
     pub tables: Vec<ObjectTable>,
 }

@@ -7,7 +7,8 @@ use crate::record::{ObjectTable, ObjectsShown};
 pub fn text(shown: &[ObjectsShown]) -> String {
     let mut text = String::new();
     for moment in shown {
-        text.push_str(&format!("{} {}\n", since(moment.at_ms), moment.why));
+        let place = moment.cluster.as_ref().map(|cluster| format!(" in {cluster}")).unwrap_or_default();
+        text.push_str(&format!("{} {}{place}\n", since(moment.at_ms), moment.why));
         for table in &moment.tables {
             text.push_str(&format!("$ kubectl get {} -o wide\n", table.kind));
             for line in lines(table) {
@@ -52,7 +53,8 @@ mod tests {
             head: vec!["NAME", "READY", "NODE"],
             rows: vec![row(["edge-5d8f-x7k2p", "1/1", "node-1"]), row(["edge-5d8f-b", "0/1", "<none>"])],
         };
-        let shown = [ObjectsShown { at_ms: 12_560, why: "before `restart`".to_owned(), tables: vec![table] }];
+        let shown =
+            [ObjectsShown { at_ms: 12_560, why: "before `restart`".to_owned(), cluster: None, tables: vec![table] }];
         assert_eq!(
             text(&shown),
             "+12.5s before `restart`\n\

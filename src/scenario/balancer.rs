@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::read::node_ip;
 use super::settings::{CheckSettings, ProxySettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
@@ -138,7 +137,9 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
     let mode = if service.reaches_pods() {
         BackendMode::Pods
     } else {
-        let nodes = nodes(settings).map(|(name, index)| NodeTarget { name, ip: node_ip(index) }).collect();
+        let nodes = nodes(settings)
+            .map(|(name, index)| NodeTarget { name, ip: settings.cluster.identity.node_ip(index) })
+            .collect();
         let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
         let hop_latency = settings.cluster.network_latency;
         BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }
@@ -169,6 +170,7 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         _ => Probe::Tcp,
     };
     Some(LoadBalancerConfig {
+        identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
         balancer: BalancerConfig {
             scheduler,

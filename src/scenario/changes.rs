@@ -59,7 +59,8 @@ pub(super) fn act(
 ) -> Vec<Action> {
     let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
     let at = entry.at;
-    let told = |verb: Option<Verb>, text: String| vec![Action { at, phase: Some(entry.phase.clone()), verb, text }];
+    let told =
+        |verb: Option<Verb>, text: String| vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text }];
     let text = match &entry.verb {
         TimelineVerb::Restart => {
             edit(
@@ -147,6 +148,7 @@ pub(super) fn act(
         .enumerate()
         .map(|(index, verb)| Action {
             at,
+            member: 0,
             phase: if index == 0 { first.clone() } else { None },
             verb: Some(verb),
             text: text.clone(),

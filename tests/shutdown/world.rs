@@ -10,10 +10,10 @@ use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
-use gatedrill::cluster::{ClusterConfig, Placement, Version};
+use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MixEntry, ScalingSpec, Verb, WorldConfig,
+    Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, OnRemoval, Scheduler};
@@ -81,6 +81,8 @@ fn deployment(inputs: &Value) -> Deployment {
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -99,6 +101,7 @@ fn deployment(inputs: &Value) -> Deployment {
 
 fn cluster(inputs: &Value) -> ClusterConfig {
     ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         nodes: vec![Node::new(
@@ -113,6 +116,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::ZERO,
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,
         stands_at_zero: true,
@@ -208,6 +212,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
     let on_deregister = if is_cut { OnRemoval::CutAfter(seconds(&lb["drain_timeout_s"])) } else { OnRemoval::Keep };
     let lag = |key: &str| if lb[key].is_null() { Duration::from_secs(3600) } else { seconds(&lb[key]) };
     LoadBalancerConfig {
+        identity: Identity::ALONE,
         service: "recorded/edge".to_owned(),
         balancer: BalancerConfig {
             scheduler: Scheduler::RoundRobin,
@@ -314,7 +319,7 @@ fn actions(inputs: &Value) -> Vec<Action> {
         other => panic!("{other:?} is no action"),
     };
     let (at, text) = (seconds(&inputs["t0_s"]), action["type"].to_string());
-    vec![Action { at, phase: Some("action".to_owned()), verb: Some(verb), text }]
+    vec![Action { at, member: 0, phase: Some("action".to_owned()), verb: Some(verb), text }]
 }
 
 fn table(inputs: &Value) -> Routes {
@@ -339,6 +344,7 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
         subset: BTreeMap::new(),
         port: 80,
         deployment: is_kill(inputs).then(|| Rc::from(UPSTREAM)),
+        homes: Vec::new(),
         replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),
         zones: Vec::new(),
         endpoints: EndpointPolicy::default(),
@@ -377,11 +383,8 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
     deployments.extend(is_kill(inputs).then(|| upstream_deployment(inputs)));
     // A relay before the back ends delays what they get and send. The way to the gateways is as long here, which moves no loss.
     let relay = millis(&inputs["upstream"]["one_way_delay_ms"]);
-    WorldConfig {
-        scenario: ScenarioId::default(),
-        seed: count(&inputs["seed"]),
-        warmup: warmup(inputs),
-        duration: seconds(&inputs["duration_s"]),
+    let member = MemberConfig {
+        weight: 1,
         cluster: cluster(inputs),
         deployments,
         services: vec![service(EDGE, labels()), service(UPSTREAM, upstream_labels())],
@@ -392,10 +395,17 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         routes: table(inputs),
         front: FrontSpec { balancer: balancer(case), cloud_latency: relay.max(Duration::from_micros(50)) },
         backends: backends(inputs),
-        loads: loads(case),
-        actions: actions(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
+    };
+    WorldConfig {
+        scenario: ScenarioId::default(),
+        seed: count(&inputs["seed"]),
+        warmup: warmup(inputs),
+        duration: seconds(&inputs["duration_s"]),
+        members: vec![member],
+        loads: loads(case),
+        actions: actions(inputs),
         fidelity: Vec::new(),
         watch: None,
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gatedrill::cluster::placement::ZONE;
-use gatedrill::cluster::{Cluster, ClusterConfig, DeploymentView, Node, Resources, Version};
+use gatedrill::cluster::{Cluster, ClusterConfig, DeploymentView, Identity, Node, Resources, Version};
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
 use serde_json::{Map, Value, json};
@@ -91,6 +91,7 @@ impl World {
         let nodes = inputs["nodes"].as_array().expect("nodes");
         // Median reaction times of the recordings: a watch event to the controller's write 4 ms, a pod to its binding 6 ms.
         let config = ClusterConfig {
+            identity: Identity::ALONE,
             version: Version::new(1, 20),
             wall_phase: Some(Duration::from_millis(
                 u64::try_from(millis(&case.json["measured"]["trigger_wall_fraction_s"])).expect("not negative"),
@@ -102,6 +103,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             stands_at_zero: false,

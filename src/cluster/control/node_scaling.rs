@@ -105,7 +105,7 @@ impl Cluster {
             let name: Rc<str> = Rc::from(format!("{}-{number}", config.group));
             let delay = config.node_start.draw(&mut self.inner.streams.stream("node-start", &name));
             let zone = Rc::clone(&config.zones[index % config.zones.len()]);
-            let node = like(&config.pattern, name, node_ip(number), zone);
+            let node = like(&config.pattern, name, self.inner.config.identity.scaled_node_ip(number), zone);
             let this = self.clone();
             self.inner.sim.spawn("node-start", async move {
                 this.inner.sim.sleep(delay).await;
@@ -196,10 +196,4 @@ fn like(pattern: &Node, name: Rc<str>, ip: Ipv4Addr, zone: Rc<str>) -> Node {
         zone.as_ref().clone_into(former);
     }
     Node { name, ip, zone, labels, ..pattern.clone() }
-}
-
-/// The address of a node that was made in mid-run: 192.169.0.1 and on.
-fn node_ip(number: usize) -> Ipv4Addr {
-    let offset = u32::try_from(number).expect("fewer than 2^32 nodes");
-    Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(192, 169, 0, 1)) + offset)
 }

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use super::{VIP, World};
+use super::World;
+use super::member::Member;
 use crate::drill::config::{Action, Verb};
 use crate::drill::objects::{Front, Watch, tables};
 use crate::engine::EventId;
-use crate::record::ObjectsShown;
+use crate::record::{ObjectTable, ObjectsShown};
 use crate::units::SimTime;
 
 impl World {
@@ -42,37 +43,47 @@ impl World {
 
     fn look(&self, why: &str) {
         let now = self.around.sim.now();
-        let balancer = &self.config.front.balancer;
-        let front = Front { service: &balancer.service, ip: VIP, ports: balancer.ports.keys().copied().collect() };
-        let tables = tables(&self.cluster(), &self.config.target, &front, now);
         let ms = |at: SimTime| i64::try_from(at.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let at_ms = ms(now) - ms(SimTime::ZERO.after(self.config.warmup));
-        self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), tables });
+        for member in &self.members {
+            let tables = member.tables(now);
+            let cluster = member.identity().name().map(ToString::to_string);
+            self.objects.borrow_mut().push(ObjectsShown { at_ms, why: why.to_owned(), cluster, tables });
+        }
     }
 
     fn act(&self, action: &Action) {
         let now = self.around.sim.now();
-        self.look_at_change(&format!("before: {}", action.text));
+        // Of what one entry of the timeline does at once only the first is a change to look at.
         if let Some(phase) = &action.phase {
+            self.look_at_change(&format!("before: {}", action.text));
             self.recorder().phase(phase, now);
         }
         let Some(verb) = &action.verb else { return };
         // The phase of another load lasts until the next one.
         self.unsettled_s.set(if matches!(verb, Verb::Load(..)) { None } else { Some(0) });
+        let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
-            Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
-            Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
-            Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
-            Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) => {
-                format!("Deployment/{}", self.config.target)
+            verb => {
+                member.identity().object(object_of(verb, &member.config.target, &member.config.front.balancer.service))
             }
-            Verb::Removal(_) => format!("Service/{}", self.config.front.balancer.service),
-            Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
+        member.act(verb, event);
+    }
+}
+
+impl Member {
+    /// Its objects as they stand.
+    fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
+        let balancer = &self.config.front.balancer;
+        let front = Front { service: &balancer.service, ip: self.vip, ports: balancer.ports.keys().copied().collect() };
+        tables(&self.cluster(), &self.config.target, &front, now)
+    }
+
+    fn act(&self, verb: &Verb, event: EventId) {
         let cluster = self.cluster();
         match verb {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
@@ -110,6 +121,21 @@ impl World {
             if let Some(balancer) = &*self.balancer.borrow() {
                 balancer.delete_later(event);
             }
+        }
+    }
+}
+
+/// The object that a verb is about, in a cluster with this gateway and this Service in front.
+fn object_of(verb: &Verb, target: &str, front: &str) -> String {
+    match verb {
+        Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
+        Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
+        Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
+        Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
+        Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
+        Verb::Removal(_) => format!("Service/{front}"),
+        Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
+            format!("Deployment/{target}")
         }
     }
 }

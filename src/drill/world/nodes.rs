@@ -1,8 +1,8 @@
-//! The nodes of a world, as its balancer and its lost requests have to do with them.
+//! The nodes of a cluster, as its balancer and its lost requests have to do with them.
 
 use std::rc::Rc;
 
-use super::World;
+use super::member::Member;
 use crate::cluster::Cluster;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
@@ -11,17 +11,20 @@ use crate::engine::EventId;
 use crate::load::Finished;
 use crate::units::SimTime;
 
-impl World {
+impl Member {
     /// A node's kube-proxy: it hears of the endpoints of the balancer's Service, and writes rules for them when its pace allows.
     pub(super) fn start_kube_proxy(&self, cluster: &Cluster, balancer: &LoadBalancer, node: &Rc<str>) {
         let service = &self.config.front.balancer.service;
         let Some(mut watch) = cluster.watch_endpoints(service, &format!("kube-proxy/{node}")) else { return };
         let BackendMode::Nodes { min_sync_period, .. } = self.config.front.balancer.mode else { return };
         let (balancer, name, clock) = (balancer.clone(), Rc::clone(node), self.around.sim.clone());
+        let cluster = cluster.clone();
         self.around.sim.spawn("kube-proxy", async move {
             let mut pace = SyncPace::new(min_sync_period);
             loop {
                 let mut seen = watch.next().await;
+                // A node that is cut off hears of nothing.
+                cluster.reached(&name).await;
                 // What the run finds has been written before it.
                 if clock.now() > SimTime::ZERO {
                     clock.sleep_until(pace.next_run(clock.now())).await;
@@ -37,16 +40,16 @@ impl World {
 
     /// Tells the balancer's controller which nodes there are, and starts what runs on new ones.
     pub(super) fn watch_nodes(self: &Rc<Self>, cluster: &Cluster, balancer: &LoadBalancer) {
-        let (world, cluster, balancer) = (Rc::downgrade(self), cluster.clone(), balancer.clone());
+        let (member, cluster, balancer) = (Rc::downgrade(self), cluster.clone(), balancer.clone());
         self.around.sim.spawn("cloud-controller-nodes", async move {
             let mut seen = cluster.node_changes();
             let mut started: Vec<Rc<str>> = cluster.nodes().iter().map(|(name, _)| Rc::clone(name)).collect();
             loop {
                 seen = cluster.nodes_changed_since(seen).await;
-                let Some(world) = world.upgrade() else { return };
+                let Some(member) = member.upgrade() else { return };
                 for (name, _) in cluster.nodes() {
                     if !started.contains(&name) {
-                        world.start_kube_proxy(&cluster, &balancer, &name);
+                        member.start_kube_proxy(&cluster, &balancer, &name);
                         started.push(name);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Who sizes the Deployments of a world, and what their pods use.
+//! Who sizes the Deployments of a cluster, and what their pods use.
 //!
 //! The mesh's control plane writes the replicas of a gateway that it owns again and again, whoever wrote others meanwhile.
 
@@ -6,35 +6,34 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::World;
+use super::member::Member;
 use crate::cluster::autoscaler::reconcile::Reading;
 use crate::cluster::autoscaler::{Metric, ResourceTarget, ValueTarget};
 use crate::cluster::metrics::Usage;
-use crate::cluster::{AutoscalerStep, Cluster, Deployment};
-use crate::drill::config::{Size, Verb};
+use crate::cluster::{AutoscalerStep, Cluster, Deployment, Identity};
+use crate::drill::config::Size;
 use crate::engine::EventId;
 use crate::record::results::{self, AutoscalerMetric};
 
-impl World {
+impl Member {
     /// Starts the autoscalers and the control plane's care for replicas.
-    pub(super) fn start_scaling(self: &Rc<Self>, cluster: &Cluster) {
+    pub(super) fn start_scaling(self: &Rc<Self>, cluster: &Cluster, is_owned_later: bool) {
         cluster.set_autoscaling(self.config.scaling.config.clone());
         for spec in &self.config.scaling.autoscalers {
             cluster.apply_autoscaler(spec.clone(), None);
         }
-        let is_owned_later = self.config.actions.iter().any(|action| matches!(action.verb, Some(Verb::Own(_))));
         if self.owned.get().is_none() && !is_owned_later {
             return;
         }
-        let world = Rc::downgrade(self);
+        let member = Rc::downgrade(self);
         let clock = self.around.sim.clone();
         let mut phases = self.around.streams.stream("replicas-sync", &self.config.target);
         self.around.sim.spawn("replicas-sync", async move {
             let mut is_first = true;
             loop {
                 // Looked at again each second while nothing is owned: that may change in mid-run.
-                let owned = match world.upgrade() {
-                    Some(world) => world.owned.get(),
+                let owned = match member.upgrade() {
+                    Some(member) => member.owned.get(),
                     None => return,
                 };
                 let wait = match owned {
@@ -44,8 +43,8 @@ impl World {
                 };
                 is_first &= owned.is_none();
                 clock.sleep(wait).await;
-                let Some(world) = world.upgrade() else { return };
-                world.restore_replicas();
+                let Some(member) = member.upgrade() else { return };
+                member.restore_replicas();
             }
         });
     }
@@ -59,7 +58,7 @@ impl World {
         }
         let data = vec![("from", i64::from(now.replicas).into()), ("to", i64::from(owned.replicas).into())];
         let at = self.around.sim.now();
-        let object = format!("Deployment/{target}");
+        let object = self.identity().object(format!("Deployment/{target}"));
         let event = self.around.log.borrow_mut().record(at, None, "replicas_restored", object, data);
         cluster.scale(target, owned.replicas, Some(event));
     }
@@ -84,15 +83,15 @@ impl World {
 }
 
 /// A sync as the results tell it.
-pub(super) fn step_row(step: &AutoscalerStep) -> results::AutoscalerStep {
+pub(super) fn step_row(step: &AutoscalerStep, identity: &Identity) -> results::AutoscalerStep {
     let count = |size: i32| u32::try_from(size).unwrap_or(0);
     let conditions = step.conditions.iter().map(|(kind, condition)| {
         let status = if condition.holds { "True" } else { "False" };
         (kind.name().to_owned(), format!("{status}/{}", condition.reason))
     });
     results::AutoscalerStep {
-        object: step.object.to_string(),
-        target: step.target.to_string(),
+        object: identity.key(&step.object).to_string(),
+        target: identity.key(&step.target).to_string(),
         t_ms: step.at.as_nanos() / 1_000_000,
         current: count(step.current),
         // What failed wants nothing else than there is.

@@ -9,7 +9,7 @@ use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::metrics::{Curve, Stretch, Usage};
 use crate::cluster::objects::{Node, ProbeAction, Probes, Resources};
-use crate::cluster::{ClusterConfig, Deployment, LocalFuture, Placement, Process, Runtime, StartingPod};
+use crate::cluster::{ClusterConfig, Deployment, Identity, LocalFuture, Placement, Process, Runtime, StartingPod};
 use crate::engine::{Delay, EventLog, Signal, Sim, Streams};
 
 const EDGE: &str = "ns/edge";
@@ -76,6 +76,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
     let room = Resources { cpu_millicores: 64_000, memory_bytes: 64 << 30 };
     let node = Node::new(Rc::from("node"), Ipv4Addr::new(192, 168, 0, 1), Rc::from("a"), room);
     let config = ClusterConfig {
+        identity: Identity::ALONE,
         version: Version::new(1, 33),
         wall_phase: Some(Duration::ZERO),
         autoscaler: None,
@@ -86,6 +87,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
         pod_start: Delay::Constant(Duration::from_secs(4)),
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::ZERO,
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         stands_at_zero,
     };
@@ -113,6 +115,8 @@ fn deployment(replicas: i32) -> Deployment {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes::default(),
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         },

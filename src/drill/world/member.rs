@@ -1,0 +1,312 @@
+//! One cluster of a world: its control plane, the balancer before its gateway, its gateway pods, and the services behind.
+//!
+//! The members of a world share its network, clock, event log and clients, and nothing else: each has its own copy of all the rest.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::metrics::Usage;
+use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
+use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
+use crate::drill::memory::Memory;
+use crate::drill::process::{
+    BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
+};
+use crate::edge::{BackendMode, LoadBalancer};
+use crate::engine::Datum;
+use crate::gateway::locality::Site;
+use crate::gateway::outlier::Detection;
+use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
+use crate::net::{Forward, Host, LinkConfig, Net};
+
+/// The load balancer's address; of several, the first one's.
+const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Where its probes come from; of several, the first one's. Source: Alibaba Cloud CLB documents, health check address range 100.64.0.0/10.
+const PROBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+
+/// Endpoints, and where each is.
+pub(super) type Sited = Vec<(EndpointConfig, Site)>;
+
+/// What the members of a world share.
+pub(super) struct Shared {
+    pub(super) around: Surroundings,
+    pub(super) net: Net,
+    /// The host of the kubelets' probes.
+    pub(super) kubelet: Host,
+    /// What gateways remarked on requests whose clients have not told their outcome yet.
+    pub(super) flags: Rc<RefCell<BTreeMap<String, Flags>>>,
+    /// Whether the timeline hands replicas to the control plane.
+    pub(super) is_owned_later: bool,
+}
+
+/// One cluster and what belongs to it.
+pub(super) struct Member {
+    pub(super) index: usize,
+    pub(super) around: Surroundings,
+    pub(super) net: Net,
+    pub(super) config: MemberConfig,
+    /// The address of its balancer.
+    pub(super) vip: Ipv4Addr,
+    prober: Ipv4Addr,
+    cluster: RefCell<Option<Cluster>>,
+    pub(super) balancer: RefCell<Option<LoadBalancer>>,
+    hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
+    pub(super) gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
+    /// Pods of backends that have a Deployment.
+    pub(super) backends: RefCell<BTreeMap<Ipv4Addr, Rc<BackendProcess>>>,
+    kubelet: Host,
+    pub(super) routes: RefCell<Rc<Routes>>,
+    /// Of each cluster of the gateway, as the control plane knows them, by the index of the Kubernetes cluster they are in.
+    pub(super) endpoints: RefCell<BTreeMap<Arc<str>, BTreeMap<usize, Sited>>>,
+    /// Clusters of the gateway that are not as the gateways began with.
+    pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
+    flags: Rc<RefCell<BTreeMap<String, Flags>>>,
+    pub(super) connections: Cell<u64>,
+    pub(super) targets_healthy: Cell<u64>,
+    /// The balancer has the targets its controller wants, and sends to all of them.
+    targets_settled: Cell<bool>,
+    /// What the control plane writes.
+    pub(super) owned: Cell<Option<OwnedReplicas>>,
+    /// What pods are called in results, by their numbers.
+    pod_keys: RefCell<BTreeMap<u64, Rc<str>>>,
+}
+
+impl Member {
+    /// The `index`th cluster of a world, as the run finds it.
+    pub(super) fn build(index: usize, config: MemberConfig, shared: &Shared) -> Rc<Self> {
+        let Shared { around, net, kubelet, flags, is_owned_later } = shared;
+        let mut around = around.clone();
+        if let Some(name) = config.cluster.identity.name() {
+            around.streams = around.streams.within(name);
+        }
+        let nth = |first: Ipv4Addr| Ipv4Addr::from_bits(first.to_bits() + u32::try_from(index).unwrap_or(0));
+        let member = Rc::new(Self {
+            index,
+            around: around.clone(),
+            net: net.clone(),
+            vip: nth(VIP),
+            prober: nth(PROBER),
+            cluster: RefCell::new(None),
+            balancer: RefCell::new(None),
+            hosts: RefCell::default(),
+            gateways: RefCell::default(),
+            backends: RefCell::default(),
+            kubelet: kubelet.clone(),
+            routes: RefCell::new(Rc::new(config.routes.clone())),
+            endpoints: RefCell::default(),
+            clusters: RefCell::default(),
+            flags: Rc::clone(flags),
+            connections: Cell::new(0),
+            targets_healthy: Cell::new(0),
+            targets_settled: Cell::new(true),
+            owned: Cell::new(config.scaling.owned),
+            pod_keys: RefCell::default(),
+            config,
+        });
+        member.start_fixed_backends();
+        let runtime = Rc::new(Containers(Rc::downgrade(&member)));
+        let Surroundings { sim, streams, log } = &around;
+        let cluster = Cluster::new(sim, *streams, Rc::clone(log), member.config.cluster.clone(), runtime);
+        *member.cluster.borrow_mut() = Some(cluster.clone());
+        for service in &member.config.services {
+            cluster.apply_service(service.clone());
+        }
+        for budget in &member.config.budgets {
+            cluster.apply_budget(budget.clone());
+        }
+        for deployment in &member.config.deployments {
+            cluster.apply_deployment(deployment.clone(), None);
+        }
+        member.start_scaling(&cluster, *is_owned_later);
+        member.watch_backends();
+        member.start_balancer(&cluster);
+        member
+    }
+
+    pub(super) fn cluster(&self) -> Cluster {
+        self.cluster.borrow().clone().expect("the cluster is built with its member")
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.config.cluster.identity
+    }
+
+    pub(super) fn cloud_link(&self) -> LinkConfig {
+        LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
+    }
+
+    /// Whether nothing of the gateway is on its way: neither pods nor targets.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.cluster().is_calm(&self.config.target) && self.targets_settled.get()
+    }
+
+    /// What a pod is called in results.
+    pub(super) fn pod_key(&self, id: u64, key: &Rc<str>) -> Rc<str> {
+        if self.identity().name().is_none() {
+            return Rc::clone(key);
+        }
+        Rc::clone(self.pod_keys.borrow_mut().entry(id).or_insert_with(|| self.identity().key(key)))
+    }
+
+    pub(super) fn gateway_spec(&self, other: &str) -> &GatewaySpec {
+        let found = self.config.gateways.get(other).or_else(|| self.config.gateways.get(""));
+        found.or_else(|| self.config.gateways.values().next()).expect("a world has a gateway")
+    }
+
+    fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
+        let sim = &self.around.sim;
+        let config = self.config.front.balancer.clone();
+        let prober = self.net.attach(self.prober, self.cloud_link());
+        let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
+        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
+        *self.balancer.borrow_mut() = Some(balancer.clone());
+        let front: Rc<dyn Forward> = Rc::new(balancer.clone());
+        // The client's link holds the way to the balancer.
+        self.net.forward(self.vip, LinkConfig::default(), front);
+        if let BackendMode::Nodes { nodes, .. } = &config.mode {
+            for node in nodes {
+                self.start_kube_proxy(cluster, &balancer, &node.name);
+            }
+            self.watch_nodes(cluster, &balancer);
+        }
+        self.watch_front(cluster, &balancer);
+        let member = Rc::downgrade(self);
+        sim.spawn("gauge-targets", async move {
+            loop {
+                let Some(member) = member.upgrade() else { return };
+                let clock = member.around.sim.clone();
+                let healthy = u64::try_from(balancer.healthy_count()).unwrap_or(u64::MAX);
+                member.connections.set(u64::try_from(balancer.connection_count()).unwrap_or(u64::MAX));
+                member.targets_healthy.set(healthy);
+                member.targets_settled.set(balancer.is_settled());
+                drop(member);
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+}
+
+/// What a gateway pod tells: its remarks on answers that it made itself or cut, kept until the client tells its outcome, and which endpoints
+/// leave and enter rotation.
+struct PodObserver {
+    member: Weak<Member>,
+    object: String,
+    memory: Rc<Memory>,
+}
+
+impl Observer for PodObserver {
+    fn finished(&self, record: &AccessRecord) {
+        self.memory.request_done();
+        let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
+        let is_cut = record.flags.has(Flags::UC) || record.flags.has(Flags::UT);
+        if record.flags == Flags::NONE || record.flags.has(Flags::DC) || !(is_error || is_cut) {
+            return;
+        }
+        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok());
+        if let (Some(member), Some(id)) = (self.member.upgrade(), id) {
+            member.flags.borrow_mut().insert(id.to_owned(), record.flags);
+        }
+    }
+
+    fn host_ejected(&self, cluster: &str, endpoint: SocketAddr, by: Detection) {
+        self.tell(
+            "host_ejected",
+            vec![
+                ("cluster", cluster.into()),
+                ("endpoint", endpoint.to_string().as_str().into()),
+                ("by", by.name().into()),
+            ],
+        );
+    }
+
+    fn host_returned(&self, cluster: &str, endpoint: SocketAddr) {
+        let data = vec![("cluster", cluster.into()), ("endpoint", endpoint.to_string().as_str().into())];
+        self.tell("host_returned", data);
+    }
+}
+
+impl PodObserver {
+    fn tell(&self, kind: &'static str, data: Vec<(&'static str, Datum)>) {
+        if let Some(member) = self.member.upgrade() {
+            let now = member.around.sim.now();
+            member.around.log.borrow_mut().record(now, None, kind, self.object.as_str(), data);
+        }
+    }
+}
+
+/// What the cluster's containers do in this member.
+struct Containers(Weak<Member>);
+
+impl Runtime for Containers {
+    fn start(&self, pod: &StartingPod) -> Rc<dyn Process> {
+        let member = self.0.upgrade().expect("the member outlives its cluster");
+        let host = {
+            let mut hosts = member.hosts.borrow_mut();
+            let attach = || member.net.attach(pod.ip, member.cloud_link());
+            hosts.entry(pod.ip).or_insert_with(attach).clone()
+        };
+        let namespace = pod.owner.split('/').next().unwrap_or_default();
+        let object = member.identity().object(format!("Pod/{namespace}/{}", pod.name));
+        if pod.owner == member.config.target {
+            let spec = member.gateway_spec(&pod.template.other);
+            let costs = member.config.scaling.memory;
+            let memory = Rc::new(Memory::new(costs, member.cluster_count(spec), spec.memory_limit_bytes));
+            let observer: Rc<dyn Observer> = Rc::new(PodObserver {
+                member: Weak::clone(&self.0),
+                object: object.clone(),
+                memory: Rc::clone(&memory),
+            });
+            let routes = Rc::clone(&member.routes.borrow());
+            let site = member.site(&pod.node, &pod.template);
+            let pod_of_it = GatewayPod { object: &object, site, memory };
+            let process = Rc::new(GatewayProcess::start(&member.around, &host, pod_of_it, spec, routes, observer));
+            member.tell_all(&process);
+            member.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
+            return process;
+        }
+        let backend = member.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
+        match backend {
+            Some(spec) => {
+                let (port, config) = (spec.port, spec.config.clone());
+                let mut process = BackendProcess::start(&member.around, &host, port, config, spec.shutdown_delay);
+                process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
+                let process = Rc::new(process);
+                member.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
+                process
+            }
+            None => Rc::new(IdleProcess::default()),
+        }
+    }
+
+    fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
+        let member = self.0.upgrade().expect("the member outlives its cluster");
+        Box::pin(probe(member.kubelet.clone(), ip, action.clone()))
+    }
+
+    fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
+        self.0.upgrade()?.usage(ip)
+    }
+
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
+        let Some(member) = self.0.upgrade() else { return };
+        if let Some(balancer) = &*member.balancer.borrow() {
+            if is_alive {
+                balancer.handle_node_boot(node);
+            } else {
+                balancer.handle_node_death(node, because);
+            }
+        }
+    }
+
+    fn released(&self, ip: Ipv4Addr) {
+        if let Some(member) = self.0.upgrade()
+            && let Some(host) = member.hosts.borrow_mut().remove(&ip)
+        {
+            host.vanish();
+        }
+    }
+}
