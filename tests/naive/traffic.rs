@@ -7,6 +7,7 @@ use std::rc::Rc;
 use gatedrill::cluster::EndpointView;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::edge::kube_proxy::categories::{Policies, Reach, TrafficPolicy};
+use gatedrill::edge::kube_proxy::shortcut::Shortcut;
 use gatedrill::edge::kube_proxy::{KubeProxy, NodePath, Origin, ProxyMode, ServiceRules};
 use gatedrill::engine::Streams;
 use gatedrill::units::SimTime;
@@ -37,7 +38,8 @@ fn endpoint(last: u8, node: &str, state: State) -> EndpointView {
 /// Where node `a` sends a thousand connections from outside, by the last number of the address, and what it answers to the balancer.
 fn sent(policy: TrafficPolicy, endpoints: &[EndpointView]) -> (BTreeMap<String, u32>, u16) {
     let policies = Policies { internal: TrafficPolicy::Cluster, external: policy, reach: Reach::External };
-    let rules = ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None };
+    let (uses_terminating, shortcut) = (true, Shortcut::Local);
+    let rules = ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None, uses_terminating, shortcut };
     let mut proxy = KubeProxy::new(Rc::from("a"), rules);
     proxy.sync(endpoints);
     let mut stream = Streams::new(1).stream("node", "a");
@@ -51,7 +53,7 @@ fn sent(policy: TrafficPolicy, endpoints: &[EndpointView]) -> (BTreeMap<String, 
         };
         *counts.entry(told).or_default() += 1;
     }
-    (counts, proxy.service_status())
+    (counts, proxy.service_health(SimTime::ZERO).status())
 }
 
 fn names(counts: &BTreeMap<String, u32>) -> Vec<&str> {

@@ -112,6 +112,7 @@ pub(crate) fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deploym
         containers: Vec::new(),
         grace_seconds: 30,
         pre_stop: None,
+        has_empty_dir: false,
         probes: Probes::default(),
         init: Vec::new(),
         readiness_gates: Vec::new(),
