@@ -20,6 +20,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
 use gatedrill::engine::Delay;
+use gatedrill::gateway::agent::istio_paths;
 use gatedrill::gateway::locality::EndpointPolicy;
 use gatedrill::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, GatewayConfig, ShutdownMode};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
@@ -58,7 +59,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
-        front: FrontSpec { balancer: balancer(), cloud_latency: Duration::from_micros(100) },
+        front: FrontSpec::balanced(balancer(), Duration::from_micros(100)),
         backends: vec![backends],
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
@@ -158,7 +159,12 @@ fn gateway(cluster: &Arc<str>) -> GatewaySpec {
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig::ISTIO,
         },
-        agent: AgentConfig { shutdown: ShutdownMode::ExitAtOnce, status_port: 15021 },
+        agent: AgentConfig {
+            shutdown: ShutdownMode::ExitAtOnce.moves(),
+            status_port: 15021,
+            status_paths: istio_paths(),
+        },
+        pre_stop: Vec::new(),
         workers: 2,
         costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
         cpu_limit_millicores: Some(2000),
@@ -184,6 +190,7 @@ fn balancer() -> LoadBalancerConfig {
         register_latency: Delay::Constant(Duration::from_millis(5)),
         deregister_latency: Delay::Constant(Duration::from_millis(5)),
         ports: BTreeMap::from([(80, 80)]),
+        node_ports: BTreeMap::new(),
         weight: 1,
         first_probe: None,
         stands_at_zero: true,

@@ -20,15 +20,14 @@ pub mod clusters;
 mod rest;
 
 use super::autoscaler;
-use super::deployment::{
-    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_lifecycle, read_resources, rolling_update,
-};
+use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_resources, rolling_update};
+use super::hook::read_lifecycle;
 use super::object::{Object, ObjectId};
 use super::placement;
 use super::problem::{Place, Problem};
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
-use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
+use super::service::{KINDS, ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::record::results::FidelityStatus;
@@ -48,6 +47,16 @@ const GRACE_MARGIN_SECONDS: i64 = 10;
 /// Source: Kubernetes' default, which ASM's documents name too.
 const GRACE_SECONDS: i64 = 30;
 
+/// The two generations of graceful shutdown. Source: ASM documents, "Use graceful shutdown".
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Generation {
+    /// Before ASM 1.26: the balancer's connection draining, set at the Service. [`DRAIN_ANNOTATION`] has no effect.
+    ConnectionDrain,
+    /// Since then: [`DRAIN_ANNOTATION`].
+    #[default]
+    DrainTimeout,
+}
+
 /// What one `IstioGateway` makes.
 #[derive(Clone, Debug)]
 pub struct Made {
@@ -62,7 +71,7 @@ pub struct Made {
 }
 
 /// Checks an `IstioGateway` and makes the Deployment and Service that a cluster gets; none if it is not deployed there.
-pub fn read(object: &Object, cluster: Option<&str>, sink: &Sink) -> Option<(Object, Made)> {
+pub fn read(object: &Object, cluster: Option<&str>, generation: Generation, sink: &Sink) -> Option<(Object, Made)> {
     let prefix = object.prefix();
     let before = sink.problem_count();
     let fields = object.open(sink, &prefix)?;
@@ -73,6 +82,7 @@ pub fn read(object: &Object, cluster: Option<&str>, sink: &Sink) -> Option<(Obje
     }
     let spec_field = fields.look("spec");
     let (drain, is_managed) = read_annotations(&fields);
+    let drain = drain.filter(|_| generation == Generation::DrainTimeout);
     fields.finish();
     let Some(spec_field) = spec_field else {
         fields.missing("spec", "an IstioGateway has a spec");
@@ -156,7 +166,9 @@ fn check_spec(spec: &Fields<'_>) {
         let _ = field.text();
     }
     if let Some(field) = spec.look("serviceAnnotations") {
-        note_annotations(&field);
+        let written = spec.look("serviceType").and_then(|field| field.node().text());
+        let kind = KINDS.iter().find(|(name, _)| Some(*name) == written);
+        note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind));
         let _ = field.text_map();
     }
     for key in ["serviceLabels", "podLabels", "podAnnotations"] {

@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::settings::{CheckSettings, ProxySettings, Settings, WithoutDrain};
+use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
-use crate::edge::kube_proxy::categories::{Policies, Reach};
-use crate::edge::load_balancer::{NodeTarget, Probe};
-use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, ProxyMode, Scheduler, ServiceRules};
-use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest, TargetPort};
-use crate::manifest::{Problem, Sink};
+use crate::edge::load_balancer::Probe;
+use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
+use crate::manifest::service::{BACKEND_TYPE, ServiceManifest};
+use crate::manifest::{Place, Problem, Sink};
+use crate::record::results::FidelityStatus;
 
 /// The class that makes an NLB.
 const NLB: &str = "alibabacloud.com/nlb";
@@ -54,10 +54,20 @@ impl Annotations<'_> {
     }
 
     fn refuse(&self, suffix: &str, text: String, help: &str) {
+        let (place, path) = self.place_and_path(suffix);
+        self.sink.report(Problem::at(place, path, text).help(help));
+    }
+
+    /// The controller takes it, but hardly as it is meant.
+    fn warn(&self, suffix: &str, text: &str) {
+        let (place, path) = self.place_and_path(suffix);
+        self.sink.note(place, path, FidelityStatus::Warning, Some(text));
+    }
+
+    fn place_and_path(&self, suffix: &str) -> (Place, String) {
         let place = self.service.balancer_annotation(suffix).map_or(self.service.annotations_at, |(_, place)| *place);
         let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
-        let path = format!("{parent}[{}]", self.service.written_name(suffix));
-        self.sink.report(Problem::at(place, path, text).help(help));
+        (place, format!("{parent}[{}]", self.service.written_name(suffix)))
     }
 
     /// Whole seconds or a count within a range.
@@ -82,39 +92,29 @@ impl Annotations<'_> {
 }
 
 /// The balancer in front of the target.
-pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<LoadBalancerConfig> {
+pub(super) fn config(
+    resolved: &Resolved,
+    settings: &Settings,
+    (ports, node_ports): (BTreeMap<u16, u16>, BTreeMap<u16, u16>),
+    sink: &Sink,
+) -> Option<LoadBalancerConfig> {
     let service = resolved.front()?;
     let origin = &resolved.origin.id;
     let is_made =
         origin.kind == "IstioGateway" && *service.service.key == *format!("{}/istio-{}", origin.namespace, origin.name);
     let annotations = Annotations { service, is_made, sink };
-    if service.kind != ServiceKind::LoadBalancer {
-        let key = if is_made { "serviceType" } else { "type" };
-        let text = match service.kind {
-            ServiceKind::NodePort => {
-                "clients come in through a load balancer, and nothing stands before these node ports"
-            }
-            _ => "clients come in through a load balancer, and this Service has none",
-        };
-        let problem = Problem::at(service.kind_at, format!("spec.{key}"), text);
-        let as_nodes = format!("with the annotation {BACKEND_TYPE}: ecs it reaches the node ports");
-        sink.report(problem.help(format!("write {key}: LoadBalancer for the drill; {as_nodes}")));
+    if let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) {
+        let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
+        let problem = Problem::at(*at, "spec.loadBalancerClass", text);
+        sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
         return None;
     }
-    let is_nlb = match service.load_balancer_class.as_ref().map(|(class, at)| (class.as_str(), *at)) {
-        Some((NLB, _)) => true,
-        None => false,
-        Some((other, at)) => {
-            let problem = Problem::at(at, "spec.loadBalancerClass", format!("`{other}` is not simulated yet"));
-            sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
-            return None;
-        }
-    };
+    let is_nlb = is_nlb(service);
     if is_nlb {
         check_zones(&annotations);
     }
     let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
-    let removal = on_removal(&annotations, settings.balancer.without_drain);
+    let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
     let scheduler = match (annotations.text("scheduler"), is_nlb) {
         (Some("rr"), _) | (None, false) => Scheduler::RoundRobin,
         (Some("wrr"), _) | (None, true) => Scheduler::WeightedRoundRobin,
@@ -123,41 +123,16 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
             return None;
         }
     };
-    let mode = if service.reaches_pods() {
-        BackendMode::Pods
-    } else {
-        let nodes = nodes(settings)
-            .map(|(name, index)| NodeTarget { name, ip: settings.cluster.identity.node_ip(index) })
-            .collect();
-        let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
-        let hop_latency = settings.cluster.network_latency;
-        BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }
-    };
-    let manifest = resolved.target()?;
-    let mut ports = BTreeMap::new();
-    for port in &service.ports {
-        let target = match &port.target {
-            TargetPort::Number(number) => Some(*number),
-            TargetPort::Name(name) => manifest.ports.get(name).copied(),
-        };
-        match target {
-            Some(target) => {
-                ports.insert(port.port, target);
-            }
-            None => sink.report(Problem::at(
-                service.policy_at,
-                "spec.ports",
-                format!("no container port is called as port {} says", port.port),
-            )),
-        }
+    let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
+    if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
+        let problem = Problem::at(
+            service.kind_at,
+            "spec.allocateLoadBalancerNodePorts",
+            "nodes are the balancer's targets, and have no port",
+        );
+        sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
     }
-    let probe = match annotations.text("health-check-type") {
-        Some("http") => Probe::Http {
-            port: ports.values().next().copied().unwrap_or(80),
-            path: annotations.text("health-check-uri").unwrap_or("/").to_owned(),
-        },
-        _ => Probe::Tcp,
-    };
+    let probe = probe(&annotations, mode, &ports, &node_ports)?;
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
@@ -177,16 +152,58 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         register_latency: settings.balancer.controller_latency.clone(),
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
+        node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
         weight: WEIGHT,
         first_probe: None,
         stands_at_zero: true,
     })
 }
 
-/// What kube-proxies know of the target's Service.
-fn rules(service: &ServiceManifest, mode: ProxyMode) -> ServiceRules {
-    let policies = Policies { internal: service.internal_policy, external: service.policy, reach: Reach::External };
-    ServiceRules { mode, policies, affinity: service.affinity }
+/// Whether a Service's balancer is an NLB.
+pub(super) fn is_nlb(service: &ServiceManifest) -> bool {
+    service.load_balancer_class.as_ref().is_some_and(|(class, _)| class == NLB)
+}
+
+/// What its health check does. One that asks a node for the Service's `healthCheckNodePort` is answered by the node's kube-proxy; the
+/// controller sets no such check by itself.
+fn probe(
+    annotations: &Annotations<'_>,
+    mode: BackendMode,
+    ports: &BTreeMap<u16, u16>,
+    node_ports: &BTreeMap<u16, u16>,
+) -> Option<Probe> {
+    let suffix = "health-check-connect-port";
+    let is_http = annotations.text("health-check-type") == Some("http");
+    let path = annotations.text("health-check-uri").unwrap_or("/").to_owned();
+    let usual = || ports.values().next().copied().unwrap_or(80);
+    let told = |port| if is_http { Probe::Http { port, path: path.clone() } } else { Probe::Tcp };
+    let Some(text) = annotations.text(suffix) else { return Some(told(usual())) };
+    let Ok(port) = text.parse::<u16>() else {
+        annotations.refuse(suffix, format!("`{text}` is no port"), "write one in quotes, such as \"15021\"");
+        return None;
+    };
+    if mode == BackendMode::Pods {
+        return match is_http {
+            true => Some(Probe::Http { port, path }),
+            false if port == usual() => Some(Probe::Tcp),
+            false => {
+                annotations.refuse(suffix, "a TCP check of another port is not simulated".to_owned(), "take it out");
+                None
+            }
+        };
+    }
+    if is_http && annotations.service.health_check_node_port == Some(port) {
+        return Some(Probe::ServiceHealth { port });
+    }
+    if let Some((front, _)) = node_ports.iter().find(|(_, node_port)| **node_port == port) {
+        return Some(told(ports[front]));
+    }
+    let help = match annotations.service.health_check_node_port {
+        Some(known) => format!("write \"{known}\", the Service's healthCheckNodePort, with health-check-type: http"),
+        None => "write the Service's healthCheckNodePort, under policy Local, with health-check-type: http".to_owned(),
+    };
+    annotations.refuse(suffix, format!("nothing of this Service listens on port {port} of the nodes"), &help);
+    None
 }
 
 /// All nodes by name, with their number.
@@ -251,8 +268,8 @@ fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSetti
     })
 }
 
-fn on_removal(annotations: &Annotations<'_>, without_drain: WithoutDrain) -> OnRemoval {
-    if !annotations.is_on("connection-drain", false) {
+fn on_removal(annotations: &Annotations<'_>, is_nlb: bool, without_drain: WithoutDrain) -> OnRemoval {
+    if !drains(annotations, is_nlb) {
         return match without_drain {
             WithoutDrain::Cut => OnRemoval::CutAfter(Duration::ZERO),
             WithoutDrain::Keep => OnRemoval::Keep,
@@ -261,9 +278,30 @@ fn on_removal(annotations: &Annotations<'_>, without_drain: WithoutDrain) -> OnR
     if annotations.text("connection-drain-timeout").is_none() {
         annotations.refuse(
             "connection-drain-timeout",
-            "connection draining is on, and its timeout is missing".to_owned(),
+            "connection draining is on, and its timeout is missing: the API rejects that".to_owned(),
             "write 10 to 900 seconds in quotes, such as \"30\"",
         );
     }
     OnRemoval::CutAfter(Duration::from_secs(annotations.number("connection-drain-timeout", 10, 900, 30)))
+}
+
+/// Whether connections are drained. What an NLB's annotation says but `on` is taken for off without a word; a CLB's goes to the API as it stands.
+fn drains(annotations: &Annotations<'_>, is_nlb: bool) -> bool {
+    match annotations.text("connection-drain") {
+        None | Some("off") => false,
+        Some("on") => true,
+        Some(other) if is_nlb => {
+            let text = format!("`{other}` is parsed as off, so connections are not drained: only \"on\" counts");
+            annotations.warn("connection-drain", &text);
+            false
+        }
+        Some(other) => {
+            annotations.refuse(
+                "connection-drain",
+                format!("`{other}` is neither on nor off: the API rejects it"),
+                "write \"on\" or \"off\" in quotes",
+            );
+            false
+        }
+    }
 }

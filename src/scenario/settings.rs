@@ -7,12 +7,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
+use super::gateway_kind::KindSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry};
 use crate::edge::ProxyMode;
+use crate::edge::conntrack::TableSize;
 use crate::engine::Delay;
+use crate::gateway::DrainStrategy;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::istio_gateway::clusters::check_against;
 use crate::manifest::{Node, Object, Place, Problem, Sink};
@@ -130,6 +133,10 @@ pub struct ProxySettings {
     pub mode: ProxyMode,
     /// From one write to the next, at least.
     pub min_sync_period: Duration,
+    /// They can tell the addresses of their node's pods.
+    pub detects_pods: bool,
+    /// How long they make connection tables.
+    pub table: TableSize,
 }
 
 impl ProxySettings {
@@ -140,7 +147,12 @@ impl ProxySettings {
             ProxyMode::Iptables | ProxyMode::Nftables => 1,
             ProxyMode::Ipvs => 0,
         };
-        Self { mode, min_sync_period: Duration::from_secs(seconds) }
+        Self {
+            mode,
+            min_sync_period: Duration::from_secs(seconds),
+            detects_pods: defaults::DETECTS_PODS,
+            table: TableSize::USUAL,
+        }
     }
 }
 
@@ -174,6 +186,8 @@ pub struct BalancerSettings {
     pub health_check: CheckSettings,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
+    /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
+    pub is_proxy_mode: bool,
 }
 
 /// What a scenario says of the health check; the product and its annotations say the rest.
@@ -198,12 +212,18 @@ pub enum WithoutDrain {
 /// The gateway's process.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// Behaviour of this version of Istio.
+    /// Whose way of shutting down it has.
+    pub kind: KindSettings,
+    /// Behaviour of this version of Istio, and of the ASM of that number.
     pub istio: String,
+    /// The edition of the service mesh.
+    pub edition: Edition,
     /// `terminationDrainDuration`, where no manifest sets it, and where it is written.
     pub termination_drain: (Duration, Place),
-    /// Envoy's `--drain-time-s`.
-    pub drain_duration: Duration,
+    /// Envoy's `--drain-time-s`, and where it is written.
+    pub drain_duration: (Duration, Place),
+    /// Strategy and timers of a drain.
+    pub drain: DrainTimers,
     /// CPU per request.
     pub cpu_per_request: Duration,
     /// CPU per new connection.
@@ -214,6 +234,26 @@ pub struct GatewaySettings {
     pub memory: MemoryCosts,
     /// How often ASM writes the replicas that it owns.
     pub replicas_sync: Duration,
+}
+
+/// An edition of Alibaba Cloud Service Mesh. Source: its documents on editions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the products' names")]
+pub enum Edition {
+    Standard,
+    Enterprise,
+    Ultimate,
+}
+
+/// What a drain of Envoy is made of beside its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainTimers {
+    /// Which answers tell clients to leave: `--drain-strategy`.
+    pub strategy: DrainStrategy,
+    /// How long a client that stays is served: `drain_timeout` of the connection manager.
+    pub timeout: Duration,
+    /// Then it is closed after this time: `delayed_close_timeout`.
+    pub delayed_close: Duration,
 }
 
 /// The replicas behind one Service.
@@ -258,14 +298,51 @@ pub struct LoadSettings {
     pub timeout: Duration,
     /// Tries after the first.
     pub retries: u32,
-    /// Round trip to the balancer.
-    pub rtt: Duration,
+    /// Round trip to the balancer, the nodes, or between nodes; none: what the cluster's network takes.
+    pub rtt: Option<Duration>,
+    /// Where they are, and what they dial.
+    pub way: WaySettings,
     /// Whether idle closes are noticed.
     pub detect_idle_close: bool,
     /// Whether `Connection: close` is honoured.
     pub honor_connection_close: bool,
     /// What they ask for.
     pub mix: Vec<MixSettings>,
+}
+
+/// Where clients are, and what they dial.
+#[derive(Clone, Debug)]
+pub struct WaySettings {
+    /// Where they are.
+    pub location: Location,
+    /// What they dial; none: what the Service's type suggests.
+    pub address: Option<Address>,
+    /// The node they are on, or dial; all if it is not named.
+    pub node: Option<String>,
+    /// The zone of those nodes.
+    pub zone: Option<String>,
+    /// Where it is written, or would be.
+    pub at: Place,
+}
+
+/// Where clients are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// Outside of the cluster.
+    Internet,
+    /// On its nodes.
+    Cluster,
+}
+
+/// What clients dial.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Address {
+    /// The balancer's address.
+    LoadBalancer,
+    /// A port of a node.
+    NodePort,
+    /// The Service's own address.
+    ClusterIp,
 }
 
 /// One kind of request.
@@ -361,6 +438,7 @@ pub mod defaults {
     use crate::cluster::Version;
     use crate::drill::MemoryCosts;
     use crate::engine::Delay;
+    use crate::gateway::DrainConfig;
 
     const fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
@@ -376,6 +454,8 @@ pub mod defaults {
     pub const SCHEDULE: Delay = Delay::Constant(ms(10));
     /// An assumption: what a small image that is already there takes, with the sidecar's own start.
     pub const POD_START: Delay = Delay::Lognormal { p50: ms(4000), p99: ms(11_000) };
+    /// Source: ASM's document on pods that cannot reach the gateway's CLB: with policy `Local` only those on nodes with a gateway pod do.
+    pub const DETECTS_PODS: bool = false;
     /// The image is there.
     pub const IMAGE_PULL: Delay = Delay::ZERO;
     /// An assumption.
@@ -394,6 +474,12 @@ pub mod defaults {
     pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
     /// Source: istio mesh configuration, `drainDuration`.
     pub const DRAIN_DURATION: Duration = Duration::from_secs(45);
+    /// Source: istio runs Envoy with `--drain-strategy immediate`; Envoy's defaults of the connection manager.
+    pub const DRAIN: super::DrainTimers = super::DrainTimers {
+        strategy: DrainConfig::ISTIO.strategy,
+        timeout: DrainConfig::ISTIO.drain_timeout,
+        delayed_close: DrainConfig::ISTIO.delayed_close,
+    };
     /// Derived from Istio's published 0.20 vCPU at 1,000 requests/s (1.24), within 100 to 200 µs.
     pub const CPU_PER_REQUEST: Duration = Duration::from_micros(150);
     /// Derived from published rates of new connections per core, within 20 to 40 µs.

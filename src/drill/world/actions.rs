@@ -65,7 +65,9 @@ impl World {
         let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            verb => member.identity().object(object_of(verb, &member.config.target)),
+            verb => {
+                member.identity().object(object_of(verb, &member.config.target, &member.config.front.service))
+            }
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -76,8 +78,10 @@ impl World {
 impl Member {
     /// Its objects as they stand.
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
-        let balancer = &self.config.front.balancer;
-        let front = Front { service: &balancer.service, ip: self.vip, ports: balancer.ports.keys().copied().collect() };
+        let spec = &self.config.front;
+        let ports = spec.ports.keys().map(|port| (*port, spec.node_ports.get(port).copied())).collect();
+        let ip = spec.balancer.as_ref().map(|_| self.vip);
+        let front = Front { service: &spec.service, ip, ports };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 
@@ -94,6 +98,11 @@ impl Member {
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
             Verb::Load(..) => {}
+            Verb::Removal(removal) => {
+                if let Some(balancer) = &*self.balancer.borrow() {
+                    balancer.set_removal_later(*removal, event);
+                }
+            }
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
@@ -110,7 +119,7 @@ impl Member {
         let cluster = self.cluster();
         cluster.delete_deployment(key, Some(event));
         if *key == self.config.target {
-            cluster.delete_service(&self.config.front.balancer.service);
+            cluster.delete_service(&self.config.front.service);
             if let Some(balancer) = &*self.balancer.borrow() {
                 balancer.delete_later(event);
             }
@@ -118,14 +127,15 @@ impl Member {
     }
 }
 
-/// The object that a verb is about, in a cluster with this gateway.
-fn object_of(verb: &Verb, target: &str) -> String {
+/// The object that a verb is about, in a cluster with this gateway and this Service in front.
+fn object_of(verb: &Verb, target: &str, front: &str) -> String {
     match verb {
         Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
         Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
         Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
+        Verb::Removal(_) => format!("Service/{front}"),
         Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
             format!("Deployment/{target}")
         }
