@@ -65,9 +65,7 @@ impl World {
         let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            verb => {
-                member.identity().object(object_of(verb, &member.config.target, &member.config.front.service))
-            }
+            verb => member.identity().object(object_of(verb, &member.config.target, &member.config.front.service)),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
