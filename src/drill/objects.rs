@@ -25,8 +25,10 @@ pub enum Watch {
 /// The Service in front, and its address.
 pub(super) struct Front<'a> {
     pub(super) service: &'a str,
-    pub(super) ip: Ipv4Addr,
-    pub(super) ports: Vec<u16>,
+    /// The balancer's, if there is one.
+    pub(super) ip: Option<Ipv4Addr>,
+    /// Each with its node port, if nodes have one.
+    pub(super) ports: Vec<(u16, Option<u16>)>,
 }
 
 /// All tables, in the order of `kubectl get deploy,rs,pods,svc,nodes`. Objects of other namespaces than `target`'s are left out.
@@ -109,8 +111,18 @@ fn pod(view: &PodView, now: SimTime) -> Vec<String> {
 
 fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> Vec<String> {
     let (kind, address, ports) = if key == front.service {
-        let ports: Vec<String> = front.ports.iter().map(|port| format!("{port}/TCP")).collect();
-        ("LoadBalancer", front.ip.to_string(), ports.join(","))
+        let port = |(port, node_port): &(u16, Option<u16>)| match node_port {
+            Some(node_port) => format!("{port}:{node_port}/TCP"),
+            None => format!("{port}/TCP"),
+        };
+        let ports: Vec<String> = front.ports.iter().map(port).collect();
+        let has_node_ports = front.ports.iter().any(|(_, node_port)| node_port.is_some());
+        let kind = match front.ip {
+            Some(_) => "LoadBalancer",
+            None if has_node_ports => "NodePort",
+            None => "ClusterIP",
+        };
+        (kind, front.ip.map_or_else(|| "<none>".to_owned(), |ip| ip.to_string()), ports.join(","))
     } else {
         ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
     };

@@ -102,9 +102,10 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 17] = [
+const SIMULATED: [(&str, &str); 18] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
+    ("DaemonSet", "apps"),
     ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
     ("PodDisruptionBudget", "policy"),
@@ -134,12 +135,11 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 17] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",
     "CustomResourceDefinition",
-    "DaemonSet",
     "EnvoyFilter",
     "GRPCRoute",
     "Ingress",

@@ -12,11 +12,11 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{Backends, gateway_spec};
-use super::{autoscaling, balancer};
+use super::{autoscaling, front};
 use crate::cluster::autoscaler::AutoscalerSpec;
-use crate::drill::{Action, ClusterSpec, GatewaySpec, Size, Verb};
+use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Size, Verb};
+use crate::edge::OnRemoval;
 use crate::edge::load_balancer::Removal;
-use crate::edge::{LoadBalancerConfig, OnRemoval};
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Node, Object, Place, Problem, Sink, quantity};
@@ -211,23 +211,23 @@ fn changes(
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
     };
-    let balancer = |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default());
-    let removal = |config: &LoadBalancerConfig| Removal {
-        on_deregister: config.balancer.on_deregister,
-        on_unhealthy: config.balancer.on_unhealthy,
+    let way_in = |resolved: &Resolved| front::spec(resolved, settings, &Sink::default());
+    let removal = |front: &FrontSpec| {
+        let rules = front.balancer.as_ref().map(|config| &config.balancer);
+        rules.map(|rules| Removal { on_deregister: rules.on_deregister, on_unhealthy: rules.on_unhealthy })
     };
-    let (before, after) = (balancer(current), balancer(next));
-    let without_removal = |config: &Option<LoadBalancerConfig>| {
-        let mut config = config.clone();
-        if let Some(config) = &mut config {
+    let without_removal = |front: &Option<FrontSpec>| {
+        let mut front = front.clone();
+        if let Some(config) = front.as_mut().and_then(|front| front.balancer.as_mut()) {
             (config.balancer.on_deregister, config.balancer.on_unhealthy) = (OnRemoval::Keep, OnRemoval::Keep);
         }
-        told(&config)
+        told(&front)
     };
+    let (before, after) = (way_in(current), way_in(next));
     if without_removal(&before) != without_removal(&after) {
-        refuse("the settings of the load balancer, but for its connection draining,");
-    } else if before.as_ref().map(removal) != after.as_ref().map(removal) {
-        verbs.extend(after.as_ref().map(|config| Verb::Removal(removal(config))));
+        refuse("the Service in front and the settings of its load balancer");
+    } else if before.as_ref().and_then(removal) != after.as_ref().and_then(removal) {
+        verbs.extend(after.as_ref().and_then(removal).map(Verb::Removal));
     }
     let name = |resolved: &Resolved| resolved.target().map(|manifest| manifest.deployment.template.other.clone());
     if current.proxy_config != next.proxy_config && name(current) == name(next) {

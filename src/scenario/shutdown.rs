@@ -119,6 +119,7 @@ fn istio_mode(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<(
         CauseCode::ExitIdleConnection,
         CauseCode::ExitInFlight,
         CauseCode::ConnectTimeout,
+        CauseCode::StaleNodeRules,
     ];
     // What ProxyConfig adds to the environment gives way to the container's own.
     let env = |name: &str| {

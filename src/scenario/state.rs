@@ -11,6 +11,7 @@ use super::settings::Settings;
 use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
+use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
 use crate::manifest::istio_gateway::Generation;
@@ -55,6 +56,8 @@ pub(super) struct Resolved {
     pub(super) budgets: Vec<DisruptionBudget>,
     /// What all sources of `ProxyConfig` come to for the target's pods.
     pub(super) proxy_config: ProxyConfig,
+    /// What has a pod on nodes.
+    pub(super) daemons: Vec<DaemonSetManifest>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -89,6 +92,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
+            "DaemonSet" => drop(daemon_set::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             "ProxyConfig" | "ASMProxyConfig" => drop(objects::read(object, sink)),
             // Routes can only be judged beside the Services they name.
@@ -229,6 +233,8 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
+        service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
         let is_elsewhere = |key: &str| {
             let its = settings
@@ -270,6 +276,7 @@ impl State {
             owned_replicas,
             budgets,
             proxy_config,
+            daemons,
             target,
             origin,
             routing,

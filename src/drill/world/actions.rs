@@ -65,9 +65,7 @@ impl World {
         let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            verb => {
-                member.identity().object(object_of(verb, &member.config.target, &member.config.front.balancer.service))
-            }
+            verb => member.identity().object(object_of(verb, &member.config.target, &member.config.front.service)),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -78,8 +76,10 @@ impl World {
 impl Member {
     /// Its objects as they stand.
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
-        let balancer = &self.config.front.balancer;
-        let front = Front { service: &balancer.service, ip: self.vip, ports: balancer.ports.keys().copied().collect() };
+        let spec = &self.config.front;
+        let ports = spec.ports.keys().map(|port| (*port, spec.node_ports.get(port).copied())).collect();
+        let ip = spec.balancer.as_ref().map(|_| self.vip);
+        let front = Front { service: &spec.service, ip, ports };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 
@@ -117,7 +117,7 @@ impl Member {
         let cluster = self.cluster();
         cluster.delete_deployment(key, Some(event));
         if *key == self.config.target {
-            cluster.delete_service(&self.config.front.balancer.service);
+            cluster.delete_service(&self.config.front.service);
             if let Some(balancer) = &*self.balancer.borrow() {
                 balancer.delete_later(event);
             }

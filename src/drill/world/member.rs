@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
@@ -16,12 +15,12 @@ use crate::drill::memory::Memory;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
-use crate::edge::{BackendMode, LoadBalancer};
+use crate::edge::{LoadBalancer, Nodes};
 use crate::engine::Datum;
 use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
-use crate::net::{Forward, Host, LinkConfig, Net};
+use crate::net::{Host, LinkConfig, Net};
 
 /// The load balancer's address; of several, the first one's.
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -45,15 +44,18 @@ pub(super) struct Shared {
 
 /// One cluster and what belongs to it.
 pub(super) struct Member {
+    /// Its number among the members.
     pub(super) index: usize,
     pub(super) around: Surroundings,
     pub(super) net: Net,
     pub(super) config: MemberConfig,
     /// The address of its balancer.
     pub(super) vip: Ipv4Addr,
-    prober: Ipv4Addr,
+    pub(super) prober: Ipv4Addr,
     cluster: RefCell<Option<Cluster>>,
     pub(super) balancer: RefCell<Option<LoadBalancer>>,
+    /// Its nodes, where connections pass over them.
+    pub(super) nodes: RefCell<Option<Nodes>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     pub(super) gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     /// Pods of backends that have a Deployment.
@@ -66,9 +68,10 @@ pub(super) struct Member {
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
     pub(super) connections: Cell<u64>,
-    pub(super) targets_healthy: Cell<u64>,
+    /// None without a balancer.
+    pub(super) targets_healthy: Cell<Option<u64>>,
     /// The balancer has the targets its controller wants, and sends to all of them.
-    targets_settled: Cell<bool>,
+    pub(super) targets_settled: Cell<bool>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
     /// What pods are called in results, by their numbers.
@@ -92,6 +95,7 @@ impl Member {
             prober: nth(PROBER),
             cluster: RefCell::new(None),
             balancer: RefCell::new(None),
+            nodes: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
             backends: RefCell::default(),
@@ -101,7 +105,7 @@ impl Member {
             clusters: RefCell::default(),
             flags: Rc::clone(flags),
             connections: Cell::new(0),
-            targets_healthy: Cell::new(0),
+            targets_healthy: Cell::new(None),
             targets_settled: Cell::new(true),
             owned: Cell::new(config.scaling.owned),
             pod_keys: RefCell::default(),
@@ -123,7 +127,7 @@ impl Member {
         }
         member.start_scaling(&cluster, *is_owned_later);
         member.watch_backends();
-        member.start_balancer(&cluster);
+        member.start_front(&cluster);
         member
     }
 
@@ -139,9 +143,9 @@ impl Member {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
     }
 
-    /// Whether nothing of the gateway is on its way: neither pods nor targets.
+    /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
     pub(super) fn is_quiet(&self) -> bool {
-        self.cluster().is_calm(&self.config.target) && self.targets_settled.get()
+        self.cluster().is_calm(&self.config.target) && self.targets_settled.get() && self.nodes_are_settled()
     }
 
     /// What a pod is called in results.
@@ -155,38 +159,6 @@ impl Member {
     pub(super) fn gateway_spec(&self, other: &str) -> &GatewaySpec {
         let found = self.config.gateways.get(other).or_else(|| self.config.gateways.get(""));
         found.or_else(|| self.config.gateways.values().next()).expect("a world has a gateway")
-    }
-
-    fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
-        let sim = &self.around.sim;
-        let config = self.config.front.balancer.clone();
-        let prober = self.net.attach(self.prober, self.cloud_link());
-        let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
-        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
-        *self.balancer.borrow_mut() = Some(balancer.clone());
-        let front: Rc<dyn Forward> = Rc::new(balancer.clone());
-        // The client's link holds the way to the balancer.
-        self.net.forward(self.vip, LinkConfig::default(), front);
-        if let BackendMode::Nodes { nodes, .. } = &config.mode {
-            for node in nodes {
-                self.start_kube_proxy(cluster, &balancer, &node.name);
-            }
-            self.watch_nodes(cluster, &balancer);
-        }
-        self.watch_front(cluster, &balancer);
-        let member = Rc::downgrade(self);
-        sim.spawn("gauge-targets", async move {
-            loop {
-                let Some(member) = member.upgrade() else { return };
-                let clock = member.around.sim.clone();
-                let healthy = u64::try_from(balancer.healthy_count()).unwrap_or(u64::MAX);
-                member.connections.set(u64::try_from(balancer.connection_count()).unwrap_or(u64::MAX));
-                member.targets_healthy.set(healthy);
-                member.targets_settled.set(balancer.is_settled());
-                drop(member);
-                clock.sleep(Duration::from_secs(1)).await;
-            }
-        });
     }
 }
 
@@ -293,11 +265,11 @@ impl Runtime for Containers {
 
     fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
         let Some(member) = self.0.upgrade() else { return };
-        if let Some(balancer) = &*member.balancer.borrow() {
+        if let Some(nodes) = &*member.nodes.borrow() {
             if is_alive {
-                balancer.handle_node_boot(node);
+                nodes.handle_boot(node);
             } else {
-                balancer.handle_node_death(node, because);
+                nodes.handle_death(node, because);
             }
         }
     }
