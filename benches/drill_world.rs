@@ -14,7 +14,7 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome, ScalingSpec,
+    Action, BackendSpec, Continue, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome, ScalingSpec,
     Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
@@ -58,7 +58,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
-        front: FrontSpec { balancer: balancer(), cloud_latency: Duration::from_micros(100) },
+        front: FrontSpec { balancer: balancer(), creation: Creation::Stands, cloud_latency: Duration::from_micros(100) },
         backends: vec![backends],
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),

@@ -21,6 +21,8 @@ pub(super) struct Evidence<'a> {
     pub(super) pod: Option<&'a PodRecord>,
     /// The death of the node that the request was sent to, or went through.
     pub(super) node_death: Option<EventId>,
+    /// What had become of the way in before the request could reach the gateway.
+    pub(super) front: Option<(CauseCode, EventId)>,
     /// When that pod's listeners closed because its drain time was over.
     pub(super) listeners_closed: Option<(SimTime, EventId)>,
     /// What the gateway noted of the request.
@@ -40,6 +42,9 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &S
 
 fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
     let sight = &finished.sight;
+    if let Some((code, event)) = evidence.front {
+        return (code, Some(event));
+    }
     let exit = evidence.pod.and_then(|pod| Some((pod.exited_at?, pod.exit_event)));
     // What the gateway answers reached its pod, and came back.
     if let Some(event) = evidence.node_death.filter(|_| finished.outcome != Outcome::GatewayError) {

@@ -129,8 +129,49 @@ pub struct OwnedReplicas {
 pub struct FrontSpec {
     /// The balancer.
     pub balancer: LoadBalancerConfig,
+    /// Whether there is one.
+    pub creation: Creation,
     /// One way between two hosts of the cloud.
     pub cloud_latency: Duration,
+}
+
+/// What became of the wish for a balancer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Creation {
+    /// It is there.
+    Stands,
+    /// There is none, and no address.
+    Fails {
+        /// What the controller says.
+        reason: String,
+    },
+}
+
+/// A further Service of type `LoadBalancer`.
+#[derive(Clone, Debug)]
+pub struct SharedService {
+    /// The Service.
+    pub service: Service,
+    /// Its part of a balancer.
+    pub balancer: LoadBalancerConfig,
+    /// What it does to the balancer in front.
+    pub share: Share,
+}
+
+/// What a further Service does to the balancer in front of the gateway.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Share {
+    /// Nothing: it has one of its own.
+    Own,
+    /// It is given its address; the listeners stay as they are.
+    LeavesAlone,
+    /// It takes the listeners of its ports.
+    Overwrites,
+    /// Nothing: it gets no balancer.
+    Fails {
+        /// What the controller says.
+        reason: String,
+    },
 }
 
 /// The replicas of a service behind the gateway.
@@ -246,6 +287,8 @@ pub enum Verb {
     Operate(Operation),
     /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
     Delete(Rc<str>),
+    /// A further Service of type `LoadBalancer` comes.
+    Share(Box<SharedService>),
     /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
     Load(Option<String>, f64),
     /// Clusters of the gateway change, or come to be.

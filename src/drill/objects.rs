@@ -5,6 +5,7 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go, staging/src/k8s.io/apimachinery/pkg/util/duration/duration.go.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,8 +26,11 @@ pub enum Watch {
 /// The Service in front, and its address.
 pub(super) struct Front<'a> {
     pub(super) service: &'a str,
-    pub(super) ip: Ipv4Addr,
+    /// None: it is pending.
+    pub(super) ip: Option<Ipv4Addr>,
     pub(super) ports: Vec<u16>,
+    /// Addresses of further Services of type `LoadBalancer`.
+    pub(super) others: BTreeMap<Rc<str>, Option<Ipv4Addr>>,
 }
 
 /// All tables, in the order of `kubectl get deploy,rs,pods,svc,nodes`. Objects of other namespaces than `target`'s are left out.
@@ -108,9 +112,12 @@ fn pod(view: &PodView, now: SimTime) -> Vec<String> {
 }
 
 fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> Vec<String> {
+    let address = |ip: Option<Ipv4Addr>| ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
     let (kind, address, ports) = if key == front.service {
         let ports: Vec<String> = front.ports.iter().map(|port| format!("{port}/TCP")).collect();
-        ("LoadBalancer", front.ip.to_string(), ports.join(","))
+        ("LoadBalancer", address(front.ip), ports.join(","))
+    } else if let Some(ip) = front.others.get(key) {
+        ("LoadBalancer", address(*ip), "<unknown>".to_owned())
     } else {
         ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
     };

@@ -33,6 +33,10 @@ pub enum CauseCode {
     LbDeleted,
     /// The kernel had killed the pod's process for its memory.
     OutOfMemory,
+    /// The Service in front never got a balancer.
+    LbNotCreated,
+    /// Another Service had overwritten the balancer's listener.
+    LbListenerTaken,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -73,7 +77,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -86,6 +90,8 @@ impl CauseCode {
         Self::NodeLost,
         Self::LbDeleted,
         Self::OutOfMemory,
+        Self::LbNotCreated,
+        Self::LbListenerTaken,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -208,6 +214,18 @@ impl CauseCode {
                 "out-of-memory",
                 "the pod held more memory than its limit, and the kernel killed it with all its connections",
                 "raise the gateway's memory limit, or spread connections: more replicas, shorter keep-alive",
+            ),
+            Self::LbNotCreated => entry(
+                "GD4113",
+                "lb-not-created",
+                "the Service in front never got a load balancer, so clients had no address to go to",
+                "read the Service's events: give it a balancer of its own, in a cluster that supports them",
+            ),
+            Self::LbListenerTaken => entry(
+                "GD4114",
+                "lb-listener-taken",
+                "another Service that reuses the load balancer had overwritten its listener",
+                "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -13,11 +13,12 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, balancer, node_scaling, nodes};
+use super::{autoscaling, balancer, node_scaling, nodes, sharing};
 use crate::cluster::ClusterConfig;
-use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
+use crate::drill::{Action, Creation, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::edge::LoadBalancerConfig;
 use crate::engine::Delay;
+use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
 
 /// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
@@ -36,6 +37,7 @@ pub(super) struct Plan<'a> {
     gateways: BTreeMap<String, GatewaySpec>,
     pub(super) backends: Backends,
     balancer: LoadBalancerConfig,
+    creation: Creation,
     sources: Sources,
     images: BTreeSet<String>,
     names: NodeNames<'a>,
@@ -54,6 +56,8 @@ impl<'a> Plan<'a> {
         let first = state.resolve(settings, sink)?;
         world::check_replicas(&first, sink);
         let balancer = balancer::config(&first, settings, sink)?;
+        let creation = sharing::creation(&first, settings, sink);
+        sharing::check_start(&first, sink);
         let target = first.target()?;
         let spec = world::gateway_spec(&first, settings, sink)?;
         let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
@@ -74,6 +78,7 @@ impl<'a> Plan<'a> {
             gateways,
             backends,
             balancer,
+            creation,
         };
         plan.note();
         Some(plan)
@@ -82,6 +87,11 @@ impl<'a> Plan<'a> {
     /// The cluster's name, if it has one.
     pub(super) fn name(&self) -> Option<&str> {
         self.settings.cluster.id.as_deref()
+    }
+
+    /// The Service in front.
+    pub(super) fn front(&self) -> Option<&ServiceManifest> {
+        self.first.front()
     }
 
     /// What an entry of the timeline does in this cluster.
@@ -140,7 +150,11 @@ impl<'a> Plan<'a> {
             deletion_costs: Vec::new(),
             gateways: self.gateways,
             routes: resolved.routing.routes.clone(),
-            front: FrontSpec { balancer: self.balancer, cloud_latency: settings.cluster.network_latency },
+            front: FrontSpec {
+                balancer: self.balancer,
+                creation: self.creation,
+                cloud_latency: settings.cluster.network_latency,
+            },
             backends: self.backends.specs,
             scaling: autoscaling::spec(&resolved, settings, sink),
             sources: self.sources,

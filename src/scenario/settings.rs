@@ -35,6 +35,8 @@ pub struct Settings {
     pub clusters: Vec<ClusterSettings>,
     /// What annotations do not say of the balancer.
     pub balancer: BalancerSettings,
+    /// Balancers that are there before the run, for Services to name.
+    pub balancers: Vec<KnownBalancer>,
     /// What manifests do not say of the gateway.
     pub gateway: GatewaySettings,
     /// The services behind.
@@ -91,6 +93,10 @@ pub struct ClusterSettings {
     pub identity: Identity,
     /// Its share of the clients' new connections, relative to the other clusters'.
     pub weight: u32,
+    /// Its region, if it is named.
+    pub region: Option<String>,
+    /// Whether Services of type `LoadBalancer` get one: a registered cluster may have nobody who makes them.
+    pub load_balancers: bool,
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
@@ -159,6 +165,26 @@ pub struct NodeGroup {
     pub labels: BTreeMap<String, String>,
     /// Taints.
     pub taints: Vec<Taint>,
+}
+
+/// A balancer that is there before the run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownBalancer {
+    /// Its id.
+    pub id: String,
+    /// Who made it.
+    pub origin: BalancerOrigin,
+    /// Its region, if it is named.
+    pub region: Option<String>,
+}
+
+/// Who made a balancer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BalancerOrigin {
+    /// Somebody in the console, or by calling the API: Services may reuse it.
+    Hand,
+    /// Kubernetes, for a Service: nobody else may use it.
+    Kubernetes,
 }
 
 /// The load balancer.

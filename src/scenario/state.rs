@@ -347,7 +347,8 @@ fn front(
                 && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         })
         .collect();
-    fitting.sort_by_key(|(_, service)| service.kind != service::ServiceKind::LoadBalancer);
+    // Of several balancers' Services the gateway's own one, which is called as its Deployment is.
+    fitting.sort_by_key(|(key, service)| (service.kind != service::ServiceKind::LoadBalancer, key.as_str() != target));
     if fitting.is_empty() {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let problem = Problem::at(place, "", format!("no Service selects the pods of {target}"));

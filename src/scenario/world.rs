@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::plan::Plan;
 use super::rates;
+use super::sharing;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
@@ -45,6 +46,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let views = settings.of_each_cluster();
     let plans = views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), files, sink));
     let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
+    sharing::check_clusters(plans.iter().filter_map(|plan| Some((plan.name()?, plan.front()?))), sink);
     let mut actions: Vec<Action> = timeline.iter().flat_map(|entry| act(entry, &mut plans, sink)).collect();
     actions.sort_by_key(|action| action.at);
     for backend in &settings.backends {
@@ -448,6 +450,14 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -
         "spec.externalTrafficPolicy",
         "Cluster",
     );
+    let id_at = front.balancer_annotation("id");
+    let of_front = |suffix: &str| path(suffix);
+    if let Some((id, place)) = id_at {
+        let codes = [CauseCode::LbNotCreated, CauseCode::LbListenerTaken];
+        add(&codes, *place, &of_front("id"), Some(id.clone()));
+    } else {
+        add(&[CauseCode::LbNotCreated], Place::NOWHERE, "spec.cluster.loadBalancers", Some("false".to_owned()));
+    }
     if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
         add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
     }

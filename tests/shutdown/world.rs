@@ -13,7 +13,7 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
+    Action, BackendSpec, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, OnRemoval, Scheduler};
@@ -388,7 +388,7 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
-        front: FrontSpec { balancer: balancer(case), cloud_latency: relay.max(Duration::from_micros(50)) },
+        front: FrontSpec { balancer: balancer(case), creation: Creation::Stands, cloud_latency: relay.max(Duration::from_micros(50)) },
         backends: backends(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),

@@ -77,7 +77,9 @@ impl Member {
     /// Its objects as they stand.
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
         let balancer = &self.config.front.balancer;
-        let front = Front { service: &balancer.service, ip: self.vip, ports: balancer.ports.keys().copied().collect() };
+        let ip = self.not_created.get().is_none().then_some(self.vip);
+        let (ports, others) = (balancer.ports.keys().copied().collect(), self.addresses.borrow().clone());
+        let front = Front { service: &balancer.service, ip, ports, others };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 
@@ -93,6 +95,7 @@ impl Member {
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
+            Verb::Share(shared) => self.share(shared, event),
             Verb::Load(..) => {}
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
@@ -126,6 +129,7 @@ fn object_of(verb: &Verb, target: &str) -> String {
         Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
+        Verb::Share(shared) => format!("Service/{}", shared.service.key),
         Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
             format!("Deployment/{target}")
         }

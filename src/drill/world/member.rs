@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
-use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
+use crate::drill::config::{ClusterSpec, Creation, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
 use crate::edge::{BackendMode, LoadBalancer};
-use crate::engine::Datum;
+use crate::engine::{Datum, EventId};
 use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
@@ -51,7 +51,7 @@ pub(super) struct Member {
     pub(super) config: MemberConfig,
     /// The address of its balancer.
     pub(super) vip: Ipv4Addr,
-    prober: Ipv4Addr,
+    pub(super) prober: Ipv4Addr,
     cluster: RefCell<Option<Cluster>>,
     pub(super) balancer: RefCell<Option<LoadBalancer>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
@@ -69,6 +69,10 @@ pub(super) struct Member {
     pub(super) targets_healthy: Cell<u64>,
     /// The balancer has the targets its controller wants, and sends to all of them.
     targets_settled: Cell<bool>,
+    /// The event with which the wish for a balancer failed.
+    pub(super) not_created: Cell<Option<EventId>>,
+    /// Addresses of further Services of type `LoadBalancer`; none: it is pending.
+    pub(super) addresses: RefCell<BTreeMap<Rc<str>, Option<Ipv4Addr>>>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
     /// What pods are called in results, by their numbers.
@@ -103,6 +107,8 @@ impl Member {
             connections: Cell::new(0),
             targets_healthy: Cell::new(0),
             targets_settled: Cell::new(true),
+            not_created: Cell::new(None),
+            addresses: RefCell::default(),
             owned: Cell::new(config.scaling.owned),
             pod_keys: RefCell::default(),
             config,
@@ -123,7 +129,10 @@ impl Member {
         }
         member.start_scaling(&cluster, *is_owned_later);
         member.watch_backends();
-        member.start_balancer(&cluster);
+        match &member.config.front.creation {
+            Creation::Stands => member.start_balancer(&cluster),
+            Creation::Fails { reason } => member.fail_creation(reason),
+        }
         member
     }
 
@@ -299,7 +308,7 @@ impl Runtime for Containers {
         self.0.upgrade()?.usage(ip)
     }
 
-    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
         let Some(member) = self.0.upgrade() else { return };
         if let Some(balancer) = &*member.balancer.borrow() {
             if is_alive {
