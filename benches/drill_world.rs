@@ -14,8 +14,8 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome, ScalingSpec,
-    Verb, WorldConfig,
+    Action, BackendSpec, Continue, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome,
+    ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
@@ -58,7 +58,11 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
-        front: FrontSpec { balancer: balancer(), creation: Creation::Stands, cloud_latency: Duration::from_micros(100) },
+        front: FrontSpec {
+            balancer: balancer(),
+            creation: Creation::Stands,
+            cloud_latency: Duration::from_micros(100),
+        },
         backends: vec![backends],
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
@@ -114,6 +118,7 @@ fn nodes() -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
         stands_at_zero: true,
@@ -130,6 +135,8 @@ fn deployment() -> Deployment {
         grace_seconds: 1,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };

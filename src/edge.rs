@@ -3,6 +3,7 @@
 //!
 //! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining, the choice of a target.
 //! - [`kube_proxy`]: what a node does with a connection that reaches its `NodePort`.
+//! - [`readiness_gate`]: which endpoints its controller takes, and the gate of pods that it opens.
 //! - [`load_balancer`]: the two on the simulated network, driven by what the controller sees.
 //!
 //! Sources: Alibaba Cloud documents on CLB and NLB; kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 (the controller);
@@ -11,6 +12,7 @@
 pub mod balancer;
 pub mod kube_proxy;
 pub mod load_balancer;
+pub mod readiness_gate;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Scheduler, TargetId};
 pub use kube_proxy::categories::TrafficPolicy;

@@ -17,6 +17,7 @@ mod nodes;
 pub mod operations;
 mod past;
 mod plan;
+mod pods;
 mod rates;
 mod read;
 mod resolved;

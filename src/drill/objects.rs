@@ -29,8 +29,16 @@ pub(super) struct Front<'a> {
     /// None: it is pending.
     pub(super) ip: Option<Ipv4Addr>,
     pub(super) ports: Vec<u16>,
-    /// Addresses of further Services of type `LoadBalancer`.
-    pub(super) others: BTreeMap<Rc<str>, Option<Ipv4Addr>>,
+    /// Further ones of type `LoadBalancer`.
+    pub(super) further: BTreeMap<Rc<str>, Further>,
+}
+
+/// A further Service of type `LoadBalancer`.
+#[derive(Clone)]
+pub(super) struct Further {
+    /// Its address; none: it is pending.
+    pub(super) ip: Option<Ipv4Addr>,
+    pub(super) ports: Vec<u16>,
 }
 
 /// All tables, in the order of `kubectl get deploy,rs,pods,svc,nodes`. Objects of other namespaces than `target`'s are left out.
@@ -113,11 +121,11 @@ fn pod(view: &PodView, now: SimTime) -> Vec<String> {
 
 fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> Vec<String> {
     let address = |ip: Option<Ipv4Addr>| ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
+    let told = |ports: &[u16]| ports.iter().map(|port| format!("{port}/TCP")).collect::<Vec<_>>().join(",");
     let (kind, address, ports) = if key == front.service {
-        let ports: Vec<String> = front.ports.iter().map(|port| format!("{port}/TCP")).collect();
-        ("LoadBalancer", address(front.ip), ports.join(","))
-    } else if let Some(ip) = front.others.get(key) {
-        ("LoadBalancer", address(*ip), "<unknown>".to_owned())
+        ("LoadBalancer", address(front.ip), told(&front.ports))
+    } else if let Some(further) = front.further.get(key) {
+        ("LoadBalancer", address(further.ip), told(&further.ports))
     } else {
         ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
     };

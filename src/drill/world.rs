@@ -4,6 +4,7 @@
 //! measured time. Actions and phases are counted from its start.
 
 mod actions;
+mod controller;
 mod endpoints;
 mod member;
 mod nodes;

@@ -119,7 +119,11 @@ struct Inner {
     log: Rc<RefCell<EventLog>>,
     config: LoadBalancerConfig,
     state: RefCell<State>,
+    on_registered: RefCell<Option<OnRegistered>>,
 }
+
+/// Called with the address of each target that has been registered, and the event of that.
+type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
 struct State {
     balancer: Balancer,
@@ -194,9 +198,22 @@ impl LoadBalancer {
             handed: BTreeMap::new(),
             through_other: BTreeMap::new(),
         };
-        let inner =
-            Inner { sim: sim.clone(), net: net.clone(), host, streams, log, config, state: RefCell::new(state) };
+        let inner = Inner {
+            sim: sim.clone(),
+            net: net.clone(),
+            host,
+            streams,
+            log,
+            config,
+            state: RefCell::new(state),
+            on_registered: RefCell::default(),
+        };
         Self { inner: Rc::new(inner) }
+    }
+
+    /// From now on `hook` is called for each target that has been registered.
+    pub fn when_registered(&self, hook: Rc<dyn Fn(Ipv4Addr, EventId)>) {
+        *self.inner.on_registered.borrow_mut() = Some(hook);
     }
 
     /// The controller sees the Service's endpoints.
@@ -406,6 +423,10 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
+                let hook = inner.on_registered.borrow().clone();
+                if let Some(hook) = hook {
+                    hook(ip, event);
+                }
                 this.probe(id, ip, event, stands).await;
             }
         });

@@ -33,6 +33,10 @@ pub enum CauseCode {
     LbDeleted,
     /// The kernel had killed the pod's process for its memory.
     OutOfMemory,
+    /// The kubelet had ended the pod's process because its liveness or startup probe failed.
+    ProbeKill,
+    /// The kubelet had evicted the pod because its node was short of memory.
+    NodePressure,
     /// The Service in front never got a balancer.
     LbNotCreated,
     /// Another Service had overwritten the balancer's listener.
@@ -77,7 +81,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -90,6 +94,8 @@ impl CauseCode {
         Self::NodeLost,
         Self::LbDeleted,
         Self::OutOfMemory,
+        Self::ProbeKill,
+        Self::NodePressure,
         Self::LbNotCreated,
         Self::LbListenerTaken,
         Self::UpstreamRefused,
@@ -215,14 +221,26 @@ impl CauseCode {
                 "the pod held more memory than its limit, and the kernel killed it with all its connections",
                 "raise the gateway's memory limit, or spread connections: more replicas, shorter keep-alive",
             ),
-            Self::LbNotCreated => entry(
+            Self::ProbeKill => entry(
                 "GD4113",
+                "probe-kill",
+                "the kubelet ended and restarted the process because its liveness or startup probe had failed",
+                "probe what the process answers, and be patient: failureThreshold, timeoutSeconds, a startup probe",
+            ),
+            Self::NodePressure => entry(
+                "GD4114",
+                "node-pressure",
+                "the node was short of memory, and the kubelet evicted the pod",
+                "ask for the memory that the gateway uses (resources.requests), or give nodes more of it",
+            ),
+            Self::LbNotCreated => entry(
+                "GD4115",
                 "lb-not-created",
                 "the Service in front never got a load balancer, so clients had no address to go to",
                 "read the Service's events: give it a balancer of its own, in a cluster that supports them",
             ),
             Self::LbListenerTaken => entry(
-                "GD4114",
+                "GD4116",
                 "lb-listener-taken",
                 "another Service that reuses the load balancer had overwritten its listener",
                 "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::settings::{NodeGroup, Settings, TimelineEntry};
 use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
-use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
@@ -25,6 +25,10 @@ pub(super) const VERBS: [(&str, &str); 9] = [
     ("removeNode", "removal"),
     ("addNode", "growth"),
 ];
+
+/// How a node fails, under `killNode.mode`.
+pub(super) const FAILURES: [(&str, NodeFailure); 3] =
+    [("machine", NodeFailure::Machine), ("partition", NodeFailure::Partition), ("notReady", NodeFailure::NotReady)];
 
 /// Nodes that one entry may add.
 const ADDED_MAX: i64 = 1000;
@@ -42,8 +46,8 @@ pub enum OperationSettings {
     Drain(NodeName, DrainSettings),
     /// A node is cordoned, or not any more.
     Cordon(NodeName, bool),
-    /// A machine dies, for a time or for good.
-    KillNode(NodeName, Option<Duration>),
+    /// A node fails in some way, for a time or for good.
+    FailNode(NodeName, NodeFailure, Option<Duration>),
     /// A machine is taken back after a notice, which somebody heeds or nobody.
     ReclaimNode(NodeName, Duration, bool),
     /// A node is deleted.
@@ -60,9 +64,26 @@ pub struct NodeName {
 }
 
 impl NodeName {
+    /// Where it is written.
+    pub(super) fn at(&self) -> Place {
+        self.at
+    }
+
     /// As it is written.
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+}
+
+impl OperationSettings {
+    /// The verb and the node of what ends a machine.
+    pub(super) fn killed_machine(&self) -> Option<(&'static str, &NodeName)> {
+        match self {
+            Self::FailNode(node, NodeFailure::Machine, _) => Some(("killNode", node)),
+            Self::ReclaimNode(node, ..) => Some(("reclaimNode", node)),
+            Self::RemoveNode(node) => Some(("removeNode", node)),
+            _ => None,
+        }
     }
 }
 
@@ -86,7 +107,8 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
         "cordonNode" | "uncordonNode" => Some(OperationSettings::Cordon(node(&fields)?, verb == "cordonNode")),
         "killNode" => {
             let (node, back_after) = (node(&fields), optional(&fields, "for"));
-            Some(OperationSettings::KillNode(node?, back_after?))
+            let failure = fields.get("mode").map_or(Some(NodeFailure::Machine), |field| field.choice(&FAILURES));
+            Some(OperationSettings::FailNode(node?, failure?, back_after?))
         }
         "reclaimNode" => {
             let node = node(&fields);
@@ -209,11 +231,15 @@ impl<'a> NodeNames<'a> {
                 let verb = if *is_cordoned { "cordon" } else { "uncordon" };
                 (Operation::Cordon { node, is_cordoned: *is_cordoned }, format!("{verb} node {}", name.text))
             }
-            OperationSettings::KillNode(name, back_after) => {
+            OperationSettings::FailNode(name, failure, back_after) => {
                 let node = self.choice(name, &owner, sink)?;
-                let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span)));
-                let text = format!("kill node {}{}", name.text, span.unwrap_or_default());
-                (Operation::KillNode { node, back_after: *back_after }, text)
+                let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span))).unwrap_or_default();
+                let text = match failure {
+                    NodeFailure::Machine => format!("kill node {}{span}", name.text),
+                    NodeFailure::Partition => format!("cut node {} off{span}", name.text),
+                    NodeFailure::NotReady => format!("node {} says it is not ready{span}", name.text),
+                };
+                (Operation::FailNode { node, failure: *failure, back_after: *back_after }, text)
             }
             OperationSettings::ReclaimNode(name, notice, is_heeded) => {
                 let node = self.choice(name, &owner, sink)?;

@@ -13,7 +13,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, balancer, node_scaling, nodes, sharing};
+use super::{autoscaling, balancer, node_scaling, nodes, pods, sharing};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, Creation, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::edge::LoadBalancerConfig;
@@ -49,12 +49,14 @@ impl<'a> Plan<'a> {
         index: usize,
         settings: &'a Settings,
         mut state: State,
+        timeline: &[TimelineEntry],
         files: &Files,
         sink: &Sink,
     ) -> Option<Self> {
         state.cluster.clone_from(&settings.cluster.id);
         let first = state.resolve(settings, sink)?;
         world::check_replicas(&first, sink);
+        pods::check(&first, settings.cluster.version, sink);
         let balancer = balancer::config(&first, settings, sink)?;
         let creation = sharing::creation(&first, settings, sink);
         sharing::check_start(&first, sink);
@@ -67,7 +69,7 @@ impl<'a> Plan<'a> {
         nodes::check_placement(&first, settings, sink);
         let mut plan = Self {
             index,
-            sources: world::sources(&first, settings, files),
+            sources: world::sources(&first, settings, timeline, files),
             current: first.clone(),
             past: Past::default(),
             images: BTreeSet::new(),
@@ -109,6 +111,7 @@ impl<'a> Plan<'a> {
             }
         };
         self.note();
+        pods::note_gates(&self.current, sink);
         for action in &mut actions {
             action.member = self.index;
         }
@@ -117,8 +120,7 @@ impl<'a> Plan<'a> {
 
     fn note(&mut self) {
         self.past.note(&self.current);
-        let manifests = self.current.deployments.values();
-        self.images.extend(manifests.map(|manifest| manifest.deployment.template.image.clone()));
+        self.images.extend(self.current.deployments.values().flat_map(world::images_of));
     }
 
     /// What the world gets.
@@ -133,6 +135,7 @@ impl<'a> Plan<'a> {
             hop: HOP,
             schedule: settings.cluster.schedule.clone(),
             pod_start: settings.cluster.pod_start.clone(),
+            init_container: settings.cluster.init_container.clone(),
             image_pull: settings.cluster.image_pull.clone(),
             bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
             endpoint_propagation: settings.cluster.endpoint_propagation.clone(),

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::autoscaling;
 use super::node_scaling;
 use super::settings::{
-    BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, KnownBalancer, LoadSettings, MixSettings,
-    Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain, defaults,
+    BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, KnownBalancer,
+    LoadSettings, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain,
+    defaults,
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
@@ -194,7 +195,8 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         None => Some(defaults::KUBERNETES),
     };
     let region = fields.and_then(|fields| fields.get("region")).map(|field| name(&field));
-    let load_balancers = fields.and_then(|fields| fields.get("loadBalancers")).map_or(Some(true), |field| field.boolean());
+    let load_balancers =
+        fields.and_then(|fields| fields.get("loadBalancers")).map_or(Some(true), |field| field.boolean());
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
         nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(nodes::group).collect();
@@ -209,6 +211,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
     let pod_start = delay(timings, "podStart", defaults::POD_START);
+    let init_container = delay(timings, "initContainer", defaults::INIT_CONTAINER);
     let image_pull = delay(timings, "imagePull", defaults::IMAGE_PULL);
     let endpoint_propagation = delay(timings, "endpointPropagation", defaults::ENDPOINT_PROPAGATION);
     let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
@@ -236,6 +239,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         nodes,
         schedule: schedule?,
         pod_start: pod_start?,
+        init_container: init_container?,
         image_pull: image_pull?,
         bad_images,
         endpoint_propagation: endpoint_propagation?,

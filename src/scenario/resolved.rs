@@ -11,8 +11,8 @@ use super::address::Patch;
 use super::autoscaling;
 use super::read::{ORIGINS, PROXY_MODES};
 use super::settings::{
-    BackendSettings, ClusterSettings, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over, Settings, TimelineEntry,
-    TimelineVerb, WithoutDrain,
+    BackendSettings, ClusterSettings, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over, Settings,
+    TimelineEntry, TimelineVerb, WithoutDrain,
 };
 use super::state::State;
 use crate::cluster::placement::Taint;
@@ -138,6 +138,7 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
     let timings = vec![
         ("schedule", delay(&cluster.schedule)),
         ("podStart", delay(&cluster.pod_start)),
+        ("initContainer", delay(&cluster.init_container)),
         ("imagePull", delay(&cluster.image_pull)),
         ("endpointPropagation", delay(&cluster.endpoint_propagation)),
         ("configPropagation", delay(&cluster.config_propagation)),

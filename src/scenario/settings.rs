@@ -111,6 +111,8 @@ pub struct ClusterSettings {
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
     pub pod_start: Delay,
+    /// An init container's turn to its end, or a sidecar's to its start.
+    pub init_container: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
     /// Images that no node can pull, with where they are named.
@@ -165,6 +167,8 @@ pub struct NodeGroup {
     pub labels: BTreeMap<String, String>,
     /// Taints.
     pub taints: Vec<Taint>,
+    /// Where it is written.
+    pub at: Place,
 }
 
 /// A balancer that is there before the run.
@@ -404,6 +408,8 @@ pub mod defaults {
     pub const ENDPOINT_PROPAGATION: Delay = Delay::Lognormal { p50: ms(300), p99: ms(2000) };
     /// An assumption: what istiod's debounce (100 ms) and a push take.
     pub const CONFIG_PROPAGATION: Delay = Delay::Constant(ms(200));
+    /// An assumption: what the runtime needs to make and start a container, a short job, and the kubelet's look at its containers once a second.
+    pub const INIT_CONTAINER: Delay = Delay::Lognormal { p50: ms(1500), p99: ms(5000) };
     /// An assumption: the container runtime takes the pod's network away about a second after its process ended.
     pub const SANDBOX_REMOVAL: Delay = Delay::Constant(ms(1000));
     /// An assumption: two hosts of one region.

@@ -71,11 +71,14 @@ pub(super) fn check_start(resolved: &Resolved, sink: &Sink) {
     let Some((front, (id, _))) = resolved.front().and_then(|front| Some((front, wanted(front)?))) else { return };
     for (key, other) in resolved.services.iter().filter(|(key, _)| **key != resolved.front_key()) {
         let shares = other.kind == ServiceKind::LoadBalancer && wanted(other).is_some_and(|(its, _)| its == id);
-        let port = other.ports.iter().map(|port| port.port).find(|port| front.ports.iter().any(|its| its.port == *port));
+        let port =
+            other.ports.iter().map(|port| port.port).find(|port| front.ports.iter().any(|its| its.port == *port));
         if let (true, true, Some(port), Some((_, place))) = (shares, overrides(other), port, wanted(other)) {
             let text = format!("{key} and {} both write the listener of port {port} on {id}", front.service.key);
             let problem = Problem::at(*place, "", text);
-            sink.report(problem.help("who comes last has it: apply one of them in the timeline to see what that costs"));
+            sink.report(
+                problem.help("who comes last has it: apply one of them in the timeline to see what that costs"),
+            );
         }
     }
 }

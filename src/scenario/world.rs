@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::plan::Plan;
 use super::rates;
-use super::sharing;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
+use super::sharing;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::pod_host::CpuCosts;
@@ -44,7 +44,8 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let Ingredients { settings, state, timeline, id } = ingredients;
     settings.check_clusters(&state.objects, sink);
     let views = settings.of_each_cluster();
-    let plans = views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), files, sink));
+    let plans =
+        views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), timeline, files, sink));
     let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
     sharing::check_clusters(plans.iter().filter_map(|plan| Some((plan.name()?, plan.front()?))), sink);
     let mut actions: Vec<Action> = timeline.iter().flat_map(|entry| act(entry, &mut plans, sink)).collect();
@@ -336,6 +337,13 @@ fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<
     }
 }
 
+/// The images that a Deployment's pods need.
+pub(super) fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = String> + use<> {
+    let template = &manifest.deployment.template;
+    let init = template.init.iter().map(|container| container.image.clone());
+    init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
+}
+
 /// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.
 pub(super) fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
     for (image, place) in &settings.cluster.bad_images {
@@ -389,7 +397,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline:
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
-pub(super) fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
+pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
         let position = files.position(place);
@@ -450,16 +458,13 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -
         "spec.externalTrafficPolicy",
         "Cluster",
     );
-    let id_at = front.balancer_annotation("id");
-    let of_front = |suffix: &str| path(suffix);
-    if let Some((id, place)) = id_at {
-        let codes = [CauseCode::LbNotCreated, CauseCode::LbListenerTaken];
-        add(&codes, *place, &of_front("id"), Some(id.clone()));
+    if let Some((id, place)) = front.balancer_annotation("id") {
+        add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], *place, &path("id"), Some(id.clone()));
     } else {
         add(&[CauseCode::LbNotCreated], Place::NOWHERE, "spec.cluster.loadBalancers", Some("false".to_owned()));
     }
-    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
-        add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
+        add(&[code], place, &path, value);
     }
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
@@ -490,6 +495,36 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -
         "spec.load.clients.honorConnectionClose",
         Some("false".to_owned()),
     );
+    sources
+}
+
+/// What ends machines and processes that nobody asked to end: where it is written, the path, the value.
+fn kill_sources(
+    manifest: &DeploymentManifest,
+    settings: &Settings,
+    timeline: &[TimelineEntry],
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
+    let mut sources = Vec::new();
+    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
+        TimelineVerb::Operate(operation) => operation.killed_machine(),
+        _ => None,
+    });
+    // The first of several: each loss goes back to its own in the event log.
+    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
+        let path = format!("spec.timeline.{verb}.node");
+        sources.push((CauseCode::NodeLost, node.at(), path, Some(node.text().to_owned())));
+    }
+    if let Some(liveness) = &manifest.liveness {
+        sources.push((CauseCode::ProbeKill, liveness.at, liveness.path.clone(), None));
+    }
+    if let Some(group) = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes) {
+        let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
+        sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));
+    }
+    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
+        let path = "resources.limits.memory".to_owned();
+        sources.push((CauseCode::OutOfMemory, *at, path, Some(written.clone())));
+    }
     sources
 }
 

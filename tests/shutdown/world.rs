@@ -13,7 +13,8 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
+    Action, BackendSpec, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
+    WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, OnRemoval, Scheduler};
@@ -80,6 +81,8 @@ fn deployment(inputs: &Value) -> Deployment {
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -113,6 +116,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::ZERO,
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,
         stands_at_zero: true,
@@ -388,7 +392,11 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
-        front: FrontSpec { balancer: balancer(case), creation: Creation::Stands, cloud_latency: relay.max(Duration::from_micros(50)) },
+        front: FrontSpec {
+            balancer: balancer(case),
+            creation: Creation::Stands,
+            cloud_latency: relay.max(Duration::from_micros(50)),
+        },
         backends: backends(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),

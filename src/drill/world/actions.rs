@@ -78,12 +78,12 @@ impl Member {
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
         let balancer = &self.config.front.balancer;
         let ip = self.not_created.get().is_none().then_some(self.vip);
-        let (ports, others) = (balancer.ports.keys().copied().collect(), self.addresses.borrow().clone());
-        let front = Front { service: &balancer.service, ip, ports, others };
+        let (ports, further) = (balancer.ports.keys().copied().collect(), self.further.borrow().clone());
+        let front = Front { service: &balancer.service, ip, ports, further };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 
-    fn act(&self, verb: &Verb, event: EventId) {
+    fn act(self: &Rc<Self>, verb: &Verb, event: EventId) {
         let cluster = self.cluster();
         match verb {
             Verb::Restart(key) => cluster.restart(key, Some(event)),

@@ -14,7 +14,7 @@ use super::member::{Member, Sited};
 use crate::backend::Backend;
 use crate::cluster::{EndpointView, PodTemplate};
 use crate::drill::config::{BackendSpec, ClusterSpec};
-use crate::drill::process::GatewayProcess;
+use crate::drill::process::{GatewayProcess, GatewaySpec};
 use crate::gateway::EndpointConfig;
 use crate::gateway::locality::{Locality, REGION, SUBZONE, Site};
 use crate::units::SimTime;
@@ -172,5 +172,14 @@ impl Member {
                 self.tell(&spec.name, process);
             }
         }
+        for process in self.gateways.borrow().values() {
+            process.memory.set_cluster_count(process.gateway.cluster_count());
+        }
+    }
+
+    /// How many clusters a gateway has that starts now.
+    pub(super) fn cluster_count(&self, spec: &GatewaySpec) -> usize {
+        let later = self.clusters.borrow();
+        spec.config.clusters.len() + later.keys().filter(|name| !spec.config.clusters.contains_key(*name)).count()
     }
 }

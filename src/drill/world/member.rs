@@ -13,6 +13,7 @@ use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::config::{ClusterSpec, Creation, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
+use crate::drill::objects::Further;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
@@ -71,8 +72,10 @@ pub(super) struct Member {
     targets_settled: Cell<bool>,
     /// The event with which the wish for a balancer failed.
     pub(super) not_created: Cell<Option<EventId>>,
-    /// Addresses of further Services of type `LoadBalancer`; none: it is pending.
-    pub(super) addresses: RefCell<BTreeMap<Rc<str>, Option<Ipv4Addr>>>,
+    /// Further Services of type `LoadBalancer`.
+    pub(super) further: RefCell<BTreeMap<Rc<str>, Further>>,
+    /// Services whose listeners the controller has not come to yet.
+    pub(super) listeners_pending: Cell<usize>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
     /// What pods are called in results, by their numbers.
@@ -108,7 +111,8 @@ impl Member {
             targets_healthy: Cell::new(0),
             targets_settled: Cell::new(true),
             not_created: Cell::new(None),
-            addresses: RefCell::default(),
+            further: RefCell::default(),
+            listeners_pending: Cell::new(0),
             owned: Cell::new(config.scaling.owned),
             pod_keys: RefCell::default(),
             config,
@@ -150,7 +154,8 @@ impl Member {
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets.
     pub(super) fn is_quiet(&self) -> bool {
-        self.cluster().is_calm(&self.config.target) && self.targets_settled.get()
+        let are_settled = self.targets_settled.get() && self.listeners_pending.get() == 0;
+        are_settled && self.cluster().is_calm(&self.config.target)
     }
 
     /// What a pod is called in results.
@@ -182,15 +187,7 @@ impl Member {
             }
             self.watch_nodes(cluster, &balancer);
         }
-        let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
-        let mut watch = watch.expect("the balancer's Service is among the world's");
-        let seen_by = balancer.clone();
-        sim.spawn("cloud-controller-manager", async move {
-            loop {
-                let seen = watch.next().await;
-                seen_by.handle_endpoints(&seen);
-            }
-        });
+        self.watch_front(cluster, &balancer);
         let member = Rc::downgrade(self);
         sim.spawn("gauge-targets", async move {
             loop {
@@ -271,7 +268,7 @@ impl Runtime for Containers {
         if pod.owner == member.config.target {
             let spec = member.gateway_spec(&pod.template.other);
             let costs = member.config.scaling.memory;
-            let memory = Rc::new(Memory::new(costs, spec.config.clusters.len(), spec.memory_limit_bytes));
+            let memory = Rc::new(Memory::new(costs, member.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {
                 member: Weak::clone(&self.0),
                 object: object.clone(),

@@ -18,10 +18,13 @@ impl Member {
         let Some(mut watch) = cluster.watch_endpoints(service, &format!("kube-proxy/{node}")) else { return };
         let BackendMode::Nodes { min_sync_period, .. } = self.config.front.balancer.mode else { return };
         let (balancer, name, clock) = (balancer.clone(), Rc::clone(node), self.around.sim.clone());
+        let cluster = cluster.clone();
         self.around.sim.spawn("kube-proxy", async move {
             let mut pace = SyncPace::new(min_sync_period);
             loop {
                 let mut seen = watch.next().await;
+                // A node that is cut off hears of nothing.
+                cluster.reached(&name).await;
                 // What the run finds has been written before it.
                 if clock.now() > SimTime::ZERO {
                     clock.sleep_until(pace.next_run(clock.now())).await;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::member::Member;
 use crate::drill::config::{Share, SharedService};
+use crate::drill::objects::Further;
 use crate::edge::LoadBalancer;
 use crate::engine::{Datum, EventId};
 use crate::load::Finished;
@@ -43,14 +44,14 @@ impl Member {
     }
 
     /// A further Service of type `LoadBalancer` comes: its controller does to the balancer in front what its annotations say.
-    pub(super) fn share(&self, shared: &SharedService, event: EventId) {
+    pub(super) fn share(self: &Rc<Self>, shared: &SharedService, event: EventId) {
         let key = &shared.service.key;
         let cluster = self.cluster();
         cluster.apply_service(shared.service.clone());
         // Addresses of balancers that nobody asks come after those of the clusters.
-        let number = u32::try_from(100 + 16 * self.index + self.addresses.borrow().len()).unwrap_or(u32::MAX);
+        let number = u32::try_from(100 + 16 * self.index + self.further.borrow().len()).unwrap_or(u32::MAX);
         let own = Ipv4Addr::from_bits(Ipv4Addr::new(203, 0, 113, 1).to_bits().saturating_add(number));
-        let address = match &shared.share {
+        let ip = match &shared.share {
             Share::Own => Some(own),
             Share::LeavesAlone | Share::Overwrites => Some(self.vip),
             Share::Fails { reason } => {
@@ -58,7 +59,8 @@ impl Member {
                 None
             }
         };
-        self.addresses.borrow_mut().insert(Rc::clone(key), address);
+        let ports = shared.balancer.ports.keys().copied().collect();
+        self.further.borrow_mut().insert(Rc::clone(key), Further { ip, ports });
         let front = self.balancer.borrow().clone();
         match (&shared.share, front) {
             (Share::Overwrites, Some(front)) => self.overwrite(shared, &front, event),
@@ -70,10 +72,10 @@ impl Member {
     }
 
     /// The other Service gets its own targets at once, and the listeners when its controller has come to them.
-    fn overwrite(&self, shared: &SharedService, front: &LoadBalancer, event: EventId) {
+    fn overwrite(self: &Rc<Self>, shared: &SharedService, front: &LoadBalancer, event: EventId) {
         let (sim, cluster, key) = (&self.around.sim, self.cluster(), Rc::clone(&shared.service.key));
         // Its own address for probes: one past those of the fronts for each further Service.
-        let offset = u32::try_from(self.addresses.borrow().len() * 256).unwrap_or(0);
+        let offset = u32::try_from(self.further.borrow().len() * 256).unwrap_or(0);
         let prober = Ipv4Addr::from_bits(self.prober.to_bits() + offset);
         let host = self.net.attach(prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
@@ -92,11 +94,17 @@ impl Member {
         let object = self.identity().object(format!("Service/{}", self.config.front.balancer.service));
         let mine: Vec<u16> = self.config.front.balancer.ports.keys().copied().collect();
         let ports: Vec<u16> = shared.balancer.ports.keys().copied().filter(|port| mine.contains(port)).collect();
+        self.listeners_pending.set(self.listeners_pending.get() + 1);
+        let member = Rc::downgrade(self);
         sim.spawn("lb-listeners", async move {
             clock.sleep(latency).await;
+            if let Some(member) = member.upgrade() {
+                member.listeners_pending.set(member.listeners_pending.get() - 1);
+            }
             for port in ports {
                 let data = vec![("port", i64::from(port).into()), ("by", (&*key).into())];
-                let taken = log.borrow_mut().record(clock.now(), Some(event), "lb_listener_taken", object.clone(), data);
+                let taken =
+                    log.borrow_mut().record(clock.now(), Some(event), "lb_listener_taken", object.clone(), data);
                 front.hand_over(port, &other, taken);
             }
         });
