@@ -14,8 +14,8 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome,
-    ScalingSpec, Verb, WorldConfig,
+    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome, ScalingSpec,
+    Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
@@ -58,11 +58,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deletion_costs: Vec::new(),
         gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
         routes: super::routes(&cluster),
-        front: FrontSpec {
-            balancer: balancer(),
-            creation: Creation::Stands,
-            cloud_latency: Duration::from_micros(100),
-        },
+        front: FrontSpec::balanced(balancer(), Duration::from_micros(100)),
         backends: vec![backends],
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
@@ -136,6 +132,7 @@ fn deployment() -> Deployment {
         pre_stop: None,
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
@@ -187,6 +184,7 @@ fn balancer() -> LoadBalancerConfig {
         register_latency: Delay::Constant(Duration::from_millis(5)),
         deregister_latency: Delay::Constant(Duration::from_millis(5)),
         ports: BTreeMap::from([(80, 80)]),
+        node_ports: BTreeMap::new(),
         weight: 1,
         first_probe: None,
         stands_at_zero: true,

@@ -45,8 +45,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    ContainerRequest, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service,
-    Sidecar,
+    ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources,
+    Service, Sidecar,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;

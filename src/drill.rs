@@ -16,7 +16,7 @@ pub mod world;
 
 pub use causes::Sources;
 pub use config::{
-    Action, BackendSpec, ClusterSpec, Creation, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry,
+    Action, BackendSpec, ClusterSpec, Creation, DoorSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry,
     OwnedReplicas, ScalingSpec, Share, SharedService, Size, Verb, WorldConfig,
 };
 pub use objects::Watch;

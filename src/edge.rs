@@ -2,19 +2,25 @@
 //! over a node.
 //!
 //! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining, the choice of a target.
-//! - [`kube_proxy`]: what a node does with a connection that reaches its `NodePort`.
-//! - [`readiness_gate`]: which endpoints its controller takes, and the gate of pods that it opens.
-//! - [`load_balancer`]: the two on the simulated network, driven by what the controller sees.
+//! - [`kube_proxy`]: what a node does with a connection to a Service. [`conntrack`]: how many it can hold.
+//! - [`nodes`]: both of all nodes, on the simulated network.
+//! - [`readiness_gate`]: which endpoints the balancer's controller takes, and the gate of pods that it opens.
+//! - [`load_balancer`]: the balancer on the simulated network, driven by what the controller sees.
+//! - [`door`]: ways in without a balancer: node ports, and clients within the cluster.
 //!
 //! Sources: Alibaba Cloud documents on CLB and NLB; kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 (the controller);
 //! Kubernetes v1.28.7 pkg/proxy (the node). `docs/fidelity.md` says which rule rests on what.
 
 pub mod balancer;
+pub mod conntrack;
+pub mod door;
 pub mod kube_proxy;
 pub mod load_balancer;
+pub mod nodes;
 pub mod readiness_gate;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Scheduler, TargetId};
 pub use kube_proxy::categories::TrafficPolicy;
 pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};
 pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
+pub use nodes::{NodeChoice, NodePlace, Nodes, NodesConfig};

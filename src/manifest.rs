@@ -10,6 +10,7 @@
 //! and we do not simulate is listed as ignored.
 
 pub mod autoscaler;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption_budget;
 pub mod gateway_api;

@@ -101,14 +101,27 @@ pub enum Verdict {
     },
     /// Answers with RST.
     Refuse {
+        /// The hop behind the balancer that does so; none: the balancer itself.
+        by: Option<SocketAddrV4>,
         /// The event that left nobody to pass it on to.
         why: Option<EventId>,
     },
     /// Says nothing.
     Drop {
+        /// The hop behind the balancer that does so; none: the balancer itself.
+        by: Option<SocketAddrV4>,
         /// The event that left nobody to pass it on to.
         why: Option<EventId>,
     },
+}
+
+/// What is known of a connection that is being opened, also to a caller that gives up before the outcome is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Trace {
+    /// Where a balancer has passed the last SYN on to, or the hop that stopped it.
+    pub reached: Option<SocketAddrV4>,
+    /// The event that made a hop stop it.
+    pub why: Option<EventId>,
 }
 
 /// Whatever owns an address and passes connections on.

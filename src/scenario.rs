@@ -12,6 +12,7 @@ pub mod address;
 pub mod autoscaling;
 mod balancer;
 mod changes;
+mod front;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

@@ -157,8 +157,11 @@ fn overrides_hold_in_their_cluster() {
     assert_eq!((cpu(0), cpu(1)), (Some(2000), Some(1000)));
     let asked = |index: usize| world.members[index].deployments[0].template.requests.cpu_millicores;
     assert_eq!((asked(0), asked(1)), (200, 300));
-    assert_eq!(first.front.balancer.balancer.on_deregister, OnRemoval::CutAfter(Duration::ZERO));
-    assert_eq!(second.front.balancer.balancer.on_deregister, OnRemoval::CutAfter(Duration::from_secs(20)));
+    assert_eq!(first.front.balancer.as_ref().unwrap().balancer.on_deregister, OnRemoval::CutAfter(Duration::ZERO));
+    assert_eq!(
+        second.front.balancer.as_ref().unwrap().balancer.on_deregister,
+        OnRemoval::CutAfter(Duration::from_secs(20))
+    );
     // A cause's line is that of the override.
     let line_of = |text: &str| MANIFEST.lines().position(|line| line.contains(text)).unwrap() + 1;
     let cut = gatedrill::record::CauseCode::LbCutConnection;

@@ -152,7 +152,8 @@ fn what_the_api_server_refuses_is_refused() {
         format!("  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{ clientIP: {{ timeoutSeconds: {seconds} }} }}")
     };
     check("  sessionAffinity: Client", "", "spec.sessionAffinity: `Client` is not known here");
-    check(&timeout("0"), "", "0 is out of range");
+    check(&timeout("0"), "", "must be greater than 0 and less than 86400");
+    check(&timeout("-1"), "", "-1 is out of range");
     check(&timeout("86401"), "", "write 1 to 86400");
     check(
         "  sessionAffinity: ClientIP\n  sessionAffinityConfig: { clientIp: {} }",
@@ -166,18 +167,4 @@ fn what_the_api_server_refuses_is_refused() {
     // The API server drops what nobody uses.
     let unused = drill("ecs", "  sessionAffinityConfig: { clientIP: { timeoutSeconds: 5 } }", "", "").unwrap();
     assert_eq!(affinity_told(&unused)["sessionAffinityConfig"], FidelityStatus::Ignored);
-}
-
-#[test]
-fn a_service_without_a_balancer_says_what_to_write() {
-    for kind in ["NodePort", "ClusterIP"] {
-        let manifest = MANIFEST
-            .replace("type: LoadBalancer", &format!("type: {kind}"))
-            .replace("BACKENDS", "ecs")
-            .replace("SERVICE", "");
-        let text = SCENARIO.replace("KNOBS", "").replace("TIMELINE", "");
-        let problems = loaded(&text, &manifest, &[], None).expect_err("nobody balances").to_string();
-        assert!(problems.contains("spec.type: clients come in through a load balancer"), "{problems}");
-        assert!(problems.contains("backend-type: ecs"), "{problems}");
-    }
 }

@@ -440,6 +440,19 @@ impl Cluster {
         Some(EndpointWatch::new(&self.inner.sim, queue))
     }
 
+    /// The endpoints of a Service that are ready, as its slices have them now.
+    #[must_use]
+    pub fn ready_endpoints(&self, service: &str) -> Vec<Ipv4Addr> {
+        let state = self.inner.state.borrow();
+        let snapshot = state.services.get(service).map(|service| Rc::clone(&service.snapshot));
+        snapshot
+            .iter()
+            .flat_map(|all| all.iter())
+            .filter(|endpoint| endpoint.ready)
+            .map(|endpoint| endpoint.ip)
+            .collect()
+    }
+
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation
     /// `controller.kubernetes.io/pod-deletion-cost`: the cheaper goes first.
     pub fn set_deletion_costs(&self, owner: &str, costs: &[i32]) {

@@ -19,6 +19,8 @@ pub type Sources = BTreeMap<CauseCode, Source>;
 pub(super) struct Evidence<'a> {
     /// The life of the pod that the balancer had chosen.
     pub(super) pod: Option<&'a PodRecord>,
+    /// How it was on its way.
+    pub(super) way: Way,
     /// The death of the node that the request was sent to, or went through.
     pub(super) node_death: Option<EventId>,
     /// What had become of the way in before the request could reach the gateway.
@@ -31,6 +33,15 @@ pub(super) struct Evidence<'a> {
     pub(super) log: &'a EventLog,
     /// The event with which its pod's endpoints were last told, for losses without an event of their own.
     pub(super) last_resort: Option<EventId>,
+}
+
+/// What lies between a client and the pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// A node chose the pod.
+    pub(super) passes_nodes: bool,
+    /// It came no farther than a node.
+    pub(super) ended_at_node: bool,
 }
 
 /// The cause of a lost request.
@@ -55,6 +66,12 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
     if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
         return (CauseCode::LbDeleted, Some(event));
     }
+    let full = [("conntrack_full", CauseCode::ConntrackFull), ("snat_ports_exhausted", CauseCode::SnatPortsExhausted)];
+    let is_full = full.into_iter().find(|(kind, _)| sight.why.is_some_and(|why| is_kind(evidence.log, why, kind)));
+    if let Some((_, code)) = is_full {
+        return (code, sight.why);
+    }
+    let Way { passes_nodes, ended_at_node } = evidence.way;
     match finished.outcome {
         Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
         Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),
@@ -62,15 +79,18 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         Outcome::Refused => match (sight.target, exit, evidence.listeners_closed) {
             (Some(_), ..) if kill.is_some() => kill.expect("it was killed"),
             (None, _, _) => (CauseCode::LbNoTarget, sight.why),
+            (Some(_), _, _) if ended_at_node => (CauseCode::NoEndpoint, sight.why),
             (Some(_), None, Some((_, event))) => (CauseCode::ListenerDrained, Some(event)),
-            (Some(_), exit, _) => (CauseCode::LbStaleTarget, exit.and_then(|(_, event)| event)),
+            (Some(_), exit, _) => (stale(passes_nodes, CauseCode::LbStaleTarget), exit.and_then(|(_, event)| event)),
         },
         Outcome::ConnectTimeout => match (sight.target, exit) {
-            // Nobody answered for the balancer's choice: a node without a pod of its own.
-            (None, _) => (CauseCode::LocalPolicyBlackhole, sight.why),
+            // Nobody answered for the balancer's choice, or the client's: a node without a pod of its own.
+            (Some(_), _) if ended_at_node => (CauseCode::LocalPolicyBlackhole, sight.why),
+            // Nodes without a machine, or without an object any more.
+            (None, _) => (CauseCode::NodeLost, sight.why),
             // Evicted for good: its network is gone.
             (Some(_), Some(_)) if kill.is_some() => kill.expect("it was killed"),
-            (Some(_), Some((_, event))) => (CauseCode::ConnectTimeout, event),
+            (Some(_), Some((_, event))) => (stale(passes_nodes, CauseCode::ConnectTimeout), event),
             (Some(_), None) => (CauseCode::ClientTimeout, None),
         },
         Outcome::Reset | Outcome::Closed | Outcome::Truncated => {
@@ -85,7 +105,7 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             }
             match exit {
                 Some((exited_at, event)) if finished.ended_at >= exited_at => {
-                    (at_exit(finished, evidence.pod, exited_at), event)
+                    (at_exit(finished, evidence, exited_at), event)
                 }
                 _ if sight.close_was_ignored => {
                     (CauseCode::DrainCloseIgnored, evidence.pod.and_then(|pod| pod.sigterm_event))
@@ -110,16 +130,21 @@ fn kill(finished: &Finished, pod: &PodRecord) -> Option<(CauseCode, Option<Event
 }
 
 /// A connection that ended because its process did.
-fn at_exit(finished: &Finished, pod: Option<&PodRecord>, exited_at: SimTime) -> CauseCode {
-    let sight = &finished.sight;
+fn at_exit(finished: &Finished, evidence: &Evidence<'_>, exited_at: SimTime) -> CauseCode {
+    let (pod, sight) = (evidence.pod, &finished.sight);
     if sight.tried_at < exited_at {
         let was_killed = pod.is_some_and(|pod| pod.exit_reason == Some("grace period over"));
         if was_killed { CauseCode::GraceExceeded } else { CauseCode::ExitInFlight }
     } else if sight.was_reused {
         CauseCode::ExitIdleConnection
     } else {
-        CauseCode::LbStaleTarget
+        stale(evidence.way.passes_nodes, CauseCode::LbStaleTarget)
     }
+}
+
+/// Who sent a new connection to a pod that is no more: a node's kube-proxy, or the balancer.
+fn stale(passes_nodes: bool, else_by_balancer: CauseCode) -> CauseCode {
+    if passes_nodes { CauseCode::StaleNodeRules } else { else_by_balancer }
 }
 
 fn gateway_error(flags: Flags) -> CauseCode {

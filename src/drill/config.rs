@@ -13,7 +13,8 @@ use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
 use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
-use crate::edge::LoadBalancerConfig;
+use crate::edge::door::{DoorKind, DoorPort};
+use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig};
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
 use crate::load::{ClientConfig, Pacing, RateSegment};
@@ -124,13 +125,23 @@ pub struct OwnedReplicas {
     pub period: Duration,
 }
 
-/// The way in: the load balancer and the links.
+/// The way in: the Service in front, its load balancer, the nodes, and the links.
 #[derive(Clone, Debug)]
 pub struct FrontSpec {
-    /// The balancer.
-    pub balancer: LoadBalancerConfig,
-    /// Whether there is one.
+    /// The Service, as `namespace/name`.
+    pub service: String,
+    /// Its ports, and what its pods listen on.
+    pub ports: BTreeMap<u16, u16>,
+    /// Its ports, and those of the nodes; empty: nodes have none that matter.
+    pub node_ports: BTreeMap<u16, u16>,
+    /// The balancer, if it has one.
+    pub balancer: Option<LoadBalancerConfig>,
+    /// Whether it gets that balancer.
     pub creation: Creation,
+    /// The nodes; none: no connection passes over one.
+    pub nodes: Option<NodesConfig>,
+    /// What the clients of each load dial, in the order of the loads; none, or nothing more: the balancer.
+    pub doors: Vec<Option<DoorSpec>>,
     /// One way between two hosts of the cloud.
     pub cloud_latency: Duration,
 }
@@ -172,6 +183,34 @@ pub enum Share {
         /// What the controller says.
         reason: String,
     },
+}
+
+impl FrontSpec {
+    /// A balancer that all clients dial, and whose targets are pods.
+    #[must_use]
+    pub fn balanced(balancer: LoadBalancerConfig, cloud_latency: Duration) -> Self {
+        Self {
+            service: balancer.service.clone(),
+            ports: balancer.ports.clone(),
+            node_ports: BTreeMap::new(),
+            balancer: Some(balancer),
+            creation: Creation::Stands,
+            nodes: None,
+            doors: Vec::new(),
+            cloud_latency,
+        }
+    }
+}
+
+/// What clients dial in place of the balancer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DoorSpec {
+    /// What it is.
+    pub kind: DoorKind,
+    /// The nodes: those that are dialled, or that the clients are on.
+    pub choice: NodeChoice,
+    /// By the port that a URL names.
+    pub ports: BTreeMap<u16, DoorPort>,
 }
 
 /// The replicas of a service behind the gateway.

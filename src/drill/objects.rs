@@ -26,10 +26,13 @@ pub enum Watch {
 /// The Service in front, and its address.
 pub(super) struct Front<'a> {
     pub(super) service: &'a str,
-    /// None: it is pending.
+    /// The balancer's, if there is one.
     pub(super) ip: Option<Ipv4Addr>,
-    pub(super) ports: Vec<u16>,
-    /// Further ones of type `LoadBalancer`.
+    /// Each with its node port, if nodes have one.
+    pub(super) ports: Vec<(u16, Option<u16>)>,
+    /// The balancer is wanted, and not there.
+    pub(super) is_pending: bool,
+    /// Further Services of type `LoadBalancer`.
     pub(super) further: BTreeMap<Rc<str>, Further>,
 }
 
@@ -120,12 +123,25 @@ fn pod(view: &PodView, now: SimTime) -> Vec<String> {
 }
 
 fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> Vec<String> {
-    let address = |ip: Option<Ipv4Addr>| ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
-    let told = |ports: &[u16]| ports.iter().map(|port| format!("{port}/TCP")).collect::<Vec<_>>().join(",");
     let (kind, address, ports) = if key == front.service {
-        ("LoadBalancer", address(front.ip), told(&front.ports))
+        let port = |(port, node_port): &(u16, Option<u16>)| match node_port {
+            Some(node_port) => format!("{port}:{node_port}/TCP"),
+            None => format!("{port}/TCP"),
+        };
+        let ports: Vec<String> = front.ports.iter().map(port).collect();
+        let has_node_ports = front.ports.iter().any(|(_, node_port)| node_port.is_some());
+        let kind = match front.ip {
+            Some(_) => "LoadBalancer",
+            None if front.is_pending => "LoadBalancer",
+            None if has_node_ports => "NodePort",
+            None => "ClusterIP",
+        };
+        let without = if front.is_pending { "<pending>" } else { "<none>" };
+        (kind, front.ip.map_or_else(|| without.to_owned(), |ip| ip.to_string()), ports.join(","))
     } else if let Some(further) = front.further.get(key) {
-        ("LoadBalancer", address(further.ip), told(&further.ports))
+        let ports: Vec<String> = further.ports.iter().map(|port| format!("{port}/TCP")).collect();
+        let ip = further.ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
+        ("LoadBalancer", ip, ports.join(","))
     } else {
         ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
     };

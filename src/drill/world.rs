@@ -6,8 +6,8 @@
 mod actions;
 mod controller;
 mod endpoints;
+mod front;
 mod member;
-mod nodes;
 mod scaling;
 mod sharing;
 
@@ -18,7 +18,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use self::member::{Member, Shared};
-use super::causes::{Evidence, cause_of};
+use super::causes::{Evidence, Way, cause_of};
 use super::config::{MixEntry, Verb, WorldConfig};
 use super::process::Surroundings;
 use crate::cluster::PodCounts;
@@ -181,7 +181,7 @@ impl World {
 
     /// The cluster behind an address that a client dialled; the first one for a request that never got so far.
     fn member_at(&self, entrance: Option<Ipv4Addr>) -> &Rc<Member> {
-        let found = entrance.and_then(|ip| self.members.iter().find(|member| member.vip == ip));
+        let found = entrance.and_then(|ip| self.members.iter().find(|member| member.is_entered_at(ip)));
         found.unwrap_or(&self.members[0])
     }
 
@@ -201,7 +201,7 @@ impl World {
             let mix = spec.mix.iter().map(request).collect();
             let sink: Rc<dyn Sink> = Rc::new(Ledger(Rc::downgrade(self)));
             let streams = self.around.streams;
-            let addresses = self.members.iter().map(|member| (member.vip, member.config.weight)).collect();
+            let addresses = self.members.iter().map(|member| (member.entrance(index), member.config.weight)).collect();
             let entrances = Entrances::new(addresses, streams.stream("entrance", &spec.name));
             let client = Client::new(sim, host, (index, &spec.name), spec.client.clone(), (entrances, mix), sink);
             let mut segments = spec.segments.clone();
@@ -245,7 +245,7 @@ impl World {
         let small = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
         let mut counts = PodCounts::default();
         let (mut spent, mut limit_millicores) = (Duration::ZERO, 0_u64);
-        let (mut targets_healthy, mut connections, mut hpa_desired) = (0_u64, 0_u64, None);
+        let (mut targets_healthy, mut connections, mut hpa_desired) = (None, 0_u64, None);
         for member in &self.members {
             let cluster = member.cluster();
             counts += cluster.counts(&member.config.target);
@@ -255,7 +255,8 @@ impl World {
                 self.memory_max.set(self.memory_max.get().max(memory.unwrap_or(0)));
                 limit_millicores += process.limit_millicores.unwrap_or(0);
             }
-            targets_healthy += member.targets_healthy.get();
+            targets_healthy =
+                member.targets_healthy.get().map(|count| count + targets_healthy.unwrap_or(0)).or(targets_healthy);
             connections += member.connections.get();
             let desired = cluster.autoscaled_size(&member.config.target).and_then(|size| u32::try_from(size).ok());
             hpa_desired = desired.map(|size| size + hpa_desired.unwrap_or(0)).or(hpa_desired);
@@ -274,7 +275,7 @@ impl World {
             pods_ready: small(counts.ready),
             pods_available: small(counts.available),
             pods_terminating: small(counts.terminating),
-            lb_targets_healthy: Some(u32::try_from(targets_healthy).unwrap_or(u32::MAX)),
+            lb_targets_healthy: targets_healthy.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
             hpa_desired,
             cpu_ratio,
             connections: Some(connections),
@@ -387,9 +388,13 @@ impl World {
                 ip.and_then(|ip| member.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
             let node_death = member.node_death(finished);
+            let way = Way {
+                passes_nodes: member.passes_nodes(finished.load_index),
+                ended_at_node: member.ended_at_node(finished),
+            };
             let front = member.front_trouble(finished, entry.port);
-            let evidence =
-                Evidence { pod: record.as_ref(), node_death, front, listeners_closed, flags, log: &log, last_resort };
+            let pod = record.as_ref();
+            let evidence = Evidence { pod, way, node_death, front, listeners_closed, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &member.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {

@@ -4,6 +4,7 @@
 //! - [`affinity`]: the endpoint that a client sticks to.
 //! - [`pace`]: when changes become rules.
 //! - [`health`]: what it answers to those who ask for its health.
+//! - [`shortcut`]: what becomes of the balancer's address within the cluster.
 //!
 //! The choice is made per connection, when its first packet comes; what follows goes the same way by the node's connection table,
 //! whatever the rules have become. So connections to a removed endpoint live on, and a SYN that is sent again meets the same pod.
@@ -12,6 +13,7 @@
 //! - Without a usable endpoint: if there is none anywhere, the connection is refused; if policy `Local` forbids those that there are, the
 //!   packet is dropped and the client hears nothing.
 //! - Under external policy `Cluster` the node puts its own address in place of the client's.
+//! - Before 1.26 an endpoint that terminates serves nobody new, though no other were left (`ProxyTerminatingEndpoints`, KEP-1669).
 //!
 //! Source: Kubernetes v1.28.7 pkg/proxy/topology.go, pkg/proxy/{iptables,ipvs}/proxier.go.
 
@@ -19,17 +21,22 @@ pub mod affinity;
 pub mod categories;
 pub mod health;
 pub mod pace;
+pub mod shortcut;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use affinity::{Affinity, RECENT_CLIENTS_MAX};
 use categories::{Candidate, Policies, TrafficPolicy, categorize};
+use health::{ProxyHealth, SYNC_PERIOD, ServiceHealth};
+use shortcut::Shortcut;
 
 use crate::cluster::EndpointView;
 use crate::cluster::endpoints::EndpointConditions;
-use crate::engine::Stream;
+use crate::cluster::version::Version;
+use crate::engine::{EventId, Stream};
 use crate::units::SimTime;
 
 /// How a kube-proxy writes its rules.
@@ -52,13 +59,33 @@ pub struct ServiceRules {
     pub policies: Policies,
     /// For how long a client sticks to an endpoint; none: it does not.
     pub affinity: Option<Duration>,
+    /// Endpoints that terminate and still serve take over where no other is left.
+    pub uses_terminating: bool,
+    /// What a client in the cluster reaches at the balancer's address where the external policy is `Local`.
+    pub shortcut: Shortcut,
+}
+
+impl ServiceRules {
+    /// Whether the node's address takes the place of the client's.
+    #[must_use]
+    pub fn masquerades(&self, origin: Origin) -> bool {
+        self.policies.external == TrafficPolicy::Cluster && origin != Origin::Internal
+    }
+}
+
+/// Whether endpoints that terminate take over where no other is left: `ProxyTerminatingEndpoints`, on from 1.26.
+#[must_use]
+pub fn uses_terminating(version: Version) -> bool {
+    version >= Version::new(1, 26)
 }
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// A pod or a node of the cluster, to the Service's own address.
+    /// A pod of the cluster, to the Service's own address.
     Internal,
+    /// A pod of the cluster, to the balancer's address.
+    InternalToBalancer,
     /// Outside, over a node port or a balancer.
     External,
 }
@@ -66,7 +93,7 @@ pub enum Origin {
 /// Where a node sends a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NodePath {
-    /// To this endpoint. The node replaces the client's address under external policy `Cluster`.
+    /// To this endpoint.
     To {
         /// The pod's address.
         ip: Ipv4Addr,
@@ -94,10 +121,14 @@ pub struct KubeProxy {
     cluster: Vec<Destination>,
     local: Vec<Destination>,
     has_any: bool,
+    ready: BTreeSet<Ipv4Addr>,
     local_ready_count: usize,
     affinity: Option<Affinity>,
     /// Whom the IPVS proxy chose last.
     last_chosen: Option<Ipv4Addr>,
+    health: ProxyHealth,
+    /// The last change of any endpoint that its rules know, and of one on this node.
+    last_change: [Option<EventId>; 2],
 }
 
 impl KubeProxy {
@@ -111,20 +142,35 @@ impl KubeProxy {
             cluster: Vec::new(),
             local: Vec::new(),
             has_any: false,
+            ready: BTreeSet::new(),
             local_ready_count: 0,
             affinity: rules.affinity.map(|timeout| Affinity::new(timeout, clients_max)),
             last_chosen: None,
+            health: ProxyHealth::new(2 * SYNC_PERIOD),
+            last_change: [None; 2],
         }
+    }
+
+    /// A change has come; its rules are still to be written.
+    pub fn handle_change(&mut self, now: SimTime) {
+        self.health.handle_change(now);
     }
 
     /// Writes the rules for these endpoints.
     pub fn sync(&mut self, endpoints: &[EndpointView]) {
+        self.health.handle_synced();
+        for endpoint in endpoints {
+            let places = if endpoint.node == self.node { 2 } else { 1 };
+            for last in &mut self.last_change[..places] {
+                *last = (*last).max(endpoint.because);
+            }
+        }
         let candidates: Vec<Candidate<'_>> = endpoints
             .iter()
             .map(|endpoint| Candidate {
                 conditions: EndpointConditions {
                     ready: endpoint.ready,
-                    serving: endpoint.serving,
+                    serving: endpoint.serving && (self.rules.uses_terminating || !endpoint.terminating),
                     terminating: endpoint.terminating,
                 },
                 is_local: endpoint.node == self.node,
@@ -140,6 +186,7 @@ impl KubeProxy {
         self.cluster = destinations(&found.cluster);
         self.local = destinations(&found.local);
         self.has_any = found.has_any;
+        self.ready = endpoints.iter().filter(|endpoint| endpoint.ready).map(|endpoint| endpoint.ip).collect();
         self.local_ready_count =
             candidates.iter().filter(|candidate| candidate.is_local && candidate.conditions.ready).count();
         if let Some(affinity) = &mut self.affinity {
@@ -151,8 +198,14 @@ impl KubeProxy {
     /// Where the first packet of a client's connection goes.
     pub fn choose(&mut self, now: SimTime, client: Ipv4Addr, origin: Origin, stream: &mut Stream) -> NodePath {
         let policies = self.rules.policies;
-        let policy = if origin == Origin::Internal { policies.internal } else { policies.external };
-        let usable = if policy == TrafficPolicy::Local { &self.local } else { &self.cluster };
+        let is_local = match origin {
+            Origin::Internal => policies.internal == TrafficPolicy::Local,
+            Origin::External => policies.external == TrafficPolicy::Local,
+            Origin::InternalToBalancer => {
+                policies.external == TrafficPolicy::Local && self.rules.shortcut.is_local(!self.local.is_empty())
+            }
+        };
+        let usable = if is_local { &self.local } else { &self.cluster };
         if usable.is_empty() {
             return if self.has_any { NodePath::Drop } else { NodePath::Refuse };
         }
@@ -178,10 +231,23 @@ impl KubeProxy {
         NodePath::To { ip: chosen.ip, is_remote: chosen.is_remote }
     }
 
-    /// What the Service's `healthCheckNodePort` answers here while this kube-proxy is healthy.
+    /// What the Service's `healthCheckNodePort` answers here.
     #[must_use]
-    pub const fn service_status(&self) -> u16 {
-        health::service_status(self.local_ready_count, true)
+    pub fn service_health(&self, now: SimTime) -> ServiceHealth {
+        ServiceHealth { local_endpoints: self.local_ready_count, is_proxy_healthy: self.health.is_healthy(now) }
+    }
+
+    /// Whether these are the endpoints that are ready, as its rules have it.
+    #[must_use]
+    pub fn knows(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {
+        self.ready == *ready
+    }
+
+    /// The last change that left a connection no endpoint: of those on this node, if there are others elsewhere.
+    #[must_use]
+    pub fn why_none(&self) -> Option<EventId> {
+        let [anywhere, here] = self.last_change;
+        if self.has_any { here } else { anywhere }
     }
 }
 
@@ -207,7 +273,12 @@ mod tests {
 
     fn rules(external: TrafficPolicy) -> ServiceRules {
         let policies = Policies { internal: TrafficPolicy::Cluster, external, reach: Reach::External };
-        ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None }
+        let (uses_terminating, shortcut) = (true, Shortcut::Local);
+        ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None, uses_terminating, shortcut }
+    }
+
+    fn status(proxy: &KubeProxy) -> u16 {
+        proxy.service_health(SimTime::ZERO).status()
     }
 
     fn proxy(rules: ServiceRules, endpoints: &[EndpointView]) -> KubeProxy {
@@ -240,7 +311,7 @@ mod tests {
         let endpoints = [endpoint(1, "a", "ready"), endpoint(2, "b", "ready"), endpoint(3, "a", "draining")];
         assert_eq!(paths(&endpoints, TrafficPolicy::Cluster), ["1", "2 remote"]);
         assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["1"]);
-        assert_eq!(proxy(rules(TrafficPolicy::Local), &endpoints).service_status(), 200);
+        assert_eq!(status(&proxy(rules(TrafficPolicy::Local), &endpoints)), 200);
     }
 
     #[test]
@@ -249,7 +320,51 @@ mod tests {
         assert_eq!(paths(&endpoints, TrafficPolicy::Cluster), ["2 remote"]);
         assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["1"]);
         // The balancer is told to leave while the node still serves.
-        assert_eq!(proxy(rules(TrafficPolicy::Local), &endpoints).service_status(), 503);
+        assert_eq!(status(&proxy(rules(TrafficPolicy::Local), &endpoints)), 503);
+    }
+
+    #[test]
+    fn before_1_26_the_terminating_serve_nobody_new() {
+        assert!(!uses_terminating(Version::new(1, 25)) && uses_terminating(Version::new(1, 26)));
+        let endpoints = [endpoint(1, "a", "draining"), endpoint(2, "b", "ready")];
+        let old = |policy| ServiceRules { uses_terminating: false, ..rules(policy) };
+        let mut stream = Streams::new(1).stream("node", "a");
+        let mut choose = |rules: ServiceRules, endpoints: &[EndpointView]| {
+            told(&proxy(rules, endpoints).choose(SimTime::ZERO, CLIENT, Origin::External, &mut stream))
+        };
+        assert_eq!(choose(old(TrafficPolicy::Local), &endpoints), "drop");
+        assert_eq!(choose(rules(TrafficPolicy::Local), &endpoints), "1");
+        assert_eq!(choose(old(TrafficPolicy::Cluster), &endpoints[..1]), "refuse");
+        assert_eq!(choose(rules(TrafficPolicy::Cluster), &endpoints[..1]), "1");
+    }
+
+    #[test]
+    fn a_kube_proxy_behind_its_time_fails_the_check_of_a_node_with_pods() {
+        let mut proxy = proxy(rules(TrafficPolicy::Local), &[endpoint(1, "a", "ready"), endpoint(2, "b", "ready")]);
+        let at = |seconds: u64| SimTime::ZERO.after(Duration::from_secs(seconds));
+        proxy.handle_change(at(10));
+        assert_eq!([69, 70].map(|seconds| proxy.service_health(at(seconds)).status()), [200, 503]);
+        assert_eq!(proxy.service_health(at(70)).local_endpoints, 1);
+        proxy.sync(&[endpoint(1, "a", "ready")]);
+        assert_eq!(proxy.service_health(at(70)).status(), 200);
+    }
+
+    #[test]
+    fn the_balancers_address_within_the_cluster_follows_its_shortcut() {
+        let (here, elsewhere) = (endpoint(1, "a", "ready"), endpoint(2, "b", "ready"));
+        let mut stream = Streams::new(1).stream("node", "a");
+        let mut choose = |shortcut: Shortcut, policy, endpoints: &[EndpointView]| {
+            let mut proxy = proxy(ServiceRules { shortcut, ..rules(policy) }, endpoints);
+            told(&proxy.choose(SimTime::ZERO, CLIENT, Origin::InternalToBalancer, &mut stream))
+        };
+        let only_elsewhere = [elsewhere.clone()];
+        assert_eq!(choose(Shortcut::Local, TrafficPolicy::Local, &only_elsewhere), "drop");
+        assert_eq!(choose(Shortcut::LocalFirst, TrafficPolicy::Local, &only_elsewhere), "2 remote");
+        assert_eq!(choose(Shortcut::Cluster, TrafficPolicy::Local, &only_elsewhere), "2 remote");
+        assert_eq!(choose(Shortcut::Local, TrafficPolicy::Cluster, &only_elsewhere), "2 remote");
+        let both = [here, elsewhere];
+        assert!((0..20).all(|_| choose(Shortcut::LocalFirst, TrafficPolicy::Local, &both) == "1"));
+        assert!((0..50).any(|_| choose(Shortcut::Cluster, TrafficPolicy::Local, &both) == "2 remote"));
     }
 
     #[test]
@@ -307,7 +422,7 @@ mod tests {
         proxy.sync(&endpoints);
         assert_eq!(choose(&mut proxy, 1002), second);
         // After the timeout the choice is made anew: not always the same.
-        let later: std::collections::BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();
+        let later: BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();
         assert!(later.len() > 3, "{later:?}");
     }
 }

@@ -6,10 +6,11 @@
 //! at once, even if it still serves.
 //!
 //! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
-//! connection that is being opened; that NLB does the same is an assumption). A node's connection table holds on to the pod likewise.
+//! connection that is being opened; that NLB does the same is an assumption).
 //!
-//! Nodes as targets are those that are ready, as the controller sees them. A node whose machine dies stays a target until that, or until its checks
-//! fail: connections to it are lost, and those through it hear nothing any more.
+//! Nodes as targets are those that are ready, as the controller sees them; what they do with a connection is [`super::nodes`]'. A node whose machine dies
+//! stays a target until that, or until its checks fail. Under policy `Local` a node's weight is the number of its pods; the scheduler `rr` does not heed
+//! it, and then a pod that shares its node gets less. A check that asks the Service's `healthCheckNodePort` is answered by the node's kube-proxy.
 //!
 //! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
 //! specification, idle timeouts, source-address stickiness.
@@ -27,15 +28,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
+use super::kube_proxy::Origin;
 use super::kube_proxy::categories::TrafficPolicy;
-use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
+use super::nodes::Nodes;
 use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
-
-/// Within this time all SYNs of a connection are sent, the last one 7 s after the first.
-const OPENING_TIME: Duration = Duration::from_secs(8);
 
 /// A node as a target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,21 +46,12 @@ pub struct NodeTarget {
 }
 
 /// What the balancer's targets are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BackendMode {
     /// The pods themselves, by their own network interfaces (ENI).
     Pods,
-    /// Nodes, which pass connections on.
-    Nodes {
-        /// What the nodes' kube-proxies know of the Service. Its external policy says which nodes are targets: all, or those with an endpoint.
-        rules: ServiceRules,
-        /// From one write of a kube-proxy's rules to the next, at least.
-        min_sync_period: Duration,
-        /// The eligible nodes.
-        nodes: Vec<NodeTarget>,
-        /// What a hop to another node adds in each direction.
-        hop_latency: Duration,
-    },
+    /// Nodes, which pass connections on: all of them, or those with an endpoint.
+    Nodes(TrafficPolicy),
 }
 
 /// What a health check does.
@@ -75,6 +65,11 @@ pub enum Probe {
         port: u16,
         /// The path.
         path: String,
+    },
+    /// Asks the Service's `healthCheckNodePort` of a node; 200 passes.
+    ServiceHealth {
+        /// The port.
+        port: u16,
     },
 }
 
@@ -95,9 +90,11 @@ pub struct LoadBalancerConfig {
     pub register_latency: Delay,
     /// From an endpoint's removal, as the controller sees it, to the last new connection.
     pub deregister_latency: Delay,
-    /// Front port to target port.
+    /// Front port to the pods' port.
     pub ports: BTreeMap<u16, u16>,
-    /// The weight of every target.
+    /// Front port to the nodes' port. Empty: targets are pods.
+    pub node_ports: BTreeMap<u16, u16>,
+    /// The weight of every target, unless policy `Local` gives nodes others.
     pub weight: u32,
     /// When the targets that the run finds are probed for the first time, from its start; none: each at a time of its own, drawn.
     pub first_probe: Option<Duration>,
@@ -118,33 +115,34 @@ struct Inner {
     streams: Streams,
     log: Rc<RefCell<EventLog>>,
     config: LoadBalancerConfig,
+    /// The nodes, where they are the targets.
+    nodes: Option<Nodes>,
     state: RefCell<State>,
     on_registered: RefCell<Option<OnRegistered>>,
 }
 
+/// A target as the controller wants it.
+#[derive(Clone)]
+struct Wanted {
+    /// As events tell it.
+    name: Rc<str>,
+    because: Option<EventId>,
+    weight: u32,
+}
 /// Called with the address of each target that has been registered, and the event of that.
 type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
 struct State {
     balancer: Balancer,
-    /// What the controller wants registered, by address, with the name told in events and the cause.
-    wanted: BTreeMap<Ipv4Addr, (Rc<str>, Option<EventId>)>,
+    /// What the controller wants registered, by address.
+    wanted: BTreeMap<Ipv4Addr, Wanted>,
     /// What is registered, or on its way to be (absent id).
     registered: BTreeMap<Ipv4Addr, Option<TargetId>>,
     names: BTreeMap<TargetId, Rc<str>>,
     connections: BTreeMap<ConnectionId, TargetId>,
     by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
-    /// By node, once it has heard of the Service.
-    proxies: BTreeMap<Rc<str>, KubeProxy>,
-    /// The way of connections that are being opened through a node.
-    opening: BTreeMap<ConnectionId, Opening>,
-    node_stream: crate::engine::Stream,
     /// The nodes that may be targets.
-    nodes: Vec<NodeTarget>,
-    /// Nodes whose machines are dead.
-    dead_nodes: BTreeSet<Rc<str>>,
-    /// Connections that went through a node when it died, with the event of its death.
-    cut_by_death: BTreeMap<ConnectionId, EventId>,
+    eligible: Vec<NodeTarget>,
     /// What the controller last saw.
     endpoints: Vec<EndpointView>,
     /// The last event that took a target away: the reason if none is left.
@@ -166,6 +164,10 @@ struct Handed {
 
 impl LoadBalancer {
     /// A balancer without targets; the caller makes it the [`Forward`] of its address. It probes from `host`.
+    ///
+    /// # Panics
+    ///
+    /// If nodes are to be its targets, and there are none.
     #[must_use]
     pub fn new(
         sim: &Sim,
@@ -173,16 +175,13 @@ impl LoadBalancer {
         host: Host,
         streams: Streams,
         log: Rc<RefCell<EventLog>>,
-        config: LoadBalancerConfig,
+        (config, nodes): (LoadBalancerConfig, Option<Nodes>),
     ) -> Self {
-        let nodes = match &config.mode {
-            BackendMode::Pods => Vec::new(),
-            BackendMode::Nodes { nodes, .. } => nodes.clone(),
-        };
+        let nodes = nodes.filter(|_| config.mode != BackendMode::Pods);
+        assert!(nodes.is_some() || config.mode == BackendMode::Pods, "targets that are nodes need nodes");
+        let places = nodes.as_ref().map(Nodes::places).unwrap_or_default();
         let state = State {
-            nodes,
-            dead_nodes: BTreeSet::new(),
-            cut_by_death: BTreeMap::new(),
+            eligible: places.into_iter().map(|place| NodeTarget { name: place.name, ip: place.ip }).collect(),
             endpoints: Vec::new(),
             balancer: Balancer::new(config.balancer.clone()),
             wanted: BTreeMap::new(),
@@ -190,24 +189,14 @@ impl LoadBalancer {
             names: BTreeMap::new(),
             connections: BTreeMap::new(),
             by_target: BTreeMap::new(),
-            proxies: BTreeMap::new(),
-            opening: BTreeMap::new(),
-            node_stream: streams.stream("node-path", &config.service),
             last_removal: None,
             deleted: None,
             handed: BTreeMap::new(),
             through_other: BTreeMap::new(),
         };
-        let inner = Inner {
-            sim: sim.clone(),
-            net: net.clone(),
-            host,
-            streams,
-            log,
-            config,
-            state: RefCell::new(state),
-            on_registered: RefCell::default(),
-        };
+        let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
+        let on_registered = RefCell::default();
+        let inner = Inner { sim, net, host, streams, log, config, nodes, state, on_registered };
         Self { inner: Rc::new(inner) }
     }
 
@@ -219,7 +208,7 @@ impl LoadBalancer {
     /// The controller sees the Service's endpoints.
     pub fn handle_endpoints(&self, endpoints: &[EndpointView]) {
         let wanted = self.inner.wanted(endpoints);
-        let (to_register, to_deregister) = {
+        let (to_register, to_deregister, to_weigh) = {
             let mut state = self.inner.state.borrow_mut();
             state.endpoints = endpoints.to_vec();
             let gone: Vec<Ipv4Addr> = state.registered.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
@@ -231,9 +220,10 @@ impl LoadBalancer {
             let removals: Vec<(Ipv4Addr, Rc<str>, Option<EventId>)> = gone
                 .into_iter()
                 .map(|ip| {
-                    let (name, known) =
-                        state.wanted.get(&ip).cloned().unwrap_or_else(|| (Rc::from(ip.to_string()), None));
-                    (ip, name, causes.get(&ip).copied().flatten().or(known))
+                    let known = state.wanted.get(&ip);
+                    let name = known.map_or_else(|| Rc::from(ip.to_string()), |known| Rc::clone(&known.name));
+                    let because = known.and_then(|known| known.because);
+                    (ip, name, causes.get(&ip).copied().flatten().or(because))
                 })
                 .collect();
             for ip in &new {
@@ -241,14 +231,21 @@ impl LoadBalancer {
             }
             // A removal that waits for its latency is not asked for again.
             let removals: Vec<_> = removals.into_iter().filter(|(ip, ..)| state.wanted.contains_key(ip)).collect();
+            let is_heavier =
+                |ip: &Ipv4Addr, new: &Wanted| state.wanted.get(ip).is_some_and(|it| it.weight != new.weight);
+            let others: Vec<Ipv4Addr> =
+                wanted.iter().filter(|(ip, new)| is_heavier(ip, new)).map(|(ip, _)| *ip).collect();
             state.wanted = wanted;
-            (new, removals)
+            (new, removals, others)
         };
         for ip in to_register {
             self.register_later(ip);
         }
         for (ip, name, because) in to_deregister {
             self.deregister_later(ip, name, because);
+        }
+        for ip in to_weigh {
+            self.weigh_later(ip);
         }
     }
 
@@ -311,57 +308,20 @@ impl LoadBalancer {
             (to, event)
         };
         Some(match to.syn(syn) {
-            Verdict::Refuse { .. } => Verdict::Refuse { why: Some(event) },
-            Verdict::Drop { .. } => Verdict::Drop { why: Some(event) },
+            Verdict::Refuse { by, .. } => Verdict::Refuse { why: Some(event), by },
+            Verdict::Drop { by, .. } => Verdict::Drop { why: Some(event), by },
             passed => passed,
         })
-    }
-
-    /// A node's kube-proxy writes its rules for the Service's endpoints.
-    pub fn handle_node_endpoints(&self, node: &Rc<str>, endpoints: &[EndpointView]) {
-        let BackendMode::Nodes { rules, .. } = self.inner.config.mode else { return };
-        let mut state = self.inner.state.borrow_mut();
-        let proxy = state.proxies.entry(Rc::clone(node));
-        proxy.or_insert_with(|| KubeProxy::new(Rc::clone(node), rules)).sync(endpoints);
     }
 
     /// The controller sees which nodes are ready. Without an effect where pods are the targets.
     pub fn handle_nodes(&self, nodes: Vec<NodeTarget>) {
         let endpoints = {
             let mut state = self.inner.state.borrow_mut();
-            state.nodes = nodes;
+            state.eligible = nodes;
             state.endpoints.clone()
         };
         self.handle_endpoints(&endpoints);
-    }
-
-    /// A node's machine has died: what is sent to it is lost, and its connections hear nothing any more.
-    pub fn handle_node_death(&self, node: &Rc<str>, why: Option<EventId>) {
-        let through: Vec<ConnectionId> = {
-            let mut state = self.inner.state.borrow_mut();
-            state.dead_nodes.insert(Rc::clone(node));
-            let ids = state.names.iter().filter(|(_, name)| *name == node).map(|(id, _)| *id);
-            let through: Vec<ConnectionId> = match self.inner.config.mode {
-                BackendMode::Pods => Vec::new(),
-                BackendMode::Nodes { .. } => ids.filter_map(|id| state.by_target.get(&id)).flatten().copied().collect(),
-            };
-            state.cut_by_death.extend(through.iter().filter_map(|id| Some((*id, why?))));
-            through
-        };
-        for connection in through {
-            self.inner.net.sever(connection, Sever::Blackhole, why);
-        }
-    }
-
-    /// The death of the node that a connection went through.
-    #[must_use]
-    pub fn cut_by_death(&self, connection: ConnectionId) -> Option<EventId> {
-        self.inner.state.borrow().cut_by_death.get(&connection).copied()
-    }
-
-    /// It has booted again.
-    pub fn handle_node_boot(&self, node: &str) {
-        self.inner.state.borrow_mut().dead_nodes.remove(node);
     }
 
     /// Targets that get new connections.
@@ -395,7 +355,8 @@ impl LoadBalancer {
         let this = self.clone();
         self.inner.sim.spawn("lb-register", async move {
             let inner = &this.inner;
-            let name = inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |(name, _)| Rc::clone(name));
+            let name =
+                inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |wanted| Rc::clone(&wanted.name));
             let stands = inner.config.stands_at_zero && inner.sim.now() == SimTime::ZERO;
             let latency = inner.config.register_latency.draw(&mut inner.streams.stream("lb-register", &name));
             inner.sim.sleep(if stands { Duration::ZERO } else { latency }).await;
@@ -406,10 +367,10 @@ impl LoadBalancer {
                         state.registered.remove(&ip);
                         None
                     }
-                    Some((name, because)) => {
+                    Some(Wanted { name, because, weight }) => {
                         let event = inner.tell(because, "target_registered", &name, ip);
                         let address = SocketAddrV4::new(ip, inner.probe_port());
-                        let id = state.balancer.register(address, inner.config.weight, Some(event));
+                        let id = state.balancer.register(address, weight, Some(event));
                         state.registered.insert(ip, Some(id));
                         state.names.insert(id, Rc::clone(&name));
                         if stands {
@@ -428,6 +389,25 @@ impl LoadBalancer {
                     hook(ip, event);
                 }
                 this.probe(id, ip, event, stands).await;
+            }
+        });
+    }
+
+    /// A target gets another weight, once the controller has come to it.
+    fn weigh_later(&self, ip: Ipv4Addr) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-weigh", async move {
+            let inner = &this.inner;
+            let name =
+                inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |wanted| Rc::clone(&wanted.name));
+            let purpose = format!("{name}/{}", inner.sim.now().as_nanos());
+            inner.sim.sleep(inner.config.register_latency.draw(&mut inner.streams.stream("lb-weigh", &purpose))).await;
+            let mut state = inner.state.borrow_mut();
+            // Written as it is wanted by now; what is not registered yet gets it with its registration.
+            if let (Some(weight), Some(Some(id))) =
+                (state.wanted.get(&ip).map(|wanted| wanted.weight), state.registered.get(&ip).copied())
+            {
+                state.balancer.set_weight(id, weight);
             }
         });
     }
@@ -521,32 +501,11 @@ impl LoadBalancer {
     }
 }
 
-/// How a connection that is being opened goes on.
-#[derive(Clone, Debug)]
-struct Opening {
-    since: SimTime,
-    target: TargetId,
-    /// The target's address.
-    via: Ipv4Addr,
-    extra_latency: Duration,
-    snat: Option<Ipv4Addr>,
-}
-
 impl State {
-    /// A SYN goes on to a pod.
-    fn pass(&mut self, syn: &Syn, opening: Opening, target: SocketAddrV4) -> Verdict {
-        self.connections.insert(syn.id, opening.target);
-        self.by_target.entry(opening.target).or_default().insert(syn.id);
-        Verdict::To { target, extra_latency: opening.extra_latency, snat: opening.snat }
-    }
-
-    /// Forgets connections whose last SYN has been sent. Younger ones have higher numbers.
-    fn forget_opened(&mut self, now: SimTime) {
-        while let Some(oldest) = self.opening.first_entry()
-            && now.since(oldest.get().since) > OPENING_TIME
-        {
-            oldest.remove();
-        }
+    /// A SYN goes on to a target, or to a pod behind it.
+    fn pass(&mut self, id: ConnectionId, target: TargetId) {
+        self.connections.insert(id, target);
+        self.by_target.entry(target).or_default().insert(id);
     }
 
     /// The name of the target with this address.
@@ -557,40 +516,56 @@ impl State {
 
 impl Inner {
     /// What the controller wants as targets, by its rules.
-    fn wanted(&self, endpoints: &[EndpointView]) -> BTreeMap<Ipv4Addr, (Rc<str>, Option<EventId>)> {
+    fn wanted(&self, endpoints: &[EndpointView]) -> BTreeMap<Ipv4Addr, Wanted> {
         let ready = || endpoints.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
-        match &self.config.mode {
-            BackendMode::Pods => ready().map(|pod| (pod.ip, (Rc::clone(&pod.pod), pod.because))).collect(),
-            BackendMode::Nodes { rules, .. } => {
-                let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
-                let is_eligible = |node: &&NodeTarget| {
-                    rules.policies.external == TrafficPolicy::Cluster
-                        || ready().any(|endpoint| endpoint.node == node.name)
-                };
-                let state = self.state.borrow();
-                let eligible = state.nodes.iter().filter(is_eligible);
-                eligible.map(|node| (node.ip, (Rc::clone(&node.name), because))).collect()
+        let BackendMode::Nodes(policy) = self.config.mode else {
+            let wanted = |pod: &EndpointView| Wanted {
+                name: Rc::clone(&pod.pod),
+                because: pod.because,
+                weight: self.config.weight,
+            };
+            return ready().map(|pod| (pod.ip, wanted(pod))).collect();
+        };
+        let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
+        let weight = |node: &NodeTarget| match policy {
+            TrafficPolicy::Cluster => self.config.weight,
+            TrafficPolicy::Local => {
+                let pods = ready().filter(|endpoint| endpoint.node == node.name).count();
+                u32::try_from(pods).unwrap_or(u32::MAX)
             }
-        }
+        };
+        let state = self.state.borrow();
+        let all = state.eligible.iter();
+        let all = all.map(|node| (node.ip, Wanted { name: Rc::clone(&node.name), because, weight: weight(node) }));
+        all.filter(|(_, wanted)| wanted.weight > 0).collect()
     }
 
     fn probe_port(&self) -> u16 {
         match &self.config.probe {
-            Probe::Http { port, .. } => *port,
+            Probe::Http { port, .. } | Probe::ServiceHealth { port } => *port,
             Probe::Tcp => self.config.ports.values().next().copied().unwrap_or(0),
         }
     }
 
     /// One probe of the target at `ip`; a node passes it on as it would any connection.
     async fn probe_once(&self, ip: Ipv4Addr) -> bool {
-        if self.is_dead(ip) {
-            // Nobody answers: only the time limit ends it.
-            std::future::pending::<()>().await;
+        let mut ip = ip;
+        if let Some(nodes) = &self.nodes {
+            let Some(node) = self.state.borrow().node_at(ip).cloned() else { return false };
+            if nodes.is_dead(&node) {
+                // Nobody answers: only the time limit ends it.
+                std::future::pending::<()>().await;
+            }
+            if matches!(self.config.probe, Probe::ServiceHealth { .. }) {
+                self.sim.sleep(2 * nodes.config().hop_latency).await;
+                return nodes.service_health(&node).is_some_and(|health| health.status() == 200);
+            }
+            let Some(pod) = nodes.behind(&node, self.host.ip()) else { return false };
+            ip = pod;
         }
-        let Some(ip) = self.behind(ip) else { return false };
         let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
         match &self.config.probe {
-            Probe::Tcp => {
+            Probe::Tcp | Probe::ServiceHealth { .. } => {
                 stream.abort();
                 true
             }
@@ -611,27 +586,6 @@ impl Inner {
         }
     }
 
-    /// Whether a target is a node whose machine is dead.
-    fn is_dead(&self, ip: Ipv4Addr) -> bool {
-        let state = self.state.borrow();
-        state.node_at(ip).is_some_and(|node| state.dead_nodes.contains(node))
-    }
-
-    /// The pod behind a target: itself, or the one its node chooses.
-    fn behind(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
-        if matches!(self.config.mode, BackendMode::Pods) {
-            return Some(ip);
-        }
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let node = Rc::clone(state.node_at(ip)?);
-        let proxy = state.proxies.get_mut(&node)?;
-        match proxy.choose(self.sim.now(), self.host.ip(), Origin::External, &mut state.node_stream) {
-            NodePath::To { ip, .. } => Some(ip),
-            NodePath::Refuse | NodePath::Drop => None,
-        }
-    }
-
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
         let address = format!("{ip}:{}", self.probe_port());
         let identity = &self.config.identity;
@@ -642,7 +596,7 @@ impl Inner {
                 let pod = identity.key(&format!("{namespace}/{name}"));
                 vec![("pod", (&*pod).into()), ("address", address.into())]
             }
-            BackendMode::Nodes { .. } => vec![("node", name.into()), ("address", address.into())],
+            BackendMode::Nodes(_) => vec![("node", name.into()), ("address", address.into())],
         };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)
     }
@@ -657,62 +611,50 @@ impl Forward for LoadBalancer {
         let mut state = inner.state.borrow_mut();
         let state = &mut *state;
         if let Some(event) = state.deleted {
-            return Verdict::Drop { why: Some(event) };
+            return Verdict::Drop { by: None, why: Some(event) };
         }
         let Some(port) = inner.config.ports.get(&syn.to.port()).copied() else {
-            return Verdict::Refuse { why: None };
+            return Verdict::Refuse { by: None, why: None };
         };
-        let chosen = match (syn.sent_to, &inner.config.mode) {
-            // The balancer keeps the choice it made for the first SYN; once that target is removed, it drops what follows.
-            (Some(sent_to), BackendMode::Pods) => match state.registered.get(sent_to.ip()) {
-                Some(Some(id)) => Some((*id, SocketAddrV4::new(*sent_to.ip(), inner.probe_port()))),
-                _ => return Verdict::Drop { why: state.last_removal },
+        // The balancer keeps the choice it made for the first SYN; once that target is removed, it drops what follows.
+        let before = match &inner.nodes {
+            None => syn.sent_to.map(|sent_to| *sent_to.ip()),
+            Some(nodes) => nodes.opened_via(syn.id).map(|place| place.ip),
+        };
+        let chosen = match before {
+            Some(ip) => match state.registered.get(&ip) {
+                Some(Some(id)) => Some((*id, ip)),
+                _ => return Verdict::Drop { by: None, why: state.last_removal },
             },
-            // So does the node with its pod, in its connection table.
-            (Some(sent_to), BackendMode::Nodes { .. }) if state.opening.contains_key(&syn.id) => {
-                let opening = state.opening[&syn.id].clone();
-                let Some(node) = state.names.get(&opening.target) else {
-                    return Verdict::Drop { why: state.last_removal };
-                };
-                // A node that has died meanwhile passes nothing on.
-                let ip = if state.dead_nodes.contains(node) { opening.via } else { *sent_to.ip() };
-                return state.pass(syn, opening, SocketAddrV4::new(ip, port));
-            }
-            _ => state.balancer.choose(),
+            None => state.balancer.choose().map(|(id, address)| (id, *address.ip())),
         };
-        let Some((id, address)) = chosen else {
-            return Verdict::Refuse { why: state.last_removal };
+        let Some((id, ip)) = chosen else {
+            return Verdict::Refuse { by: None, why: state.last_removal };
         };
-        let (now, via) = (inner.sim.now(), *address.ip());
-        let mut opening = Opening { since: now, target: id, via, extra_latency: Duration::ZERO, snat: None };
-        let mut ip = via;
-        if let BackendMode::Nodes { rules, hop_latency, .. } = &inner.config.mode {
-            let node = state.names.get(&id).expect("every target has a name");
-            let proxy = state.proxies.get_mut(node).filter(|_| !state.dead_nodes.contains(node));
-            let client = *syn.from.ip();
-            let path = proxy.map(|proxy| proxy.choose(now, client, Origin::External, &mut state.node_stream));
-            match path {
-                Some(NodePath::To { ip: pod, is_remote }) => {
-                    ip = pod;
-                    opening.extra_latency = if is_remote { *hop_latency } else { Duration::ZERO };
-                    opening.snat = (rules.policies.external == TrafficPolicy::Cluster).then_some(via);
-                }
-                // Nobody is there.
-                None if state.dead_nodes.contains(node) => {}
-                Some(NodePath::Drop) => return Verdict::Drop { why: state.balancer.why(id) },
-                // Without rules the node's port is closed.
-                Some(NodePath::Refuse) | None => return Verdict::Refuse { why: state.balancer.why(id) },
+        let verdict = match &inner.nodes {
+            None => {
+                let target = SocketAddrV4::new(ip, port);
+                Verdict::To { target, extra_latency: Duration::ZERO, snat: None }
             }
-            state.forget_opened(now);
-            state.opening.insert(syn.id, opening.clone());
+            Some(nodes) => {
+                let node = state.names.get(&id).expect("every target has a name");
+                let node_port = inner.config.node_ports.get(&syn.to.port()).copied().unwrap_or(port);
+                nodes.cross(syn, node, (node_port, port), Origin::External)
+            }
+        };
+        if matches!(verdict, Verdict::To { .. }) {
+            state.pass(syn.id, id);
         }
-        state.pass(syn, opening, SocketAddrV4::new(ip, port))
+        verdict
     }
 
     fn ended(&self, id: ConnectionId) {
         let others: Vec<Self> = self.inner.state.borrow().handed.values().map(|handed| handed.to.clone()).collect();
         for other in others {
             other.ended(id);
+        }
+        if let Some(nodes) = &self.inner.nodes {
+            nodes.ended(id);
         }
         let mut state = self.inner.state.borrow_mut();
         if let Some(target) = state.connections.remove(&id)

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::answer::{Answer, AnswerParser};
 use super::arrivals::Arrivals;
 use crate::engine::{EventId, Sim, Stream};
-use crate::net::{ConnectErrorKind, ConnectionId, Host, TcpStream};
+use crate::net::{ConnectErrorKind, ConnectionId, Host, TcpStream, Trace};
 pub use crate::record::Outcome;
 use crate::units::SimTime;
 
@@ -113,7 +113,7 @@ pub struct Sight {
     pub connection: Option<ConnectionId>,
     /// The address that was dialled for it.
     pub entrance: Option<Ipv4Addr>,
-    /// The host that the balancer had chosen for it.
+    /// The host that the balancer had chosen for it, or the node that stopped it.
     pub target: Option<SocketAddrV4>,
     /// The hop or host that ended it, if it told why.
     pub why: Option<EventId>,
@@ -404,10 +404,10 @@ impl Inner {
     async fn dial(&self, port: u16, sight: &mut Sight) -> Result<Connection, Failure> {
         let to = SocketAddrV4::new(self.entrances.draw(), port);
         sight.entrance = Some(*to.ip());
-        let sent_to = Rc::new(Cell::new(None));
+        let trace = Rc::new(Cell::new(Trace::default()));
         // A client that gives up drops this future: what is known by then is written down on the way out.
-        let told = OnDrop(|| sight.target = sent_to.get());
-        let dialled = self.host.connect_noting(to, Rc::clone(&sent_to)).await;
+        let told = OnDrop(|| (sight.target, sight.why) = (trace.get().reached, trace.get().why));
+        let dialled = self.host.connect_noting(to, Rc::clone(&trace)).await;
         drop(told);
         match dialled {
             Ok(stream) => {

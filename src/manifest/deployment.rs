@@ -232,8 +232,8 @@ pub(super) fn int_or_percent(field: &Field<'_>) -> Option<IntOrPercent> {
     None
 }
 
-struct Pods {
-    template: PodTemplate,
+pub(super) struct Pods {
+    pub(super) template: PodTemplate,
     env: BTreeMap<String, (String, Place)>,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
@@ -246,7 +246,7 @@ struct Pods {
     sidecars: Vec<Written>,
 }
 
-fn read_template(field: &Field<'_>) -> Option<Pods> {
+pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     let fields = field.fields()?;
     let metadata = fields.look("metadata");
     let (mut labels, mut annotations, mut proxy_config) = (BTreeMap::new(), BTreeMap::new(), None);
@@ -272,6 +272,8 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
+    let volumes = spec_field.node().find(&["volumes"]);
+    let has_empty_dir = matches!(volumes.map(|node| &node.value), Some(Value::List(items)) if items.iter().any(|item| item.entry("emptyDir").is_some()));
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
         spec.missing("containers", "a pod has at least one container");
@@ -304,6 +306,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         containers: asked,
         grace_seconds: grace_seconds?,
         pre_stop: main.pre_stop,
+        has_empty_dir,
         probes: main.probes,
         init: init.iter().map(|container| container.container.clone()).collect(),
         readiness_gates: gates.iter().map(|gate| gate.name.clone()).collect(),

@@ -28,7 +28,7 @@ use super::placement;
 use super::problem::{Place, Problem};
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
-use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
+use super::service::{KINDS, ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::record::results::FidelityStatus;
@@ -156,7 +156,9 @@ fn check_spec(spec: &Fields<'_>) {
         let _ = field.text();
     }
     if let Some(field) = spec.look("serviceAnnotations") {
-        note_annotations(&field);
+        let written = spec.look("serviceType").and_then(|field| field.node().text());
+        let kind = KINDS.iter().find(|(name, _)| Some(*name) == written);
+        note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind));
         let _ = field.text_map();
     }
     for key in ["serviceLabels", "podLabels", "podAnnotations"] {

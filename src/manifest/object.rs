@@ -102,9 +102,10 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 15] = [
+const SIMULATED: [(&str, &str); 16] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
+    ("DaemonSet", "apps"),
     ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
     ("PodDisruptionBudget", "policy"),
@@ -132,13 +133,12 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 18] = [
     "ASMProxyConfig",
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",
     "CustomResourceDefinition",
-    "DaemonSet",
     "EnvoyFilter",
     "GRPCRoute",
     "Ingress",

@@ -178,7 +178,10 @@ mod tests {
             assert!(notes.iter().any(|note| note.starts_with(word)), "{more}: {notes:?}");
         }
         for (more, problem) in [
-            ("startupProbe: {}", "initContainers[0].startupProbe: an init container has run to its end"),
+            (
+                "startupProbe: { tcpSocket: { port: 1 } }",
+                "initContainers[0].startupProbe: an init container has run to its end",
+            ),
             ("lifecycle: {}", "initContainers[0].lifecycle: an init container has run to its end"),
             ("restartPolicy: Sometimes", "initContainers[0].restartPolicy: `Sometimes` is not known here"),
         ] {

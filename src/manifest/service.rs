@@ -1,5 +1,7 @@
 //! Services: which pods, which ports, and what the load balancer's controller is told.
 
+pub mod rules;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ const AFFINITY_SECONDS_MAX: i64 = 86_400;
 pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
 
 /// The annotations that the simulated balancer and its controller follow, by their last part.
-pub const FOLLOWED: [&str; 13] = [
+pub const FOLLOWED: [&str; 15] = [
     "id",
     "force-override-listeners",
     "scheduler",
@@ -36,6 +38,8 @@ pub const FOLLOWED: [&str; 13] = [
     "healthy-threshold",
     "unhealthy-threshold",
     "health-check-uri",
+    "health-check-connect-port",
+    "hostname",
 ];
 /// Annotations without an effect on which requests are lost.
 const WITHOUT_EFFECT: [&str; 12] = [
@@ -68,10 +72,20 @@ pub struct ServiceManifest {
     pub policy: TrafficPolicy,
     /// Where the policy is written.
     pub policy_at: Place,
+    /// Somebody wrote it.
+    pub policy_is_written: bool,
     /// Which endpoints a node may use for clients within the cluster.
     pub internal_policy: TrafficPolicy,
+    /// Where that policy is written.
+    pub internal_policy_at: Place,
     /// For how long a client keeps to an endpoint: `sessionAffinity: ClientIP`.
     pub affinity: Option<Duration>,
+    /// Node ports are drawn for ports without one; else only those that are written exist.
+    pub draws_node_ports: bool,
+    /// Where nodes tell balancers whether they have an endpoint.
+    pub health_check_node_port: Option<u16>,
+    /// All node ports that are written, with their places.
+    taken: Vec<(u16, Place)>,
     /// The class of the balancer.
     pub load_balancer_class: Option<(String, Place)>,
     /// Annotations, with their places.
@@ -111,6 +125,8 @@ pub struct ServicePort {
     pub port: u16,
     /// The pod's port.
     pub target: TargetPort,
+    /// The nodes' port, where it is written.
+    pub node_port: Option<u16>,
 }
 
 /// A pod's port.
@@ -155,11 +171,13 @@ fn reaches_pods(annotations: &BTreeMap<String, (String, Place)>) -> bool {
     annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni")
 }
 
-/// Notes which annotations of a Service are followed.
-pub(super) fn note_annotations(field: &Field<'_>) {
+/// Notes which annotations of a Service of this type are followed.
+pub(super) fn note_annotations(field: &Field<'_>, kind: ServiceKind) {
     for (key, value) in field.map() {
         let suffix = ANNOTATION_PREFIXES.iter().find_map(|prefix| key.strip_prefix(prefix));
         match suffix {
+            Some(_) if kind != ServiceKind::LoadBalancer => rules::note_unused(&value),
+            _ if key == BACKEND_TYPE && kind != ServiceKind::LoadBalancer => rules::note_unused(&value),
             _ if key == BACKEND_TYPE || key == DISTRIBUTION => value.note(FidelityStatus::Modelled, None),
             Some(suffix) if FOLLOWED.contains(&suffix) => value.note(FidelityStatus::Modelled, None),
             Some(suffix) if WITHOUT_EFFECT.contains(&suffix) => {}
@@ -179,15 +197,18 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         .as_ref()
         .map_or_else(|| metadata.as_ref().map_or(object.place(), Fields::place), Field::place);
     let mut annotations = BTreeMap::new();
+    let spec_field = fields.look("spec");
+    let written_kind = spec_field.as_ref().and_then(|field| field.node().find(&["type"])?.text());
+    let known_kind =
+        KINDS.iter().find(|(name, _)| Some(*name) == written_kind).map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
     if let Some(field) = &annotations_field {
-        note_annotations(field);
+        note_annotations(field, known_kind);
         for (key, value) in field.map() {
             if let Some(text) = value.text() {
                 annotations.insert(key.to_owned(), (text.to_owned(), value.place()));
             }
         }
     }
-    let spec_field = fields.look("spec");
     fields.finish();
     let Some(spec) = spec_field.and_then(|field| field.fields()) else {
         fields.missing("spec", "a Service has a spec");
@@ -199,6 +220,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let kind_at = kind_field.map_or(spec.place(), |field| field.place());
     let policy_field = spec.get("externalTrafficPolicy");
     let policy = policy_field.as_ref().map_or(Some(TrafficPolicy::Cluster), read_policy);
+    let policy_is_written = policy_field.is_some();
     let policy_at = policy_field.map_or(spec.place(), |field| field.place());
     let class_field = spec.get("loadBalancerClass");
     let load_balancer_class = class_field.and_then(|field| Some((field.text()?.to_owned(), field.place())));
@@ -214,13 +236,15 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let affinity = read_affinity(&spec, kind, reaches_pods(&annotations));
     let internal_field = spec.look("internalTrafficPolicy");
     let internal_policy = internal_field.as_ref().map_or(Some(TrafficPolicy::Cluster), read_policy);
+    let internal_policy_at = internal_field.as_ref().map_or(spec.place(), Field::place);
     if let Some(field) = internal_field.filter(|field| field.node().text() != Some("Cluster")) {
-        field.note(
-            FidelityStatus::Approximated,
-            Some("followed by kube-proxy; drills have no clients within the cluster"),
-        );
+        field.note(FidelityStatus::Modelled, None);
     }
-    spec.ignore_unless("allocateLoadBalancerNodePorts", "true", "not simulated");
+    let draws = spec.look("allocateLoadBalancerNodePorts").and_then(|field| field.boolean()).unwrap_or(true);
+    let health_check = rules::check_type(&spec, known_kind, policy.unwrap_or(TrafficPolicy::Cluster));
+    rules::check_node_ports(&spec, known_kind);
+    let mut taken = taken_ports(&spec);
+    taken.extend(health_check);
     let traffic_distribution = spec.get("trafficDistribution").and_then(|field| read_distribution(&field));
     let traffic_distribution = traffic_distribution.or_else(|| {
         let annotation = annotations.get(DISTRIBUTION).map(|(text, _)| text.to_ascii_lowercase());
@@ -229,7 +253,6 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     });
     spec.ignore(&["loadBalancerSourceRanges", "externalIPs"], "not simulated");
     spec.allow(&["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "externalName"]);
-    spec.allow(&["healthCheckNodePort"]);
     spec.finish();
     let service = Service { key: Rc::from(object.key()), selector, publish_not_ready };
     let (kind, policy, internal_policy) = (kind?, policy?, internal_policy?);
@@ -240,8 +263,13 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         kind_at,
         policy,
         policy_at,
+        policy_is_written,
         internal_policy,
+        internal_policy_at,
         affinity,
+        draws_node_ports: draws,
+        health_check_node_port: health_check.map(|(port, _)| port),
+        taken,
         load_balancer_class,
         annotations,
         annotations_at,
@@ -259,13 +287,27 @@ fn read_distribution(field: &Field<'_>) -> Option<TrafficDistribution> {
     field.choice(&DISTRIBUTIONS)
 }
 
+/// The types, as they are written.
+pub(super) const KINDS: [(&str, ServiceKind); 4] = [
+    ("ClusterIP", ServiceKind::ClusterIp),
+    ("NodePort", ServiceKind::NodePort),
+    ("LoadBalancer", ServiceKind::LoadBalancer),
+    ("ExternalName", ServiceKind::ExternalName),
+];
+
 pub(super) fn read_kind(field: &Field<'_>) -> Option<ServiceKind> {
-    field.choice(&[
-        ("ClusterIP", ServiceKind::ClusterIp),
-        ("NodePort", ServiceKind::NodePort),
-        ("LoadBalancer", ServiceKind::LoadBalancer),
-        ("ExternalName", ServiceKind::ExternalName),
-    ])
+    field.choice(&KINDS)
+}
+
+/// The node ports that are written.
+fn taken_ports(spec: &Fields<'_>) -> Vec<(u16, Place)> {
+    let ports = spec.look("ports").map(|field| field.items()).unwrap_or_default();
+    let fields = ports.iter().filter_map(Field::fields);
+    let numbers = fields.filter_map(|port| {
+        let field = port.look("nodePort")?;
+        Some((field.node().text()?.parse().ok()?, field.place()))
+    });
+    numbers.filter(|(number, _)| *number > 0).collect()
 }
 
 pub(super) fn read_policy(field: &Field<'_>) -> Option<TrafficPolicy> {
@@ -283,7 +325,9 @@ fn read_affinity(spec: &Fields<'_>, kind: Option<ServiceKind>, reaches_pods: boo
         return None;
     };
     match (kind, reaches_pods) {
-        (Some(ServiceKind::LoadBalancer), false) => field.note(FidelityStatus::Modelled, None),
+        (Some(ServiceKind::LoadBalancer), false) | (Some(ServiceKind::NodePort), _) => {
+            field.note(FidelityStatus::Modelled, None);
+        }
         (Some(ServiceKind::LoadBalancer), true) => {
             field.note(
                 FidelityStatus::Ignored,
@@ -297,7 +341,7 @@ fn read_affinity(spec: &Fields<'_>, kind: Option<ServiceKind>, reaches_pods: boo
     if let Some(config) = spec.look("sessionAffinityConfig").and_then(|field| field.fields()) {
         if let Some(client) = config.look("clientIP").and_then(|field| field.fields()) {
             if let Some(seconds) = client.get("timeoutSeconds") {
-                timeout = Duration::from_secs(seconds.whole::<u64>(1, AFFINITY_SECONDS_MAX)?);
+                timeout = Duration::from_secs(rules::affinity_seconds(&seconds)?);
             }
             client.finish();
         }
@@ -313,7 +357,8 @@ pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
         let Some(fields) = item.fields() else { continue };
         let port = fields.require("port", "a port has a number").and_then(|field| field.whole::<u16>(1, 65535));
         let target = fields.get("targetPort");
-        fields.allow(&["name", "appProtocol", "nodePort"]);
+        let node_port = fields.get("nodePort").and_then(|field| rules::node_port(&field));
+        fields.allow(&["name", "appProtocol"]);
         let mut is_tcp = true;
         if let Some(protocol) = fields.look("protocol") {
             // An IstioGateway may name what runs over TCP.
@@ -340,7 +385,7 @@ pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
         if ports.iter().any(|known| known.port == port) {
             item.refuse(format!("port {port} stands twice"), "each port of a Service has a number of its own");
         }
-        ports.extend(target.map(|target| ServicePort { port, target }));
+        ports.extend(target.map(|target| ServicePort { port, target, node_port }));
     }
     ports
 }

@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::stream::{Connection, Path, Side, TcpStream};
-use super::{ConnectionId, Forward, LinkConfig, Net, SYN_GIVE_UP, SYN_RETRIES, Syn, Verdict};
+use super::{ConnectionId, Forward, LinkConfig, Net, SYN_GIVE_UP, SYN_RETRIES, Syn, Trace, Verdict};
 use crate::engine::{EventId, Stream, TimerKey};
 use crate::units::SimTime;
 
@@ -35,7 +35,7 @@ pub struct ConnectError {
     pub kind: ConnectErrorKind,
     /// The connection that was to be.
     pub id: ConnectionId,
-    /// Where a balancer had passed the last SYN on to, or the address dialled; none if a balancer had nobody.
+    /// Where a balancer had passed the last SYN on to, the hop that stopped it, or the address dialled; none if a balancer had nobody.
     pub target: Option<SocketAddrV4>,
     /// The event that left a balancer nobody to pass it on to.
     pub why: Option<EventId>,
@@ -165,7 +165,7 @@ impl Host {
         self.connect_noting(to, Rc::default())
     }
 
-    /// The same; `sent_to` tells where the SYN was sent, also to a caller that gives up before the outcome is known.
+    /// The same; `trace` tells how far the SYN came, also to a caller that gives up before the outcome is known.
     ///
     /// # Errors
     ///
@@ -173,10 +173,10 @@ impl Host {
     pub fn connect_noting(
         &self,
         to: SocketAddrV4,
-        sent_to: Rc<Cell<Option<SocketAddrV4>>>,
+        trace: Rc<Cell<Trace>>,
     ) -> impl Future<Output = Result<TcpStream, ConnectError>> + 'static {
         let this = self.clone();
-        async move { this.dial(to, &sent_to).await }
+        async move { this.dial(to, &trace).await }
     }
 
     /// The host and its address are gone: what is sent to it is lost, and its connections hear nothing any more. The address can
@@ -193,7 +193,7 @@ impl Host {
         }
     }
 
-    async fn dial(&self, to: SocketAddrV4, sent_to: &Cell<Option<SocketAddrV4>>) -> Result<TcpStream, ConnectError> {
+    async fn dial(&self, to: SocketAddrV4, trace: &Cell<Trace>) -> Result<TcpStream, ConnectError> {
         let sim = self.net.fabric.sim.clone();
         let id = self.net.fabric.next_connection();
         let port = self.state.port_next.get();
@@ -201,14 +201,23 @@ impl Host {
         let local = SocketAddrV4::new(self.state.ip, port);
         let start = sim.now();
         let mut lost = ConnectError { kind: ConnectErrorKind::TimedOut, id, target: Some(to), why: None };
+        // Where the first SYN was passed on to, if it was.
+        let sent_to = Cell::new(None);
         for offset in std::iter::once(Duration::ZERO).chain(SYN_RETRIES) {
             sim.sleep_until(start.after(offset)).await;
-            match self.try_syn(id, local, to, sent_to).await {
+            match self.try_syn(id, local, to, (&sent_to, trace)).await {
                 SynResult::Connected(stream) => return Ok(stream),
                 SynResult::Refused { target, why } => {
                     return Err(ConnectError { kind: ConnectErrorKind::Refused, id, target, why });
                 }
-                SynResult::Lost { target, why } => (lost.target, lost.why) = (target.or(sent_to.get()), why),
+                SynResult::Lost { target, why } => {
+                    // A balancer that drops a SYN sent again for its own reasons takes nothing back of how far an earlier one came.
+                    let before = trace.get();
+                    let reached = target.or(sent_to.get()).or(before.reached);
+                    let why = if target.is_none() { before.why.or(why) } else { why };
+                    (lost.target, lost.why) = (reached, why);
+                    trace.set(Trace { reached, why });
+                }
             }
         }
         sim.sleep_until(start.after(SYN_GIVE_UP)).await;
@@ -221,7 +230,7 @@ impl Host {
         id: ConnectionId,
         local: SocketAddrV4,
         to: SocketAddrV4,
-        sent_to: &Cell<Option<SocketAddrV4>>,
+        (sent_to, trace): (&Cell<Option<SocketAddrV4>>, &Cell<Trace>),
     ) -> SynResult {
         let fabric = &self.net.fabric;
         let sim = &fabric.sim;
@@ -237,16 +246,17 @@ impl Host {
                 Verdict::To { target: chosen, extra_latency, snat } => {
                     target = chosen;
                     sent_to.set(Some(target));
+                    trace.set(Trace { reached: Some(target), why: None });
                     link.latency += extra_latency;
                     seen_from = SocketAddrV4::new(snat.unwrap_or(*local.ip()), local.port());
                     forward = Some(found);
                     sim.sleep(extra_latency).await;
                 }
-                Verdict::Refuse { why } => {
+                Verdict::Refuse { by, why } => {
                     sim.sleep(there).await;
-                    return SynResult::Refused { target: None, why };
+                    return SynResult::Refused { target: by, why };
                 }
-                Verdict::Drop { why } => return SynResult::Lost { target: None, why },
+                Verdict::Drop { by, why } => return SynResult::Lost { target: by, why },
             }
         } else {
             sim.sleep(self.delay(link)).await;

@@ -240,7 +240,7 @@ struct Balancer {
 impl Forward for Balancer {
     fn syn(&self, syn: &Syn) -> Verdict {
         if self.refuses.get() {
-            return Verdict::Refuse { why: None };
+            return Verdict::Refuse { by: None, why: None };
         }
         self.passed_on.borrow_mut().push(syn.id);
         Verdict::To { target: server_addr(), extra_latency: MS, snat: Some(address(77)) }

@@ -41,6 +41,14 @@ pub enum CauseCode {
     LbNotCreated,
     /// Another Service had overwritten the balancer's listener.
     LbListenerTaken,
+    /// A node sent a new connection to a pod that no longer listens.
+    StaleNodeRules,
+    /// The Service had no endpoint at all.
+    NoEndpoint,
+    /// The node had no room for another connection.
+    ConntrackFull,
+    /// The node had no source port left for another connection to the pod.
+    SnatPortsExhausted,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -81,7 +89,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -98,6 +106,10 @@ impl CauseCode {
         Self::NodePressure,
         Self::LbNotCreated,
         Self::LbListenerTaken,
+        Self::StaleNodeRules,
+        Self::NoEndpoint,
+        Self::ConntrackFull,
+        Self::SnatPortsExhausted,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -182,8 +194,8 @@ impl CauseCode {
             Self::LocalPolicyBlackhole => entry(
                 "GD4106",
                 "local-policy-blackhole",
-                "the node has no pod of its own and externalTrafficPolicy is Local",
-                "use externalTrafficPolicy: Cluster or pod backends, or keep a pod on every node",
+                "the node has no pod of its own and the Service's traffic policy is Local",
+                "use policy Cluster or pod backends, or keep a pod on every node that clients come to",
             ),
             Self::DrainCloseIgnored => entry(
                 "GD4107",
@@ -244,6 +256,30 @@ impl CauseCode {
                 "lb-listener-taken",
                 "another Service that reuses the load balancer had overwritten its listener",
                 "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",
+            ),
+            Self::StaleNodeRules => entry(
+                "GD4121",
+                "stale-node-rules",
+                "a node's kube-proxy still sent a new connection to a pod that no longer listens",
+                "keep the pod serving longer than nodes need to hear that it leaves: preStop sleep or a longer drain",
+            ),
+            Self::NoEndpoint => entry(
+                "GD4122",
+                "no-endpoint",
+                "the Service had no endpoint, so its node refused the connection",
+                "keep enough pods ready: maxUnavailable 0, more replicas",
+            ),
+            Self::ConntrackFull => entry(
+                "GD4123",
+                "conntrack-full",
+                "the node's connection table was full, and it dropped the packet that asked for another connection",
+                "reuse connections, spread them over more nodes, or raise kube-proxy's conntrack.maxPerCore",
+            ),
+            Self::SnatPortsExhausted => entry(
+                "GD4124",
+                "snat-ports-exhausted",
+                "the node had no source port left for another connection to that pod",
+                "use externalTrafficPolicy: Local or pod backends, reuse connections, or add pods",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -106,7 +106,8 @@ pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
 fn status_lines(results: &Results) -> Vec<String> {
     let mut lines = Vec::new();
     for status in &results.gateway.status {
-        let address = status.address.as_deref().unwrap_or("<pending>");
+        let without = if status.message.is_some() { "<pending>" } else { "<none>" };
+        let address = status.address.as_deref().unwrap_or(without);
         lines.push(format!("{}  {}  {address}", status.object, status.state));
         lines.extend(status.message.iter().flat_map(|message| wrap(message, 2, 2)));
     }

@@ -13,13 +13,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::settings::{CheckSettings, ProxySettings, Settings, WithoutDrain};
+use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
-use crate::edge::kube_proxy::categories::{Policies, Reach};
-use crate::edge::load_balancer::{NodeTarget, Probe};
-use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, ProxyMode, Scheduler, ServiceRules};
-use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest, TargetPort};
+use crate::edge::load_balancer::Probe;
+use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
+use crate::manifest::service::{BACKEND_TYPE, ServiceManifest};
 use crate::manifest::{Problem, Sink};
 
 /// The class that makes an NLB.
@@ -82,34 +81,24 @@ impl Annotations<'_> {
 }
 
 /// The balancer in front of the target.
-pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<LoadBalancerConfig> {
+pub(super) fn config(
+    resolved: &Resolved,
+    settings: &Settings,
+    (ports, node_ports): (BTreeMap<u16, u16>, BTreeMap<u16, u16>),
+    sink: &Sink,
+) -> Option<LoadBalancerConfig> {
     let service = resolved.front()?;
     let origin = &resolved.origin.id;
     let is_made =
         origin.kind == "IstioGateway" && *service.service.key == *format!("{}/istio-{}", origin.namespace, origin.name);
     let annotations = Annotations { service, is_made, sink };
-    if service.kind != ServiceKind::LoadBalancer {
-        let key = if is_made { "serviceType" } else { "type" };
-        let text = match service.kind {
-            ServiceKind::NodePort => {
-                "clients come in through a load balancer, and nothing stands before these node ports"
-            }
-            _ => "clients come in through a load balancer, and this Service has none",
-        };
-        let problem = Problem::at(service.kind_at, format!("spec.{key}"), text);
-        let as_nodes = format!("with the annotation {BACKEND_TYPE}: ecs it reaches the node ports");
-        sink.report(problem.help(format!("write {key}: LoadBalancer for the drill; {as_nodes}")));
+    if let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) {
+        let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
+        let problem = Problem::at(*at, "spec.loadBalancerClass", text);
+        sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
         return None;
     }
-    let is_nlb = match service.load_balancer_class.as_ref().map(|(class, at)| (class.as_str(), *at)) {
-        Some((NLB, _)) => true,
-        None => false,
-        Some((other, at)) => {
-            let problem = Problem::at(at, "spec.loadBalancerClass", format!("`{other}` is not simulated yet"));
-            sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
-            return None;
-        }
-    };
+    let is_nlb = is_nlb(service);
     if is_nlb {
         check_zones(&annotations);
     }
@@ -123,41 +112,16 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
             return None;
         }
     };
-    let mode = if service.reaches_pods() {
-        BackendMode::Pods
-    } else {
-        let nodes = nodes(settings)
-            .map(|(name, index)| NodeTarget { name, ip: settings.cluster.identity.node_ip(index) })
-            .collect();
-        let ProxySettings { mode, min_sync_period } = settings.cluster.kube_proxy;
-        let hop_latency = settings.cluster.network_latency;
-        BackendMode::Nodes { rules: rules(service, mode), min_sync_period, nodes, hop_latency }
-    };
-    let manifest = resolved.target()?;
-    let mut ports = BTreeMap::new();
-    for port in &service.ports {
-        let target = match &port.target {
-            TargetPort::Number(number) => Some(*number),
-            TargetPort::Name(name) => manifest.ports.get(name).copied(),
-        };
-        match target {
-            Some(target) => {
-                ports.insert(port.port, target);
-            }
-            None => sink.report(Problem::at(
-                service.policy_at,
-                "spec.ports",
-                format!("no container port is called as port {} says", port.port),
-            )),
-        }
+    let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
+    if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
+        let problem = Problem::at(
+            service.kind_at,
+            "spec.allocateLoadBalancerNodePorts",
+            "nodes are the balancer's targets, and have no port",
+        );
+        sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
     }
-    let probe = match annotations.text("health-check-type") {
-        Some("http") => Probe::Http {
-            port: ports.values().next().copied().unwrap_or(80),
-            path: annotations.text("health-check-uri").unwrap_or("/").to_owned(),
-        },
-        _ => Probe::Tcp,
-    };
+    let probe = probe(&annotations, mode, &ports, &node_ports)?;
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
@@ -177,16 +141,58 @@ pub(super) fn config(resolved: &Resolved, settings: &Settings, sink: &Sink) -> O
         register_latency: settings.balancer.controller_latency.clone(),
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
+        node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
         weight: WEIGHT,
         first_probe: None,
         stands_at_zero: true,
     })
 }
 
-/// What kube-proxies know of the target's Service.
-fn rules(service: &ServiceManifest, mode: ProxyMode) -> ServiceRules {
-    let policies = Policies { internal: service.internal_policy, external: service.policy, reach: Reach::External };
-    ServiceRules { mode, policies, affinity: service.affinity }
+/// Whether a Service's balancer is an NLB.
+pub(super) fn is_nlb(service: &ServiceManifest) -> bool {
+    service.load_balancer_class.as_ref().is_some_and(|(class, _)| class == NLB)
+}
+
+/// What its health check does. One that asks a node for the Service's `healthCheckNodePort` is answered by the node's kube-proxy; the
+/// controller sets no such check by itself.
+fn probe(
+    annotations: &Annotations<'_>,
+    mode: BackendMode,
+    ports: &BTreeMap<u16, u16>,
+    node_ports: &BTreeMap<u16, u16>,
+) -> Option<Probe> {
+    let suffix = "health-check-connect-port";
+    let is_http = annotations.text("health-check-type") == Some("http");
+    let path = annotations.text("health-check-uri").unwrap_or("/").to_owned();
+    let usual = || ports.values().next().copied().unwrap_or(80);
+    let told = |port| if is_http { Probe::Http { port, path: path.clone() } } else { Probe::Tcp };
+    let Some(text) = annotations.text(suffix) else { return Some(told(usual())) };
+    let Ok(port) = text.parse::<u16>() else {
+        annotations.refuse(suffix, format!("`{text}` is no port"), "write one in quotes, such as \"15021\"");
+        return None;
+    };
+    if mode == BackendMode::Pods {
+        return match is_http {
+            true => Some(Probe::Http { port, path }),
+            false if port == usual() => Some(Probe::Tcp),
+            false => {
+                annotations.refuse(suffix, "a TCP check of another port is not simulated".to_owned(), "take it out");
+                None
+            }
+        };
+    }
+    if is_http && annotations.service.health_check_node_port == Some(port) {
+        return Some(Probe::ServiceHealth { port });
+    }
+    if let Some((front, _)) = node_ports.iter().find(|(_, node_port)| **node_port == port) {
+        return Some(told(ports[front]));
+    }
+    let help = match annotations.service.health_check_node_port {
+        Some(known) => format!("write \"{known}\", the Service's healthCheckNodePort, with health-check-type: http"),
+        None => "write the Service's healthCheckNodePort, under policy Local, with health-check-type: http".to_owned(),
+    };
+    annotations.refuse(suffix, format!("nothing of this Service listens on port {port} of the nodes"), &help);
+    None
 }
 
 /// All nodes by name, with their number.

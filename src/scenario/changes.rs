@@ -12,7 +12,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{Backends, gateway_spec};
-use super::{autoscaling, balancer, sharing};
+use super::{autoscaling, front, sharing};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::{Action, ClusterSpec, GatewaySpec, Size, Verb};
 use crate::manifest::routes::Upstream;
@@ -209,10 +209,9 @@ fn changes(
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
     };
-    let balancer =
-        |resolved: &Resolved| balancer::config(resolved, settings, &Sink::default()).map(|config| told(&config));
-    if balancer(current) != balancer(next) {
-        refuse("the settings of the load balancer");
+    let way_in = |resolved: &Resolved| front::spec(resolved, settings, &Sink::default()).map(|spec| told(&spec));
+    if way_in(current) != way_in(next) {
+        refuse("the Service in front and the settings of its load balancer");
     }
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");
@@ -223,7 +222,7 @@ fn changes(
     }
     let is_further = |service: &ServiceManifest| service.kind == ServiceKind::LoadBalancer;
     for (key, service) in next.services.iter().filter(|(_, service)| is_further(service)) {
-        let balancer = balancer::config(current, settings, &Sink::default());
+        let balancer = front::spec(current, settings, &Sink::default()).and_then(|spec| spec.balancer);
         if let (false, Some(balancer)) = (current.services.contains_key(key), balancer) {
             let shared = sharing::shared(service, next, &balancer, settings, sink);
             verbs.push(Verb::Share(Box::new(shared)));

@@ -13,10 +13,9 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, balancer, node_scaling, nodes, pods, sharing};
+use super::{autoscaling, front, node_scaling, nodes, pods, sharing};
 use crate::cluster::ClusterConfig;
-use crate::drill::{Action, Creation, FrontSpec, GatewaySpec, MemberConfig, Sources};
-use crate::edge::LoadBalancerConfig;
+use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
@@ -36,8 +35,7 @@ pub(super) struct Plan<'a> {
     past: Past,
     gateways: BTreeMap<String, GatewaySpec>,
     pub(super) backends: Backends,
-    balancer: LoadBalancerConfig,
-    creation: Creation,
+    front: FrontSpec,
     sources: Sources,
     images: BTreeSet<String>,
     names: NodeNames<'a>,
@@ -57,13 +55,12 @@ impl<'a> Plan<'a> {
         let first = state.resolve(settings, sink)?;
         world::check_replicas(&first, sink);
         pods::check(&first, settings.cluster.version, sink);
-        let balancer = balancer::config(&first, settings, sink)?;
-        let creation = sharing::creation(&first, settings, sink);
+        let mut front = front::spec(&first, settings, sink)?;
+        front.creation = sharing::creation(&first, settings, sink);
         sharing::check_start(&first, sink);
         let target = first.target()?;
         let spec = world::gateway_spec(&first, settings, sink)?;
         let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
-        world::check_loads(settings, &balancer.ports, sink);
         let mut backends = Backends::new(&first);
         backends.add(&first, settings, sink);
         nodes::check_placement(&first, settings, sink);
@@ -73,14 +70,13 @@ impl<'a> Plan<'a> {
             current: first.clone(),
             past: Past::default(),
             images: BTreeSet::new(),
-            names: NodeNames::new(settings),
+            names: NodeNames::new(settings, &first.daemons),
             settings,
             state,
             first,
             gateways,
             backends,
-            balancer,
-            creation,
+            front,
         };
         plan.note();
         Some(plan)
@@ -131,7 +127,7 @@ impl<'a> Plan<'a> {
             identity: settings.cluster.identity.clone(),
             version: settings.cluster.version,
             wall_phase: None,
-            nodes: nodes::made(settings),
+            nodes: nodes::made(settings, &resolved.daemons),
             hop: HOP,
             schedule: settings.cluster.schedule.clone(),
             pod_start: settings.cluster.pod_start.clone(),
@@ -153,11 +149,7 @@ impl<'a> Plan<'a> {
             deletion_costs: Vec::new(),
             gateways: self.gateways,
             routes: resolved.routing.routes.clone(),
-            front: FrontSpec {
-                balancer: self.balancer,
-                creation: self.creation,
-                cloud_latency: settings.cluster.network_latency,
-            },
+            front: self.front,
             backends: self.backends.specs,
             scaling: autoscaling::spec(&resolved, settings, sink),
             sources: self.sources,

@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::autoscaling;
 use super::node_scaling;
 use super::settings::{
-    BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, KnownBalancer,
-    LoadSettings, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WithoutDrain,
-    defaults,
+    Address, BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings,
+    KnownBalancer, LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry,
+    Variant, WaySettings, WithoutDrain, defaults,
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{CLUSTERS_MAX, Identity, Version};
 use crate::drill::MixEntry;
 use crate::edge::ProxyMode;
+use crate::edge::conntrack::TableSize;
 use crate::edge::kube_proxy::health::SYNC_PERIOD;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
@@ -127,9 +128,30 @@ fn kube_proxy(fields: &Fields<'_>) -> Option<ProxySettings> {
             field.refuse("this is longer than kube-proxy's syncPeriod of 30 s", "write 0s to 30s");
         }
     }
+    if let Some(field) = fields.get("detectLocalMode") {
+        settings.detects_pods = field.choice(&DETECT_LOCAL)?;
+    }
+    if let Some(conntrack) = fields.get("conntrack").and_then(|field| field.fields()) {
+        let count = |key: &str, usual: u64| match conntrack.get(key) {
+            Some(field) => field.whole::<u64>(0, i64::from(i32::MAX)),
+            None => Some(usual),
+        };
+        let (per_core, least) = (count("maxPerCore", settings.table.per_core), count("min", settings.table.least));
+        conntrack.finish();
+        settings.table = TableSize { per_core: per_core?, least: least? };
+    }
     fields.finish();
     Some(settings)
 }
+
+/// How kube-proxy tells the pods of its node, or that it cannot. Source: Kubernetes pkg/proxy/apis/config/types.go `LocalMode`.
+pub(super) const DETECT_LOCAL: [(&str, bool); 5] = [
+    ("None", false),
+    ("ClusterCIDR", true),
+    ("NodeCIDR", true),
+    ("BridgeInterface", true),
+    ("InterfaceNamePrefix", true),
+];
 
 /// The names of kube-proxy's modes.
 pub(super) const PROXY_MODES: [(&str, ProxyMode); 3] =
@@ -297,6 +319,10 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
         None => Some(WithoutDrain::Cut),
     };
+    let is_proxy_mode = match fields.and_then(|fields| fields.get("ipMode")) {
+        Some(field) => field.choice(&[("VIP", false), ("Proxy", true)]),
+        None => Some(false),
+    };
     let check = fields.and_then(|fields| fields.get("healthCheck"));
     let health_check = match &check {
         Some(field) => health_check(field)?,
@@ -305,7 +331,12 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     if let Some(fields) = fields {
         fields.finish();
     }
-    Some(BalancerSettings { controller_latency: controller_latency?, health_check, without_drain: without_drain? })
+    Some(BalancerSettings {
+        controller_latency: controller_latency?,
+        health_check,
+        without_drain: without_drain?,
+        is_proxy_mode: is_proxy_mode?,
+    })
 }
 
 fn health_check(field: &Field<'_>) -> Option<CheckSettings> {
@@ -451,7 +482,8 @@ fn load(field: &Field<'_>) -> Option<LoadSettings> {
     let keep_alive = get("keepAlive").map_or(Some(defaults::CLIENT_KEEP_ALIVE), |field| field.duration());
     let timeout = get("timeout").map_or(Some(defaults::TIMEOUT), |field| bounded(&field, field.positive_duration()?));
     let retries = get("retries").map_or(Some(0), |field| field.whole::<u32>(0, 100));
-    let rtt = get("rtt").map_or(Some(defaults::RTT), |field| field.duration());
+    let rtt = get("rtt").map(|field| field.duration());
+    let way = way(&get, clients_field.as_ref().unwrap_or(field).place());
     let detect_idle_close = get("detectIdleClose").map_or(Some(true), |field| field.boolean());
     let honor_connection_close = get("honorConnectionClose").map_or(Some(true), |field| field.boolean());
     if let Some(clients) = clients {
@@ -475,12 +507,38 @@ fn load(field: &Field<'_>) -> Option<LoadSettings> {
         keep_alive: keep_alive.map(|span| (!span.is_zero()).then_some(span))?,
         timeout: timeout?,
         retries: retries?,
-        rtt: rtt?,
+        rtt: match (rtt, &way) {
+            (Some(rtt), _) => Some(rtt?),
+            (None, Some(way)) if way.location == Location::Cluster => None,
+            (None, _) => Some(defaults::RTT),
+        },
+        way: way?,
         detect_idle_close: detect_idle_close?,
         honor_connection_close: honor_connection_close?,
         mix: mix?,
     })
 }
+
+/// Where clients are, and what they dial. Whether there is such a way is judged with the Service.
+fn way<'a>(get: &dyn Fn(&str) -> Option<Field<'a>>, at: Place) -> Option<WaySettings> {
+    let location = get("location").map_or(Some(Location::Internet), |field| field.choice(&LOCATIONS));
+    let address_field = get("address");
+    let address = address_field.as_ref().map(|field| field.choice(&ADDRESSES));
+    let place = address_field.as_ref().map_or(at, Field::place);
+    let text = |key: &str| get(key).and_then(|field| field.text().map(str::to_owned));
+    let (node, zone) = (text("node"), text("zone"));
+    let address = match address {
+        Some(address) => Some(address?),
+        None => None,
+    };
+    Some(WaySettings { location: location?, address, node, zone, at: place })
+}
+
+/// Where clients can be.
+pub(super) const LOCATIONS: [(&str, Location); 2] = [("internet", Location::Internet), ("cluster", Location::Cluster)];
+/// What they can dial.
+pub(super) const ADDRESSES: [(&str, Address); 3] =
+    [("loadBalancer", Address::LoadBalancer), ("nodePort", Address::NodePort), ("clusterIP", Address::ClusterIp)];
 
 pub(super) fn name(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::autoscaling;
-use super::read::{ORIGINS, PROXY_MODES};
+use super::read::{ADDRESSES, DETECT_LOCAL, LOCATIONS, ORIGINS, PROXY_MODES};
 use super::settings::{
-    BackendSettings, ClusterSettings, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over, Settings,
-    TimelineEntry, TimelineVerb, WithoutDrain,
+    BackendSettings, ClusterSettings, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over, ProxySettings,
+    Settings, TimelineEntry, TimelineVerb, WithoutDrain,
 };
 use super::state::State;
 use crate::cluster::placement::Taint;
@@ -145,13 +145,12 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("sandboxRemoval", delay(&cluster.sandbox_removal)),
         ("networkLatency", span(cluster.network_latency)),
     ];
-    let proxy = cluster.kube_proxy;
-    let mode = PROXY_MODES.iter().find(|(_, mode)| *mode == proxy.mode).map_or("iptables", |(name, _)| name);
+    let proxy = kube_proxy(cluster.kube_proxy);
     let mut entries = vec![
         ("profile", text(cluster.profile)),
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
-        ("kubeProxy", map(vec![("mode", text(mode)), ("minSyncPeriod", span(proxy.min_sync_period))])),
+        ("kubeProxy", proxy),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
@@ -164,6 +163,18 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
     entries
 }
 
+fn kube_proxy(proxy: ProxySettings) -> Node {
+    let mode = PROXY_MODES.iter().find(|(_, mode)| *mode == proxy.mode).map_or("iptables", |(name, _)| name);
+    let detects =
+        DETECT_LOCAL.iter().find(|(_, detects)| *detects == proxy.detects_pods).map_or("None", |(name, _)| name);
+    map(vec![
+        ("mode", text(mode)),
+        ("minSyncPeriod", span(proxy.min_sync_period)),
+        ("detectLocalMode", text(detects)),
+        ("conntrack", map(vec![("maxPerCore", bare(proxy.table.per_core)), ("min", bare(proxy.table.least))])),
+    ])
+}
+
 fn balancer(settings: &Settings) -> Node {
     let balancer = &settings.balancer;
     let without = match balancer.without_drain {
@@ -171,6 +182,9 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Keep => "keep",
     };
     let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
+    if balancer.is_proxy_mode {
+        entries.push(("ipMode", text("Proxy")));
+    }
     let check = balancer.health_check;
     let spans = [("interval", check.interval), ("timeout", check.timeout)];
     let counts = [("healthyThreshold", check.healthy_threshold), ("unhealthyThreshold", check.unhealthy_threshold)];
@@ -234,17 +248,25 @@ fn load(load: &LoadSettings) -> Node {
         Reuse::LeastRecent => "lru",
         Reuse::Never => "none",
     };
-    let clients = vec![
+    let way = &load.way;
+    let location =
+        LOCATIONS.iter().find(|(_, location)| *location == way.location).map_or("internet", |(name, _)| name);
+    let mut clients = vec![
+        ("location", text(location)),
         ("connections", bare(load.connections)),
         ("protocol", text("http/1.1")),
         ("reuse", text(reuse)),
         ("keepAlive", span(load.keep_alive.unwrap_or_default())),
         ("timeout", span(load.timeout)),
         ("retries", bare(load.retries)),
-        ("rtt", span(load.rtt)),
         ("detectIdleClose", bare(load.detect_idle_close)),
         ("honorConnectionClose", bare(load.honor_connection_close)),
     ];
+    clients.extend(load.rtt.map(|rtt| ("rtt", span(rtt))));
+    let address = ADDRESSES.iter().find(|(_, address)| Some(*address) == way.address);
+    clients.extend(address.map(|(name, _)| ("address", text(name))));
+    clients.extend(way.node.as_ref().map(|node| ("node", text(node))));
+    clients.extend(way.zone.as_ref().map(|zone| ("zone", text(zone))));
     let mix = load.mix.iter().map(|MixSettings { entry, .. }| {
         let method = entry.method.to_ascii_lowercase();
         let mut fields = vec![("weight", bare(entry.weight)), (method.as_str(), text(&entry.url))];

@@ -12,6 +12,7 @@ use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry};
 use crate::edge::ProxyMode;
+use crate::edge::conntrack::TableSize;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::istio_gateway::clusters::check_against;
@@ -63,6 +64,13 @@ impl Settings {
     pub(super) fn runs_here(&self, backend: &BackendSettings) -> bool {
         let id = self.cluster.id.as_deref();
         backend.clusters.is_empty() || backend.clusters.iter().any(|(named, _)| Some(named.as_str()) == id)
+    }
+
+    /// Whether a Deployment, as `namespace/name`, is that of a backend which does not run in the cluster at hand.
+    pub(super) fn is_elsewhere(&self, deployment: &str) -> bool {
+        let is_its =
+            |backend: &&BackendSettings| backend.deployment.as_ref().is_some_and(|(name, _)| name == deployment);
+        self.backends.iter().find(is_its).is_some_and(|backend| !self.runs_here(backend))
     }
 
     /// Checks what names clusters: gateways and backends.
@@ -136,6 +144,10 @@ pub struct ProxySettings {
     pub mode: ProxyMode,
     /// From one write to the next, at least.
     pub min_sync_period: Duration,
+    /// They can tell the addresses of their node's pods.
+    pub detects_pods: bool,
+    /// How long they make connection tables.
+    pub table: TableSize,
 }
 
 impl ProxySettings {
@@ -146,7 +158,12 @@ impl ProxySettings {
             ProxyMode::Iptables | ProxyMode::Nftables => 1,
             ProxyMode::Ipvs => 0,
         };
-        Self { mode, min_sync_period: Duration::from_secs(seconds) }
+        Self {
+            mode,
+            min_sync_period: Duration::from_secs(seconds),
+            detects_pods: defaults::DETECTS_PODS,
+            table: TableSize::USUAL,
+        }
     }
 }
 
@@ -200,6 +217,8 @@ pub struct BalancerSettings {
     pub health_check: CheckSettings,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
+    /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
+    pub is_proxy_mode: bool,
 }
 
 /// What a scenario says of the health check; the product and its annotations say the rest.
@@ -284,14 +303,51 @@ pub struct LoadSettings {
     pub timeout: Duration,
     /// Tries after the first.
     pub retries: u32,
-    /// Round trip to the balancer.
-    pub rtt: Duration,
+    /// Round trip to the balancer, the nodes, or between nodes; none: what the cluster's network takes.
+    pub rtt: Option<Duration>,
+    /// Where they are, and what they dial.
+    pub way: WaySettings,
     /// Whether idle closes are noticed.
     pub detect_idle_close: bool,
     /// Whether `Connection: close` is honoured.
     pub honor_connection_close: bool,
     /// What they ask for.
     pub mix: Vec<MixSettings>,
+}
+
+/// Where clients are, and what they dial.
+#[derive(Clone, Debug)]
+pub struct WaySettings {
+    /// Where they are.
+    pub location: Location,
+    /// What they dial; none: what the Service's type suggests.
+    pub address: Option<Address>,
+    /// The node they are on, or dial; all if it is not named.
+    pub node: Option<String>,
+    /// The zone of those nodes.
+    pub zone: Option<String>,
+    /// Where it is written, or would be.
+    pub at: Place,
+}
+
+/// Where clients are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// Outside of the cluster.
+    Internet,
+    /// On its nodes.
+    Cluster,
+}
+
+/// What clients dial.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Address {
+    /// The balancer's address.
+    LoadBalancer,
+    /// A port of a node.
+    NodePort,
+    /// The Service's own address.
+    ClusterIp,
 }
 
 /// One kind of request.
@@ -402,6 +458,8 @@ pub mod defaults {
     pub const SCHEDULE: Delay = Delay::Constant(ms(10));
     /// An assumption: what a small image that is already there takes, with the sidecar's own start.
     pub const POD_START: Delay = Delay::Lognormal { p50: ms(4000), p99: ms(11_000) };
+    /// Source: ASM's document on pods that cannot reach the gateway's CLB: with policy `Local` only those on nodes with a gateway pod do.
+    pub const DETECTS_PODS: bool = false;
     /// The image is there.
     pub const IMAGE_PULL: Delay = Delay::ZERO;
     /// An assumption.

@@ -10,6 +10,7 @@ use super::address::{Patch, Subject};
 use super::settings::Settings;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
+use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
@@ -48,6 +49,8 @@ pub(super) struct Resolved {
     pub(super) owned_replicas: Option<i32>,
     /// Disruption budgets.
     pub(super) budgets: Vec<DisruptionBudget>,
+    /// What has a pod on nodes.
+    pub(super) daemons: Vec<DaemonSetManifest>,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -82,6 +85,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
+            "DaemonSet" => drop(daemon_set::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
@@ -210,14 +214,10 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
+        service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
-        let is_elsewhere = |key: &str| {
-            let its = settings
-                .backends
-                .iter()
-                .find(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key));
-            its.is_some_and(|backend| !settings.runs_here(backend))
-        };
+        let is_elsewhere = |key: &str| settings.is_elsewhere(key);
         let (elsewhere, deployments): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deployments.into_iter().partition(|(key, _)| is_elsewhere(key));
         autoscalers.retain(|_, manifest| !is_elsewhere(&manifest.spec.target));
@@ -250,6 +250,7 @@ impl State {
             sized,
             owned_replicas,
             budgets,
+            daemons,
             target,
             origin,
             routing,

@@ -1,6 +1,6 @@
 //! A checked scenario into the settings of its world, with the line behind each cause of loss.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, Sources, WorldConfig};
+use crate::edge::TrafficPolicy;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
@@ -65,7 +66,11 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         warmup: settings.warmup,
         duration: settings.duration,
         members,
-        loads: settings.loads.iter().map(|load| load_spec(load, settings.duration, timeline)).collect(),
+        loads: settings
+            .loads
+            .iter()
+            .map(|load| load_spec(load, (settings.duration, settings.cluster.network_latency), timeline))
+            .collect(),
         actions,
         fidelity: fidelity(sink.take_notes(), &undescribed, files),
         watch: None,
@@ -226,18 +231,6 @@ fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConf
     }
 }
 
-/// Clients reach the ports that the balancer has.
-pub(super) fn check_loads(settings: &Settings, ports: &BTreeMap<u16, u16>, sink: &Sink) {
-    for load in &settings.loads {
-        for kind in load.mix.iter().filter(|kind| !ports.contains_key(&kind.entry.port)) {
-            let known: Vec<String> = ports.keys().map(u16::to_string).collect();
-            let text = format!("the Service in front has no port {}", kind.entry.port);
-            let problem = Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text);
-            sink.report(problem.help(format!("its ports are {}", known.join(", "))));
-        }
-    }
-}
-
 /// The backends that routes lead to, at the start or later.
 pub(super) struct Backends {
     pub(super) specs: Vec<BackendSpec>,
@@ -354,7 +347,11 @@ pub(super) fn check_images(settings: &Settings, images: &BTreeSet<String>, sink:
     }
 }
 
-fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline: &[TimelineEntry]) -> LoadSpec {
+fn load_spec(
+    load: &super::settings::LoadSettings,
+    (duration, network_latency): (Duration, Duration),
+    timeline: &[TimelineEntry],
+) -> LoadSpec {
     let mut segments = load.segments.clone();
     for segment in &mut segments {
         // A single figure holds to the end and no longer: its rate is the same over any length.
@@ -391,7 +388,7 @@ fn load_spec(load: &super::settings::LoadSettings, duration: Duration, timeline:
             // Connections are opened by the requests that need them; the warm-up is there for that.
             prewarm: false,
         },
-        rtt: load.rtt,
+        rtt: load.rtt.unwrap_or(network_latency),
         mix: load.mix.iter().map(|kind| kind.entry.clone()).collect(),
     }
 }
@@ -413,8 +410,13 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     };
     let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
     let origin = &resolved.origin;
-    let too_early =
-        [CauseCode::LbStaleTarget, CauseCode::ExitIdleConnection, CauseCode::ExitInFlight, CauseCode::ConnectTimeout];
+    let too_early = [
+        CauseCode::LbStaleTarget,
+        CauseCode::ExitIdleConnection,
+        CauseCode::ExitInFlight,
+        CauseCode::ConnectTimeout,
+        CauseCode::StaleNodeRules,
+    ];
     let drain = drain_setting(manifest, settings, &Sink::default());
     match &drain {
         Some(drain) if drain.at.is_written() => add(&too_early, drain.at, &drain.path, Some(drain.value.clone())),
@@ -441,7 +443,7 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         None => add(codes, Place::NOWHERE, usual, Some(value.to_owned())),
     };
     add_written(
-        &[CauseCode::LbNoTarget],
+        &[CauseCode::LbNoTarget, CauseCode::NoEndpoint],
         &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]],
         "spec.strategy.rollingUpdate.maxUnavailable",
         "25%",
@@ -452,17 +454,15 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
-    add_written(
-        &[CauseCode::LocalPolicyBlackhole],
-        &[&["spec", "externalTrafficPolicy"]],
-        "spec.externalTrafficPolicy",
-        "Cluster",
-    );
     if let Some((id, place)) = front.balancer_annotation("id") {
         add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], *place, &path("id"), Some(id.clone()));
     } else {
         add(&[CauseCode::LbNotCreated], Place::NOWHERE, "spec.cluster.loadBalancers", Some("false".to_owned()));
     }
+    let (place, path, word) = policy_written(front);
+    add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
+    let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
+    add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
     for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
         add(&[code], place, &path, value);
     }
@@ -496,6 +496,17 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         Some("false".to_owned()),
     );
     sources
+}
+
+/// The traffic policy that decides where connections end on a node: `Local`, for whomever it holds, or `Cluster` for those from outside.
+fn policy_written(front: &ServiceManifest) -> (Place, &'static str, &'static str) {
+    let external = "spec.externalTrafficPolicy";
+    match (front.policy, front.internal_policy) {
+        (TrafficPolicy::Local, _) => (front.policy_at, external, "Local"),
+        (_, TrafficPolicy::Local) => (front.internal_policy_at, "spec.internalTrafficPolicy", "Local"),
+        _ if front.policy_is_written => (front.policy_at, external, "Cluster"),
+        _ => (Place::NOWHERE, external, "Cluster"),
+    }
 }
 
 /// What ends machines and processes that nobody asked to end: where it is written, the path, the value.

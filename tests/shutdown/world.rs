@@ -13,8 +13,7 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Creation, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
-    WorldConfig,
+    Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, OnRemoval, Scheduler};
@@ -82,6 +81,7 @@ fn deployment(inputs: &Value) -> Deployment {
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
@@ -226,6 +226,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
         register_latency: Delay::Constant(lag("register_lag_s")),
         deregister_latency: Delay::Constant(lag("deregister_lag_s")),
         ports: BTreeMap::from([(80, 80)]),
+        node_ports: BTreeMap::new(),
         weight: 1,
         stands_at_zero: true,
     }
@@ -392,11 +393,7 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         deletion_costs: deletion_costs(inputs),
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
-        front: FrontSpec {
-            balancer: balancer(case),
-            creation: Creation::Stands,
-            cloud_latency: relay.max(Duration::from_micros(50)),
-        },
+        front: FrontSpec::balanced(balancer(case), relay.max(Duration::from_micros(50))),
         backends: backends(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),

@@ -194,6 +194,13 @@ impl Cluster {
         there.map(|node| (Rc::clone(&node.spec.name), node.spec.ip)).collect()
     }
 
+    /// The same nodes whole, as the scheduler sees them.
+    #[must_use]
+    pub fn node_specs(&self) -> Vec<Node> {
+        let state = self.inner.state.borrow();
+        state.nodes.iter().filter(|node| node.is_there).map(|node| node.spec.clone()).collect()
+    }
+
     /// Those of them that are ready.
     #[must_use]
     pub fn ready_nodes(&self) -> Vec<(Rc<str>, Ipv4Addr)> {

@@ -76,10 +76,12 @@ impl World {
 impl Member {
     /// Its objects as they stand.
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
-        let balancer = &self.config.front.balancer;
-        let ip = self.not_created.get().is_none().then_some(self.vip);
-        let (ports, further) = (balancer.ports.keys().copied().collect(), self.further.borrow().clone());
-        let front = Front { service: &balancer.service, ip, ports, further };
+        let spec = &self.config.front;
+        let ports = spec.ports.keys().map(|port| (*port, spec.node_ports.get(port).copied())).collect();
+        let is_pending = self.not_created.get().is_some();
+        let ip = spec.balancer.as_ref().map(|_| self.vip).filter(|_| !is_pending);
+        let further = self.further.borrow().clone();
+        let front = Front { service: &spec.service, ip, ports, is_pending, further };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 
@@ -113,7 +115,7 @@ impl Member {
         let cluster = self.cluster();
         cluster.delete_deployment(key, Some(event));
         if *key == self.config.target {
-            cluster.delete_service(&self.config.front.balancer.service);
+            cluster.delete_service(&self.config.front.service);
             if let Some(balancer) = &*self.balancer.borrow() {
                 balancer.delete_later(event);
             }

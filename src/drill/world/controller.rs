@@ -13,7 +13,7 @@ use crate::engine::EventId;
 impl Member {
     /// Makes targets of the endpoints of the balancer's Service.
     pub(super) fn watch_front(&self, cluster: &Cluster, balancer: &LoadBalancer) {
-        let config = &self.config.front.balancer;
+        let Some(config) = &self.config.front.balancer else { return };
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
         let gate: Rc<str> = Rc::from(condition_of(&config.service));

@@ -7,22 +7,21 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
-use crate::drill::config::{ClusterSpec, Creation, MemberConfig, OwnedReplicas};
+use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::objects::Further;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
-use crate::edge::{BackendMode, LoadBalancer};
+use crate::edge::{LoadBalancer, Nodes};
 use crate::engine::{Datum, EventId};
 use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
-use crate::net::{Forward, Host, LinkConfig, Net};
+use crate::net::{Host, LinkConfig, Net};
 
 /// The load balancer's address; of several, the first one's.
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -46,6 +45,7 @@ pub(super) struct Shared {
 
 /// One cluster and what belongs to it.
 pub(super) struct Member {
+    /// Its number among the members.
     pub(super) index: usize,
     pub(super) around: Surroundings,
     pub(super) net: Net,
@@ -55,6 +55,8 @@ pub(super) struct Member {
     pub(super) prober: Ipv4Addr,
     cluster: RefCell<Option<Cluster>>,
     pub(super) balancer: RefCell<Option<LoadBalancer>>,
+    /// Its nodes, where connections pass over them.
+    pub(super) nodes: RefCell<Option<Nodes>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
     pub(super) gateways: RefCell<BTreeMap<Ipv4Addr, Rc<GatewayProcess>>>,
     /// Pods of backends that have a Deployment.
@@ -67,9 +69,10 @@ pub(super) struct Member {
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
     pub(super) connections: Cell<u64>,
-    pub(super) targets_healthy: Cell<u64>,
+    /// None without a balancer.
+    pub(super) targets_healthy: Cell<Option<u64>>,
     /// The balancer has the targets its controller wants, and sends to all of them.
-    targets_settled: Cell<bool>,
+    pub(super) targets_settled: Cell<bool>,
     /// The event with which the wish for a balancer failed.
     pub(super) not_created: Cell<Option<EventId>>,
     /// Further Services of type `LoadBalancer`.
@@ -99,6 +102,7 @@ impl Member {
             prober: nth(PROBER),
             cluster: RefCell::new(None),
             balancer: RefCell::new(None),
+            nodes: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
             backends: RefCell::default(),
@@ -108,7 +112,7 @@ impl Member {
             clusters: RefCell::default(),
             flags: Rc::clone(flags),
             connections: Cell::new(0),
-            targets_healthy: Cell::new(0),
+            targets_healthy: Cell::new(None),
             targets_settled: Cell::new(true),
             not_created: Cell::new(None),
             further: RefCell::default(),
@@ -133,10 +137,7 @@ impl Member {
         }
         member.start_scaling(&cluster, *is_owned_later);
         member.watch_backends();
-        match &member.config.front.creation {
-            Creation::Stands => member.start_balancer(&cluster),
-            Creation::Fails { reason } => member.fail_creation(reason),
-        }
+        member.start_front(&cluster);
         member
     }
 
@@ -152,10 +153,10 @@ impl Member {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
     }
 
-    /// Whether nothing of the gateway is on its way: neither pods nor targets.
+    /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
     pub(super) fn is_quiet(&self) -> bool {
         let are_settled = self.targets_settled.get() && self.listeners_pending.get() == 0;
-        are_settled && self.cluster().is_calm(&self.config.target)
+        are_settled && self.cluster().is_calm(&self.config.target) && self.nodes_are_settled()
     }
 
     /// What a pod is called in results.
@@ -169,38 +170,6 @@ impl Member {
     pub(super) fn gateway_spec(&self, other: &str) -> &GatewaySpec {
         let found = self.config.gateways.get(other).or_else(|| self.config.gateways.get(""));
         found.or_else(|| self.config.gateways.values().next()).expect("a world has a gateway")
-    }
-
-    fn start_balancer(self: &Rc<Self>, cluster: &Cluster) {
-        let sim = &self.around.sim;
-        let config = self.config.front.balancer.clone();
-        let prober = self.net.attach(self.prober, self.cloud_link());
-        let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
-        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, config.clone());
-        *self.balancer.borrow_mut() = Some(balancer.clone());
-        let front: Rc<dyn Forward> = Rc::new(balancer.clone());
-        // The client's link holds the way to the balancer.
-        self.net.forward(self.vip, LinkConfig::default(), front);
-        if let BackendMode::Nodes { nodes, .. } = &config.mode {
-            for node in nodes {
-                self.start_kube_proxy(cluster, &balancer, &node.name);
-            }
-            self.watch_nodes(cluster, &balancer);
-        }
-        self.watch_front(cluster, &balancer);
-        let member = Rc::downgrade(self);
-        sim.spawn("gauge-targets", async move {
-            loop {
-                let Some(member) = member.upgrade() else { return };
-                let clock = member.around.sim.clone();
-                let healthy = u64::try_from(balancer.healthy_count()).unwrap_or(u64::MAX);
-                member.connections.set(u64::try_from(balancer.connection_count()).unwrap_or(u64::MAX));
-                member.targets_healthy.set(healthy);
-                member.targets_settled.set(balancer.is_settled());
-                drop(member);
-                clock.sleep(Duration::from_secs(1)).await;
-            }
-        });
     }
 }
 
@@ -307,11 +276,11 @@ impl Runtime for Containers {
 
     fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
         let Some(member) = self.0.upgrade() else { return };
-        if let Some(balancer) = &*member.balancer.borrow() {
+        if let Some(nodes) = &*member.nodes.borrow() {
             if is_alive {
-                balancer.handle_node_boot(node);
+                nodes.handle_boot(node);
             } else {
-                balancer.handle_node_death(node, because);
+                nodes.handle_death(node, because);
             }
         }
     }

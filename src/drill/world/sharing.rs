@@ -19,7 +19,7 @@ struct Nowhere(EventId);
 
 impl Forward for Nowhere {
     fn syn(&self, _: &Syn) -> Verdict {
-        Verdict::Drop { why: Some(self.0) }
+        Verdict::Drop { why: Some(self.0), by: None }
     }
 
     fn ended(&self, _: ConnectionId) {}
@@ -28,7 +28,7 @@ impl Forward for Nowhere {
 impl Member {
     /// The controller cannot give the Service in front a balancer: it stays pending, and clients have nowhere to go.
     pub(super) fn fail_creation(&self, reason: &str) {
-        let event = self.tell_service(&self.config.front.balancer.service, None, "lb_sync_failed", reason);
+        let event = self.tell_service(&self.config.front.service, None, "lb_sync_failed", reason);
         self.not_created.set(Some(event));
         self.net.forward(self.vip, self.cloud_link(), Rc::new(Nowhere(event)));
     }
@@ -79,7 +79,7 @@ impl Member {
         let prober = Ipv4Addr::from_bits(self.prober.to_bits() + offset);
         let host = self.net.attach(prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
-        let other = LoadBalancer::new(sim, &self.net, host, streams, log, shared.balancer.clone());
+        let other = LoadBalancer::new(sim, &self.net, host, streams, log, (shared.balancer.clone(), None));
         if let Some(mut watch) = cluster.watch_endpoints(&key, "cloud-controller-manager") {
             let seen_by = other.clone();
             sim.spawn("cloud-controller-manager", async move {
@@ -91,8 +91,8 @@ impl Member {
         }
         let latency = shared.balancer.register_latency.draw(&mut streams.stream("lb-listeners", &key));
         let (front, clock, log) = (front.clone(), sim.clone(), Rc::clone(&self.around.log));
-        let object = self.identity().object(format!("Service/{}", self.config.front.balancer.service));
-        let mine: Vec<u16> = self.config.front.balancer.ports.keys().copied().collect();
+        let object = self.identity().object(format!("Service/{}", self.config.front.service));
+        let mine: Vec<u16> = self.config.front.ports.keys().copied().collect();
         let ports: Vec<u16> = shared.balancer.ports.keys().copied().filter(|port| mine.contains(port)).collect();
         self.listeners_pending.set(self.listeners_pending.get() + 1);
         let member = Rc::downgrade(self);
@@ -112,10 +112,14 @@ impl Member {
 
     /// What kept a request from reaching the gateway: no balancer, or a listener that leads elsewhere.
     pub(super) fn front_trouble(&self, finished: &Finished, port: u16) -> Option<(CauseCode, EventId)> {
+        let sight = &finished.sight;
+        // Who dials a node's port or the Service's own address does not ask the balancer.
+        if sight.entrance != Some(self.vip) {
+            return None;
+        }
         if let Some(event) = self.not_created.get() {
             return Some((CauseCode::LbNotCreated, event));
         }
-        let sight = &finished.sight;
         let balancer = self.balancer.borrow();
         let balancer = balancer.as_ref()?;
         let is_ours = || sight.target.is_some_and(|target| self.gateways.borrow().contains_key(target.ip()));
@@ -137,7 +141,8 @@ impl Member {
         let ready = self.cluster().counts(&self.config.target).ready;
         let failed = self.not_created.get();
         let deleted = self.balancer.borrow().as_ref().and_then(LoadBalancer::deleted_by);
-        let has_address = failed.is_none() && deleted.is_none();
+        let wants_balancer = self.config.front.balancer.is_some();
+        let has_address = wants_balancer && failed.is_none() && deleted.is_none();
         let log = self.around.log.borrow();
         let message = failed.and_then(|event| log.causes(event).next()).and_then(|event| {
             event.data.iter().find(|(key, _)| *key == "message").map(|(_, datum)| match datum {
@@ -145,7 +150,7 @@ impl Member {
                 Datum::Number(_) | Datum::Flag(_) => String::new(),
             })
         });
-        let state = if has_address && ready > 0 { "Running" } else { "Pending" };
+        let state = if has_address == wants_balancer && ready > 0 { "Running" } else { "Pending" };
         GatewayStatus {
             object: self.identity().key(&self.config.target).to_string(),
             t_ms: now.as_nanos() / 1_000_000,

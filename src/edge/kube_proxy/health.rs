@@ -77,3 +77,30 @@ impl ProxyHealth {
 pub const fn service_status(local_ready_count: usize, is_proxy_healthy: bool) -> u16 {
     if local_ready_count > 0 && is_proxy_healthy { OK } else { UNAVAILABLE }
 }
+
+/// What a Service's `healthCheckNodePort` tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServiceHealth {
+    /// Endpoints on the node that are ready.
+    pub local_endpoints: usize,
+    /// The rules are as fresh as they should be.
+    pub is_proxy_healthy: bool,
+}
+
+impl ServiceHealth {
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        service_status(self.local_endpoints, self.is_proxy_healthy)
+    }
+
+    /// The body of the answer for a Service `namespace/name`.
+    #[must_use]
+    pub fn body(self, service: &str) -> String {
+        let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
+        let Self { local_endpoints, is_proxy_healthy } = self;
+        format!(
+            r#"{{"service":{{"namespace":"{namespace}","name":"{name}"}},"localEndpoints":{local_endpoints},"serviceProxyHealthy":{is_proxy_healthy}}}"#
+        )
+    }
+}

@@ -1,0 +1,195 @@
+//! The way in: the balancer if there is one, the nodes where connections pass over them, and the doors of clients that dial no balancer.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::member::Member;
+use crate::cluster::Cluster;
+use crate::drill::config::{Creation, DoorSpec};
+use crate::edge::door::Door;
+use crate::edge::kube_proxy::pace::SyncPace;
+use crate::edge::load_balancer::NodeTarget;
+use crate::edge::{BackendMode, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
+use crate::engine::EventId;
+use crate::load::Finished;
+use crate::net::{Forward, LinkConfig};
+use crate::units::SimTime;
+
+/// Addresses of doors: 100.100.cluster.load. Nothing else is there.
+const DOORS: Ipv4Addr = Ipv4Addr::new(100, 100, 0, 1);
+
+impl Member {
+    pub(super) fn start_front(self: &Rc<Self>, cluster: &Cluster) {
+        let front = &self.config.front;
+        if let Some(config) = &front.nodes {
+            let (sim, log) = (&self.around.sim, Rc::clone(&self.around.log));
+            let nodes = Nodes::new(sim, &self.net, self.around.streams, log, config.clone());
+            nodes.handle_nodes(places(cluster));
+            for place in nodes.places() {
+                self.start_kube_proxy(cluster, &nodes, &place.name);
+            }
+            *self.nodes.borrow_mut() = Some(nodes);
+        }
+        match (&front.balancer, &front.creation) {
+            (Some(config), Creation::Stands) => self.start_balancer(cluster, config.clone()),
+            (Some(_), Creation::Fails { reason }) => self.fail_creation(reason),
+            (None, _) => {}
+        }
+        if front.nodes.is_some() {
+            self.watch_nodes(cluster);
+        }
+        for (load, spec) in front.doors.iter().enumerate() {
+            let (Some(DoorSpec { kind, choice, ports }), Some(nodes)) = (spec, &*self.nodes.borrow()) else { continue };
+            let door = Door::new(nodes.clone(), *kind, choice.clone(), ports.clone());
+            self.net.forward(self.door_address(load), LinkConfig::default(), Rc::new(door));
+        }
+        self.start_gauge();
+    }
+
+    /// The address that a load's clients dial.
+    pub(super) fn entrance(&self, load: usize) -> Ipv4Addr {
+        let door = self.config.front.doors.get(load).and_then(Option::as_ref);
+        if door.is_some() { self.door_address(load) } else { self.vip }
+    }
+
+    /// Whether this is an address of its own.
+    pub(super) fn is_entered_at(&self, ip: Ipv4Addr) -> bool {
+        self.vip == ip || (0..self.config.front.doors.len()).any(|load| self.entrance(load) == ip)
+    }
+
+    fn door_address(&self, load: usize) -> Ipv4Addr {
+        let offset = (u32::try_from(self.index).unwrap_or(0) << 16) + u32::try_from(load).unwrap_or(0);
+        Ipv4Addr::from_bits(DOORS.to_bits() + offset)
+    }
+
+    /// Whether the connections of a load pass over nodes.
+    pub(super) fn passes_nodes(&self, load: usize) -> bool {
+        let front = &self.config.front;
+        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.mode != BackendMode::Pods);
+        to_nodes || front.doors.get(load).is_some_and(Option::is_some)
+    }
+
+    fn start_balancer(self: &Rc<Self>, cluster: &Cluster, config: LoadBalancerConfig) {
+        let sim = &self.around.sim;
+        let prober = self.net.attach(self.prober, self.cloud_link());
+        let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
+        let nodes = self.nodes.borrow().clone();
+        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
+        *self.balancer.borrow_mut() = Some(balancer.clone());
+        let front: Rc<dyn Forward> = Rc::new(balancer.clone());
+        // The client's link holds the way to the balancer.
+        self.net.forward(self.vip, LinkConfig::default(), front);
+        self.watch_front(cluster, &balancer);
+    }
+
+    /// What is read once a second.
+    fn start_gauge(self: &Rc<Self>) {
+        let member = Rc::downgrade(self);
+        self.around.sim.spawn("gauge-targets", async move {
+            loop {
+                let Some(member) = member.upgrade() else { return };
+                let clock = member.around.sim.clone();
+                member.read_front();
+                drop(member);
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+
+    fn read_front(&self) {
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (balancer, nodes) = (self.balancer.borrow(), self.nodes.borrow());
+        let through_balancer = balancer.as_ref().map_or(0, LoadBalancer::connection_count);
+        let through_doors = nodes.as_ref().map_or(0, Nodes::connection_count);
+        // Where nodes are the balancer's targets, its connections are theirs.
+        self.connections.set(wide(through_balancer.max(through_doors)));
+        self.targets_healthy.set(balancer.as_ref().map(|balancer| wide(balancer.healthy_count())));
+        self.targets_settled.set(balancer.as_ref().is_none_or(LoadBalancer::is_settled));
+    }
+
+    /// Whether all nodes that live have rules for the endpoints as they are.
+    pub(super) fn nodes_are_settled(&self) -> bool {
+        let nodes = self.nodes.borrow();
+        let Some(nodes) = &*nodes else { return true };
+        let ready = self.cluster().ready_endpoints(&self.config.front.service);
+        nodes.all_know(&ready.into_iter().collect())
+    }
+
+    /// A node's kube-proxy: it hears of the endpoints of the Service in front, and writes rules for them when its pace allows.
+    fn start_kube_proxy(&self, cluster: &Cluster, nodes: &Nodes, node: &Rc<str>) {
+        let service = &self.config.front.service;
+        let Some(mut watch) = cluster.watch_endpoints(service, &format!("kube-proxy/{node}")) else { return };
+        let (nodes, name, clock) = (nodes.clone(), Rc::clone(node), self.around.sim.clone());
+        let cluster = cluster.clone();
+        self.around.sim.spawn("kube-proxy", async move {
+            let mut pace = SyncPace::new(nodes.config().min_sync_period);
+            loop {
+                let mut seen = watch.next().await;
+                // A node that is cut off hears of nothing.
+                cluster.reached(&name).await;
+                // What the run finds has been written before it.
+                if clock.now() > SimTime::ZERO {
+                    nodes.handle_change(&name);
+                    clock.sleep_until(pace.next_run(clock.now())).await;
+                }
+                // What has come meanwhile is written with it.
+                while let Some(newer) = watch.next_now() {
+                    seen = newer;
+                }
+                nodes.handle_endpoints(&name, &seen);
+            }
+        });
+    }
+
+    /// Tells whoever sends to nodes which there are, and starts what runs on new ones.
+    fn watch_nodes(self: &Rc<Self>, cluster: &Cluster) {
+        let (member, cluster) = (Rc::downgrade(self), cluster.clone());
+        self.around.sim.spawn("cloud-controller-nodes", async move {
+            let mut seen = cluster.node_changes();
+            let mut started: BTreeSet<Rc<str>> = cluster.nodes().into_iter().map(|(name, _)| name).collect();
+            loop {
+                seen = cluster.nodes_changed_since(seen).await;
+                let Some(member) = member.upgrade() else { return };
+                let Some(nodes) = member.nodes.borrow().clone() else { return };
+                nodes.handle_nodes(places(&cluster));
+                for (name, _) in cluster.nodes() {
+                    if started.insert(Rc::clone(&name)) {
+                        member.start_kube_proxy(&cluster, &nodes, &name);
+                    }
+                }
+                let ready = cluster.ready_nodes().into_iter().map(|(name, ip)| NodeTarget { name, ip });
+                if let Some(balancer) = &*member.balancer.borrow() {
+                    balancer.handle_nodes(ready.collect());
+                }
+            }
+        });
+    }
+
+    /// The death of the node that a request was sent to, or went through, before its end.
+    pub(super) fn node_death(&self, finished: &Finished) -> Option<EventId> {
+        let sight = &finished.sight;
+        let of_target =
+            sight.target.and_then(|target| self.cluster().death_at(*target.ip(), sight.tried_at, finished.ended_at));
+        let nodes = self.nodes.borrow();
+        let on_the_way = || nodes.as_ref()?.cut_by_death(sight.connection?);
+        of_target.or_else(on_the_way)
+    }
+
+    /// Whether a request came no farther than a node.
+    pub(super) fn ended_at_node(&self, finished: &Finished) -> bool {
+        let nodes = self.nodes.borrow();
+        finished.sight.target.zip(nodes.as_ref()).is_some_and(|(target, nodes)| nodes.is_node(*target.ip()))
+    }
+}
+
+fn places(cluster: &Cluster) -> Vec<NodePlace> {
+    let place = |node: crate::cluster::Node| NodePlace {
+        name: node.name,
+        ip: node.ip,
+        zone: node.zone,
+        cores: node.allocatable.cpu_millicores.div_ceil(1000),
+    };
+    cluster.node_specs().into_iter().map(place).collect()
+}

@@ -1,0 +1,92 @@
+//! Ways to a Service without a balancer: its node ports, its own address within the cluster, and the balancer's address within the cluster.
+//!
+//! - Node ports are dialled from outside. Clients know all nodes that are there and take them in turn, dead ones too: nobody tells them.
+//! - Within the cluster clients are on nodes, and the kube-proxy of their node decides. Connections come from the nodes in turn; dead ones have no clients.
+//!
+//! Both can be narrowed to one node, or to those of a zone. A connection whose SYN is sent again keeps its node.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
+use super::kube_proxy::Origin;
+use super::nodes::{NodeChoice, NodePlace, Nodes};
+use crate::net::{ConnectionId, Forward, Syn, Verdict};
+
+/// What clients dial.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DoorKind {
+    /// A port of the nodes, from outside.
+    NodePort,
+    /// The Service's own address, from within.
+    ClusterIp,
+    /// The balancer's address, from within: kube-proxy keeps it there.
+    BalancerFromWithin,
+}
+
+/// A front port behind a door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DoorPort {
+    /// What is dialled on the node.
+    pub node: u16,
+    /// What the pods listen on.
+    pub pod: u16,
+}
+
+/// One way in.
+pub struct Door {
+    nodes: Nodes,
+    kind: DoorKind,
+    choice: NodeChoice,
+    /// By the port that clients name.
+    ports: BTreeMap<u16, DoorPort>,
+    turn: Cell<usize>,
+}
+
+impl Door {
+    /// A way over these nodes.
+    #[must_use]
+    pub fn new(nodes: Nodes, kind: DoorKind, choice: NodeChoice, ports: BTreeMap<u16, DoorPort>) -> Self {
+        Self { nodes, kind, choice, ports, turn: Cell::new(0) }
+    }
+
+    /// The node of the next connection; the nearest there is to one, if none can be one.
+    fn next(&self) -> Result<NodePlace, Option<NodePlace>> {
+        let mut places = self.nodes.places();
+        places.retain(|place| self.choice.has(place));
+        let last = places.last().cloned();
+        if self.kind != DoorKind::NodePort {
+            places.retain(|place| !self.nodes.is_dead(&place.name));
+        }
+        if places.is_empty() {
+            return Err(last);
+        }
+        let turn = self.turn.replace(self.turn.get() + 1);
+        Ok(places.swap_remove(turn % places.len()))
+    }
+}
+
+impl Forward for Door {
+    fn syn(&self, syn: &Syn) -> Verdict {
+        let Some(port) = self.ports.get(&syn.to.port()) else { return Verdict::Refuse { by: None, why: None } };
+        let known = self.nodes.opened_via(syn.id);
+        let place = match known.map_or_else(|| self.next(), Ok) {
+            Ok(place) => place,
+            // All nodes that clients could be on are dead, or gone.
+            Err(last) => {
+                let by = last.map(|place| SocketAddrV4::new(place.ip, port.node));
+                return Verdict::Drop { by, why: None };
+            }
+        };
+        let origin = match self.kind {
+            DoorKind::NodePort => Origin::External,
+            DoorKind::ClusterIp => Origin::Internal,
+            DoorKind::BalancerFromWithin => Origin::InternalToBalancer,
+        };
+        self.nodes.cross(syn, &place.name, (port.node, port.pod), origin)
+    }
+
+    fn ended(&self, id: ConnectionId) {
+        self.nodes.ended(id);
+    }
+}
