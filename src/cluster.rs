@@ -99,6 +99,8 @@ pub trait Runtime {
 
 /// A running process.
 pub trait Process {
+    /// The preStop hook begins. How long it runs is the kubelet's business; what else it does is the process's.
+    fn pre_stop(&self, _because: EventId) {}
     /// SIGTERM.
     fn terminate(&self, because: EventId);
     /// SIGKILL.

@@ -14,6 +14,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod disruption_budget;
 pub mod gateway_api;
+pub mod hook;
 pub mod istio;
 pub mod istio_gateway;
 pub mod object;

@@ -18,7 +18,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -117,6 +117,7 @@ struct Inner {
     config: LoadBalancerConfig,
     /// The nodes, where they are the targets.
     nodes: Option<Nodes>,
+    removal: Cell<Removal>,
     state: RefCell<State>,
     on_registered: RefCell<Option<OnRegistered>>,
 }
@@ -129,6 +130,16 @@ struct Wanted {
     because: Option<EventId>,
     weight: u32,
 }
+
+/// What becomes of open connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Removal {
+    /// Of a target that is removed.
+    pub on_deregister: OnRemoval,
+    /// Of one that fails its check.
+    pub on_unhealthy: OnRemoval,
+}
+
 /// Called with the address of each target that has been registered, and the event of that.
 type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
@@ -195,8 +206,10 @@ impl LoadBalancer {
             through_other: BTreeMap::new(),
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
+        let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
+        let removal = Cell::new(Removal { on_deregister, on_unhealthy });
         let on_registered = RefCell::default();
-        let inner = Inner { sim, net, host, streams, log, config, nodes, state, on_registered };
+        let inner = Inner { sim, net, host, streams, log, config, nodes, removal, state, on_registered };
         Self { inner: Rc::new(inner) }
     }
 
@@ -312,6 +325,18 @@ impl LoadBalancer {
             Verdict::Drop { by, .. } => Verdict::Drop { why: Some(event), by },
             passed => passed,
         })
+    }
+
+    /// Another rule for connections is written into the Service; it holds when the controller has come to it.
+    pub fn set_removal_later(&self, removal: Removal, because: EventId) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-update", async move {
+            let inner = &this.inner;
+            let mut stream =
+                inner.streams.stream("lb-update", &format!("{}/{}", inner.config.service, because.number()));
+            inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
+            inner.removal.set(removal);
+        });
     }
 
     /// The controller sees which nodes are ready. Without an effect where pods are the targets.
@@ -449,7 +474,7 @@ impl LoadBalancer {
             };
             if change == Some(HealthChange::Unhealthy) {
                 let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
-                self.cut_later(id, name, ip, inner.config.balancer.on_unhealthy, because);
+                self.cut_later(id, name, ip, inner.removal.get().on_unhealthy, because);
             }
             next = next.after(check.interval).max(inner.sim.now());
             inner.sim.sleep_until(next).await;
@@ -475,7 +500,7 @@ impl LoadBalancer {
                 state.last_removal = Some(event);
                 (id, event)
             };
-            this.cut_later(removed.0, name, ip, inner.config.balancer.on_deregister, removed.1);
+            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
         });
     }
 

@@ -102,7 +102,7 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 16] = [
+const SIMULATED: [(&str, &str); 18] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
     ("DaemonSet", "apps"),
@@ -113,6 +113,8 @@ const SIMULATED: [(&str, &str); 16] = [
     ("Gateway", ISTIO),
     ("VirtualService", ISTIO),
     ("DestinationRule", ISTIO),
+    ("ProxyConfig", ISTIO),
+    ("ASMProxyConfig", "istio.alibabacloud.com"),
     ("GatewayClass", GATEWAY_API),
     ("Gateway", GATEWAY_API),
     ("HTTPRoute", GATEWAY_API),
@@ -133,8 +135,7 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 18] = [
-    "ASMProxyConfig",
+const KNOWN: [&str; 17] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",

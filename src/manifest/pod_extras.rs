@@ -86,7 +86,7 @@ fn read_init_container(field: &Field<'_>) -> Option<Init> {
         Sidecar {
             startup: spec(&read.probes.startup),
             readiness: spec(&read.probes.readiness),
-            pre_stop: read.pre_stop,
+            pre_stop: read.hook.map(|hook| hook.duration),
         }
     });
     let at = policy.as_ref().map_or(field.place(), Field::place);

@@ -19,7 +19,8 @@ use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
 use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
 use crate::manifest::service::{BACKEND_TYPE, ServiceManifest};
-use crate::manifest::{Problem, Sink};
+use crate::manifest::{Place, Problem, Sink};
+use crate::record::results::FidelityStatus;
 
 /// The class that makes an NLB.
 const NLB: &str = "alibabacloud.com/nlb";
@@ -53,10 +54,20 @@ impl Annotations<'_> {
     }
 
     fn refuse(&self, suffix: &str, text: String, help: &str) {
+        let (place, path) = self.place_and_path(suffix);
+        self.sink.report(Problem::at(place, path, text).help(help));
+    }
+
+    /// The controller takes it, but hardly as it is meant.
+    fn warn(&self, suffix: &str, text: &str) {
+        let (place, path) = self.place_and_path(suffix);
+        self.sink.note(place, path, FidelityStatus::Warning, Some(text));
+    }
+
+    fn place_and_path(&self, suffix: &str) -> (Place, String) {
         let place = self.service.balancer_annotation(suffix).map_or(self.service.annotations_at, |(_, place)| *place);
         let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
-        let path = format!("{parent}[{}]", self.service.written_name(suffix));
-        self.sink.report(Problem::at(place, path, text).help(help));
+        (place, format!("{parent}[{}]", self.service.written_name(suffix)))
     }
 
     /// Whole seconds or a count within a range.
@@ -103,7 +114,7 @@ pub(super) fn config(
         check_zones(&annotations);
     }
     let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
-    let removal = on_removal(&annotations, settings.balancer.without_drain);
+    let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
     let scheduler = match (annotations.text("scheduler"), is_nlb) {
         (Some("rr"), _) | (None, false) => Scheduler::RoundRobin,
         (Some("wrr"), _) | (None, true) => Scheduler::WeightedRoundRobin,
@@ -257,8 +268,8 @@ fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSetti
     })
 }
 
-fn on_removal(annotations: &Annotations<'_>, without_drain: WithoutDrain) -> OnRemoval {
-    if !annotations.is_on("connection-drain", false) {
+fn on_removal(annotations: &Annotations<'_>, is_nlb: bool, without_drain: WithoutDrain) -> OnRemoval {
+    if !drains(annotations, is_nlb) {
         return match without_drain {
             WithoutDrain::Cut => OnRemoval::CutAfter(Duration::ZERO),
             WithoutDrain::Keep => OnRemoval::Keep,
@@ -267,9 +278,30 @@ fn on_removal(annotations: &Annotations<'_>, without_drain: WithoutDrain) -> OnR
     if annotations.text("connection-drain-timeout").is_none() {
         annotations.refuse(
             "connection-drain-timeout",
-            "connection draining is on, and its timeout is missing".to_owned(),
+            "connection draining is on, and its timeout is missing: the API rejects that".to_owned(),
             "write 10 to 900 seconds in quotes, such as \"30\"",
         );
     }
     OnRemoval::CutAfter(Duration::from_secs(annotations.number("connection-drain-timeout", 10, 900, 30)))
+}
+
+/// Whether connections are drained. What an NLB's annotation says but `on` is taken for off without a word; a CLB's goes to the API as it stands.
+fn drains(annotations: &Annotations<'_>, is_nlb: bool) -> bool {
+    match annotations.text("connection-drain") {
+        None | Some("off") => false,
+        Some("on") => true,
+        Some(other) if is_nlb => {
+            let text = format!("`{other}` is parsed as off, so connections are not drained: only \"on\" counts");
+            annotations.warn("connection-drain", &text);
+            false
+        }
+        Some(other) => {
+            annotations.refuse(
+                "connection-drain",
+                format!("`{other}` is neither on nor off: the API rejects it"),
+                "write \"on\" or \"off\" in quotes",
+            );
+            false
+        }
+    }
 }

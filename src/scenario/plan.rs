@@ -13,7 +13,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, front, node_scaling, nodes, pods, sharing};
+use super::{autoscaling, front, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
@@ -64,6 +64,7 @@ impl<'a> Plan<'a> {
         let mut backends = Backends::new(&first);
         backends.add(&first, settings, sink);
         nodes::check_placement(&first, settings, sink);
+        shutdown::warn(&first, settings, sink);
         let mut plan = Self {
             index,
             sources: world::sources(&first, settings, timeline, files),

@@ -52,6 +52,14 @@ fn failure(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Optio
     }
 }
 
+/// What decides who has the balancer in front: the place, path and value of the id, or what a cluster says of balancers.
+pub(super) fn written(front: &ServiceManifest, path: String) -> (Place, String, String) {
+    match wanted(front) {
+        Some((id, place)) => (*place, path, id.clone()),
+        None => (Place::NOWHERE, "spec.cluster.loadBalancers".to_owned(), "false".to_owned()),
+    }
+}
+
 /// What the Service in front comes to.
 pub(super) fn creation(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Creation {
     let Some(front) = resolved.front() else { return Creation::Stands };

@@ -65,7 +65,7 @@ impl World {
         let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            verb => member.identity().object(object_of(verb, &member.config.target)),
+            verb => member.identity().object(object_of(verb, &member.config.target, &member.config.front.service)),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -99,6 +99,11 @@ impl Member {
             Verb::Delete(key) => self.delete(key, event),
             Verb::Share(shared) => self.share(shared, event),
             Verb::Load(..) => {}
+            Verb::Removal(removal) => {
+                if let Some(balancer) = &*self.balancer.borrow() {
+                    balancer.set_removal_later(*removal, event);
+                }
+            }
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
@@ -123,8 +128,8 @@ impl Member {
     }
 }
 
-/// The object that a verb is about, in a cluster with this gateway.
-fn object_of(verb: &Verb, target: &str) -> String {
+/// The object that a verb is about, in a cluster with this gateway and this Service in front.
+fn object_of(verb: &Verb, target: &str, front: &str) -> String {
     match verb {
         Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
         Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
@@ -132,6 +137,7 @@ fn object_of(verb: &Verb, target: &str) -> String {
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
+        Verb::Removal(_) => format!("Service/{front}"),
         Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
             format!("Deployment/{target}")
         }
