@@ -24,7 +24,9 @@ const AFFINITY_SECONDS_MAX: i64 = 86_400;
 pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
 
 /// The annotations that the simulated balancer and its controller follow, by their last part.
-pub const FOLLOWED: [&str; 13] = [
+pub const FOLLOWED: [&str; 15] = [
+    "id",
+    "force-override-listeners",
     "scheduler",
     "connection-drain",
     "connection-drain-timeout",
