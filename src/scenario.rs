@@ -13,6 +13,7 @@ pub mod address;
 pub mod autoscaling;
 mod balancer;
 mod changes;
+mod control_plane;
 mod front;
 pub mod gateway_kind;
 pub mod node_scaling;

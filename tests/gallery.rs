@@ -244,7 +244,7 @@ fn what_kubectl_would_have_shown_of_a_rollout_that_sticks() {
     assert_eq!(words(moments[1], "edge "), ["3/4", "2", "3", "65s", image]);
     assert!(moments[0].contains("ErrImagePull") && moments[0].contains("Terminating"), "{text}");
     assert!(moments[1].contains("ErrImagePull") || moments[1].contains("ImagePullBackOff"), "{text}");
-    assert!(moments[1].contains("LoadBalancer   203.0.113.1   80/TCP"), "{text}");
+    assert!(moments[1].contains("LoadBalancer   172.21.4.198   203.0.113.1   80/TCP"), "{text}");
     assert_eq!(words(moments[1], "pool-a-1 "), ["Ready", "65s", "v1.33.0", "192.168.0.10"]);
 }
 

@@ -333,6 +333,8 @@ pub enum Verb {
     Share(Box<SharedService>),
     /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
     Load(Option<String>, f64),
+    /// The whole configuration is pushed to all gateway pods.
+    ConfigPush,
     /// Clusters of the gateway change, or come to be.
     Clusters(Vec<ClusterSpec>),
 }

@@ -8,6 +8,7 @@ mod controller;
 mod endpoints;
 mod front;
 mod member;
+mod push;
 mod scaling;
 mod sharing;
 

@@ -129,6 +129,12 @@ pub(super) fn act(
             let text = format!("load {} times {factor}", name.as_deref().unwrap_or("of all"));
             return told(Some(Verb::Load(name.clone(), *factor)), text);
         }
+        TimelineVerb::ConfigPush if key != current.target => {
+            let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has no configuration to be pushed"));
+            sink.report(problem.help("only the gateway has: leave out `of`"));
+            return Vec::new();
+        }
+        TimelineVerb::ConfigPush => return told(Some(Verb::ConfigPush), "push all configuration".to_owned()),
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };

@@ -138,6 +138,7 @@ impl<'a> Plan<'a> {
             endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
             sandbox_removal: settings.cluster.sandbox_removal.clone(),
             autoscaler: node_scaling::config(settings, &self.names),
+            client_rates: settings.cluster.client_rates,
             stands_at_zero: true,
         };
         MemberConfig {

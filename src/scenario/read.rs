@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling;
+use super::control_plane;
 use super::gateway_kind;
 use super::node_scaling;
 use super::settings::{
@@ -242,6 +243,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
     let autoscaling = autoscaling::read(fields, version);
+    let client_rates = control_plane::read(fields);
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -272,6 +274,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
+        client_rates: client_rates?,
     })
 }
 

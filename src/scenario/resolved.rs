@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::autoscaling;
+use super::control_plane;
 use super::gateway_kind::Kind;
 use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, ORIGINS, PROXY_MODES};
 use super::settings::{
@@ -117,11 +118,12 @@ fn named_cluster(settings: &ClusterSettings) -> Node {
 
 fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
     let group = |group: &NodeGroup| {
-        let allocatable = vec![
+        let mut allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
             ("memory", text(&group.allocatable.memory_bytes.to_string())),
             ("pods", bare(group.pods_max)),
         ];
+        allocatable.extend(group.extended.iter().map(|(name, amount)| (name.as_str(), bare(amount))));
         let taint = |taint: &Taint| {
             let effect = taint.effect.name();
             map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])
@@ -152,6 +154,7 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", proxy),
+        ("controllerManager", control_plane::written(cluster.client_rates)),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
@@ -363,6 +366,7 @@ fn entry(entry: &TimelineEntry) -> Node {
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();
             entries.push(("load", map(change)));
         }
+        TimelineVerb::ConfigPush => entries.push(("configPush", map(Vec::new()))),
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));

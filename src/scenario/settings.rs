@@ -117,6 +117,8 @@ pub struct ClusterSettings {
     pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
     /// How its nodes' kube-proxies work.
     pub kube_proxy: ProxySettings,
+    /// How fast its controllers may call the API server.
+    pub client_rates: crate::cluster::ClientRates,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -180,6 +182,8 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// Further resources by name, such as `nvidia.com/gpu`.
+    pub extended: BTreeMap<String, u64>,
     /// How many pods each can hold.
     pub pods_max: usize,
     /// Labels besides those that every node has.
@@ -451,6 +455,8 @@ pub enum TimelineVerb {
     Delete,
     /// The rate of a load, or of all, times this.
     Load(Option<String>, f64),
+    /// The whole configuration is pushed to the gateway's pods.
+    ConfigPush,
     /// Nothing: only a phase begins.
     Phase,
 }

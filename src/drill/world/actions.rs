@@ -99,6 +99,7 @@ impl Member {
             Verb::Delete(key) => self.delete(key, event),
             Verb::Share(shared) => self.share(shared, event),
             Verb::Load(..) => {}
+            Verb::ConfigPush => self.push_config(event),
             Verb::Removal(removal) => {
                 if let Some(balancer) = &*self.balancer.borrow() {
                     balancer.set_removal_later(*removal, event);
@@ -138,7 +139,7 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
         Verb::Removal(_) => format!("Service/{front}"),
-        Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
+        Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) | Verb::ConfigPush => {
             format!("Deployment/{target}")
         }
     }
