@@ -357,6 +357,16 @@ impl World {
         }
     }
 
+    /// Whose connection a hop has forgotten hears of it by an RST that names nobody.
+    fn heed_silence(&self, finished: &mut Finished) {
+        let sight = &mut finished.sight;
+        if !finished.outcome.is_dropped() || sight.why.is_some() {
+            return;
+        }
+        let balancer = self.member_at(sight.entrance).balancer.borrow();
+        sight.why = sight.connection.and_then(|id| balancer.as_ref()?.forgotten(id));
+    }
+
     fn request_name(&self, finished: &Finished) -> String {
         format!("{}-r{}", self.config.loads[finished.load_index].name, finished.sequence)
     }
@@ -472,6 +482,7 @@ impl Sink for Ledger {
     fn finished(&self, mut finished: Finished) {
         if let Some(world) = self.0.upgrade() {
             world.heed_configured(&mut finished);
+            world.heed_silence(&mut finished);
             world.account(&finished);
         }
     }

@@ -41,6 +41,8 @@ pub enum CauseCode {
     ConntrackFull,
     /// The node had no source port left for another connection to the pod.
     SnatPortsExhausted,
+    /// The balancer could take no more connections.
+    LbLimit,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -81,7 +83,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -98,6 +100,7 @@ impl CauseCode {
         Self::NoEndpoint,
         Self::ConntrackFull,
         Self::SnatPortsExhausted,
+        Self::LbLimit,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -244,6 +247,12 @@ impl CauseCode {
                 "snat-ports-exhausted",
                 "the node had no source port left for another connection to that pod",
                 "use externalTrafficPolicy: Local or pod backends, reuse connections, or add pods",
+            ),
+            Self::LbLimit => entry(
+                "GD4125",
+                "lb-limit",
+                "the load balancer had reached a limit on connections and dropped a new one",
+                "reuse connections, or raise the limit: a larger spec, instance-charge-type PayByCLCU, a higher cps",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

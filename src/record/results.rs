@@ -386,6 +386,8 @@ pub enum FidelityStatus {
     Approximated,
     /// Not at all.
     Ignored,
+    /// As the real system does, which is probably not what is wanted; the note tells why.
+    Warning,
 }
 
 /// A few lost requests of one row of `causes`.

@@ -41,6 +41,7 @@ pub fn summary(run: &Run, options: &TextOptions<'_>) -> String {
         "Lost, by cause",
         results.causes.iter().flat_map(|cause| cause_lines(cause, paint)).collect(),
     );
+    section(&mut lines, paint, "Warnings", warning_lines(results));
     section(&mut lines, paint, "SLOs", results.slo.iter().map(|slo| slo_line(slo, paint)).collect());
     lines.push(String::new());
     lines.extend(fidelity_line(results));
@@ -250,6 +251,21 @@ fn fidelity_line(results: &Results) -> Option<String> {
     (ignored + approximated > 0).then(|| {
         format!("Fields of the manifests not simulated: {ignored}, approximated: {approximated} (see the report).")
     })
+}
+
+/// What is written and probably not wanted, each with its line.
+fn warning_lines(results: &Results) -> Vec<String> {
+    let warnings = results.fidelity.iter().filter(|row| row.status == FidelityStatus::Warning);
+    warnings
+        .flat_map(|row| {
+            let place = row.file.as_ref().map_or_else(String::new, |file| match row.line {
+                Some(line) => format!("{file}:{line} "),
+                None => format!("{file} "),
+            });
+            let text = format!("{place}{}: {}", row.path, row.note.as_deref().unwrap_or_default());
+            wrap(&text, 2, 4)
+        })
+        .collect()
 }
 
 /// Breaks text at spaces into lines of at most 80 columns.

@@ -237,6 +237,10 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
     let controller_latency = delay(fields, "controllerLatency", defaults::CONTROLLER_LATENCY);
+    let in_batches = match fields.and_then(|fields| fields.get("controller")) {
+        Some(field) => field.choice(&[("each", false), ("batches", true)]),
+        None => Some(defaults::IN_BATCHES),
+    };
     let without_drain = match fields.and_then(|fields| fields.get("withoutDrain")) {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
         None => Some(WithoutDrain::Cut),
@@ -255,6 +259,7 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     }
     Some(BalancerSettings {
         controller_latency: controller_latency?,
+        in_batches: in_batches?,
         health_check,
         without_drain: without_drain?,
         is_proxy_mode: is_proxy_mode?,

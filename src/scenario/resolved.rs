@@ -164,6 +164,9 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Keep => "keep",
     };
     let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
+    if balancer.in_batches {
+        entries.push(("controller", text("batches")));
+    }
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));
     }

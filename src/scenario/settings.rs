@@ -131,6 +131,8 @@ pub struct BalancerSettings {
     pub controller_latency: Delay,
     /// The health check where annotations say nothing; the product's, if the scenario says nothing either.
     pub health_check: CheckSettings,
+    /// The controller works in batches: one reconcile of the Service after the other; else each endpoint by itself.
+    pub in_batches: bool,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
     /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
@@ -384,6 +386,8 @@ pub mod defaults {
     pub const NETWORK_LATENCY: Duration = Duration::from_micros(100);
     /// Source: kubernetes/cloud-provider-alibaba-cloud issue 89: 2 to 10 s between a pod's deletion and the change at a CLB.
     pub const CONTROLLER_LATENCY: Delay = Delay::Lognormal { p50: ms(2000), p99: ms(10_000) };
+    /// Each endpoint by itself: the spread of the measured 2 to 10 s holds the time that changes wait for each other.
+    pub const IN_BATCHES: bool = false;
     /// Source: istio mesh configuration, `terminationDrainDuration`.
     pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
     /// Source: istio mesh configuration, `drainDuration`.

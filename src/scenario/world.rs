@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::autoscaling;
+use super::balancer::{self, capacity::limit_source};
 use super::changes::{act, owner};
 use super::node_scaling;
 use super::operations::NodeNames;
@@ -427,6 +428,15 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
         None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
+    let (suffix, limit) = limit_source(front, balancer::is_nlb(front));
+    let (text, place) = limit.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
+    add(&[CauseCode::LbLimit], place, &path(suffix), text);
+    let suffix = if balancer::is_nlb(front) { "idle-timeout" } else { "established-timeout" };
+    let (text, place) = match front.balancer_annotation(suffix) {
+        Some((text, place)) => (Some(text.clone()), *place),
+        None => (None, front.annotations_at),
+    };
+    add(&[CauseCode::IdleTimeout], place, &path(suffix), text);
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),

@@ -24,7 +24,7 @@ struct Refusing {
 impl net::Forward for Refusing {
     fn syn(&self, _: &Syn) -> Verdict {
         self.dialled.borrow_mut().push(self.sim.now());
-        Verdict::Refuse { why: None }
+        Verdict::Refuse { by: None, why: None }
     }
 
     fn ended(&self, _: ConnectionId) {}

@@ -11,7 +11,7 @@ use crate::drill::config::DoorSpec;
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
-use crate::edge::{BackendMode, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
+use crate::edge::{BackendMode, Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
 use crate::engine::EventId;
 use crate::load::Finished;
 use crate::net::{Forward, LinkConfig};
@@ -65,7 +65,7 @@ impl Member {
     /// Whether the connections of a load pass over nodes.
     pub(super) fn passes_nodes(&self, load: usize) -> bool {
         let front = &self.config.front;
-        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.mode != BackendMode::Pods);
+        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
         to_nodes || front.doors.get(load).is_some_and(Option::is_some)
     }
 
@@ -75,7 +75,9 @@ impl Member {
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let nodes = self.nodes.borrow().clone();
         let service = config.service.clone();
+        let rules = config.targets.nodes.clone();
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
+        balancer.set_eligible(eligible(cluster.node_specs(), &rules));
         *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
@@ -162,9 +164,11 @@ impl Member {
                         member.start_kube_proxy(&cluster, &nodes, &name);
                     }
                 }
-                let ready = cluster.ready_nodes().into_iter().map(|(name, ip)| NodeTarget { name, ip });
-                if let Some(balancer) = &*member.balancer.borrow() {
-                    balancer.handle_nodes(ready.collect());
+                let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
+                let config = member.config.front.balancer.as_ref();
+                if let (Some(balancer), Some(config)) = (&*member.balancer.borrow(), config) {
+                    let specs = cluster.node_specs().into_iter().filter(|node| ready.contains(&node.name));
+                    balancer.handle_nodes(eligible(specs.collect(), &config.targets.nodes));
                 }
             }
         });
@@ -185,6 +189,12 @@ impl Member {
         let nodes = self.nodes.borrow();
         finished.sight.target.zip(nodes.as_ref()).is_some_and(|(target, nodes)| nodes.is_node(*target.ip()))
     }
+}
+
+/// The nodes that the balancer's controller may take as targets.
+fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
+    let accepted = nodes.into_iter().filter(|node| rules.accepts(node));
+    accepted.map(|node| NodeTarget { name: node.name, ip: node.ip }).collect()
 }
 
 fn places(cluster: &Cluster) -> Vec<NodePlace> {

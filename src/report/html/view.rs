@@ -266,6 +266,7 @@ fn autoscalers(results: &Results, clock: Clock) -> Value {
 /// What is not simulated comes first: it is what a reader must know.
 fn fidelity(rows: &[Fidelity]) -> Value {
     let groups = [
+        (FidelityStatus::Warning, "warning", "simulated as it is written, which is probably not what is wanted"),
         (FidelityStatus::Ignored, "ignored", "not simulated at all"),
         (FidelityStatus::Approximated, "approximated", "simulated with a difference"),
         (FidelityStatus::Modelled, "modelled", "simulated as the real system does it"),
