@@ -16,7 +16,7 @@ pub mod world;
 
 pub use causes::Sources;
 pub use config::{
-    Action, BackendSpec, ClusterSpec, DoorSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry,
+    Action, BackendSpec, ClusterSpec, DoorSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry, NameSpec,
     OwnedReplicas, ScalingSpec, Size, Verb, WorldConfig,
 };
 pub use objects::Watch;

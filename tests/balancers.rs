@@ -26,7 +26,7 @@ spec:
   manifests: [ { path: manifests/ } ]
   cluster:
     nodes:
-      - { name: n, count: 4, allocatable: { cpu: "4", memory: 8Gi } }
+      - { name: n, count: 4, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi } }
       - { name: e, count: 1, labels: { pool: edge }, allocatable: { cpu: "4", memory: 8Gi } }
     timings: { podStart: 2s, endpointPropagation: 100ms }
   loadBalancer: BALANCER
@@ -90,7 +90,7 @@ spec: { hosts: ["*"], gateways: [edge], http: [ { route: [ { destination: { host
 
 const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-";
 /// The line of the first annotation.
-const LINE: u64 = 25;
+const LINE: u32 = 25;
 const ZONES: (&str, &str) = ("zone-maps", "a:vsw-a,b:vsw-b");
 
 /// One balancer and who comes.
@@ -461,4 +461,50 @@ fn nodes_are_targets_by_their_labels() {
     assert_eq!(targets(&[("backend-label", "pool=edge")]), 1);
     let (problems, _) = said(&Case { annotations: &[("backend-label", "edge")], ..Case::default() });
     assert!(problems.len() == 1 && problems[0].starts_with("25: `edge` is no label"), "{problems:?}");
+}
+
+/// A zone fails from the 10th second to the 20th, under connections of one request each.
+fn failed_zone(annotations: &[(&str, &str)], dns: &str, nodes: bool) -> Outcome {
+    let timeline = format!("{{ at: 10s, failZone: {{ zone: a, for: 10s, nodes: {nodes} }} }}");
+    let balancer = format!("{{ dns: {dns} }}");
+    let case = Case { is_nlb: true, annotations, clients: "reuse: none", ..Case::default() };
+    ran(&Case { balancer: &balancer, timeline: &timeline, ..case })
+}
+
+/// Lost requests that were due within these seconds.
+fn lost_within(outcome: &Outcome, from: f64, to: f64) -> usize {
+    let rows = outcome.run.requests.iter().filter(|row| row.cause.is_some());
+    rows.filter(|row| (from..to).contains(&row.t_intended_s)).count()
+}
+
+#[test]
+fn clients_leave_the_address_of_a_dead_zone_as_they_hear_of_it() {
+    // At once, 5 s after the failure; and back 5 s after its end.
+    let outcome = failed_zone(&[], "{ probing: 5s, ttl: 0s }", false);
+    let dropped = lost_of(&outcome, "GD4126");
+    assert_eq!(outcome.run.results.totals.dropped, dropped, "{:?}", lost(&outcome));
+    assert!((200..300).contains(&dropped), "half of 500, not {dropped}");
+    assert_eq!(lost_within(&outcome, 15.0, 30.0), 0);
+    // With answers of up to 10 s of age there are more.
+    let cached = failed_zone(&[], "{ probing: 5s, ttl: 10s }", false);
+    assert!(lost_of(&cached, "GD4126") > dropped);
+    let source = cached.run.results.causes[0].source.as_ref().expect("its annotation");
+    assert_eq!(source.value.as_deref(), Some(ZONES.1));
+}
+
+#[test]
+fn an_address_sends_to_its_own_zone_if_it_may_not_cross() {
+    // The zones of the scenario's nodes are a, b, c: four of them in turn, so that pods are on a, b, c, a.
+    let pods = |annotations: &[(&str, &str)]| {
+        let outcome = ran(&Case { is_nlb: true, annotations, clients: "reuse: none", ..Case::default() });
+        assert_eq!(lost(&outcome), BTreeMap::new());
+        serving(&outcome)
+    };
+    assert_eq!(pods(&[]), 4);
+    assert!(pods(&[("cross-zone-enabled", "off")]) < 4, "those in zone c get nothing");
+    let elsewhere = [("cross-zone-enabled", "off"), ("zone-maps", "x:vsw-x,y:vsw-y")];
+    let (problems, _) = said(&Case { is_nlb: true, annotations: &elsewhere, ..Case::default() });
+    assert!(problems.iter().any(|it| it.contains("no node is in one of these zones")), "{problems:?}");
+    let (problems, _) = said(&Case { timeline: "{ at: 5s, failZone: { zone: z } }", ..Case::default() });
+    assert!(problems.len() == 1 && problems[0].contains("no zone is called `z`"), "{problems:?}");
 }

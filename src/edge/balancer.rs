@@ -83,6 +83,8 @@ pub struct BalancerConfig {
     pub on_unhealthy: OnRemoval,
     /// With no healthy target, new connections go to any registered one instead of none.
     pub fail_open: bool,
+    /// Groups of targets, each with a choice of its own: zones that send to their own targets only. One: all are in the same.
+    pub groups: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +106,8 @@ struct Target {
     address: SocketAddrV4,
     weight: u32,
     health: Health,
+    /// Its group; none of them: it is never chosen.
+    group: usize,
     /// What it is owed in turns while it may not be chosen.
     credit: i64,
     /// Its open connections.
@@ -126,8 +130,8 @@ pub struct Balancer {
     config: BalancerConfig,
     targets: BTreeMap<TargetId, Target>,
     id_next: u64,
-    /// Those that may be chosen.
-    spread: Spread,
+    /// Those that may be chosen, by group.
+    spreads: Vec<Spread>,
     healthy_count: usize,
     /// Where a client's address is kept, and until when.
     kept: BTreeMap<Ipv4Addr, (TargetId, SimTime)>,
@@ -137,8 +141,8 @@ impl Balancer {
     /// A balancer without targets.
     #[must_use]
     pub fn new(config: BalancerConfig) -> Self {
-        let spread = Spread::new(config.scheduler);
-        Self { config, targets: BTreeMap::new(), id_next: 0, spread, healthy_count: 0, kept: BTreeMap::new() }
+        let spreads = (0..=config.groups).map(|_| Spread::new(config.scheduler)).collect();
+        Self { config, targets: BTreeMap::new(), id_next: 0, spreads, healthy_count: 0, kept: BTreeMap::new() }
     }
 
     /// Its rules.
@@ -147,15 +151,27 @@ impl Balancer {
         &self.config
     }
 
-    /// Adds a target. Without a health check it is healthy at once.
+    /// Adds a target to the first group. Without a health check it is healthy at once.
     pub fn register(&mut self, address: SocketAddrV4, weight: u32, why: Option<EventId>) -> TargetId {
+        self.register_in(Some(0), address, weight, why)
+    }
+
+    /// Adds a target to a group, or to none: then it is never chosen.
+    pub fn register_in(
+        &mut self,
+        group: Option<usize>,
+        address: SocketAddrV4,
+        weight: u32,
+        why: Option<EventId>,
+    ) -> TargetId {
+        let group = group.unwrap_or(self.config.groups).min(self.config.groups);
         let id = TargetId(self.id_next);
         self.id_next += 1;
         let health = match self.config.health_check {
             Some(_) => Health::Initial { passed: 0 },
             None => Health::Healthy { failed: 0 },
         };
-        self.targets.insert(id, Target { address, weight, health, credit: 0, open: 0, why });
+        self.targets.insert(id, Target { address, weight, health, group, credit: 0, open: 0, why });
         if matches!(health, Health::Healthy { .. }) {
             self.healthy_count += 1;
         }
@@ -166,7 +182,8 @@ impl Balancer {
     /// Lets those be chosen that may be: the healthy, or all if none is and the product then sends to any.
     fn admit_all(&mut self) {
         let fails_open = self.healthy_count == 0 && self.config.fail_open;
-        if self.spread.len() == if fails_open { self.targets.len() } else { self.healthy_count } {
+        let admitted: usize = self.spreads.iter().map(Spread::len).sum();
+        if admitted == if fails_open { self.targets.len() } else { self.healthy_count } {
             return;
         }
         let ids: Vec<TargetId> = self.targets.keys().copied().collect();
@@ -179,10 +196,11 @@ impl Balancer {
     fn admit(&mut self, id: TargetId, fails_open: bool) {
         let Some(target) = self.targets.get_mut(&id) else { return };
         let may_be = fails_open || matches!(target.health, Health::Healthy { .. });
-        if may_be && !self.spread.has(id) {
+        let spread = &mut self.spreads[target.group];
+        if may_be && !spread.has(id) {
             let by_open = self.config.scheduler == Scheduler::WeightedLeastConnections;
-            self.spread.add(id, target.weight, if by_open { target.open } else { target.credit });
-        } else if !may_be && let Some(standing) = self.spread.remove(id) {
+            spread.add(id, target.weight, if by_open { target.open } else { target.credit });
+        } else if !may_be && let Some(standing) = spread.remove(id) {
             target.credit = standing;
         }
     }
@@ -203,7 +221,7 @@ impl Balancer {
     /// Takes a target out of the choice. What its connections meet is [`BalancerConfig::on_deregister`].
     pub fn deregister(&mut self, id: TargetId) -> bool {
         let Some(target) = self.targets.remove(&id) else { return false };
-        self.spread.remove(id);
+        self.spreads[target.group].remove(id);
         if matches!(target.health, Health::Healthy { .. }) {
             self.healthy_count -= 1;
         }
@@ -215,8 +233,9 @@ impl Balancer {
     pub fn set_weight(&mut self, id: TargetId, weight: u32) {
         if let Some(target) = self.targets.get_mut(&id) {
             target.weight = weight;
-            if let Some(standing) = self.spread.remove(id) {
-                self.spread.add(id, weight, standing);
+            let spread = &mut self.spreads[target.group];
+            if let Some(standing) = spread.remove(id) {
+                spread.add(id, weight, standing);
             }
         }
     }
@@ -240,7 +259,7 @@ impl Balancer {
     fn count(&mut self, id: TargetId, change: i64) {
         if let Some(target) = self.targets.get_mut(&id) {
             target.open += change;
-            self.spread.set_open(id, target.open);
+            self.spreads[target.group].set_open(id, target.open);
         }
     }
 
@@ -281,17 +300,18 @@ impl Balancer {
         change
     }
 
-    /// The target of a new connection, or none.
-    pub fn choose(&mut self, now: SimTime, flow: Flow) -> Option<(TargetId, SocketAddrV4)> {
+    /// The target of a new connection to a group, or none.
+    pub fn choose(&mut self, now: SimTime, flow: Flow, group: usize) -> Option<(TargetId, SocketAddrV4)> {
+        let spread = self.spreads[..self.config.groups].get_mut(group)?;
         let Some(persistence) = self.config.persistence else {
-            let id = self.spread.choose(flow)?;
+            let id = spread.choose(flow)?;
             return Some((id, self.targets[&id].address));
         };
         let client = *flow.from.ip();
-        let kept = self.kept.get(&client).filter(|(id, until)| now < *until && self.spread.has(*id));
+        let kept = self.kept.get(&client).filter(|(id, until)| now < *until && spread.has(*id));
         let id = match kept {
             Some((id, _)) => *id,
-            None => self.spread.choose(flow)?,
+            None => spread.choose(flow)?,
         };
         self.kept.insert(client, (id, now.after(persistence)));
         Some((id, self.targets[&id].address))
@@ -341,6 +361,7 @@ mod tests {
             on_deregister: OnRemoval::Keep,
             on_unhealthy: OnRemoval::Keep,
             fail_open: false,
+            groups: 1,
         })
     }
 
@@ -356,7 +377,7 @@ mod tests {
     fn from(balancer: &mut Balancer, client: u8, second: u64) -> u8 {
         let end = |last: u8| SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, last), 40_000);
         let now = SimTime::ZERO.after(Duration::from_secs(second));
-        let chosen = balancer.choose(now, Flow { from: end(client), to: end(250) });
+        let chosen = balancer.choose(now, Flow { from: end(client), to: end(250) }, 0);
         chosen.map_or(0, |(_, address)| address.ip().octets()[3])
     }
 
@@ -480,5 +501,20 @@ mod tests {
         let starts = HealthCheck { spacing: Spacing::Starts, ..clb };
         assert_eq!(window(starts, false, None), Duration::from_secs(15));
         assert_eq!(window(starts, false, at_once), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn groups_choose_among_their_own() {
+        let mut balancer = balancer(Scheduler::WeightedRoundRobin, None);
+        balancer = Balancer::new(BalancerConfig { groups: 2, ..balancer.config });
+        for (last, group) in [(1, Some(0)), (2, Some(1)), (3, Some(1)), (4, None)] {
+            balancer.register_in(group, address(last), 100, None);
+        }
+        let flow = Flow { from: address(200), to: address(250) };
+        let mut of = |group: usize| -> Vec<u8> {
+            let mut chosen = || balancer.choose(SimTime::ZERO, flow, group).map_or(0, |(_, it)| it.ip().octets()[3]);
+            (0..4).map(|_| chosen()).collect()
+        };
+        assert_eq!((of(0), of(1), of(2)), (vec![1; 4], vec![2, 3, 2, 3], vec![0; 4]));
     }
 }

@@ -147,6 +147,8 @@ impl Eligibility {
 pub struct Wanted {
     /// As events tell it.
     pub name: Rc<str>,
+    /// The node it is, or is on.
+    pub node: Rc<str>,
     /// Why.
     pub because: Option<EventId>,
     /// How much it gets.
@@ -162,6 +164,7 @@ pub fn wanted(rules: &TargetRules, endpoints: &[EndpointView], eligible: &[NodeT
         let pods = endpoints.iter().filter(|endpoint| is_ready(endpoint) || is_fading(endpoint));
         let told = |pod: &EndpointView| Wanted {
             name: Rc::clone(&pod.pod),
+            node: Rc::clone(&pod.node),
             because: pod.because,
             weight: if pod.terminating { 0 } else { rules.weight },
         };
@@ -175,7 +178,11 @@ pub fn wanted(rules: &TargetRules, endpoints: &[EndpointView], eligible: &[NodeT
     };
     let is_target = |node: &&NodeTarget| policy == TrafficPolicy::Cluster || pods_on(node) > 0;
     let nodes = eligible.iter().filter(is_target).map(|node| (weight(node), node));
-    nodes.map(|(weight, node)| (node.ip, Wanted { name: Rc::clone(&node.name), because, weight })).collect()
+    let told = |(weight, node): (u32, &NodeTarget)| {
+        let (name, node_name) = (Rc::clone(&node.name), Rc::clone(&node.name));
+        (node.ip, Wanted { name, node: node_name, because, weight })
+    };
+    nodes.map(told).collect()
 }
 
 /// One call of the controller to the cloud.
@@ -237,7 +244,9 @@ mod tests {
     }
 
     fn wants(numbers: std::ops::Range<usize>, weight: u32) -> BTreeMap<Ipv4Addr, Wanted> {
-        numbers.map(|number| (ip(number), Wanted { name: Rc::from("x"), because: None, weight })).collect()
+        numbers
+            .map(|number| (ip(number), Wanted { name: Rc::from("x"), node: Rc::from("n"), because: None, weight }))
+            .collect()
     }
 
     /// The calls in short: `+3`, `-2`, `=1`.

@@ -21,19 +21,6 @@ pub struct Limits {
     pub listener_connections_per_s: Option<u64>,
 }
 
-impl Limits {
-    /// As many times that.
-    #[must_use]
-    pub fn times(&self, count: u64) -> Self {
-        let times = |limit: Option<u64>| limit.map(|limit| limit.saturating_mul(count));
-        Self {
-            connections: times(self.connections),
-            connections_per_s: times(self.connections_per_s),
-            listener_connections_per_s: times(self.listener_connections_per_s),
-        }
-    }
-}
-
 /// A limit that was reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Limit {

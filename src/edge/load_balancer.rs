@@ -20,6 +20,7 @@
 mod checks;
 mod silence;
 mod targets;
+mod zones;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,8 +69,12 @@ pub struct LoadBalancerConfig {
     pub service: String,
     /// Its rules.
     pub balancer: BalancerConfig,
-    /// What it can take.
+    /// What each of its addresses can take; a listener's limit is that of all addresses together.
     pub limits: Limits,
+    /// The zones it has an address in; none: it has one address.
+    pub zones: Vec<Rc<str>>,
+    /// Each address sends to targets of all zones; else to those of its own.
+    pub is_cross_zone: bool,
     /// How long connections may be silent; for ever, if absent.
     pub idle: Option<IdleRule>,
     /// What its targets are.
@@ -114,8 +119,20 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Entry {
     target: TargetId,
+    /// The address it came to.
+    vip: usize,
     /// When its silence is looked at.
     look_at: SimTime,
+}
+
+/// One address of the balancer.
+struct Vip {
+    ip: Ipv4Addr,
+    /// The event that its zone died of.
+    dead: Option<EventId>,
+    meter: Meter,
+    /// Connections that came to it.
+    open: BTreeSet<ConnectionId>,
 }
 
 struct State {
@@ -138,6 +155,11 @@ struct State {
     /// A reconcile runs.
     is_reconciling: bool,
     calls_made: u64,
+    /// Its addresses.
+    vips: Vec<Vip>,
+    /// The zones of nodes, where they matter.
+    node_zones: BTreeMap<Rc<str>, Rc<str>>,
+    /// Of all addresses together.
     meter: Meter,
     /// When each limit was last told to have been reached, by front port, in seconds; and the event that tells it.
     told: BTreeMap<(Limit, u16), (u64, EventId)>,
@@ -182,6 +204,8 @@ impl LoadBalancer {
             names: BTreeMap::new(),
             connections: BTreeMap::new(),
             by_target: BTreeMap::new(),
+            vips: Vec::new(),
+            node_zones: BTreeMap::new(),
             meter: Meter::default(),
             told: BTreeMap::new(),
             idle: IdleWatch::default(),
@@ -274,13 +298,16 @@ impl LoadBalancer {
     /// A SYN goes on to a target, or to a pod behind it.
     fn pass(&self, state: &mut State, syn: &Syn, target: TargetId) {
         let now = self.inner.sim.now();
+        let vip = state.vip(*syn.to.ip());
         let look_at = self.inner.config.idle.map_or(SimTime::ZERO, |rule| now.after(rule.timeout));
-        if state.connections.insert(syn.id, Entry { target, look_at }).is_some() {
+        if state.connections.insert(syn.id, Entry { target, vip, look_at }).is_some() {
             return;
         }
         state.by_target.entry(target).or_default().insert(syn.id);
         state.balancer.handle_open(target);
         state.meter.handle_open(now, syn.to.port());
+        state.vips[vip].meter.handle_open(now, syn.to.port());
+        state.vips[vip].open.insert(syn.id);
         if let Some(rule) = self.inner.config.idle {
             state.idle.add(look_at, syn.id);
             if !std::mem::replace(&mut state.idle_is_watched, true) {
@@ -291,10 +318,26 @@ impl LoadBalancer {
 }
 
 impl State {
+    /// Which of the addresses this is; the first, if it is one of another's making.
+    fn vip(&self, ip: Ipv4Addr) -> usize {
+        self.vips.iter().position(|vip| vip.ip == ip).unwrap_or(0)
+    }
+
+    /// Whether an address may take one more connection.
+    fn check_limits(&mut self, limits: &Limits, vip: usize, now: SimTime, port: u16) -> Result<(), (Limit, u64)> {
+        let of_listener = Limits { connections: None, connections_per_s: None, ..limits.clone() };
+        let of_vip = Limits { listener_connections_per_s: None, ..limits.clone() };
+        let vip = &mut self.vips[vip];
+        let open = u64::try_from(vip.open.len()).unwrap_or(u64::MAX);
+        vip.meter.check(&of_vip, now, port, open)?;
+        self.meter.check(&of_listener, now, port, 0)
+    }
+
     /// A connection is over, or forgotten.
     fn forget(&mut self, id: ConnectionId) {
         let Some(entry) = self.connections.remove(&id) else { return };
         self.idle.remove(entry.look_at, id);
+        self.vips[entry.vip].open.remove(&id);
         self.balancer.handle_close(entry.target);
         if let Some(open) = self.by_target.get_mut(&entry.target) {
             open.remove(&id);
@@ -365,9 +408,12 @@ impl Forward for LoadBalancer {
             Some(nodes) => nodes.opened_via(syn.id).map(|place| place.ip),
         };
         let (now, front_port) = (inner.sim.now(), syn.to.port());
-        let open = u64::try_from(state.connections.len()).unwrap_or(u64::MAX);
+        let vip = state.vip(*syn.to.ip());
+        if let Some(event) = state.vips[vip].dead {
+            return Verdict::Drop { by: None, why: Some(event) };
+        }
         if before.is_none()
-            && let Err((limit, value)) = state.meter.check(&inner.config.limits, now, front_port, open)
+            && let Err((limit, value)) = state.check_limits(&inner.config.limits, vip, now, front_port)
         {
             return Verdict::Drop { by: None, why: Some(inner.tell_limit(state, front_port, limit, value)) };
         }
@@ -378,7 +424,8 @@ impl Forward for LoadBalancer {
             },
             None => {
                 let flow = Flow { from: syn.from, to: syn.to };
-                state.balancer.choose(now, flow).map(|(id, address)| (id, *address.ip()))
+                let group = if inner.config.is_cross_zone { 0 } else { vip };
+                state.balancer.choose(now, flow, group).map(|(id, address)| (id, *address.ip()))
             }
         };
         let Some((id, ip)) = chosen else {

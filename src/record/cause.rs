@@ -43,6 +43,8 @@ pub enum CauseCode {
     SnatPortsExhausted,
     /// The balancer could take no more connections.
     LbLimit,
+    /// The zone of the balancer's address had failed.
+    LbZoneLost,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -83,7 +85,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -101,6 +103,7 @@ impl CauseCode {
         Self::ConntrackFull,
         Self::SnatPortsExhausted,
         Self::LbLimit,
+        Self::LbZoneLost,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -253,6 +256,12 @@ impl CauseCode {
                 "lb-limit",
                 "the load balancer had reached a limit on connections and dropped a new one",
                 "reuse connections, or raise the limit: a larger spec, instance-charge-type PayByCLCU, a higher cps",
+            ),
+            Self::LbZoneLost => entry(
+                "GD4126",
+                "lb-zone-lost",
+                "the zone of the balancer's address that the client knew had failed",
+                "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

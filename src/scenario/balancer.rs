@@ -142,6 +142,7 @@ pub(super) fn config(
         sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
     }
     rules::warn(&annotations, is_nlb, mode, scheduler);
+    let is_cross_zone = !is_nlb || crosses_zones(&annotations, settings);
     let targets = match mode {
         BackendMode::Pods => usize::try_from(resolved.target()?.deployment.replicas).unwrap_or(0),
         BackendMode::Nodes(TrafficPolicy::Cluster) => nodes(settings).count(),
@@ -163,8 +164,11 @@ pub(super) fn config(
                 OnRemoval::Keep
             },
             fail_open: false,
+            groups: if is_cross_zone { 1 } else { zones(service).len().max(1) },
         },
-        limits: capacity::limits(&annotations, is_nlb, zones(&annotations)),
+        limits: capacity::limits(&annotations, is_nlb),
+        zones: if is_nlb { zones(service) } else { Vec::new() },
+        is_cross_zone,
         idle: Some(capacity::idle(&annotations, is_nlb)),
         targets: TargetRules {
             mode,
@@ -249,10 +253,29 @@ pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize
     names.enumerate().map(|(index, name)| (name, index))
 }
 
-/// How many zones an NLB has.
-fn zones(annotations: &Annotations<'_>) -> u64 {
-    let zones = annotations.text("zone-maps").map_or(1, |zones| zones.split(',').count());
-    u64::try_from(zones).unwrap_or(1)
+/// The zones of an NLB: `zone:vswitch,zone:vswitch`.
+pub(super) fn zones(service: &ServiceManifest) -> Vec<Rc<str>> {
+    let Some((text, _)) = service.balancer_annotation("zone-maps") else { return Vec::new() };
+    text.split(',').filter_map(|part| Some(Rc::from(part.split_once(':')?.0.trim()))).collect()
+}
+
+/// Whether each address of an NLB sends to targets of all zones. What holds where nobody writes it is an assumption.
+fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
+    let is_cross_zone = annotations.is_on("cross-zone-enabled", true);
+    let zones = zones(annotations.service);
+    let has_nodes = |zone: &Rc<str>| {
+        settings.cluster.nodes.iter().any(|group| group.count > 0 && group.zones.iter().any(|it| **it == **zone))
+    };
+    if !is_cross_zone && !zones.is_empty() && !zones.iter().any(has_nodes) {
+        let text =
+            "without cross-zone balancing an address sends to its own zone only, and no node is in one of these zones";
+        annotations.refuse(
+            "zone-maps",
+            text.to_owned(),
+            "name the zones of cluster.nodes, or write cross-zone-enabled: \"on\"",
+        );
+    }
+    is_cross_zone
 }
 
 fn check_zones(annotations: &Annotations<'_>) {

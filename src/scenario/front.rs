@@ -62,6 +62,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         nodes: passes_nodes.then(|| nodes(service, settings)),
         doors,
         cloud_latency: settings.cluster.network_latency,
+        names: settings.balancer.names,
     })
 }
 

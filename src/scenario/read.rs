@@ -12,7 +12,7 @@ use super::settings::{
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::Version;
-use crate::drill::MixEntry;
+use crate::drill::{MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::edge::kube_proxy::health::SYNC_PERIOD;
@@ -245,6 +245,10 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
         None => Some(WithoutDrain::Cut),
     };
+    let names = match fields.and_then(|fields| fields.get("dns")) {
+        Some(field) => names(&field),
+        None => Some(NameSpec { probing: defaults::NAME_PROBING, ttl: defaults::NAME_TTL }),
+    };
     let is_proxy_mode = match fields.and_then(|fields| fields.get("ipMode")) {
         Some(field) => field.choice(&[("VIP", false), ("Proxy", true)]),
         None => Some(false),
@@ -260,10 +264,20 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     Some(BalancerSettings {
         controller_latency: controller_latency?,
         in_batches: in_batches?,
+        names: names?,
         health_check,
         without_drain: without_drain?,
         is_proxy_mode: is_proxy_mode?,
     })
+}
+
+/// How soon a name server knows of a dead address, and for how long clients keep its answers.
+fn names(field: &Field<'_>) -> Option<NameSpec> {
+    let fields = field.fields()?;
+    let probing = fields.get("probing").map_or(Some(defaults::NAME_PROBING), |field| field.duration());
+    let ttl = fields.get("ttl").map_or(Some(defaults::NAME_TTL), |field| field.duration());
+    fields.finish();
+    Some(NameSpec { probing: probing?, ttl: ttl? })
 }
 
 fn health_check(field: &Field<'_>) -> Option<CheckSettings> {

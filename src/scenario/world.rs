@@ -66,10 +66,13 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let (mut current, mut past) = (resolved.clone(), Past::default());
     past.note(&current);
     let mut names = NodeNames::new(settings);
+    let zones = resolved.front().map(balancer::zones).unwrap_or_default();
     for entry in timeline {
         if let TimelineVerb::Operate(operation) = &entry.verb {
             let owner = owner(entry, &current, &past, sink);
-            actions.extend(owner.and_then(|owner| names.action(entry, operation, &owner, sink)));
+            if let Some(owner) = owner {
+                actions.extend(names.actions(entry, operation, (&owner, &zones), sink));
+            }
             continue;
         }
         actions.extend(act(
@@ -431,6 +434,9 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     let (suffix, limit) = limit_source(front, balancer::is_nlb(front));
     let (text, place) = limit.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
     add(&[CauseCode::LbLimit], place, &path(suffix), text);
+    if let Some((text, place)) = front.balancer_annotation("zone-maps") {
+        add(&[CauseCode::LbZoneLost], *place, &path("zone-maps"), Some(text.clone()));
+    }
     let suffix = if balancer::is_nlb(front) { "idle-timeout" } else { "established-timeout" };
     let (text, place) = match front.balancer_annotation(suffix) {
         Some((text, place)) => (Some(text.clone()), *place),

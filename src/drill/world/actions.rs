@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    fn act(&self, action: &Action) {
+    fn act(self: &Rc<Self>, action: &Action) {
         let now = self.around.sim.now();
         // Of what one entry of the timeline does at once only the first is a change to look at.
         if let Some(phase) = &action.phase {
@@ -69,6 +69,9 @@ impl World {
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
+        if let Verb::FailZone(zone, back_after) = verb {
+            self.fail_zone(action.member, zone, *back_after, event);
+        }
         member.act(verb, event);
     }
 }
@@ -95,7 +98,8 @@ impl Member {
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
-            Verb::Load(..) => {}
+            // Clients and their name server are the world's.
+            Verb::Load(..) | Verb::FailZone(..) => {}
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
@@ -128,6 +132,7 @@ fn object_of(verb: &Verb, target: &str) -> String {
         Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
+        Verb::FailZone(zone, _) => format!("Zone/{zone}"),
         Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
             format!("Deployment/{target}")
         }

@@ -1,6 +1,6 @@
 //! The way in: the balancer if there is one, the nodes where connections pass over them, and the doors of clients that dial no balancer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -46,15 +46,27 @@ impl Member {
         self.start_gauge();
     }
 
-    /// The address that a load's clients dial.
-    pub(super) fn entrance(&self, load: usize) -> Ipv4Addr {
+    /// The addresses that a load's clients know: of the balancer's, those whose zones are well, or all if none is.
+    pub(super) fn entrances(&self, load: usize) -> Vec<Ipv4Addr> {
         let door = self.config.front.doors.get(load).and_then(Option::as_ref);
-        if door.is_some() { self.door_address(load) } else { self.vip }
+        if door.is_some() {
+            return vec![self.door_address(load)];
+        }
+        let live = self.balancer.borrow().as_ref().map(LoadBalancer::live_addresses).unwrap_or_default();
+        if live.is_empty() { self.vips() } else { live }
+    }
+
+    /// The balancer's addresses: one for each of its zones.
+    fn vips(&self) -> Vec<Ipv4Addr> {
+        let zones = self.config.front.balancer.as_ref().map_or(1, |config| config.zones.len().max(1));
+        let nth = |zone: usize| Ipv4Addr::from_bits(self.vip.to_bits() + (u32::try_from(zone).unwrap_or(0) << 8));
+        (0..zones).map(nth).collect()
     }
 
     /// Whether this is an address of its own.
     pub(super) fn is_entered_at(&self, ip: Ipv4Addr) -> bool {
-        self.vip == ip || (0..self.config.front.doors.len()).any(|load| self.entrance(load) == ip)
+        let mut doors = self.config.front.doors.iter().enumerate().filter(|(_, door)| door.is_some());
+        self.vips().contains(&ip) || doors.any(|(load, _)| self.door_address(load) == ip)
     }
 
     fn door_address(&self, load: usize) -> Ipv4Addr {
@@ -75,18 +87,25 @@ impl Member {
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let nodes = self.nodes.borrow().clone();
         let service = config.service.clone();
-        let rules = config.targets.nodes.clone();
+        let (rules, is_cross_zone) = (config.targets.nodes.clone(), config.is_cross_zone);
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
+        balancer.set_addresses(self.vips());
         balancer.set_eligible(eligible(cluster.node_specs(), &rules));
         *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
-        self.net.forward(self.vip, LinkConfig::default(), front);
+        for vip in self.vips() {
+            self.net.forward(vip, LinkConfig::default(), Rc::clone(&front));
+        }
         let watch = cluster.watch_endpoints(&service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
+        let of_nodes = cluster.clone();
         sim.spawn("cloud-controller-manager", async move {
             loop {
                 let seen = watch.next().await;
+                if !is_cross_zone {
+                    balancer.set_node_zones(zones(&of_nodes));
+                }
                 balancer.handle_endpoints(&seen);
             }
         });
@@ -195,6 +214,11 @@ impl Member {
 fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
     let accepted = nodes.into_iter().filter(|node| rules.accepts(node));
     accepted.map(|node| NodeTarget { name: node.name, ip: node.ip }).collect()
+}
+
+/// The zone of each node.
+fn zones(cluster: &Cluster) -> BTreeMap<Rc<str>, Rc<str>> {
+    cluster.node_specs().into_iter().map(|node| (node.name, node.zone)).collect()
 }
 
 fn places(cluster: &Cluster) -> Vec<NodePlace> {

@@ -307,10 +307,12 @@ impl State {
 impl Inner {
     /// Writes a target down; its name at the balancer, and the event.
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
-        let Wanted { name, because, weight } = wanted;
+        let Wanted { name, node, because, weight } = wanted;
+        let zone = || state.node_zones.get(&node).and_then(|zone| self.config.zones.iter().position(|it| it == zone));
+        let group = if self.config.is_cross_zone { Some(0) } else { zone() };
         let event = self.tell(because, "target_registered", &name, ip);
         let address = SocketAddrV4::new(ip, self.probe_port());
-        let id = state.balancer.register(address, weight, Some(event));
+        let id = state.balancer.register_in(group, address, weight, Some(event));
         state.registered.insert(ip, Some(id));
         state.names.insert(id, Rc::clone(&name));
         if stands {

@@ -33,13 +33,16 @@ const NLB_ZONE: (u64, u64) = (5_000_000, 200_000);
 /// Source: CLB and NLB documents, TCP listeners.
 const IDLE: Duration = Duration::from_secs(900);
 
-/// The limits of the whole balancer.
-pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool, zones: u64) -> Limits {
+/// The limits of each address.
+pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool) -> Limits {
     if is_nlb {
         let cps = annotations.text("cps").map(|_| annotations.number("cps", 0, 1_000_000, 0)).filter(|cps| *cps > 0);
         let (connections, per_s) = NLB_ZONE;
-        let of_zones = Limits { connections: Some(connections), connections_per_s: Some(per_s), ..Limits::default() };
-        return Limits { listener_connections_per_s: cps, ..of_zones.times(zones) };
+        return Limits {
+            connections: Some(connections),
+            connections_per_s: Some(per_s),
+            listener_connections_per_s: cps,
+        };
     }
     let written = annotations.text("spec");
     let known = |name: &str| SPECS.iter().find(|(known, ..)| *known == name);
