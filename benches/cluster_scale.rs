@@ -74,6 +74,8 @@ fn deployment(key: &str, replicas: usize, period_seconds: u32) -> Deployment {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         },
@@ -98,6 +100,7 @@ fn config(nodes: usize) -> ClusterConfig {
         pod_start: Delay::Constant(Duration::from_secs(2)),
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         stands_at_zero: true,
     }

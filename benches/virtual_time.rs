@@ -227,6 +227,7 @@ mod quiet {
             image_pull: Delay::ZERO,
             bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             stands_at_zero: true,
@@ -242,6 +243,8 @@ mod quiet {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         };

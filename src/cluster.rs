@@ -37,14 +37,17 @@ pub mod version;
 
 pub use control::view::{DeploymentView, NodeView, PodView, SetView};
 pub use control::{
-    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, PodCounts, PodRecord,
-    Rollout,
+    AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,
+    PodCounts, PodRecord, Rollout,
 };
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
-pub use objects::{ContainerRequest, Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+pub use objects::{
+    ContainerRequest, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service,
+    Sidecar,
+};
 pub use placement::Placement;
 pub use selector::LabelSelector;
 pub use version::Version;

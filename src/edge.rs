@@ -6,6 +6,7 @@
 //! - [`kube_proxy`]: what a node does with a connection to a Service. [`conntrack`]: how many it can hold.
 //! - [`nodes`]: both of all nodes, on the simulated network.
 //! - [`controller`]: what the cloud's controller wants of a balancer, and in which calls.
+//! - [`readiness_gate`]: which endpoints the balancer's controller takes, and the gate of pods that it opens.
 //! - [`load_balancer`]: the balancer on the simulated network, driven by what the controller sees.
 //! - [`door`]: ways in without a balancer: node ports, and clients within the cluster.
 //!
@@ -21,6 +22,7 @@ pub mod kube_proxy;
 pub mod limits;
 pub mod load_balancer;
 pub mod nodes;
+pub mod readiness_gate;
 pub mod scheduler;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Spacing, TargetId};

@@ -6,7 +6,7 @@
 //! - [`settings`]: what a scenario says, and the defaults with their sources; `read` and `timeline` fill them.
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
 //! - [`operations`]: verbs about pods and nodes; [`node_scaling`]: the cluster autoscaler.
-//! - `state`: the objects at a moment of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
+//! - `state`: the objects at a moment of the timeline, in one cluster; `plan`: a cluster from the start to the end of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
 
 pub mod address;
 pub mod autoscaling;
@@ -17,6 +17,8 @@ pub mod node_scaling;
 mod nodes;
 pub mod operations;
 mod past;
+mod plan;
+mod pods;
 mod rates;
 mod read;
 mod resolved;

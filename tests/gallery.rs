@@ -307,3 +307,24 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
         "replaced, or restarted"
     );
 }
+
+#[test]
+fn a_node_without_a_pod_swallows_what_comes_under_policy_local() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/local-vs-cluster", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |variant: &str| {
+        let found = results(folder.path(), &format!("local-vs-cluster{variant}-42"));
+        assert_eq!(found["totals"]["sent"].as_u64(), Some(40_027), "{variant}");
+        (found["totals"]["dropped"].as_u64(), causes(&found).join(", "))
+    };
+    let nothing = || (Some(0), String::new());
+    assert_eq!(of(""), (Some(307), "GD4106 249, GD4121 50, GD4103 8".to_owned()));
+    assert_eq!((of("-cluster"), of("-drained"), of("-cluster-drained")), (nothing(), nothing(), nothing()));
+    assert_eq!(of("-drained-1.25"), (Some(485), "GD4106 485".to_owned()));
+    assert_eq!(of("-from-within"), (Some(3396), "GD4106 3349, GD4121 41, GD4103 6".to_owned()));
+    let found = results(folder.path(), "local-vs-cluster-42");
+    let row = found["causes"].as_array().and_then(|rows| rows.iter().find(|row| row["code"] == "GD4106"));
+    let source = &row.expect("a row")["source"];
+    assert_eq!((source["line"].as_u64(), source["value"].as_str()), (Some(17), Some("Local")));
+}

@@ -199,10 +199,104 @@ fn a_node_that_is_added_is_reached_by_a_balancer_of_nodes() {
     assert_eq!(codes(&outcome.run.results), ["GD4110"]);
 }
 
+/// The causes of what was lost, each with the line behind it.
+fn sources(results: &Results) -> Vec<String> {
+    let of = |cause: &gatedrill::record::results::Cause| {
+        let source = cause.source.as_ref();
+        let line = source.and_then(|source| source.line);
+        format!("{} {}:{line:?}", cause.code, source.map_or("", |source| source.path.as_str()))
+    };
+    results.causes.iter().map(of).collect()
+}
+
+#[test]
+fn what_a_dead_machine_loses_has_the_line_that_kills_it() {
+    let outcome = PODS.run();
+    let line = SCENARIO.lines().position(|line| line.contains("timeline:")).expect("a timeline") + 1;
+    assert_eq!(sources(&outcome.run.results), [format!("GD4110 spec.timeline.killNode.node:Some({line})")]);
+}
+
+/// Times of an event of pods, in seconds, in order.
+fn span_of(outcome: &Outcome, kind: &str) -> (Option<u64>, Option<u64>) {
+    let seconds = seconds_of(outcome, kind);
+    (seconds.first().copied(), seconds.last().copied())
+}
+
+#[test]
+fn a_node_that_is_cut_off_serves_on_until_it_is_heard_again() {
+    let timeline = "{ at: 10s, killNode: { node: busiest, mode: partition, for: 8m } }";
+    let outcome = Drill { timeline, duration: "10m", ..PODS }.run();
+    // Its silence is noticed after 50 s at the latest renewal, at one of the passes every 5 s.
+    let (noticed, _) = span_of(&outcome, "node_not_ready");
+    assert!(noticed.is_some_and(|at| (50..=66).contains(&at)), "{noticed:?}");
+    assert_eq!(span_of(&outcome, "pod_unready").0, noticed, "in the same pass");
+    // The pods are deleted 300 s after their node's taint, and replaced at once; they themselves run on.
+    let (deleted, _) = span_of(&outcome, "pod_terminating");
+    let noticed = noticed.expect("it is noticed");
+    assert!(deleted.is_some_and(|at| (noticed + 300..=noticed + 316).contains(&at)), "{deleted:?}");
+    let deleted = deleted.expect("they are deleted");
+    let ready = |second: u64| outcome.run.seconds[usize::try_from(second).expect("a second")].gauge.pods_ready;
+    assert!(ready(deleted - 1) < Some(4) && ready(deleted + 10) == Some(4));
+    // When their kubelet hears of it, they end as any deleted pod.
+    assert_eq!(span_of(&outcome, "sigterm").0, Some(490));
+    let (first, last) = span_of(&outcome, "pod_gone");
+    assert!(first >= Some(490) && last <= Some(531), "{first:?} {last:?}");
+    let ended = seconds_of(&outcome, "pod_gone").len();
+    assert_eq!(seconds_of(&outcome, "container_exited").len(), ended);
+    // Whatever was sent to them was answered. Only connections that the balancer cut when it had waited long enough can be lost.
+    let results = &outcome.run.results;
+    assert!(results.totals.dropped <= 5, "{:?}", sources(results));
+    assert!(codes(results).iter().all(|code| *code == "GD4104"), "{:?}", sources(results));
+}
+
+#[test]
+fn a_node_that_is_heard_again_in_time_keeps_its_pods() {
+    for (span, noticed) in [("20s", 0), ("2m", 1)] {
+        let timeline = format!("{{ at: 10s, killNode: {{ node: busiest, mode: partition, for: {span} }} }}");
+        let timeline = Box::leak(timeline.into_boxed_str());
+        let outcome = Drill { timeline, duration: "4m", ..PODS }.run();
+        assert_eq!(seconds_of(&outcome, "node_not_ready").len(), noticed, "{span}");
+        assert_eq!(seconds_of(&outcome, "pod_unready").is_empty(), noticed == 0, "{span}");
+        assert!(seconds_of(&outcome, "pod_terminating").is_empty() && outcome.run.results.pods.len() == 4, "{span}");
+        assert!(seconds_of(&outcome, "container_exited").is_empty(), "{span}");
+        if noticed > 0 {
+            // Its kubelet writes their state within 10 s.
+            let back: Vec<u64> = seconds_of(&outcome, "pod_ready").into_iter().filter(|at| *at > 10).collect();
+            assert!(!back.is_empty() && back.iter().all(|at| (130..=140).contains(at)), "{span}: {back:?}");
+        }
+        assert_eq!(outcome.run.seconds.last().and_then(|second| second.gauge.lb_targets_healthy), Some(4), "{span}");
+    }
+}
+
+#[test]
+fn a_kubelet_that_says_it_is_not_ready_keeps_its_endpoints_and_loses_its_pods_after_their_toleration() {
+    for (backend, policy) in [("eni", "Local"), ("ecs", "Local")] {
+        let timeline = "{ at: 10s, killNode: { node: busiest, mode: notReady } }";
+        let outcome = Drill { timeline, duration: "7m", backend, policy, ..PODS }.run();
+        assert_eq!(seconds_of(&outcome, "node_not_ready"), [10], "{backend}: at once");
+        let (deleted, _) = span_of(&outcome, "pod_terminating");
+        assert!(deleted.is_some_and(|at| (310..=326).contains(&at)), "{backend}: {deleted:?}");
+        assert!(span_of(&outcome, "pod_unready").0.is_none_or(|at| at > 310), "{backend}: pods stay ready");
+        let healthy = |second: usize| outcome.run.seconds[second].gauge.lb_targets_healthy;
+        // Pods as targets stay; a node as a target goes when the controller sees that it is not ready.
+        let (before, during) = if backend == "eni" { (4, 4) } else { (3, 2) };
+        assert_eq!((healthy(5), healthy(200)), (Some(before), Some(during)), "{backend}");
+        assert!(!seconds_of(&outcome, "sigterm").is_empty(), "{backend}: the kubelet ends what is deleted");
+        assert_eq!(outcome.run.seconds.last().and_then(|second| second.gauge.pods_ready), Some(4), "{backend}");
+        if backend == "eni" {
+            assert_eq!(outcome.run.results.totals.dropped, 0, "{:?}", sources(&outcome.run.results));
+        }
+    }
+}
+
 #[test]
 fn names_that_nobody_has_and_limits_that_contradict_are_refused_with_their_lines() {
     for (drill, expected) in [
         (Drill { timeline: "{ at: 1s, killNode: { node: pool-4 } }", ..PODS }, "no node is called `pool-4`"),
+        (
+            Drill { timeline: "{ at: 1s, killNode: { node: pool-1, mode: kubelet } }", ..PODS },
+            "`kubelet` is not known here",
+        ),
         (Drill { timeline: "{ at: 1s, drainNode: {} }", ..PODS }, "spec.timeline[0].drainNode.node: this is missing"),
         (Drill { timeline: "{ at: 1s, addNode: { group: pol } }", ..PODS }, "no group of nodes is called `pol`"),
         (Drill { timeline: "{ at: 1s, evict: { pods: 1 } }", ..PODS }, "`pods` is not a field here"),

@@ -67,6 +67,8 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -104,6 +106,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             stands_at_zero: false,

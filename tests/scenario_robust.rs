@@ -386,7 +386,7 @@ fn what_the_api_server_or_istio_would_refuse_is_refused_once_and_in_its_place() 
         (
             "serviceType: LoadBalancer",
             "serviceType: ClusterIP",
-            "spec.serviceType: clients come in through a load balancer",
+            "spec.loadBalancerClass: may only be used when `type` is 'LoadBalancer'",
         ),
         (
             "alicloud-loadbalancer-health-check-flag: \"on\"",
@@ -473,7 +473,7 @@ fn what_they_take_is_taken() {
 #[test]
 fn exported_objects_have_nothing_to_confess() {
     // What the API server writes by itself is no setting.
-    let service = "clusterIP: 10.0.0.1, sessionAffinity: None, internalTrafficPolicy: Cluster, allocateLoadBalancerNodePorts: true, ipFamilies: [IPv4]";
+    let service = "clusterIP: 10.0.0.1, sessionAffinity: None, internalTrafficPolicy: Cluster, ipFamilies: [IPv4]";
     let pod = "schedulerName: default-scheduler\n          dnsPolicy: ClusterFirst\n          restartPolicy: Always\n          priority: 0";
     let manifest = MANIFEST.replace("clusterIP: None", service).replace("terminationGracePeriodSeconds: 20", pod);
     let scenario = loaded(SCENARIO, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));

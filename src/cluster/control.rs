@@ -8,7 +8,7 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `pod`.
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`, `pod`.
 //! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
@@ -17,6 +17,8 @@ mod autoscaler_sync;
 mod deployment_sync;
 mod disruption_sync;
 mod endpoints_sync;
+mod node_failure;
+mod node_pressure;
 mod node_scaling;
 mod node_sync;
 mod operations;
@@ -39,7 +41,7 @@ use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
-pub use self::pod::{OomKill, PodCounts, PodRecord};
+pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 use super::Runtime;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
@@ -71,6 +73,8 @@ pub struct ClusterConfig {
     pub schedule: Delay,
     /// From the binding to running containers, if the image is there.
     pub pod_start: Delay,
+    /// What an init container takes from its turn to its end, or a sidecar to its start, if the image is there.
+    pub init_container: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
     /// Images that no node can pull: the name is wrong, or the registry does not have them.

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use super::notice::until;
 use crate::engine::{EventId, Sim};
 use crate::units::SimTime;
 
@@ -95,6 +96,17 @@ impl EndpointWatch {
                     })
                     .await;
                 }
+            }
+        }
+    }
+
+    /// The next state, unless it comes later than `limit`.
+    pub async fn next_by(&mut self, limit: Option<SimTime>) -> Option<Rc<[EndpointView]>> {
+        match limit {
+            None => Some(self.next().await),
+            Some(limit) => {
+                let sim = self.sim.clone();
+                until(sim.sleep_until(limit), self.next()).await
             }
         }
     }

@@ -81,7 +81,7 @@ impl Cluster {
             pod.record.ip = pod.ip;
             pod.record.started_at = Some(now);
         }
-        self.tell_of_pod(id, "container_started");
+        self.tell_of_pod(id, "container_started", Vec::new());
         if is_ready {
             self.report_ready(id, true);
         } else {
@@ -106,6 +106,7 @@ impl Cluster {
     pub fn report_gone(&self, id: u64) {
         if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
             pod.phase = PodPhase::Succeeded;
+            pod.are_containers_ready = false;
             pod.is_ready = false;
         }
         self.pod_gone(id);

@@ -7,4 +7,6 @@ pub mod backoff;
 pub mod exit;
 pub mod grace;
 pub mod image_backoff;
+pub mod pressure;
 pub mod probe;
+pub mod sidecar;

@@ -12,10 +12,15 @@
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
+//! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
+//! - A pod that the kubelet evicts for want of memory ends for good: its set makes another.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
-//! Approximated: a deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
+//! - Init containers run one after another before that, and sidecars start among them; they end after the process
+//!   ([`super::kubelet::sidecar`]). What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
+//!
+//! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. A deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
 //! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
@@ -24,13 +29,15 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, Kubelets, OomKill, PodRecord};
+use super::control::{Cluster, Kill, KillCause, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::ContainerExit;
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
 use super::kubelet::image_backoff::{Attempt, ImageBackoff};
+use super::kubelet::pressure;
 use super::kubelet::probe::ProbeKind;
+use super::kubelet::sidecar::{sigterm_times, started_at};
 use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
@@ -74,6 +81,8 @@ pub(super) struct Agent {
     id: u64,
     /// What of it is on the node, and dies with it.
     on_node: RefCell<Option<OnNode>>,
+    /// Its node, once it has one.
+    node_index: Cell<Option<usize>>,
     /// How often its node's machine has booted since it came there.
     boots: Cell<u32>,
 }
@@ -95,13 +104,43 @@ struct Running {
 /// What ended a run of a container, or is about to.
 enum Ending {
     Deletion,
+    Eviction,
     Unwell,
     Exit,
 }
 
+/// Why a process is made to end.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Its pod is deleted: the event of that.
+    Deleted(Option<EventId>),
+    /// A probe has failed.
+    Probe,
+    /// Its pod is evicted by the kubelet.
+    Pressure,
+}
+
+impl Why {
+    fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Deleted(_) => None,
+            Self::Probe => Some("probe failed"),
+            Self::Pressure => Some("evicted"),
+        }
+    }
+
+    fn kill_cause(self) -> Option<KillCause> {
+        match self {
+            Self::Deleted(_) => None,
+            Self::Probe => Some(KillCause::Probe),
+            Self::Pressure => Some(KillCause::NodePressure),
+        }
+    }
+}
+
 impl Agent {
     fn new(cluster: Cluster, id: u64) -> Self {
-        Self { cluster, id, on_node: RefCell::default(), boots: Cell::new(0) }
+        Self { cluster, id, on_node: RefCell::default(), node_index: Cell::new(None), boots: Cell::new(0) }
     }
 
     pub(super) fn sim(&self) -> &Sim {
@@ -120,10 +159,27 @@ impl Agent {
         }
     }
 
-    /// Whether the pod's deletion has been asked for.
+    /// Whether the pod's deletion has been asked for, and its kubelet knows it.
     pub(super) fn is_deleting(&self) -> bool {
-        let state = self.cluster.inner.state.borrow();
-        state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
+        let is_asked = {
+            let state = self.cluster.inner.state.borrow();
+            state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
+        };
+        is_asked && !self.node_index.get().is_some_and(|index| self.cluster.is_cut_off(index))
+    }
+
+    /// Ends when the pod's kubelet has heard that it is to be deleted.
+    async fn told_to_end(&self) {
+        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        deletion.raised().await;
+        self.reached().await;
+    }
+
+    /// Ends when the pod's kubelet and the API server hear each other.
+    async fn reached(&self) {
+        if let Some(index) = self.node_index.get() {
+            self.cluster.node_reached(index).await;
+        }
     }
 
     fn object(&self) -> String {
@@ -164,6 +220,7 @@ impl Agent {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
+        self.node_index.set(Some(node_index));
         let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
             record.node = Some(Rc::clone(&node));
@@ -195,8 +252,7 @@ impl Agent {
 
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
-        match until(deletion.raised(), self.start(bound)).await {
+        match until(self.told_to_end(), self.start(bound)).await {
             // Deleted before it had a process: there is nothing to stop.
             None => self.cluster.pod_gone(self.id),
             Some(running) => self.run(running).await,
@@ -222,7 +278,10 @@ impl Agent {
     /// Starts the pod's process.
     async fn start(&self, bound: &Bound) -> Running {
         let inner = &self.cluster.inner;
-        self.pull_image(&bound.node).await;
+        self.reached().await;
+        let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
+        self.start_before(&template, bound).await;
+        self.pull_image(&bound.node, &template.image).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
         self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
@@ -249,9 +308,43 @@ impl Agent {
         };
         let process = self.runtime().start(&pod);
         self.cluster.watch_pod(self.id);
+        self.cluster.watch_memory(bound.node_index);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints_of(self.id, None);
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
+    }
+
+    /// Runs what comes before a pod's own containers, one after another.
+    async fn start_before(&self, template: &PodTemplate, bound: &Bound) {
+        for container in &template.init {
+            self.pull_image(&bound.node, &container.image).await;
+            let purpose = format!("init-container-{}-{}", container.name, self.boots.get());
+            self.sim().sleep(self.draw(&self.cluster.inner.config.init_container, &purpose)).await;
+            let name = vec![("container", (&*container.name).into())];
+            match &container.sidecar {
+                None => self.tell(None, "init_container_completed", name),
+                Some(sidecar) => {
+                    let now = self.sim().now();
+                    if !self.cluster.stands() {
+                        self.sim().sleep_until(started_at(sidecar.startup.as_ref(), bound.at, now)).await;
+                    }
+                    self.tell(None, "sidecar_started", name)
+                }
+            };
+        }
+    }
+
+    /// Ends the sidecars of a deleted pod whose own container ended, or had ended, by now. `began_at` is the beginning of its end.
+    async fn stop_sidecars(&self, template: &PodTemplate, began_at: SimTime, grace_seconds: u32) {
+        let sidecars = template.init.iter().filter_map(|container| Some((container, container.sidecar.as_ref()?)));
+        let (names, hooks): (Vec<_>, Vec<_>) =
+            sidecars.map(|(container, sidecar)| (Rc::clone(&container.name), sidecar.pre_stop)).unzip();
+        let times = sigterm_times(grace_seconds, self.sim().now().since(began_at), &hooks);
+        for (name, time) in names.iter().zip(times).rev() {
+            // Time passed already, where a grace was shorter than the container's end.
+            self.sim().sleep_until(began_at.after(time).max(self.sim().now())).await;
+            self.tell(None, "sidecar_exited", vec![("container", (&**name).into())]);
+        }
     }
 
     async fn find_node(&self) -> usize {
@@ -280,12 +373,11 @@ impl Agent {
         unreachable!("the attempts do not end")
     }
 
-    /// Ends when the pod's image is on its node: never, for one that cannot be pulled.
-    async fn pull_image(&self, node: &Rc<str>) {
+    /// Ends when an image is on the pod's node: never, for one that cannot be pulled.
+    async fn pull_image(&self, node: &Rc<str>, image: &str) {
         let inner = &self.cluster.inner;
-        let image = inner.state.borrow().pods[&self.id].template.image.clone();
-        if !inner.config.bad_images.contains(&image) {
-            self.sim().sleep_until(self.image_pulled_at(node)).await;
+        if !inner.config.bad_images.contains(image) {
+            self.sim().sleep_until(self.image_pulled_at(node, image)).await;
             return;
         }
         let mut backoff = ImageBackoff::default();
@@ -295,7 +387,7 @@ impl Agent {
                 Attempt::Pull => {
                     self.sim().sleep(self.draw(&inner.config.image_pull, "image-pull-failure")).await;
                     backoff.failed(self.sim().now());
-                    self.tell(None, "image_pull_failed", vec![("image", image.as_str().into())]);
+                    self.tell(None, "image_pull_failed", vec![("image", image.into())]);
                     "ErrImagePull"
                 }
                 Attempt::Wait => "ImagePullBackOff",
@@ -309,23 +401,22 @@ impl Agent {
         }
     }
 
-    /// When this pod's image is on its node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
-    fn image_pulled_at(&self, node: &Rc<str>) -> SimTime {
+    /// When an image is on a node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
+    fn image_pulled_at(&self, node: &Rc<str>, image: &str) -> SimTime {
         let inner = &self.cluster.inner;
-        let image = inner.state.borrow().pods[&self.id].template.image.clone();
-        let known = inner.state.borrow().images.get(&(Rc::clone(node), image.clone())).copied();
+        let known = inner.state.borrow().images.get(&(Rc::clone(node), image.to_owned())).copied();
         known.unwrap_or_else(|| {
             let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}"));
             let pull = inner.config.image_pull.draw(&mut stream);
             let pulled_at = self.sim().now().after(if self.cluster.stands() { Duration::ZERO } else { pull });
-            inner.state.borrow_mut().images.insert((Rc::clone(node), image), pulled_at);
+            inner.state.borrow_mut().images.insert((Rc::clone(node), image.to_owned()), pulled_at);
             pulled_at
         })
     }
 
     /// Keeps the pod running until it is deleted, and then ends it.
     async fn run(self: Rc<Self>, mut running: Running) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
+        let evicted = self.cluster.inner.state.borrow().pods[&self.id].evicted.clone();
         let container = Rc::new(Container::new(Rc::clone(&running.process), running.started_at));
         let probes = TaskGroup::new(self.sim());
         let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
@@ -337,26 +428,35 @@ impl Agent {
         loop {
             let unwell = container.unwell();
             let exited = container.process().exited();
-            let ending = match until(deletion.raised(), until(unwell.raised(), exited)).await {
+            let by_itself = until(evicted.raised(), until(unwell.raised(), exited));
+            let ending = match until(self.told_to_end(), by_itself).await {
                 None => Ending::Deletion,
-                Some(None) => Ending::Unwell,
-                Some(Some(())) => Ending::Exit,
+                Some(None) => Ending::Eviction,
+                Some(Some(None)) => Ending::Unwell,
+                Some(Some(Some(()))) => Ending::Exit,
             };
             match ending {
                 Ending::Deletion => break,
+                Ending::Eviction => {
+                    self.evict(&container, &template).await;
+                    probes.abort();
+                    self.release_later(&running.pod);
+                    self.cluster.pod_gone(self.id);
+                    return;
+                }
                 Ending::Unwell => {
                     let grace = self.grace_of_probes(&template, container.unwell_reason());
-                    self.end_process(&container, &template, grace, None).await;
+                    self.end_process(&container, &template, grace, Why::Probe).await;
                 }
-                Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF),
+                Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF, None),
             }
             let exited_at = self.sim().now();
             let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
-            if until(deletion.raised(), self.sim().sleep(relist)).await.is_none() {
+            if until(self.told_to_end(), self.sim().sleep(relist)).await.is_none() {
                 break;
             }
             self.set_ready(false);
-            if until(deletion.raised(), self.backed_off(&mut backoff, exited_at, &mut syncs)).await.is_none() {
+            if until(self.told_to_end(), self.backed_off(&mut backoff, exited_at, &mut syncs)).await.is_none() {
                 break;
             }
             running.pod.because = self.tell(None, "container_started", Vec::new());
@@ -406,44 +506,53 @@ impl Agent {
     async fn stop(&self, container: &Container, template: &PodTemplate) {
         let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
         self.sim().sleep(hop).await;
+        let began_at = self.sim().now();
+        let (deleted, grace) = {
+            let state = self.cluster.inner.state.borrow();
+            let pod = &state.pods[&self.id];
+            (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
+        };
         if container.is_running() {
-            let (deleted, grace) = {
-                let state = self.cluster.inner.state.borrow();
-                let pod = &state.pods[&self.id];
-                (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
-            };
-            self.end_process(container, template, grace.max(1), deleted).await;
+            self.end_process(container, template, grace.max(1), Why::Deleted(deleted)).await;
         }
+        self.stop_sidecars(template, began_at, grace.max(1)).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Succeeded;
+            pod.are_containers_ready = false;
             pod.is_ready = false;
         }
     }
 
-    /// Ends a process: hook, SIGTERM, and SIGKILL when the grace is over. `deleted` is the event of the pod's deletion; without it,
-    /// a probe has failed.
-    async fn end_process(
-        &self,
-        container: &Container,
-        template: &PodTemplate,
-        grace_seconds: u32,
-        deleted: Option<EventId>,
-    ) {
+    /// Ends the process of a pod that the kubelet evicts.
+    async fn evict(&self, container: &Container, template: &PodTemplate) {
+        let grace = pressure::grace_seconds(self.cluster.inner.config.version, template.grace_seconds);
+        let began_at = self.sim().now();
+        self.end_process(container, template, grace, Why::Pressure).await;
+        self.stop_sidecars(template, began_at, grace).await;
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+            pod.phase = PodPhase::Failed;
+            pod.are_containers_ready = false;
+            pod.is_ready = false;
+        }
+    }
+
+    /// Ends a process: hook, SIGTERM, and SIGKILL when the grace is over.
+    async fn end_process(&self, container: &Container, template: &PodTemplate, grace_seconds: u32, why: Why) {
         let begins_at = self.sim().now();
         let times = stop_times(grace_seconds, template.pre_stop);
         let process = container.process();
-        let mut because = deleted;
+        let mut because = if let Why::Deleted(event) = why { event } else { None };
         if template.pre_stop.is_some() {
             self.tell(because, "prestop_started", Vec::new());
             let hook = self.sim().sleep_until(begins_at.after(times.sigterm));
             if until(process.exited(), hook).await.is_none() {
-                self.has_exited(container, ContainerExit::BY_ITSELF);
+                self.has_exited(container, ContainerExit::BY_ITSELF, why.kill_cause());
                 return;
             }
             because = Some(self.tell(None, "prestop_finished", Vec::new()));
         }
-        let why = if deleted.is_some() { Vec::new() } else { vec![("reason", "probe failed".into())] };
-        let sigterm = self.tell(because, "sigterm", why);
+        let told = why.text().map(|text| ("reason", text.into()));
+        let sigterm = self.tell(because, "sigterm", told.into_iter().collect());
         self.note(|record, now| {
             record.sigterm_at = Some(now);
             record.sigterm_event = Some(sigterm);
@@ -456,11 +565,11 @@ impl Agent {
             let sigkill = self.tell(Some(sigterm), "sigkill", vec![("reason", exit.reason.into())]);
             process.kill(sigkill);
         }
-        self.has_exited(container, exit);
+        self.has_exited(container, exit, why.kill_cause());
     }
 
-    /// The process has ended: as it says itself, or else so.
-    fn has_exited(&self, container: &Container, otherwise: ContainerExit) {
+    /// The process has ended: as it says itself, or else so. `why` is told of the end of a process that was made to end, and its pod not deleted.
+    fn has_exited(&self, container: &Container, otherwise: ContainerExit, why: Option<KillCause>) {
         container.has_ended();
         let exit = ContainerExit::of(container.process().own_end(), otherwise);
         let is_oom = exit == ContainerExit::OUT_OF_MEMORY;
@@ -474,8 +583,9 @@ impl Agent {
             record.exited_at = Some(now);
             record.exit_reason = Some(exit.reason);
             record.exit_event = Some(event);
-            if is_oom {
-                record.oom = Some(OomKill { at: now, event, restarted_at: None });
+            let why = if is_oom { Some(KillCause::OutOfMemory) } else { why };
+            if let Some(why) = why {
+                record.killed = Some(Kill { why, at: now, event, restarted_at: None });
             }
         });
     }

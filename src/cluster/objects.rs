@@ -50,10 +50,36 @@ pub struct PodTemplate {
     pub pre_stop: Option<Duration>,
     /// Its probes.
     pub probes: Probes,
+    /// Containers that start before its own, in this order.
+    pub init: Vec<InitContainer>,
+    /// Conditions that have to hold before it counts as ready, beside the readiness of its containers.
+    pub readiness_gates: Vec<String>,
     /// Where it may run, and where it would rather.
     pub placement: Placement,
     /// Anything else that makes it another revision, such as environment variables, as text.
     pub other: String,
+}
+
+/// A container that starts before a pod's own ones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InitContainer {
+    /// Its name.
+    pub name: Rc<str>,
+    /// Its image.
+    pub image: String,
+    /// What goes on running; none: it has to end before the next one starts.
+    pub sidecar: Option<Sidecar>,
+}
+
+/// A container that starts before a pod's own ones and outlives them: an init container with `restartPolicy: Always`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Sidecar {
+    /// Whether it has started: the next container waits for that.
+    pub startup: Option<ProbeSpec>,
+    /// Whether it is ready: its pod is not before.
+    pub readiness: Option<ProbeSpec>,
+    /// How long its preStop hook runs; none: no hook.
+    pub pre_stop: Option<Duration>,
 }
 
 /// What one container asks for, as it is written.

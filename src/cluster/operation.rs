@@ -36,6 +36,17 @@ pub enum NodeChoice {
     Busiest(Rc<str>),
 }
 
+/// How a node fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeFailure {
+    /// Its machine dies, and all that runs on it.
+    Machine,
+    /// Its kubelet and the API server do not hear each other. Its pods run on, and so does the traffic to them.
+    Partition,
+    /// Its kubelet says that it is not ready, and does its work as far as it goes: pods run on, and are ended when they are deleted.
+    NotReady,
+}
+
 /// What happens.
 #[derive(Clone, Debug)]
 pub enum Operation {
@@ -69,11 +80,13 @@ pub enum Operation {
         /// It takes none.
         is_cordoned: bool,
     },
-    /// A node's machine dies.
-    KillNode {
+    /// A node fails.
+    FailNode {
         /// The node.
         node: NodeChoice,
-        /// It boots again after this time; none: never.
+        /// How.
+        failure: NodeFailure,
+        /// It is well again after this time; none: never.
         back_after: Option<Duration>,
     },
     /// The cloud takes a machine back and says so before.

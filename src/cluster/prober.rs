@@ -13,7 +13,7 @@ use super::Process;
 use super::kubelet::grace::KillReason;
 use super::kubelet::probe::{
     ContainerId, ContainerState, ContainerView, Outcome, PodView, ProbeKind, ProbeWorker, Tick, Verdict,
-    container_ready, container_started,
+    container_ready, container_started, next_tick,
 };
 use super::node_agent::Agent;
 use super::notice::{Notice, until};
@@ -183,29 +183,5 @@ impl Prober {
     async fn ask(&self, probe: &Probe) -> bool {
         let limit = self.agent.sim().sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
         until(limit, self.agent.runtime().probe(self.ip, &probe.action)).await.unwrap_or(false)
-    }
-}
-
-/// The first tick later than `now`.
-fn next_tick(from: SimTime, period: Duration, now: SimTime) -> SimTime {
-    if now < from {
-        return from;
-    }
-    let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    let ticks = now.since(from).as_nanos() / period.as_nanos() + 1;
-    let offset = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_mul(period_ns);
-    SimTime::from_nanos(from.as_nanos().saturating_add(offset))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_are_whole_periods_after_the_first() {
-        let at = |ms: u64| SimTime::ZERO.after(Duration::from_millis(ms));
-        for (now_ms, next_ms) in [(0, 300), (299, 300), (300, 1300), (1299, 1300), (1300, 2300)] {
-            assert_eq!(next_tick(at(300), Duration::from_secs(1), at(now_ms)), at(next_ms), "at {now_ms} ms");
-        }
     }
 }

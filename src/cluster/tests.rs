@@ -126,6 +126,8 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -162,6 +164,7 @@ fn config(nodes: usize) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
         endpoint_propagation: Delay::Constant(millis(300)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
         stands_at_zero: false,
@@ -314,7 +317,8 @@ fn a_process_that_the_kernel_kills_for_its_memory_restarts_in_place_under_the_cr
     assert!((10_000..26_000).contains(&(starts[2] - exits[1])), "{starts:?} {exits:?}");
     let pods = world.cluster.pod_records();
     assert_eq!((pods.len(), world.times("pod_scheduled").len()), (1, 1), "the same pod on the same node");
-    let oom = pods[0].oom.expect("it was killed");
+    let oom = pods[0].killed.expect("it was killed");
+    assert_eq!(oom.why, KillCause::OutOfMemory);
     assert_eq!(Some(&ms(oom.at)), exits.last());
     let last_start = starts.iter().copied().rfind(|start| *start > ms(oom.at));
     assert_eq!(oom.restarted_at.map(ms), last_start);
@@ -329,7 +333,7 @@ fn a_process_that_ends_by_itself_tells_its_code_and_restarts_even_after_success(
         world.run_to(10);
         assert_eq!(data(&world, "container_exited"), [format!("Number({code}) ")]);
         assert_eq!((world.times("container_started").len(), world.times("sigkill").len()), (2, 0));
-        assert_eq!(world.cluster.pod_records()[0].oom, None);
+        assert_eq!(world.cluster.pod_records()[0].killed, None);
     }
 }
 

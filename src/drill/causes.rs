@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::PodRecord;
+use crate::cluster::{KillCause, PodRecord};
 use crate::engine::{EventId, EventLog};
 use crate::gateway::Flags;
 use crate::load::Finished;
@@ -56,7 +56,7 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
     if let Some(event) = evidence.node_death.filter(|_| finished.outcome != Outcome::GatewayError) {
         return (CauseCode::NodeLost, Some(event));
     }
-    let oom = evidence.pod.and_then(|pod| out_of_memory(finished, pod));
+    let kill = evidence.pod.and_then(|pod| kill(finished, pod));
     let severed_by_balancer = sight.why.filter(|why| is_kind(evidence.log, *why, "target_drained"));
     if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
         return (CauseCode::LbDeleted, Some(event));
@@ -77,8 +77,8 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
         Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),
         Outcome::TlsFailed => (CauseCode::ClientTimeout, sight.why),
-        Outcome::Refused if oom.is_some() => (CauseCode::OutOfMemory, oom),
         Outcome::Refused => match (sight.target, exit, evidence.listeners_closed) {
+            (Some(_), ..) if kill.is_some() => kill.expect("it was killed"),
             (None, _, _) => (CauseCode::LbNoTarget, sight.why),
             (Some(_), _, _) if ended_at_node => (CauseCode::NoEndpoint, sight.why),
             (Some(_), None, Some((_, event))) => (CauseCode::ListenerDrained, Some(event)),
@@ -89,6 +89,8 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             (Some(_), _) if ended_at_node => (CauseCode::LocalPolicyBlackhole, sight.why),
             // Nodes without a machine, or without an object any more.
             (None, _) => (CauseCode::NodeLost, sight.why),
+            // Evicted for good: its network is gone.
+            (Some(_), Some(_)) if kill.is_some() => kill.expect("it was killed"),
             (Some(_), Some((_, event))) => (stale(passes_nodes, CauseCode::ConnectTimeout), event),
             (Some(_), None) => (CauseCode::ClientTimeout, None),
         },
@@ -99,8 +101,8 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             if let Some(flags) = evidence.flags {
                 return (gateway_error(flags), sight.why);
             }
-            if oom.is_some() {
-                return (CauseCode::OutOfMemory, oom);
+            if let Some(kill) = kill {
+                return kill;
             }
             match exit {
                 Some((exited_at, event)) if finished.ended_at >= exited_at => {
@@ -116,11 +118,16 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
     }
 }
 
-/// The kernel had killed the pod's process for its memory before the request ended, and no other ran yet when the request was tried.
-fn out_of_memory(finished: &Finished, pod: &PodRecord) -> Option<EventId> {
-    let oom = pod.oom?;
-    let is_back = oom.restarted_at.is_some_and(|restarted_at| finished.sight.tried_at >= restarted_at);
-    (oom.at <= finished.ended_at && !is_back).then_some(oom.event)
+/// The pod's process had been killed, and its pod not deleted, before the request ended, and no other ran yet when the request was tried.
+fn kill(finished: &Finished, pod: &PodRecord) -> Option<(CauseCode, Option<EventId>)> {
+    let kill = pod.killed?;
+    let is_back = kill.restarted_at.is_some_and(|restarted_at| finished.sight.tried_at >= restarted_at);
+    let code = match kill.why {
+        KillCause::OutOfMemory => CauseCode::OutOfMemory,
+        KillCause::Probe => CauseCode::ProbeKill,
+        KillCause::NodePressure => CauseCode::NodePressure,
+    };
+    (kill.at <= finished.ended_at && !is_back).then_some((code, Some(kill.event)))
 }
 
 /// A connection that ended because its process did.

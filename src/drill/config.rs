@@ -196,6 +196,8 @@ pub struct BackendSpec {
     pub port: u16,
     /// Its Deployment; none: a fixed number of replicas that never change.
     pub deployment: Option<Rc<str>>,
+    /// The indexes of the clusters it runs in, whose replicas the gateways of all other clusters share; empty: each cluster has its own.
+    pub homes: Vec<usize>,
     /// Replicas without a Deployment.
     pub replicas: usize,
     /// Their zones, taken in turn; none: nobody knows where they are.
@@ -206,6 +208,14 @@ pub struct BackendSpec {
     pub config: BackendConfig,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
+}
+
+impl BackendSpec {
+    /// Whether it runs in a cluster, by the cluster's index.
+    #[must_use]
+    pub fn runs_in(&self, member: usize) -> bool {
+        self.homes.is_empty() || self.homes.contains(&member)
+    }
 }
 
 /// One population of clients.

@@ -1,7 +1,7 @@
 //! What a gateway's process holds of memory, and the limit above which the kernel ends it.
 //!
 //! Memory is a sum over what the process holds: itself, its clusters, its downstream connections, its requests under way. It is looked at where
-//! it grows: at each new connection and each new request. A memory cgroup lets its processes have exactly its limit; the one page more that it
+//! it grows: at each new connection, each new request and each new cluster. A memory cgroup lets its processes have exactly its limit; the one page more that it
 //! cannot find ends the process with SIGKILL.
 //!
 //! Approximated: what a connection or request held is free again at its end, while an allocator keeps some of it; Envoy's overload manager
@@ -19,7 +19,7 @@ use crate::engine::Signal;
 #[derive(Default)]
 pub struct Memory {
     costs: MemoryCosts,
-    cluster_count: u64,
+    cluster_count: Cell<u64>,
     /// None: no limit.
     limit_bytes: Option<u64>,
     /// The process's own count of its downstream connections, once it has one.
@@ -35,7 +35,7 @@ impl Memory {
     pub fn new(costs: MemoryCosts, cluster_count: usize, limit_bytes: Option<u64>) -> Self {
         Self {
             costs,
-            cluster_count: u64::try_from(cluster_count).unwrap_or(u64::MAX),
+            cluster_count: Cell::new(u64::try_from(cluster_count).unwrap_or(u64::MAX)),
             limit_bytes,
             connections: OnceCell::new(),
             requests_begun: Cell::new(0),
@@ -50,7 +50,7 @@ impl Memory {
         let connections = self.connections.get().map_or(0, |count| u64::try_from(count.get()).unwrap_or(u64::MAX));
         let active = self.requests_begun.get().saturating_sub(self.requests_done.get());
         let parts = [
-            (self.costs.cluster_bytes, self.cluster_count),
+            (self.costs.cluster_bytes, self.cluster_count.get()),
             (self.costs.connection_bytes, connections),
             (self.costs.request_bytes, active),
         ];
@@ -76,6 +76,12 @@ impl Memory {
     /// If they are counted elsewhere already.
     pub fn count_connections(&self, count: Rc<Cell<usize>>) {
         assert!(self.connections.set(count).is_ok(), "a process has one count of its connections");
+        self.look();
+    }
+
+    /// It has so many clusters now.
+    pub fn set_cluster_count(&self, count: usize) {
+        self.cluster_count.set(u64::try_from(count).unwrap_or(u64::MAX));
         self.look();
     }
 
@@ -141,6 +147,15 @@ mod tests {
         assert!(!memory.exceeded().is_raised(), "what has ended is free again");
         memory.request_begun();
         assert!(memory.exceeded().is_raised());
+    }
+
+    #[test]
+    fn clusters_that_come_later_count_too() {
+        let (memory, _) = process(Some(1350));
+        memory.set_cluster_count(3);
+        assert_eq!((memory.bytes(), memory.exceeded().is_raised()), (1300, false));
+        memory.set_cluster_count(4);
+        assert_eq!((memory.bytes(), memory.exceeded().is_raised()), (1400, true));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) struct GatewayProcess {
     pub(super) site: Site,
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
-    memory: Rc<Memory>,
+    pub(super) memory: Rc<Memory>,
     /// When its listeners closed before its end.
     pub(super) listeners_closed: Rc<Cell<Option<(SimTime, EventId)>>>,
     tasks: TaskGroup,

@@ -4,6 +4,7 @@
 //! measured time. Actions and phases are counted from its start.
 
 mod actions;
+mod controller;
 mod endpoints;
 mod front;
 mod member;
@@ -159,7 +160,11 @@ impl World {
         let shared =
             Shared { around: around.clone(), net: net.clone(), kubelet, flags: Rc::clone(&flags), is_owned_later };
         let of_config = config.members.iter().enumerate();
-        let members = of_config.map(|(index, member)| Member::build(index, member.clone(), &shared)).collect();
+        let members: Vec<Rc<Member>> =
+            of_config.map(|(index, member)| Member::build(index, member.clone(), &shared)).collect();
+        for member in &members {
+            member.find_backends(&members);
+        }
         Rc::new(Self {
             around,
             net,

@@ -113,6 +113,7 @@ struct Inner {
     /// The nodes, where they are the targets.
     nodes: Option<Nodes>,
     state: RefCell<State>,
+    on_registered: RefCell<Option<OnRegistered>>,
 }
 
 /// A connection that runs through the balancer.
@@ -134,6 +135,8 @@ struct Vip {
     /// Connections that came to it.
     open: BTreeSet<ConnectionId>,
 }
+/// Called with the address of each target that has been registered, and the event of that.
+type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
 struct State {
     balancer: Balancer,
@@ -215,8 +218,14 @@ impl LoadBalancer {
             deleted: None,
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
-        let inner = Inner { sim, net, host, streams, log, config, nodes, state };
+        let on_registered = RefCell::default();
+        let inner = Inner { sim, net, host, streams, log, config, nodes, state, on_registered };
         Self { inner: Rc::new(inner) }
+    }
+
+    /// From now on `hook` is called for each target that has been registered.
+    pub fn when_registered(&self, hook: Rc<dyn Fn(Ipv4Addr, EventId)>) {
+        *self.inner.on_registered.borrow_mut() = Some(hook);
     }
 
     /// The controller sees the Service's endpoints.

@@ -152,6 +152,12 @@ impl<H: Host> Gateway<H> {
         Ok(())
     }
 
+    /// How many clusters it has.
+    #[must_use]
+    pub fn cluster_count(&self) -> usize {
+        self.shared.clusters.borrow().len()
+    }
+
     /// Makes these the settings of a cluster, which is made if there is none of this name. Where they differ from those before, connections and
     /// counts begin anew.
     pub fn set_cluster(&self, name: &Arc<str>, config: ClusterConfig) {

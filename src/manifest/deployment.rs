@@ -2,7 +2,7 @@
 //!
 //! Defaults are those of the API server (apps/v1: 1 replica, 25 % and 25 %, 600 s, 10 revisions; core/v1: 30 s of grace, probes every 10 s
 //! with 1 s of patience, 3 failures). Validation follows pkg/apis/apps/validation and pkg/apis/core/validation.
-//! Not simulated: init containers, volumes, security.
+//! Not simulated: volumes, security.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::object::{Object, read_metadata};
 use super::placement::{self, TopologyKey};
-use super::pod_extras;
+use super::pod_extras::{self, Extras};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::yaml::{Node, Value};
@@ -52,6 +52,23 @@ pub struct DeploymentManifest {
     pub topology_keys: Vec<TopologyKey>,
     /// Where it is written which nodes will do, if it is.
     pub nodes_at: Option<(Place, String)>,
+    /// Its main container's liveness probe, or else its startup probe, as it is written.
+    pub liveness: Option<Written>,
+    /// Its readiness gates, as they are written.
+    pub gates: Vec<Written>,
+    /// Its sidecars among the init containers, as they are written.
+    pub sidecars: Vec<Written>,
+}
+
+/// A name, and where it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// The name.
+    pub name: String,
+    /// Where.
+    pub at: Place,
+    /// The path to it.
+    pub path: String,
 }
 
 /// A limit of memory.
@@ -120,6 +137,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         template: pods.template,
     };
     let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at, .. } = pods;
+    let (liveness, gates, sidecars) = (pods.liveness, pods.gates, pods.sidecars);
     Some(DeploymentManifest {
         deployment,
         selector,
@@ -130,6 +148,9 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         ports,
         topology_keys,
         nodes_at,
+        liveness,
+        gates,
+        sidecars,
     })
 }
 
@@ -220,6 +241,9 @@ struct Pods {
     ports: BTreeMap<String, u16>,
     topology_keys: Vec<TopologyKey>,
     nodes_at: Option<(Place, String)>,
+    liveness: Option<Written>,
+    gates: Vec<Written>,
+    sidecars: Vec<Written>,
 }
 
 fn read_template(field: &Field<'_>) -> Option<Pods> {
@@ -247,6 +271,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let grace_seconds = grace.map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     ignore_pod_fields(&spec);
+    let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
         spec.missing("containers", "a pod has at least one container");
@@ -257,10 +282,11 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     }
     check_sleeps(&containers, grace_seconds);
     spec.finish();
-    let read: Vec<Container> = containers.iter().filter_map(read_container).collect();
+    let read: Vec<Container> = containers.iter().filter_map(|field| read_container(field, Role::Main)).collect();
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
     let requests =
         Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
+    let requests = pod_extras::with_init(requests, &init);
     placement.unasked = unasked(&containers);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
@@ -279,12 +305,27 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         grace_seconds: grace_seconds?,
         pre_stop: main.pre_stop,
         probes: main.probes,
+        init: init.iter().map(|container| container.container.clone()).collect(),
+        readiness_gates: gates.iter().map(|gate| gate.name.clone()).collect(),
         placement,
         // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
         other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
     let (env, cpu_limit_millicores, memory_limit) = (main.env, main.cpu_limit_millicores, main.memory_limit);
-    Some(Pods { template, env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at })
+    let sidecars = init.into_iter().filter_map(|container| container.sidecar).collect();
+    Some(Pods {
+        template,
+        env,
+        cpu_limit_millicores,
+        memory_limit,
+        proxy_config,
+        ports,
+        topology_keys,
+        nodes_at,
+        liveness: main.liveness,
+        gates,
+        sidecars,
+    })
 }
 
 /// The containers that ask for no processor or no memory; a limit is a request, too.
@@ -298,7 +339,7 @@ fn unasked(containers: &[Field<'_>]) -> Unasked {
 }
 
 /// A pause before the end must end within the grace period. Source: pkg/apis/core/validation `validateSleepAction`.
-fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
+pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
     let path = ["lifecycle", "preStop", "sleep", "seconds"];
     for container in containers {
         let written = container.node().find(&path).and_then(|node| Some((node.at, node.text()?.parse::<i64>().ok()?)));
@@ -313,7 +354,6 @@ fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
 }
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
-    pod_extras::read(spec);
     spec.ignore(&["nodeName"], "the scheduler chooses the node");
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
     spec.ignore_unless("priority", "0", "not simulated");
@@ -343,20 +383,28 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
     ]);
 }
 
-struct Container {
-    name: String,
-    image: String,
-    requests: Resources,
+pub(super) struct Container {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) requests: Resources,
     asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
     env: BTreeMap<String, (String, Place)>,
-    pre_stop: Option<Duration>,
-    probes: Probes,
+    pub(super) pre_stop: Option<Duration>,
+    pub(super) probes: Probes,
+    liveness: Option<Written>,
     ports: BTreeMap<String, u16>,
 }
 
-fn read_container(field: &Field<'_>) -> Option<Container> {
+/// Which of a pod's lists a container stands in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    Main,
+    Init,
+}
+
+pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container> {
     let fields = field.fields()?;
     let text = |key: &str, help: &str| {
         let found = fields.look(key);
@@ -386,7 +434,12 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
     let probes =
         Probes { readiness: probe("readinessProbe"), liveness: probe("livenessProbe"), startup: probe("startupProbe") };
     fields.ignore(&["envFrom"], "environment from other objects is not read");
-    fields.ignore(&["resizePolicy", "restartPolicy"], "not simulated");
+    fields.ignore(&["resizePolicy"], "not simulated");
+    if role == Role::Main {
+        fields.ignore(&["restartPolicy"], "not simulated");
+    } else {
+        fields.allow(&["restartPolicy"]);
+    }
     fields.allow(&[
         "command",
         "args",
@@ -402,7 +455,21 @@ fn read_container(field: &Field<'_>) -> Option<Container> {
         "tty",
     ]);
     fields.finish();
-    Some(Container { name, image, requests, asked, cpu_limit_millicores, memory_limit, env, pre_stop, probes, ports })
+    let ending = ["livenessProbe", "startupProbe"].into_iter().find_map(|key| fields.look(key));
+    let liveness = ending.map(|field| Written { name: name.clone(), at: field.place(), path: field.path().to_owned() });
+    Some(Container {
+        name,
+        image,
+        requests,
+        asked,
+        cpu_limit_millicores,
+        memory_limit,
+        env,
+        pre_stop,
+        probes,
+        liveness,
+        ports,
+    })
 }
 
 /// What a container asks for. A request that is not written is the limit, as the API server fills in.

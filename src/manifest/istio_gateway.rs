@@ -16,6 +16,7 @@
 //! Sources: aliyun/alibabacloud-servicemesh-api v1 istiogateway_types.go; ASM documents "CRD fields for an ASM gateway", "Use graceful
 //! shutdown"; istio manifests/charts/gateways/istio-ingress.
 
+pub mod clusters;
 mod rest;
 
 use super::autoscaler;
@@ -60,8 +61,8 @@ pub struct Made {
     pub owned_replicas: Option<i32>,
 }
 
-/// Checks an `IstioGateway` and makes its Deployment and Service.
-pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
+/// Checks an `IstioGateway` and makes the Deployment and Service that a cluster gets; none if it is not deployed there.
+pub fn read(object: &Object, cluster: Option<&str>, sink: &Sink) -> Option<(Object, Made)> {
     let prefix = object.prefix();
     let before = sink.problem_count();
     let fields = object.open(sink, &prefix)?;
@@ -85,8 +86,15 @@ pub fn read(object: &Object, sink: &Sink) -> Option<Made> {
         field.refuse("egress gateways are not simulated", "drill an ingress gateway");
     }
     check_spec(&spec);
+    clusters::check(&spec, check_spec);
     spec.finish();
-    (sink.problem_count() == before).then(|| make(object, spec_field.node(), drain, is_managed))
+    if sink.problem_count() > before {
+        return None;
+    }
+    let object = clusters::in_cluster(object, cluster)?;
+    let spec = object.node.find(&["spec"])?.clone();
+    let made = make(&object, &spec, drain, is_managed);
+    Some((object, made))
 }
 
 /// Annotations that change behaviour: the drain timeout, and whether the controller owns the replicas.

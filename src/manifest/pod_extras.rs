@@ -1,32 +1,69 @@
-//! Init containers, native sidecars and readiness gates of a pod template: judged as the API server judges them, and not simulated.
+//! Init containers, native sidecars and readiness gates of a pod template, judged as the API server judges them.
 //!
-//! A pod has one process here. An init container takes no time; a sidecar (an init container with `restartPolicy: Always`) starts with its pod
-//! and ends with it; a gate counts as open, as the balancer's controller opens it once the target is registered.
-//! Source: Kubernetes v1.33 pkg/apis/core/validation/validation.go (`validateInitContainers`, `validatePodSpec`).
+//! What these containers do is not known: an init container ends when its time is over, a sidecar (an init container with
+//! `restartPolicy: Always`) runs, passes its probes at the first ask, and ends at SIGTERM.
+//! Source: Kubernetes v1.33 pkg/apis/core/validation/validation.go (`validateInitContainers`, `validatePodSpec`),
+//! staging/src/k8s.io/component-helpers/resource/helpers.go (`PodRequests`).
 
+use super::deployment::{Role, Written, check_sleeps, read_container};
 use super::read::{Field, Fields};
+use crate::cluster::{InitContainer, Resources, Sidecar};
 use crate::record::results::FidelityStatus;
 
 /// What only a container that goes on running may have.
 const OF_RUNNING: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
 
+/// What a pod has beside its own containers.
+pub(super) struct Extras {
+    /// What starts before them, in this order.
+    pub(super) init: Vec<Init>,
+    /// What its readiness waits for.
+    pub(super) gates: Vec<Written>,
+}
+
+/// An init container, and what it asks for.
+pub(super) struct Init {
+    pub(super) container: InitContainer,
+    pub(super) requests: Resources,
+    /// Where it is written that it is a sidecar, if it is.
+    pub(super) sidecar: Option<Written>,
+}
+
 /// Reads `initContainers` and `readinessGates` of a pod's specification.
-pub(super) fn read(spec: &Fields<'_>) {
-    for container in spec.look("initContainers").map(|field| field.items()).unwrap_or_default() {
-        read_init_container(&container);
-    }
-    for gate in spec.look("readinessGates").map(|field| field.items()).unwrap_or_default() {
-        read_gate(&gate);
+pub(super) fn read(spec: &Fields<'_>, grace_seconds: Option<u32>) -> Extras {
+    let init = spec.look("initContainers").map(|field| field.items()).unwrap_or_default();
+    check_sleeps(&init, grace_seconds);
+    let gates = spec.look("readinessGates").map(|field| field.items()).unwrap_or_default();
+    Extras {
+        init: init.iter().filter_map(read_init_container).collect(),
+        gates: gates.iter().filter_map(read_gate).collect(),
     }
 }
 
-fn read_init_container(field: &Field<'_>) {
-    let Some(fields) = field.fields() else { return };
-    for (key, help) in [("name", "give the container a name"), ("image", "a container runs an image")] {
-        if fields.look(key).is_none() {
-            fields.missing(key, help);
+/// What a pod asks for whose own containers ask for `own`: sidecars add up with them, and an init container needs its share beside the sidecars that
+/// have started before it.
+pub(super) fn with_init(own: Resources, init: &[Init]) -> Resources {
+    let (mut sidecars, mut most) = (Resources::default(), Resources::default());
+    let plus = |a: Resources, b: Resources| Resources {
+        cpu_millicores: a.cpu_millicores.saturating_add(b.cpu_millicores),
+        memory_bytes: a.memory_bytes.saturating_add(b.memory_bytes),
+    };
+    let max = |a: Resources, b: Resources| Resources {
+        cpu_millicores: a.cpu_millicores.max(b.cpu_millicores),
+        memory_bytes: a.memory_bytes.max(b.memory_bytes),
+    };
+    for container in init {
+        let needed = plus(sidecars, container.requests);
+        most = max(most, needed);
+        if container.container.sidecar.is_some() {
+            sidecars = needed;
         }
     }
+    max(plus(own, sidecars), most)
+}
+
+fn read_init_container(field: &Field<'_>) -> Option<Init> {
+    let fields = field.fields()?;
     let policy = fields.look("restartPolicy");
     let is_sidecar = policy.as_ref().and_then(|policy| policy.choice(&[("Always", ())])).is_some();
     if policy.is_none() {
@@ -38,35 +75,47 @@ fn read_init_container(field: &Field<'_>) {
         }
     }
     let note = if is_sidecar {
-        "a sidecar has no process here: it starts with its pod and ends with it"
+        "a sidecar has no process here: it runs, passes its probes at the first ask, and ends at SIGTERM"
     } else {
-        "init containers take no time here; put it into cluster.timings.podStart"
+        "an init container takes cluster.timings.initContainer, whatever it does"
     };
-    field.note(FidelityStatus::Ignored, Some(note));
+    field.note(FidelityStatus::Approximated, Some(note));
+    let read = read_container(field, Role::Init)?;
+    let sidecar = is_sidecar.then(|| {
+        let spec = |probe: &Option<crate::cluster::Probe>| probe.as_ref().map(|probe| probe.spec);
+        Sidecar {
+            startup: spec(&read.probes.startup),
+            readiness: spec(&read.probes.readiness),
+            pre_stop: read.pre_stop,
+        }
+    });
+    let at = policy.as_ref().map_or(field.place(), Field::place);
+    let written = Written { name: read.name.clone(), at, path: format!("{}.restartPolicy", field.path()) };
+    Some(Init {
+        container: InitContainer { name: read.name.as_str().into(), image: read.image, sidecar },
+        requests: read.requests,
+        sidecar: is_sidecar.then_some(written),
+    })
 }
 
-fn read_gate(field: &Field<'_>) {
-    let Some(fields) = field.fields() else { return };
+fn read_gate(field: &Field<'_>) -> Option<Written> {
+    let fields = field.fields()?;
     let name = fields.look("conditionType");
     if name.is_none() {
         fields.missing("conditionType", "write the condition, such as service.readiness.alibabacloud.com/NAME");
     }
-    if let Some(name) = name
-        && let Some(text) = name.text()
-    {
-        if is_qualified(text) {
-            name.note(
-                FidelityStatus::Ignored,
-                Some("gates count as open: a pod is ready as soon as its containers are"),
-            );
-        } else {
-            name.refuse(
-                format!("`{text}` is no name of a condition"),
-                "write PREFIX/NAME, as in service.readiness.alibabacloud.com/edge",
-            );
-        }
-    }
     fields.finish();
+    let name = name?;
+    let text = name.text()?;
+    if !is_qualified(text) {
+        name.refuse(
+            format!("`{text}` is no name of a condition"),
+            "write PREFIX/NAME, as in service.readiness.alibabacloud.com/edge",
+        );
+        return None;
+    }
+    name.note(FidelityStatus::Modelled, None);
+    Some(Written { name: text.to_owned(), at: name.place(), path: name.path().to_owned() })
 }
 
 /// A name of at most 63 letters, digits, `-`, `_` and `.`, letters or digits at both ends; before it perhaps a DNS name and a slash.
@@ -111,17 +160,21 @@ mod tests {
         let manifest = objects.first().and_then(|object| deployment::read(object, &sink));
         let problems =
             sink.take_problems().iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect();
-        let notes = sink.take_notes().into_iter().filter(|note| note.status == FidelityStatus::Ignored);
+        let notes = sink.take_notes().into_iter().filter(|note| note.status != FidelityStatus::Modelled);
         (manifest, problems, notes.filter_map(|note| note.text).collect())
     }
 
     #[test]
     fn sidecars_may_have_what_init_containers_may_not() {
         let container = |more: &str| format!("initContainers: [ {{ name: a, image: b, {more} }} ],");
-        for more in ["", "restartPolicy: Always", "restartPolicy: Always, startupProbe: {}, lifecycle: {}"] {
+        for more in [
+            "",
+            "restartPolicy: Always",
+            "restartPolicy: Always, startupProbe: { tcpSocket: { port: 1 } }, lifecycle: {}",
+        ] {
             let (_, problems, notes) = load(&container(more), "");
             assert_eq!(problems, Vec::<String>::new(), "{more}");
-            let word = if more.is_empty() { "init containers take no time" } else { "a sidecar has no process here" };
+            let word = if more.is_empty() { "an init container takes" } else { "a sidecar has no process here" };
             assert!(notes.iter().any(|note| note.starts_with(word)), "{more}: {notes:?}");
         }
         for (more, problem) in [
@@ -137,14 +190,34 @@ mod tests {
     }
 
     #[test]
-    fn gates_have_names_and_are_noted() {
-        let (_, problems, notes) =
-            load("readinessGates: [ { conditionType: service.readiness.alibabacloud.com/edge } ],", "");
-        assert_eq!((problems, notes.len()), (Vec::new(), 1));
+    fn gates_have_names() {
+        let gate = "service.readiness.alibabacloud.com/edge";
+        let (manifest, problems, _) = load(&format!("readinessGates: [ {{ conditionType: {gate} }} ],"), "");
+        let gates = manifest.expect("it is whole").deployment.template.readiness_gates;
+        assert_eq!((problems, gates), (Vec::new(), vec![gate.to_owned()]));
         for gate in ["{}", "{ conditionType: a/b/c }", "{ conditionType: a, status: b }"] {
             let (_, problems, _) = load(&format!("readinessGates: [ {gate} ],"), "");
             assert_eq!(problems.len(), 1, "{gate}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn sidecars_ask_beside_the_containers_and_init_containers_before_them() {
+        let requests = |init: &str| {
+            let (manifest, problems, _) =
+                load(&format!("initContainers: [ {init} ],"), "resources: { requests: { cpu: 200m } }");
+            assert_eq!(problems, Vec::<String>::new(), "{init}");
+            manifest.expect("it is whole").deployment.template.requests.cpu_millicores
+        };
+        let of = |name: &str, cpu: &str, more: &str| {
+            format!("{{ name: {name}, image: b, resources: {{ requests: {{ cpu: {cpu} }} }}, {more} }}")
+        };
+        let sidecar = "restartPolicy: Always";
+        assert_eq!(requests(&of("a", "150m", "")), 200, "an init container ends before the others start");
+        assert_eq!(requests(&of("a", "250m", "")), 250);
+        assert_eq!(requests(&of("a", "150m", sidecar)), 350);
+        assert_eq!(requests(&format!("{}, {}", of("a", "150m", sidecar), of("b", "250m", ""))), 400);
+        assert_eq!(requests(&format!("{}, {}", of("b", "250m", ""), of("a", "150m", sidecar))), 350);
     }
 
     #[test]

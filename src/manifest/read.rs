@@ -59,9 +59,13 @@ impl Sink {
         self.problems.borrow().len()
     }
 
-    /// All problems, taken out.
+    /// All problems, each once, taken out.
     pub fn take_problems(&self) -> Vec<Problem> {
-        std::mem::take(&mut self.problems.borrow_mut())
+        let mut problems = std::mem::take(&mut *self.problems.borrow_mut());
+        // What is wrong in several clusters is told once.
+        let mut told = BTreeSet::new();
+        problems.retain(|problem| told.insert((problem.place, problem.path.clone(), problem.text.clone())));
+        problems
     }
 
     /// All notes in the order of their places, each once, taken out.

@@ -211,8 +211,12 @@ impl Host {
                     return Err(ConnectError { kind: ConnectErrorKind::Refused, id, target, why });
                 }
                 SynResult::Lost { target, why } => {
-                    (lost.target, lost.why) = (target.or(sent_to.get()), why);
-                    trace.set(Trace { reached: lost.target, why });
+                    // A balancer that drops a SYN sent again for its own reasons takes nothing back of how far an earlier one came.
+                    let before = trace.get();
+                    let reached = target.or(sent_to.get()).or(before.reached);
+                    let why = if target.is_none() { before.why.or(why) } else { why };
+                    (lost.target, lost.why) = (reached, why);
+                    trace.set(Trace { reached, why });
                 }
             }
         }

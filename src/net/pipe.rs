@@ -47,7 +47,9 @@ pub(super) struct Pipe {
     /// When each segment that nobody has read arrives, and its length.
     segments: VecDeque<(SimTime, usize)>,
     /// The bytes of all `segments`, arrived or not, one after the other: a segment needs no memory of its own.
-    bytes: VecDeque<u8>,
+    bytes: Vec<u8>,
+    /// How many of `bytes` have been read; they are let go of together.
+    read_count: usize,
     /// No segment arrives before the one sent earlier.
     last_at: SimTime,
     /// When the link can take the next byte, if it has a bandwidth.
@@ -71,7 +73,8 @@ impl Pipe {
             link,
             passage: Passage::Open,
             segments: VecDeque::new(),
-            bytes: VecDeque::new(),
+            bytes: Vec::new(),
+            read_count: 0,
             last_at: now,
             link_free_at: now,
             fin: None,
@@ -112,29 +115,18 @@ impl Pipe {
 
     /// Room for more bytes.
     pub(super) fn room(&self) -> usize {
-        BUFFER_BYTES.saturating_sub(self.bytes.len())
+        (BUFFER_BYTES + self.read_count).saturating_sub(self.bytes.len())
     }
 
     pub(super) fn wait_for_room(&mut self, waker: &Waker) {
         self.writer = Some(waker.clone());
     }
 
-    /// Sends the first `length` bytes of `parts` as one segment.
-    pub(super) fn send<'a>(
-        &mut self,
-        sim: &Sim,
-        parts: impl Iterator<Item = &'a [u8]>,
-        length: usize,
-        jitter: &mut Stream,
-    ) {
-        let at = self.arrival(sim.now(), length, jitter);
-        let mut missing = length;
-        for part in parts {
-            let part = &part[..part.len().min(missing)];
-            missing -= part.len();
-            self.bytes.extend(part);
-        }
-        self.segments.push_back((at, length));
+    /// Sends `bytes` as one segment.
+    pub(super) fn send(&mut self, sim: &Sim, bytes: &[u8], jitter: &mut Stream) {
+        let at = self.arrival(sim.now(), bytes.len(), jitter);
+        self.bytes.extend_from_slice(bytes);
+        self.segments.push_back((at, bytes.len()));
         self.announce(sim, at);
     }
 
@@ -200,9 +192,9 @@ impl Pipe {
         }
     }
 
-    /// Hands the bytes of the segment that arrived first, at most `limit` of them, to `sink`, in one or two pieces. How many
-    /// there were; none if nothing has arrived.
-    pub(super) fn take(&mut self, now: SimTime, limit: usize, mut sink: impl FnMut(&[u8])) -> Option<usize> {
+    /// Hands the bytes of the segment that arrived first, at most `limit` of them, to `sink`. How many there were; none if
+    /// nothing has arrived.
+    pub(super) fn take(&mut self, now: SimTime, limit: usize, sink: impl FnOnce(&[u8])) -> Option<usize> {
         let (_, length) = self.segments.front_mut().filter(|(at, _)| *at <= now)?;
         let taken = limit.min(*length);
         if taken == *length {
@@ -210,18 +202,17 @@ impl Pipe {
         } else {
             *length -= taken;
         }
-        let (first, second) = self.bytes.as_slices();
-        let first = &first[..first.len().min(taken)];
-        sink(first);
-        if first.len() < taken {
-            sink(&second[..taken - first.len()]);
-        }
-        if taken == self.bytes.len() {
-            // Starts anew at the front, so that what follows is in one piece; a burst's memory is given back.
+        let from = self.read_count;
+        self.read_count += taken;
+        sink(&self.bytes[from..self.read_count]);
+        if self.read_count == self.bytes.len() {
+            // A burst's memory is given back.
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES_MAX);
-        } else {
-            self.bytes.drain(..taken);
+            self.read_count = 0;
+        } else if self.read_count >= BUFFER_BYTES {
+            self.bytes.drain(..self.read_count);
+            self.read_count = 0;
         }
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -258,7 +249,8 @@ impl Pipe {
     pub(super) fn close_reader(&mut self, sim: &Sim) {
         self.reader_is_closed = true;
         self.segments = VecDeque::new();
-        self.bytes = VecDeque::new();
+        self.bytes = Vec::new();
+        self.read_count = 0;
         self.reader = None;
         if let Some(timer) = self.reader_timer.take() {
             sim.cancel(timer);

@@ -216,16 +216,7 @@ impl TcpStream {
     /// `ConnectionReset` if the connection was reset, `BrokenPipe` after a shutdown.
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let written = poll_fn(|cx| {
-                let room = match self.poll_room(cx) {
-                    Poll::Ready(room) => room?,
-                    Poll::Pending => return Poll::Pending,
-                };
-                let length = room.min(bytes.len());
-                self.send(std::iter::once(bytes), length);
-                Poll::Ready(Ok::<_, io::Error>(length))
-            })
-            .await?;
+            let written = poll_fn(|cx| Pin::new(&mut *self).poll_write(cx, bytes)).await?;
             bytes = &bytes[written..];
         }
         Ok(())
@@ -237,7 +228,7 @@ impl TcpStream {
     }
 
     /// Hands bytes that have arrived to `sink`; how many they were, 0 at the end.
-    fn poll_take(&mut self, cx: &mut Context<'_>, limit: usize, sink: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
+    fn poll_take(&mut self, cx: &mut Context<'_>, limit: usize, sink: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
         let sim = &self.connection.fabric.sim;
         let now = sim.now();
         let mut incoming = self.connection.incoming(self.side).borrow_mut();
@@ -275,8 +266,8 @@ impl TcpStream {
         Poll::Ready(Ok(room))
     }
 
-    /// Sends the first `length` bytes of `parts`.
-    fn send<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>, length: usize) {
+    /// Sends as many bytes as there is room for, or fewer.
+    fn send(&mut self, bytes: &[u8]) {
         let connection = &self.connection;
         let sim = &connection.fabric.sim;
         let mut outgoing = connection.outgoing(self.side).borrow_mut();
@@ -294,7 +285,7 @@ impl TcpStream {
                 connection.bounce(self.side, at);
             }
             Passage::Open => {
-                outgoing.send(sim, parts, length, &mut connection.jitter.borrow_mut());
+                outgoing.send(sim, bytes, &mut connection.jitter.borrow_mut());
             }
         }
     }
@@ -357,8 +348,17 @@ impl Read for TcpStream {
 }
 
 impl Write for TcpStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let room = match self.poll_room(cx) {
+            Poll::Ready(Ok(room)) => room,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        let length = bytes.len().min(room);
+        if length > 0 {
+            self.send(&bytes[..length]);
+        }
+        Poll::Ready(Ok(length))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -368,28 +368,5 @@ impl Write for TcpStream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.finish_writing();
         Poll::Ready(Ok(()))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let room = match self.poll_room(cx) {
-            Poll::Ready(Ok(room)) => room,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
-        };
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        let length = total.min(room);
-        if length == 0 {
-            return Poll::Ready(Ok(0));
-        }
-        self.send(parts.iter().map(|part| &**part), length);
-        Poll::Ready(Ok(length))
     }
 }

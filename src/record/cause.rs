@@ -33,6 +33,10 @@ pub enum CauseCode {
     LbDeleted,
     /// The kernel had killed the pod's process for its memory.
     OutOfMemory,
+    /// The kubelet had ended the pod's process because its liveness or startup probe failed.
+    ProbeKill,
+    /// The kubelet had evicted the pod because its node was short of memory.
+    NodePressure,
     /// A node sent a new connection to a pod that no longer listens.
     StaleNodeRules,
     /// The Service had no endpoint at all.
@@ -85,7 +89,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -98,6 +102,8 @@ impl CauseCode {
         Self::NodeLost,
         Self::LbDeleted,
         Self::OutOfMemory,
+        Self::ProbeKill,
+        Self::NodePressure,
         Self::StaleNodeRules,
         Self::NoEndpoint,
         Self::ConntrackFull,
@@ -226,6 +232,18 @@ impl CauseCode {
                 "out-of-memory",
                 "the pod held more memory than its limit, and the kernel killed it with all its connections",
                 "raise the gateway's memory limit, or spread connections: more replicas, shorter keep-alive",
+            ),
+            Self::ProbeKill => entry(
+                "GD4113",
+                "probe-kill",
+                "the kubelet ended and restarted the process because its liveness or startup probe had failed",
+                "probe what the process answers, and be patient: failureThreshold, timeoutSeconds, a startup probe",
+            ),
+            Self::NodePressure => entry(
+                "GD4114",
+                "node-pressure",
+                "the node was short of memory, and the kubelet evicted the pod",
+                "ask for the memory that the gateway uses (resources.requests), or give nodes more of it",
             ),
             Self::StaleNodeRules => entry(
                 "GD4121",

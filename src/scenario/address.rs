@@ -27,6 +27,17 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// The kind of the object, if it is one of the manifests.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Object { kind, .. } => Some(kind),
+            Self::Scenario | Self::Target => None,
+        }
+    }
+}
+
 /// A value to write at a path.
 #[derive(Clone, Debug)]
 pub struct Patch {
@@ -171,9 +182,10 @@ fn enter<'a>(node: &'a mut Node, step: &str, at: Place) -> Option<&'a mut Node> 
         Value::List(items) => {
             let by_name = items.iter().position(|item| item.find(&["name"]).and_then(Node::text) == Some(step));
             let by_index = step.parse::<usize>().ok();
-            // `backends[default/web]`: a backend has no name of its own.
-            let by_service = items.iter().position(|item| item.find(&["service"]).and_then(Node::text) == Some(step));
-            items.get_mut(by_name.or(by_index).or(by_service)?)
+            // `backends[default/web]`, `clusters[c-1]`: these have no name of their own.
+            let by = |key: &str| items.iter().position(|item| item.find(&[key]).and_then(Node::text) == Some(step));
+            let found = by_name.or(by_index).or_else(|| by("service")).or_else(|| by("id"));
+            items.get_mut(found?)
         }
         Value::Scalar { .. } | Value::Null => None,
     }

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
-use crate::cluster::Identity;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
 use crate::edge::{
@@ -151,7 +150,7 @@ pub(super) fn config(
     rules::check_quota(&annotations, is_nlb, targets);
     let probe = probe(&annotations, mode, &ports, &node_ports)?;
     Some(LoadBalancerConfig {
-        identity: Identity::ALONE,
+        identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
         balancer: BalancerConfig {
             scheduler,

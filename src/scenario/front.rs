@@ -12,7 +12,7 @@ use std::rc::Rc;
 use super::balancer;
 use super::settings::{Address, LoadSettings, Location, Settings, WaySettings};
 use super::state::Resolved;
-use crate::cluster::{Identity, Version};
+use crate::cluster::Version;
 use crate::drill::{DoorSpec, FrontSpec};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::kube_proxy::categories::{Policies, Reach};
@@ -115,7 +115,7 @@ fn nodes(service: &ServiceManifest, settings: &Settings) -> NodesConfig {
     let policies = Policies { internal: service.internal_policy, external: service.policy, reach };
     let version = settings.cluster.version;
     NodesConfig {
-        identity: Identity::ALONE,
+        identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
         rules: ServiceRules {
             mode: proxy.mode,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::operations::NodeNames;
 use super::settings::{NodeGroup, Settings};
+use crate::cluster::AutoscalerConfig;
 use crate::cluster::node_autoscaler::AutoscalerRules;
-use crate::cluster::{AutoscalerConfig, Identity};
 use crate::engine::Delay;
 use crate::manifest::Field;
 
@@ -99,7 +99,7 @@ pub(super) fn config(settings: &Settings, names: &NodeNames<'_>) -> Option<Autos
         group: Rc::from(group.name.as_str()),
         number_next: names.count(&group.name) + 1,
         zones: group.zones.iter().map(|zone| Rc::from(zone.as_str())).collect(),
-        pattern: group.node(0, Identity::ALONE.node_ip(0)),
+        pattern: group.node(0, settings.cluster.identity.node_ip(0)),
         node_start: autoscaler.node_start.clone(),
         rules: autoscaler.rules,
     })

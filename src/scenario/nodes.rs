@@ -11,7 +11,7 @@ use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
 use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
-use crate::manifest::{Field, Problem, Sink};
+use crate::manifest::{Field, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
 
 /// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
@@ -43,7 +43,8 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
     let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
     let taints = taints.into_iter().collect::<Option<_>>()?;
-    Some(NodeGroup { name: name?.to_owned(), count: count?, zones, allocatable, pods_max: pods_max?, labels, taints })
+    let (name, at) = (name?.to_owned(), field.place());
+    Some(NodeGroup { name, count: count?, zones, allocatable, pods_max: pods_max?, labels, taints, at })
 }
 
 /// The labels of a group's nodes, without those that differ from node to node.
@@ -79,6 +80,7 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
             pods_max: PODS_PER_NODE,
             labels: Labels::new(),
             taints: Vec::new(),
+            at: Place::NOWHERE,
         });
     }
     groups
@@ -88,7 +90,8 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
 pub(super) fn made(settings: &Settings) -> Vec<Node> {
     let groups = settings.cluster.nodes.iter();
     let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
-    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, Identity::ALONE.node_ip(index))).collect()
+    let ip = |index: usize| settings.cluster.identity.node_ip(index);
+    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, ip(index))).collect()
 }
 
 impl NodeGroup {

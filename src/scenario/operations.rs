@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::settings::{NodeGroup, Settings, TimelineEntry};
+use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
-use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
-use crate::cluster::{Identity, Node};
+use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
@@ -27,6 +27,10 @@ pub(super) const VERBS: [(&str, &str); 10] = [
     ("addNode", "growth"),
 ];
 
+/// How a node fails, under `killNode.mode`.
+pub(super) const FAILURES: [(&str, NodeFailure); 3] =
+    [("machine", NodeFailure::Machine), ("partition", NodeFailure::Partition), ("notReady", NodeFailure::NotReady)];
+
 /// Nodes that one entry may add.
 const ADDED_MAX: i64 = 1000;
 /// What clouds grant before they take a machine back. Source: Amazon EC2 spot instance interruption notices; Alibaba Cloud grants five minutes.
@@ -43,8 +47,8 @@ pub enum OperationSettings {
     Drain(NodeName, DrainSettings),
     /// A node is cordoned, or not any more.
     Cordon(NodeName, bool),
-    /// A machine dies, for a time or for good.
-    KillNode(NodeName, Option<Duration>),
+    /// A node fails in some way, for a time or for good.
+    FailNode(NodeName, NodeFailure, Option<Duration>),
     /// A zone fails, for a time or for good: the balancer's address in it, and the machines of its nodes or not.
     FailZone(NodeName, Option<Duration>, bool),
     /// A machine is taken back after a notice, which somebody heeds or nobody.
@@ -63,9 +67,26 @@ pub struct NodeName {
 }
 
 impl NodeName {
+    /// Where it is written.
+    pub(super) fn at(&self) -> Place {
+        self.at
+    }
+
     /// As it is written.
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+}
+
+impl OperationSettings {
+    /// The verb and the node of what ends a machine.
+    pub(super) fn killed_machine(&self) -> Option<(&'static str, &NodeName)> {
+        match self {
+            Self::FailNode(node, NodeFailure::Machine, _) => Some(("killNode", node)),
+            Self::ReclaimNode(node, ..) => Some(("reclaimNode", node)),
+            Self::RemoveNode(node) => Some(("removeNode", node)),
+            _ => None,
+        }
     }
 }
 
@@ -89,7 +110,8 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
         "cordonNode" | "uncordonNode" => Some(OperationSettings::Cordon(node(&fields)?, verb == "cordonNode")),
         "killNode" => {
             let (node, back_after) = (node(&fields), optional(&fields, "for"));
-            Some(OperationSettings::KillNode(node?, back_after?))
+            let failure = fields.get("mode").map_or(Some(NodeFailure::Machine), |field| field.choice(&FAILURES));
+            Some(OperationSettings::FailNode(node?, failure?, back_after?))
         }
         "failZone" => {
             let zone = fields.require("zone", "write a zone's name, as zone-maps and cluster.nodes have it");
@@ -225,7 +247,7 @@ impl<'a> NodeNames<'a> {
         let failure = action(Verb::FailZone(Rc::from(zone.text.as_str()), back_after), Some(entry.phase.clone()));
         let deaths = nodes.iter().filter(|_| with_nodes).map(|name| {
             let node = NodeChoice::Named(Rc::from(name.as_str()));
-            action(Verb::Operate(Operation::KillNode { node, back_after }), None)
+            action(Verb::Operate(Operation::FailNode { node, failure: NodeFailure::Machine, back_after }), None)
         });
         std::iter::once(failure).chain(deaths).collect()
     }
@@ -274,11 +296,15 @@ impl<'a> NodeNames<'a> {
                 let verb = if *is_cordoned { "cordon" } else { "uncordon" };
                 (Operation::Cordon { node, is_cordoned: *is_cordoned }, format!("{verb} node {}", name.text))
             }
-            OperationSettings::KillNode(name, back_after) => {
+            OperationSettings::FailNode(name, failure, back_after) => {
                 let node = self.choice(name, &owner, sink)?;
-                let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span)));
-                let text = format!("kill node {}{}", name.text, span.unwrap_or_default());
-                (Operation::KillNode { node, back_after: *back_after }, text)
+                let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span))).unwrap_or_default();
+                let text = match failure {
+                    NodeFailure::Machine => format!("kill node {}{span}", name.text),
+                    NodeFailure::Partition => format!("cut node {} off{span}", name.text),
+                    NodeFailure::NotReady => format!("node {} says it is not ready{span}", name.text),
+                };
+                (Operation::FailNode { node, failure: *failure, back_after: *back_after }, text)
             }
             OperationSettings::FailZone(..) => unreachable!("a zone is not one operation"),
             OperationSettings::ReclaimNode(name, notice, is_heeded) => {
@@ -333,8 +359,9 @@ impl<'a> NodeNames<'a> {
         let first = self.counts[index];
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
-        let nodes: Vec<Node> =
-            (0..count).map(|offset| group.node(first + offset, Identity::ALONE.node_ip(all_before + offset))).collect();
+        let nodes: Vec<Node> = (0..count)
+            .map(|offset| group.node(first + offset, self.settings.cluster.identity.node_ip(all_before + offset)))
+            .collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
     }

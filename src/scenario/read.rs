@@ -1,5 +1,6 @@
 //! The scenario file into [`Settings`]: every key checked, every default filled in.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling;
@@ -11,7 +12,7 @@ use super::settings::{
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::Version;
+use crate::cluster::{CLUSTERS_MAX, Identity, Version};
 use crate::drill::{MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
@@ -34,7 +35,7 @@ pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
     let warmup = spec.get("warmup").map_or(Some(Duration::ZERO), |field| bounded(&field, field.duration()?));
     let seed = spec.get("seed").map_or(Some(1), |field| field.whole::<u64>(0, i64::MAX));
     let target = spec.get("target").and_then(|field| Some((key(&field)?, field.place())));
-    let cluster = cluster(spec.get("cluster").as_ref());
+    let clusters = clusters(spec);
     let balancer = balancer(spec.get("loadBalancer").as_ref());
     let gateway = gateway(spec.get("gateway").as_ref());
     let backends = spec.get("backends").map(|field| field.items()).unwrap_or_default();
@@ -54,7 +55,8 @@ pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
         warmup: warmup?,
         seed: seed?,
         target,
-        cluster: cluster?,
+        cluster: clusters.as_ref()?.first()?.clone(),
+        clusters: clusters?,
         balancer: balancer?,
         gateway: gateway?,
         backends: backends.into_iter().collect::<Option<_>>()?,
@@ -152,9 +154,57 @@ pub(super) const DETECT_LOCAL: [(&str, bool); 5] = [
 pub(super) const PROXY_MODES: [(&str, ProxyMode); 3] =
     [("iptables", ProxyMode::Iptables), ("ipvs", ProxyMode::Ipvs), ("nftables", ProxyMode::Nftables)];
 
-fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
-    let fields = field.and_then(Field::fields);
-    let fields = fields.as_ref();
+/// The clusters: `cluster` for one, which needs no name, or `clusters` for several.
+fn clusters(spec: &Fields<'_>) -> Option<Vec<ClusterSettings>> {
+    let (one, several) = (spec.get("cluster"), spec.get("clusters"));
+    let Some(several) = several else {
+        let fields = one.and_then(|field| field.fields());
+        let found = cluster(fields.as_ref());
+        if let Some(fields) = fields {
+            fields.finish();
+        }
+        return Some(vec![found?]);
+    };
+    if let Some(one) = one {
+        one.refuse("`clusters` says which clusters there are", "write this one under clusters, too");
+    }
+    let items = several.items();
+    if items.is_empty() || items.len() > CLUSTERS_MAX {
+        let text = format!("{} clusters are described", items.len());
+        several.refuse(text, format!("describe 1 to {CLUSTERS_MAX}"));
+        return None;
+    }
+    let found: Vec<Option<ClusterSettings>> = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            let fields = item.fields()?;
+            let id_field = fields.require("id", "name the cluster, as clusterIds of the gateway does: id: c-1");
+            let id = id_field.as_ref().and_then(|field| name(field));
+            let weight = fields.get("weight").map_or(Some(1), |field| field.whole::<u32>(0, 1_000_000));
+            let settings = cluster(Some(&fields));
+            fields.finish();
+            let (id, at): (Rc<str>, Place) = (Rc::from(id?), id_field?.place());
+            let is_alone = items.len() == 1;
+            let identity = if is_alone { Identity::ALONE } else { Identity::of_several(index, Rc::clone(&id)) };
+            Some(ClusterSettings { id: Some(id), at, identity, weight: weight?, ..settings? })
+        })
+        .collect();
+    let found: Vec<ClusterSettings> = found.into_iter().collect::<Option<_>>()?;
+    for (index, cluster) in found.iter().enumerate() {
+        if found[..index].iter().any(|earlier| earlier.id == cluster.id) {
+            let id = cluster.id.as_deref().unwrap_or_default();
+            items[index].refuse(format!("two clusters are called `{id}`"), "give each a name of its own");
+        }
+    }
+    if found.iter().all(|cluster| cluster.weight == 0) {
+        several.refuse("no client comes to any cluster", "give at least one a weight above 0");
+    }
+    Some(found)
+}
+
+/// Reads what is said of a cluster; the caller closes the map.
+fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let profile = match fields.and_then(|fields| fields.get("profile")) {
         Some(field) => field.choice(&[(defaults::PROFILE, defaults::PROFILE)]),
         None => Some(defaults::PROFILE),
@@ -177,6 +227,7 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
     let pod_start = delay(timings, "podStart", defaults::POD_START);
+    let init_container = delay(timings, "initContainer", defaults::INIT_CONTAINER);
     let image_pull = delay(timings, "imagePull", defaults::IMAGE_PULL);
     let endpoint_propagation = delay(timings, "endpointPropagation", defaults::ENDPOINT_PROPAGATION);
     let config_propagation = delay(timings, "configPropagation", defaults::CONFIG_PROPAGATION);
@@ -186,21 +237,23 @@ fn cluster(field: Option<&Field<'_>>) -> Option<ClusterSettings> {
     if let Some(timings) = timings {
         timings.finish();
     }
-    if let Some(fields) = fields {
-        fields.finish();
-    }
     let nodes = nodes::checked(nodes.into_iter().collect::<Option<_>>()?, nodes_field.as_ref());
     let autoscaler = match &autoscaler_field {
         Some(field) => Some(node_scaling::read(field, &nodes)?),
         None => None,
     };
     Some(ClusterSettings {
+        id: None,
+        at: Place::NOWHERE,
+        identity: Identity::ALONE,
+        weight: 1,
         profile: profile?,
         autoscaler,
         version: version?,
         nodes,
         schedule: schedule?,
         pod_start: pod_start?,
+        init_container: init_container?,
         image_pull: image_pull?,
         bad_images,
         endpoint_propagation: endpoint_propagation?,
@@ -340,6 +393,8 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         Some(field) => Some((key(field)?, field.place())),
         None => None,
     };
+    let clusters = fields.get("clusters").map(|field| field.items()).unwrap_or_default();
+    let clusters = clusters.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
     let replicas_field = fields.get("replicas");
     if let (Some(_), Some(replicas)) = (&deployment_field, &replicas_field) {
         replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
@@ -370,6 +425,7 @@ fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     Some(BackendSettings {
         service: service?,
         deployment,
+        clusters,
         replicas: replicas?,
         zones,
         config: BackendConfig {

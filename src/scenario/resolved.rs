@@ -75,7 +75,10 @@ pub(super) fn write(
         ("manifests", list(state.objects.iter().map(|object| inline(&object.node)).collect())),
     ];
     spec.extend(settings.target.as_ref().map(|(target, _)| ("target", text(target))));
-    spec.push(("cluster", cluster(&settings.cluster)));
+    match &settings.clusters[..] {
+        [only] if only.id.is_none() => spec.push(("cluster", map(cluster(only)))),
+        named => spec.push(("clusters", list(named.iter().map(named_cluster).collect()))),
+    }
     spec.push(("loadBalancer", balancer(settings)));
     spec.push(("gateway", gateway(settings)));
     spec.push(("backends", list(settings.backends.iter().map(backend).collect())));
@@ -101,7 +104,14 @@ pub(super) fn write(
     head + &yaml::write(&root)
 }
 
-fn cluster(cluster: &ClusterSettings) -> Node {
+fn named_cluster(settings: &ClusterSettings) -> Node {
+    let id = settings.id.as_deref().unwrap_or_default();
+    let mut entries = vec![("id", text(id)), ("weight", bare(settings.weight))];
+    entries.extend(cluster(settings));
+    map(entries)
+}
+
+fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
     let group = |group: &NodeGroup| {
         let allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
@@ -125,6 +135,7 @@ fn cluster(cluster: &ClusterSettings) -> Node {
     let timings = vec![
         ("schedule", delay(&cluster.schedule)),
         ("podStart", delay(&cluster.pod_start)),
+        ("initContainer", delay(&cluster.init_container)),
         ("imagePull", delay(&cluster.image_pull)),
         ("endpointPropagation", delay(&cluster.endpoint_propagation)),
         ("configPropagation", delay(&cluster.config_propagation)),
@@ -142,7 +153,7 @@ fn cluster(cluster: &ClusterSettings) -> Node {
     ];
     entries.extend(cluster.autoscaler.as_ref().map(|autoscaler| ("autoscaler", operations::autoscaler(autoscaler))));
     entries.extend(autoscaling::written(&cluster.autoscaling));
-    map(entries)
+    entries
 }
 
 fn kube_proxy(proxy: ProxySettings) -> Node {
@@ -201,6 +212,9 @@ fn backend(backend: &BackendSettings) -> Node {
     match &backend.deployment {
         Some((deployment, _)) => entries.push(("deployment", text(deployment))),
         None => entries.push(("replicas", bare(backend.replicas))),
+    }
+    if !backend.clusters.is_empty() {
+        entries.push(("clusters", list(backend.clusters.iter().map(|(cluster, _)| text(cluster)).collect())));
     }
     if !backend.zones.is_empty() {
         entries.push(("zones", list(backend.zones.iter().map(|zone| text(zone)).collect())));
@@ -325,6 +339,7 @@ fn entry(entry: &TimelineEntry) -> Node {
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));
+    entries.extend(entry.cluster.as_ref().map(|(cluster, _)| ("cluster", text(cluster))));
     entries.push(("phase", text(&entry.phase)));
     map(entries)
 }

@@ -3,18 +3,20 @@
 //! The defaults stand in [`defaults`], each with its source.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
-use crate::cluster::{Resources, Version};
+use crate::cluster::{Identity, Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::engine::Delay;
 use crate::load::{Pacing, RateSegment, Reuse};
-use crate::manifest::{Node, Place};
+use crate::manifest::istio_gateway::clusters::check_against;
+use crate::manifest::{Node, Object, Place, Problem, Sink};
 use crate::record::results::Level;
 
 /// The `spec` of a scenario without its manifests, timeline and variants.
@@ -28,8 +30,10 @@ pub struct Settings {
     pub seed: u64,
     /// The gateway's Deployment, as `namespace/name`, where it is written.
     pub target: Option<(String, Place)>,
-    /// The cluster.
+    /// The cluster at hand; of several, the first.
     pub cluster: ClusterSettings,
+    /// All clusters, in the order in which they are written.
+    pub clusters: Vec<ClusterSettings>,
     /// What annotations do not say of the balancer.
     pub balancer: BalancerSettings,
     /// What manifests do not say of the gateway.
@@ -42,9 +46,52 @@ pub struct Settings {
     pub slos: Vec<SloSettings>,
 }
 
+impl Settings {
+    /// The same for each cluster, with that cluster at hand.
+    pub(super) fn of_each_cluster(&self) -> Vec<Self> {
+        let of_one = |cluster: &ClusterSettings| Self { cluster: cluster.clone(), ..self.clone() };
+        self.clusters.iter().map(of_one).collect()
+    }
+
+    /// The names of the clusters, with their places; none if the only one has no name.
+    pub(super) fn cluster_ids(&self) -> Vec<(&str, Place)> {
+        self.clusters.iter().filter_map(|cluster| Some((cluster.id.as_deref()?, cluster.at))).collect()
+    }
+
+    /// Whether a backend runs in the cluster at hand.
+    pub(super) fn runs_here(&self, backend: &BackendSettings) -> bool {
+        let id = self.cluster.id.as_deref();
+        backend.clusters.is_empty() || backend.clusters.iter().any(|(named, _)| Some(named.as_str()) == id)
+    }
+
+    /// Checks what names clusters: gateways and backends.
+    pub(super) fn check_clusters(&self, objects: &[Object], sink: &Sink) {
+        let known = self.cluster_ids();
+        check_against(objects, &known, sink);
+        for (index, backend) in self.backends.iter().enumerate() {
+            for (id, place) in backend.clusters.iter().filter(|(id, _)| known.iter().all(|(known, _)| known != id)) {
+                let path = format!("spec.backends[{index}].clusters");
+                let problem = Problem::at(*place, path, format!("no cluster is called `{id}`"));
+                sink.report(match known.is_empty() {
+                    true => problem.help("the scenario has one cluster, which has no name: take `clusters` out"),
+                    false => problem.did_you_mean(id, known.iter().map(|(known, _)| *known)),
+                });
+            }
+        }
+    }
+}
+
 /// The cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
+    /// Its name, as gateways call it under `clusterIds`; none if it is written as the only one.
+    pub id: Option<Rc<str>>,
+    /// Where its name is written.
+    pub at: Place,
+    /// Which of several it is.
+    pub identity: Identity,
+    /// Its share of the clients' new connections, relative to the other clusters'.
+    pub weight: u32,
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
@@ -59,6 +106,8 @@ pub struct ClusterSettings {
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
     pub pod_start: Delay,
+    /// An init container's turn to its end, or a sidecar's to its start.
+    pub init_container: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
     /// Images that no node can pull, with where they are named.
@@ -122,6 +171,8 @@ pub struct NodeGroup {
     pub labels: BTreeMap<String, String>,
     /// Taints.
     pub taints: Vec<Taint>,
+    /// Where it is written.
+    pub at: Place,
 }
 
 /// The load balancer.
@@ -188,6 +239,8 @@ pub struct BackendSettings {
     pub service: String,
     /// Its Deployment.
     pub deployment: Option<(String, Place)>,
+    /// The clusters it runs in, with where they are named; empty: in each.
+    pub clusters: Vec<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
     /// Their zones, taken in turn.
@@ -314,6 +367,8 @@ pub struct TimelineEntry {
     pub verb: TimelineVerb,
     /// The object it is for, if not the target.
     pub of: Option<String>,
+    /// The cluster it is for, if not all, and where it is named.
+    pub cluster: Option<(String, Place)>,
     /// Where it is written.
     pub place: Place,
 }
@@ -324,7 +379,7 @@ pub enum TimelineVerb {
     /// All pods start anew.
     Restart,
     /// Objects are applied.
-    Apply(Vec<crate::manifest::Object>),
+    Apply(Vec<Object>),
     /// Fields are changed.
     Set(Vec<super::address::Patch>),
     /// Another number of replicas.
@@ -382,6 +437,8 @@ pub mod defaults {
     pub const ENDPOINT_PROPAGATION: Delay = Delay::Lognormal { p50: ms(300), p99: ms(2000) };
     /// An assumption: what istiod's debounce (100 ms) and a push take.
     pub const CONFIG_PROPAGATION: Delay = Delay::Constant(ms(200));
+    /// An assumption: what the runtime needs to make and start a container, a short job, and the kubelet's look at its containers once a second.
+    pub const INIT_CONTAINER: Delay = Delay::Lognormal { p50: ms(1500), p99: ms(5000) };
     /// An assumption: the container runtime takes the pod's network away about a second after its process ended.
     pub const SANDBOX_REMOVAL: Delay = Delay::Constant(ms(1000));
     /// An assumption: two hosts of one region.

@@ -4,9 +4,10 @@
 //! rules as the same objects from the start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::address::{Patch, Subject};
-use super::settings::{BackendSettings, Settings};
+use super::settings::Settings;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
@@ -20,6 +21,8 @@ use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gat
 pub(super) struct State {
     /// As they were written, the last of each name.
     pub(super) objects: Vec<Object>,
+    /// The cluster in which they stand, if it has a name.
+    pub(super) cluster: Option<Rc<str>>,
     /// Edits of the gateway's Deployment that hold from the start: of a variant, of `--set`.
     pub(super) target_patches: Vec<Patch>,
     /// Edits of Deployments by the timeline, with their `namespace/name`.
@@ -31,6 +34,8 @@ pub(super) struct State {
 pub(super) struct Resolved {
     /// By `namespace/name`.
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
+    /// Those that only run in other clusters.
+    pub(super) elsewhere: BTreeMap<String, DeploymentManifest>,
     /// The pod templates as they are written, by the Deployment's `namespace/name`.
     pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
@@ -73,7 +78,7 @@ impl Resolved {
 pub(super) fn check_each(objects: &[Object], sink: &Sink) {
     for object in objects {
         match object.id.kind.as_str() {
-            "IstioGateway" => drop(istio_gateway::read(object, sink)),
+            "IstioGateway" => drop(istio_gateway::read(object, None, sink)),
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
@@ -100,7 +105,7 @@ impl State {
     pub(super) fn apply_later(&mut self, objects: &[Object]) {
         for object in objects {
             let made = match object.id.kind.as_str() {
-                "IstioGateway" | "Gateway" => self.made(object, &Sink::default()).map(|made| made.deployment),
+                "IstioGateway" | "Gateway" => self.made(object, &Sink::default()).map(|(_, made)| made.deployment),
                 "Deployment" => Some(object.clone()),
                 _ => None,
             };
@@ -139,23 +144,23 @@ impl State {
         }
     }
 
-    /// What a controller makes of an object.
-    fn made(&self, object: &Object, sink: &Sink) -> Option<istio_gateway::Made> {
+    /// What a controller makes of an object, and the object as this cluster gets it.
+    fn made(&self, object: &Object, sink: &Sink) -> Option<(Object, istio_gateway::Made)> {
         match object.id.kind.as_str() {
-            "IstioGateway" => istio_gateway::read(object, sink),
-            _ => gateway_api::made::make(object, &self.objects),
+            "IstioGateway" => istio_gateway::read(object, self.cluster.as_deref(), sink),
+            _ => Some((object.clone(), gateway_api::made::make(object, &self.objects)?)),
         }
     }
 
     /// What the objects come to. Problems and notes go to the sink.
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
-        let made: Vec<(&Object, istio_gateway::Made)> =
-            self.objects.iter().filter_map(|object| Some((object, self.made(object, sink)?))).collect();
+        let made: Vec<(Object, istio_gateway::Made)> =
+            self.objects.iter().filter_map(|object| self.made(object, sink)).collect();
         // What an IstioGateway makes was checked with it; here only new problems count, such as those of an edit.
         let mut candidates: BTreeMap<String, (Object, Object)> = BTreeMap::new();
         for (origin, made) in &made {
-            candidates.insert(made.deployment.key(), (made.deployment.clone(), (*origin).clone()));
+            candidates.insert(made.deployment.key(), (made.deployment.clone(), origin.clone()));
         }
         let written = |kind: &'static str| self.objects.iter().filter(move |object| object.id.kind == kind);
         for object in written("Deployment") {
@@ -206,6 +211,17 @@ impl State {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
         service::rules::check_allocation(&services, sink);
+        // What runs in other clusters only is not here.
+        let is_elsewhere = |key: &str| {
+            let its = settings
+                .backends
+                .iter()
+                .find(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key));
+            its.is_some_and(|backend| !settings.runs_here(backend))
+        };
+        let (elsewhere, deployments): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            deployments.into_iter().partition(|(key, _)| is_elsewhere(key));
+        autoscalers.retain(|_, manifest| !is_elsewhere(&manifest.spec.target));
         let budgets =
             written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         if sink.problem_count() > before || !deployments.contains_key(&target) {
@@ -224,10 +240,11 @@ impl State {
             options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
-        check_backends(&settings.backends, &services, &deployments, sink);
+        check_backends(settings, &services, &deployments, sink);
         let origin = origin?;
         let resolved = Resolved {
             deployments,
+            elsewhere,
             templates,
             services,
             autoscalers,
@@ -246,7 +263,7 @@ impl State {
         &self,
         settings: &Settings,
         candidates: &BTreeMap<String, (Object, Object)>,
-        made: &[(&Object, istio_gateway::Made)],
+        made: &[(Object, istio_gateway::Made)],
         sink: &Sink,
     ) -> Option<String> {
         if let Some((wanted, place)) = &settings.target {
@@ -255,7 +272,12 @@ impl State {
             }
             let is_made = |object: &Object| format!("{}/istio-{}", object.id.namespace, object.id.name) == *wanted;
             if self.objects.iter().any(|object| object.id.kind == "IstioGateway" && is_made(object)) {
-                // It has problems of its own, which were told.
+                // It has problems of its own, which were told, or it is not deployed here.
+                if let Some(cluster) = self.cluster.as_ref().filter(|_| sink.problem_count() == 0) {
+                    let text = format!("`{wanted}` is not deployed to cluster `{cluster}`");
+                    let problem = Problem::at(*place, "spec.target", text);
+                    sink.report(problem.help("name the cluster under its clusterIds, or take the cluster out"));
+                }
                 return None;
             }
             let problem = Problem::at(*place, "spec.target", format!("no Deployment is called `{wanted}`"));
@@ -339,12 +361,13 @@ fn front(
 }
 
 fn check_backends(
-    backends: &[BackendSettings],
+    settings: &Settings,
     services: &BTreeMap<String, ServiceManifest>,
     deployments: &BTreeMap<String, DeploymentManifest>,
     sink: &Sink,
 ) {
-    for (index, backend) in backends.iter().enumerate() {
+    let backends = &settings.backends;
+    for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
         let path = format!("spec.backends[{index}]");
         if let Some((deployment, place)) = &backend.deployment
             && !deployments.contains_key(deployment)

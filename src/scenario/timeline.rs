@@ -6,7 +6,7 @@ use super::address::{Patch, Subject};
 use super::operations;
 use super::read::{key, name};
 use super::settings::{TimelineEntry, TimelineVerb};
-use crate::manifest::{Field, Fields};
+use crate::manifest::{Field, Fields, Place};
 
 /// Verbs that belong to later work; named so that the error does not call them unknown.
 const LATER: [&str; 1] = ["configPush"];
@@ -42,7 +42,7 @@ pub(super) fn entry(
             format!("write less than {all}, or let the run last longer (spec.duration)"),
         );
     }
-    let of = fields.get("of").and_then(|field| key(&field));
+    let (of, cluster) = subject(&fields);
     let phase = fields.get("phase").and_then(|field| name(&field));
     let found: Vec<(&str, &str, Field<'_>)> = VERBS
         .into_iter()
@@ -72,7 +72,23 @@ pub(super) fn entry(
         }
     };
     let phase = phase.unwrap_or_else(|| usual_phase.to_owned());
-    Some(TimelineEntry { at: at?, phase, verb, of, place: field.place() })
+    Some(TimelineEntry { at: at?, phase, verb, of, cluster, place: field.place() })
+}
+
+/// The object that an entry is for, and the cluster: a key of its own, or the first part of `of: cluster/namespace/name`.
+fn subject(fields: &Fields<'_>) -> (Option<String>, Option<(String, Place)>) {
+    let of_field = fields.get("of");
+    let cluster = fields.get("cluster").and_then(|field| Some((field.text()?.to_owned(), field.place())));
+    let Some(field) = &of_field else { return (None, cluster) };
+    match field.node().text().map(|text| text.split('/').collect::<Vec<_>>()).as_deref() {
+        Some([id, namespace, name]) if [id, namespace, name].iter().all(|part| !part.is_empty()) => {
+            if cluster.as_ref().is_some_and(|(named, _)| named != id) {
+                field.refuse("this names another cluster than `cluster` does", "name the cluster once");
+            }
+            (Some(format!("{namespace}/{name}")), Some(((*id).to_owned(), field.place())))
+        }
+        _ => (key(field), cluster),
+    }
 }
 
 /// Reads what stands under a verb.

@@ -1,26 +1,19 @@
 //! A checked scenario into the settings of its world, with the line behind each cause of loss.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::autoscaling;
 use super::balancer::{self, capacity::limit_source};
-use super::changes::{act, owner};
-use super::node_scaling;
-use super::operations::NodeNames;
-use super::past::Past;
+use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
 use super::state::{Resolved, State};
-use super::{front, nodes};
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::{ClusterConfig, Identity};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{BackendSpec, GatewaySpec, LoadSpec, MemberConfig, Sources, WorldConfig};
+use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, Sources, WorldConfig};
 use crate::edge::TrafficPolicy;
-use crate::engine::Delay;
 use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
@@ -49,103 +42,103 @@ pub(super) struct Ingredients<'a> {
 
 /// The world of a scenario, its fidelity list still without the places' lines.
 pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) -> Option<WorldConfig> {
-    let Ingredients { settings, mut state, timeline, id } = ingredients;
-    let resolved = state.resolve(settings, sink)?;
-    check_replicas(&resolved, sink);
-    let front = front::spec(&resolved, settings, sink)?;
-    let mut gateways = BTreeMap::new();
-    let target = resolved.target()?;
-    gateways.insert(target.deployment.template.other.clone(), gateway_spec(&resolved, settings, sink)?);
-    let scaling = autoscaling::spec(&resolved, settings, sink);
-    let mut backends = Backends::new(&resolved);
-    backends.add(&resolved, settings, sink);
-    let sources = sources(&resolved, settings, files);
-    let mut actions = Vec::new();
-    let mut images: BTreeSet<String> =
-        resolved.deployments.values().map(|manifest| manifest.deployment.template.image.clone()).collect();
-    let (mut current, mut past) = (resolved.clone(), Past::default());
-    past.note(&current);
-    let mut names = NodeNames::new(settings);
-    let zones = resolved.front().map(balancer::zones).unwrap_or_default();
-    for entry in timeline {
-        if let TimelineVerb::Operate(operation) = &entry.verb {
-            let owner = owner(entry, &current, &past, sink);
-            if let Some(owner) = owner {
-                actions.extend(names.actions(entry, operation, (&owner, &zones), sink));
-            }
-            continue;
-        }
-        actions.extend(act(
-            entry,
-            &mut state,
-            (&mut current, &mut past),
-            (&mut gateways, &mut backends),
-            settings,
-            sink,
-        ));
-        past.note(&current);
-        images.extend(current.deployments.values().map(|manifest| manifest.deployment.template.image.clone()));
-    }
-    check_images(settings, &images, sink);
+    let Ingredients { settings, state, timeline, id } = ingredients;
+    settings.check_clusters(&state.objects, sink);
+    let views = settings.of_each_cluster();
+    let plans =
+        views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), timeline, files, sink));
+    let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
+    let mut actions: Vec<Action> = timeline.iter().flat_map(|entry| act(entry, &mut plans, sink)).collect();
     actions.sort_by_key(|action| action.at);
-    let nodes = nodes::made(settings);
-    nodes::check_placement(&resolved, settings, sink);
-    let cluster = ClusterConfig {
-        identity: Identity::ALONE,
-        version: settings.cluster.version,
-        wall_phase: None,
-        nodes,
-        hop: HOP,
-        schedule: settings.cluster.schedule.clone(),
-        pod_start: settings.cluster.pod_start.clone(),
-        image_pull: settings.cluster.image_pull.clone(),
-        bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
-        endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
-        sandbox_removal: settings.cluster.sandbox_removal.clone(),
-        autoscaler: node_scaling::config(settings, &names),
-        stands_at_zero: true,
-    };
     for backend in &settings.backends {
-        if !backends.specs.iter().any(|spec| *spec.service == *backend.service) {
+        let is_its = |spec: &BackendSpec| *spec.service == *backend.service;
+        if !plans.iter().any(|plan| plan.backends.specs.iter().any(is_its)) {
             let note = "no route leads to it, so it answers nothing";
             sink.note(backend.at, format!("Service {}", backend.service), FidelityStatus::Ignored, Some(note));
         }
     }
-    let fidelity = fidelity(sink.take_notes(), &backends.undescribed, files);
-    let member = MemberConfig {
-        weight: 1,
-        cluster,
-        deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
-        services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
-        budgets: resolved.budgets.clone(),
-        target: Rc::from(resolved.target.as_str()),
-        deletion_costs: Vec::new(),
-        gateways,
-        routes: resolved.routing.routes.clone(),
-        front,
-        backends: backends.specs,
-        scaling,
-        sources,
-    };
+    let undescribed: Vec<Upstream> = plans.iter().flat_map(|plan| plan.backends.undescribed.clone()).collect();
+    let members = plans.into_iter().map(|plan| plan.finish(sink)).collect();
     Some(WorldConfig {
         scenario: id,
         seed: settings.seed,
         warmup: settings.warmup,
         duration: settings.duration,
-        members: vec![member],
+        members,
         loads: settings
             .loads
             .iter()
             .map(|load| load_spec(load, (settings.duration, settings.cluster.network_latency), timeline))
             .collect(),
         actions,
-        fidelity,
+        fidelity: fidelity(sink.take_notes(), &undescribed, files),
         watch: None,
     })
 }
 
+/// What an entry of the timeline does: in the cluster it names, or in all. The first action begins its phase.
+fn act(entry: &TimelineEntry, plans: &mut [Plan<'_>], sink: &Sink) -> Vec<Action> {
+    let are_several = plans.len() > 1;
+    if matches!(entry.verb, TimelineVerb::Load(..) | TimelineVerb::Phase) {
+        if let Some((_, place)) = &entry.cluster {
+            let problem = Problem::at(*place, "spec.timeline", "loads and phases are of no cluster");
+            sink.report(problem.help("take `cluster` out"));
+        }
+        return plans[0].act(entry, sink);
+    }
+    let Some(wanted) = addressed(entry, plans, sink) else { return Vec::new() };
+    let mut actions = Vec::new();
+    for index in wanted {
+        let plan = &mut plans[index];
+        for mut action in plan.act(entry, sink) {
+            if let Some(name) = plan.name().filter(|_| are_several) {
+                action.text = format!("{} in {name}", action.text);
+            }
+            action.phase = action.phase.filter(|_| actions.is_empty());
+            actions.push(action);
+        }
+    }
+    actions
+}
+
+/// The clusters that an entry of the timeline is for: the one it names, or all that have the Deployment it is about.
+fn addressed(entry: &TimelineEntry, plans: &[Plan<'_>], sink: &Sink) -> Option<Vec<usize>> {
+    let Some((name, place)) = &entry.cluster else {
+        let has = |plan: &Plan<'_>| entry.of.as_ref().is_none_or(|key| plan.current.deployments.contains_key(key));
+        let having: Vec<usize> = (0..plans.len()).filter(|index| has(&plans[*index])).collect();
+        // Where none has it, the first says so.
+        return Some(if having.is_empty() { vec![0] } else { having });
+    };
+    let found = plans.iter().position(|plan| plan.name() == Some(name));
+    if found.is_none() {
+        let problem = Problem::at(*place, "spec.timeline", format!("no cluster is called `{name}`"));
+        let known: Vec<&str> = plans.iter().filter_map(Plan::name).collect();
+        sink.report(match known.is_empty() {
+            true => problem.help("the scenario has one cluster, which has no name: take `cluster` out"),
+            false => problem.did_you_mean(name, known),
+        });
+    }
+    let alien =
+        |kind: &str| !["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind);
+    let kinds: Vec<&str> = match &entry.verb {
+        TimelineVerb::Apply(objects) => objects.iter().map(|object| object.id.kind.as_str()).collect(),
+        TimelineVerb::Set(patches) => patches.iter().filter_map(|patch| patch.subject.kind()).collect(),
+        _ => Vec::new(),
+    };
+    if let Some(kind) = kinds.into_iter().find(|kind| alien(kind)) {
+        let problem = Problem::at(*place, "spec.timeline", format!("an object of kind {kind} is the whole mesh's"));
+        let help = match kind {
+            "IstioGateway" => "take `cluster` out, and write what differs in a cluster under the gateway's overrides",
+            _ => "take `cluster` out: it holds in all clusters",
+        };
+        sink.report(problem.help(help));
+        return None;
+    }
+    found.map(|index| vec![index])
+}
+
 /// A gateway without pods loses everything, and there is nothing to drill.
-fn check_replicas(resolved: &Resolved, sink: &Sink) {
+pub(super) fn check_replicas(resolved: &Resolved, sink: &Sink) {
     if resolved.target().is_none_or(|target| target.deployment.replicas > 0) {
         return;
     }
@@ -154,10 +147,6 @@ fn check_replicas(resolved: &Resolved, sink: &Sink) {
     let problem = Problem::at(place, format!("spec.{key}"), "the gateway begins without pods");
     sink.report(problem.help("write 1 or more; a timeline may scale it to 0 later"));
 }
-
-/// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
-/// controllers show.
-const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration::from_millis(20) };
 
 /// The gateway that the target's pods run.
 pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
@@ -243,15 +232,15 @@ fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConf
 
 /// The backends that routes lead to, at the start or later.
 pub(super) struct Backends {
-    specs: Vec<BackendSpec>,
+    pub(super) specs: Vec<BackendSpec>,
     /// Those that the scenario does not describe.
-    undescribed: Vec<Upstream>,
+    pub(super) undescribed: Vec<Upstream>,
     /// The Services that are there from the start.
     services: BTreeSet<String>,
 }
 
 impl Backends {
-    fn new(resolved: &Resolved) -> Self {
+    pub(super) fn new(resolved: &Resolved) -> Self {
         let services = resolved.services.keys().cloned().collect();
         Self { specs: Vec::new(), undescribed: Vec::new(), services }
     }
@@ -266,7 +255,7 @@ impl Backends {
             if described.is_none() {
                 self.undescribed.push(upstream.clone());
             }
-            let spec = backend_spec(upstream, described, resolved);
+            let spec = backend_spec(upstream, described, resolved, settings);
             self.check(&spec, upstream, described.and_then(|backend| backend.deployment.as_ref()), sink);
             self.specs.push(spec);
         }
@@ -297,7 +286,12 @@ impl Backends {
     }
 }
 
-fn backend_spec(upstream: &Upstream, described: Option<&BackendSettings>, resolved: &Resolved) -> BackendSpec {
+fn backend_spec(
+    upstream: &Upstream,
+    described: Option<&BackendSettings>,
+    resolved: &Resolved,
+    settings: &Settings,
+) -> BackendSpec {
     let service = resolved.services.get(&upstream.service);
     let deployment = described.and_then(|backend| backend.deployment.as_ref());
     let usual = BackendConfig {
@@ -308,12 +302,16 @@ fn backend_spec(upstream: &Upstream, described: Option<&BackendSettings>, resolv
         body: BodyShape::Whole,
         body_bytes: defaults::ANSWER_BYTES,
     };
+    let pods = deployment.and_then(|(name, _)| resolved.deployments.get(name).or(resolved.elsewhere.get(name)));
+    let index_of = |id: &str| settings.clusters.iter().position(|cluster| cluster.id.as_deref() == Some(id));
+    let homes = described.map(|backend| backend.clusters.iter().filter_map(|(id, _)| index_of(id)).collect());
     BackendSpec {
         cluster: Arc::clone(&upstream.cluster),
         service: Rc::from(upstream.service.as_str()),
         subset: upstream.subset.clone(),
-        port: port_of(service, upstream, deployment.and_then(|(name, _)| resolved.deployments.get(name))),
+        port: port_of(service, upstream, pods),
         deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
+        homes: homes.unwrap_or_default(),
         replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
         zones: described.map(|backend| backend.zones.clone()).unwrap_or_default(),
         endpoints: upstream.endpoints.clone(),
@@ -331,8 +329,15 @@ fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<
     }
 }
 
+/// The images that a Deployment's pods need.
+pub(super) fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = String> + use<> {
+    let template = &manifest.deployment.template;
+    let init = template.init.iter().map(|container| container.image.clone());
+    init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
+}
+
 /// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.
-fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
+pub(super) fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
     for (image, place) in &settings.cluster.bad_images {
         if !images.contains(image) {
             let problem = Problem::at(*place, "spec.cluster.badImages", format!("no pod ever asks for `{image}`"));
@@ -388,7 +393,7 @@ fn load_spec(
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
-fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
+pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
         let position = files.position(place);
@@ -460,24 +465,12 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
-    let external = "spec.externalTrafficPolicy";
-    let is_external_local = front.policy == TrafficPolicy::Local;
-    match (is_external_local, front.internal_policy) {
-        (false, TrafficPolicy::Local) => {
-            let place = front.internal_policy_at;
-            add(&[CauseCode::LocalPolicyBlackhole], place, "spec.internalTrafficPolicy", Some("Local".to_owned()));
-        }
-        _ => {
-            let word = if is_external_local { "Local" } else { "Cluster" };
-            let place = if front.policy_is_written { front.policy_at } else { Place::NOWHERE };
-            let codes = [CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted];
-            add(&codes, place, external, Some(word.to_owned()));
-        }
-    }
+    let (place, path, word) = policy_written(front);
+    add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
-        add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
+        add(&[code], place, &path, value);
     }
     let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
     add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
@@ -511,6 +504,47 @@ fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     sources
 }
 
+/// The traffic policy that decides where connections end on a node: `Local`, for whomever it holds, or `Cluster` for those from outside.
+fn policy_written(front: &ServiceManifest) -> (Place, &'static str, &'static str) {
+    let external = "spec.externalTrafficPolicy";
+    match (front.policy, front.internal_policy) {
+        (TrafficPolicy::Local, _) => (front.policy_at, external, "Local"),
+        (_, TrafficPolicy::Local) => (front.internal_policy_at, "spec.internalTrafficPolicy", "Local"),
+        _ if front.policy_is_written => (front.policy_at, external, "Cluster"),
+        _ => (Place::NOWHERE, external, "Cluster"),
+    }
+}
+
+/// What ends machines and processes that nobody asked to end: where it is written, the path, the value.
+fn kill_sources(
+    manifest: &DeploymentManifest,
+    settings: &Settings,
+    timeline: &[TimelineEntry],
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
+    let mut sources = Vec::new();
+    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
+        TimelineVerb::Operate(operation) => operation.killed_machine(),
+        _ => None,
+    });
+    // The first of several: each loss goes back to its own in the event log.
+    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
+        let path = format!("spec.timeline.{verb}.node");
+        sources.push((CauseCode::NodeLost, node.at(), path, Some(node.text().to_owned())));
+    }
+    if let Some(liveness) = &manifest.liveness {
+        sources.push((CauseCode::ProbeKill, liveness.at, liveness.path.clone(), None));
+    }
+    if let Some(group) = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes) {
+        let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
+        sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));
+    }
+    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
+        let path = "resources.limits.memory".to_owned();
+        sources.push((CauseCode::OutOfMemory, *at, path, Some(written.clone())));
+    }
+    sources
+}
+
 /// Where an object's annotations stand, or its metadata.
 fn annotations_place(object: &Object) -> Place {
     let metadata = object.node.entry("metadata");
@@ -535,5 +569,7 @@ fn fidelity(notes: Vec<Note>, undescribed: &[Upstream], files: &Files) -> Vec<Fi
     let noted = notes.into_iter().map(|note| row(note.place, note.path, note.status, note.text));
     let mut rows: Vec<Fidelity> = noted.chain(assumed).collect();
     rows.sort_by(|a, b| (&a.file, a.line, &a.path).cmp(&(&b.file, b.line, &b.path)));
+    // What is so in several clusters is told once.
+    rows.dedup();
     rows
 }

@@ -8,6 +8,43 @@ use serde_json::Value;
 
 use crate::gateway_world::{Answer, Behavior, GATEWAY, Reply, Request, Seen, What, World, joined};
 
+/// Where a case is tried: a gateway between a client and pods.
+pub(crate) trait Place {
+    /// From now on pods do this; requests are counted anew.
+    fn behave(&self, behavior: Behavior);
+    /// Sends a request to a port of the gateway, on a connection of its own, and waits for so many copies of it to reach pods. None if no
+    /// answer comes.
+    fn ask(&self, port: u16, request: &Request, copies: usize) -> Option<Answer>;
+    /// What pods saw since it was asked last, in order.
+    fn seen(&self) -> Vec<Seen>;
+    /// The same, once no more copies are on their way.
+    fn last_copies(&self) -> Vec<Seen>;
+    /// What the gateway said, for whoever looks into a failure.
+    fn log(&self) -> String;
+}
+
+impl Place for World {
+    fn behave(&self, behavior: Behavior) {
+        Self::behave(self, behavior);
+    }
+
+    fn ask(&self, port: u16, request: &Request, _: usize) -> Option<Answer> {
+        Self::ask(self, port, request)
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        Self::seen(self)
+    }
+
+    fn last_copies(&self) -> Vec<Seen> {
+        Self::seen(self)
+    }
+
+    fn log(&self) -> String {
+        format!("{:?}", Self::log(self))
+    }
+}
+
 /// `base.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -212,22 +249,26 @@ impl BackendBehavior {
 
 impl Case {
     /// Asks, and compares.
-    pub(crate) fn run(&self, world: World) -> Result<(), String> {
+    pub(crate) fn run(&self, world: &impl Place) -> Result<(), String> {
         let times = self.repeat.as_ref().map_or(1, |repeat| repeat.requests);
+        let copies = self.expect.mirrored_to.iter().filter(|copy| copy.percent == 100).count();
         let mut all = Vec::new();
         for _ in 0..times {
             if let Some(behavior) = &self.backend_behavior {
                 world.behave(behavior.behavior()?);
             }
-            let answer = world.ask(self.port, &self.request.request(self.port)).ok_or("no answer")?;
+            let answer = world.ask(self.port, &self.request.request(self.port), copies).ok_or("no answer")?;
             let seen = world.seen();
             let log = world.log();
             let told = |why| {
                 let Answer { status, headers, .. } = &answer;
-                format!("{why}\n    {status} {headers:?}\n    {seen:?}\n    {log:?}")
+                format!("{why}\n    {status} {headers:?}\n    {seen:?}\n    {log}")
             };
             self.compare(&answer, &seen).map_err(told)?;
             all.extend(seen);
+        }
+        if !self.expect.mirrored_to.is_empty() {
+            all.extend(world.last_copies());
         }
         self.compare_shares(&all)
     }

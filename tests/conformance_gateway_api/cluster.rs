@@ -17,6 +17,8 @@ use crate::gateway_world::{self, Pod, Setup, World};
 /// The objects and the pods.
 pub(crate) struct Cluster {
     file: String,
+    /// All manifests, as one file.
+    manifests: String,
     objects: Vec<Object>,
     services: BTreeMap<String, ServiceManifest>,
     pods: Vec<DeployedPod>,
@@ -41,7 +43,8 @@ impl Cluster {
             pods.iter().map(|pod| pod.deployment.clone()).find(|name| words.contains(&name.as_str()))
         });
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": manifests });
-        let (documents, problems) = yaml::parse(&list.to_string(), 0);
+        let manifests = list.to_string();
+        let (documents, problems) = yaml::parse(&manifests, 0);
         assert!(problems.is_empty(), "{file}: {problems:?}");
         let sink = Sink::default();
         let objects = objects(documents, &sink);
@@ -49,7 +52,12 @@ impl Cluster {
         let services = of_services.filter_map(|object| Some((object.key(), service::read(object, &sink)?))).collect();
         let problems = sink.take_problems();
         assert!(problems.is_empty(), "{file}: {problems:?}");
-        Self { file: file.to_owned(), objects, services, pods, unselected }
+        Self { file: file.to_owned(), manifests, objects, services, pods, unselected }
+    }
+
+    /// The manifests as a user would have them.
+    pub(crate) fn manifests(&self) -> &str {
+        &self.manifests
     }
 
     /// The routes of one Gateway.
@@ -83,7 +91,11 @@ impl Cluster {
         let clusters = routing.upstreams.iter().map(|upstream| gateway_world::Cluster {
             name: Arc::clone(&upstream.cluster),
             config: upstream.config,
-            endpoints: self.endpoints(&upstream.service, upstream.port),
+            endpoints: self
+                .endpoints(&upstream.service, upstream.port)
+                .into_iter()
+                .map(|(_, address)| address)
+                .collect(),
         });
         let mut ports: Vec<u16> = self.services.values().flat_map(|service| &service.ports).map(target).collect();
         ports.sort_unstable();
@@ -98,7 +110,8 @@ impl Cluster {
         })
     }
 
-    fn endpoints(&self, service: &str, port: u16) -> Vec<SocketAddr> {
+    /// The pods behind a port of a Service, by name, and where they listen.
+    pub(crate) fn endpoints(&self, service: &str, port: u16) -> Vec<(String, SocketAddr)> {
         let found = &self.services[service];
         let selector = &found.service.selector;
         let port = found.ports.iter().find(|known| known.port == port).map(target).expect("a port of the Service");
@@ -112,7 +125,7 @@ impl Cluster {
                 }
         };
         let pods = self.pods.iter().filter(is_behind);
-        pods.map(|pod| SocketAddr::V4(SocketAddrV4::new(pod.ip, port))).collect()
+        pods.map(|pod| (pod.name.clone(), SocketAddr::V4(SocketAddrV4::new(pod.ip, port)))).collect()
     }
 }
 

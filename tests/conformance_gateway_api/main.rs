@@ -8,6 +8,9 @@ mod cluster;
 mod drill;
 #[path = "../support/gateway_world.rs"]
 mod gateway_world;
+#[cfg(unix)]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes, real sockets, real time")]
+mod live;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,7 +94,31 @@ fn conformance_every_request_is_answered_as_the_suite_asks() {
 }
 
 fn run(case: &Case, cluster: &Cluster) -> Result<(), String> {
-    case.run(cluster.world(cluster.routing(&case.gateway)))
+    case.run(&cluster.world(cluster.routing(&case.gateway)))
+}
+
+#[cfg(unix)]
+#[test]
+fn conformance_every_request_is_answered_alike_on_real_sockets() {
+    let (mut failures, mut passed) = (Vec::new(), 0);
+    for (name, file, cluster) in files() {
+        let mut gateways: BTreeMap<&str, Option<live::Live>> = BTreeMap::new();
+        for case in file.cases.iter().filter(|case| case.request.need().is_none()) {
+            let start = || live::Live::start(&cluster, &case.gateway);
+            let Some(gateway) = gateways.entry(&case.gateway).or_insert_with(start) else {
+                failures.push(format!("{name} {}: no listener", case.id));
+                continue;
+            };
+            case::Place::behave(gateway, gateway_world::Behavior::default());
+            match case.run(gateway) {
+                Ok(()) => passed += 1,
+                Err(why) => failures.push(format!("{name} {}: {why}", case.id)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{passed} passed, {} failed:\n{}", failures.len(), failures.join("\n"));
+    let all: usize = files().iter().map(|(_, file, _)| file.cases.len()).sum();
+    assert_eq!(passed + exceptions().values().sum::<usize>(), all);
 }
 
 #[test]

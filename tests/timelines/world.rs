@@ -103,6 +103,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: std::collections::BTreeSet::new(),
             endpoint_propagation: Delay::ZERO,
+            init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
             stands_at_zero: false,

@@ -390,7 +390,11 @@ impl Cluster {
     fn read_counters(&self, id: u64) -> bool {
         let found = {
             let state = self.inner.state.borrow();
-            state.pods.get(&id).map(|pod| (pod.ip, start_of_container(pod, self.inner.config.stands_at_zero)))
+            state.pods.get(&id).map(|pod| {
+                // Nobody can ask the kubelet of a node that is silent.
+                let is_silent = pod.node_index.is_some_and(|index| state.nodes[index].is_silent());
+                (pod.ip.filter(|_| !is_silent), start_of_container(pod, self.inner.config.stands_at_zero))
+            })
         };
         let usage = found.and_then(|(ip, start)| Some((start, self.usage(ip?)?)));
         let now = self.inner.sim.now();

@@ -80,7 +80,7 @@ impl Cluster {
             if changed.is_empty() && gone.is_empty() {
                 continue;
             }
-            let object = format!("Service/{}", service.spec.key);
+            let object = self.inner.config.identity.object(format!("Service/{}", service.spec.key));
             let mut log = self.inner.log.borrow_mut();
             for endpoint in &changed {
                 let states = (endpoint.ready, endpoint.serving, endpoint.terminating);

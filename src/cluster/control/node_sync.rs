@@ -51,12 +51,18 @@ pub(in crate::cluster) struct NodeState {
     /// Raised when its machine dies; each boot has a new one.
     lost: Signal,
     died_at: Option<SimTime>,
+    /// When it was cut off from the control plane, if it is.
+    cut_at: Option<SimTime>,
+    /// Raised when it is heard again.
+    links: Rc<Notice>,
     /// The machine is gone for good.
     is_machine_gone: bool,
     /// Its boots after the first.
     boots: Rc<Notice>,
     /// When its lease is renewed: at this time, and each period later.
     lease_from: SimTime,
+    /// Its kubelet looks at the memory of its pods.
+    pub(super) is_memory_watched: bool,
     /// The last event of its condition or its machine.
     last_event: Option<EventId>,
 }
@@ -82,9 +88,12 @@ impl NodeState {
             is_there: true,
             lost: Signal::default(),
             died_at: None,
+            cut_at: None,
+            links: Rc::default(),
             is_machine_gone: false,
             boots: Rc::default(),
             lease_from,
+            is_memory_watched: false,
             last_event,
         }
     }
@@ -109,12 +118,43 @@ impl NodeState {
     }
 
     fn is_quiet(&self) -> bool {
-        !self.is_there || self.is_usable() && self.died_at.is_none() && !self.is_tainted
+        !self.is_there || self.is_usable() && !self.is_silent() && !self.is_tainted
+    }
+
+    /// Its machine is dead.
+    pub(super) fn is_dead(&self) -> bool {
+        self.died_at.is_some()
+    }
+
+    /// The control plane hears nothing of it: its machine is dead, or it is cut off.
+    pub(super) fn is_silent(&self) -> bool {
+        self.died_at.is_some() || self.cut_at.is_some()
+    }
+
+    /// The control plane and its kubelet hear nothing of each other from now on; whether that is new.
+    pub(super) fn cut_off(&mut self, now: SimTime) -> bool {
+        let is_new = self.cut_at.is_none();
+        self.cut_at = self.cut_at.or(Some(now));
+        is_new
+    }
+
+    /// They do again; who waits for that, if they did not.
+    pub(super) fn reconnect(&mut self, now: SimTime) -> Option<Rc<Notice>> {
+        self.cut_at.take()?;
+        if self.died_at.is_none() {
+            self.lease_from = now;
+        }
+        Some(Rc::clone(&self.links))
+    }
+
+    /// What tells when it is heard again, if it is cut off.
+    pub(super) fn missing_link(&self) -> Option<Rc<Notice>> {
+        self.cut_at.map(|_| Rc::clone(&self.links))
     }
 
     /// The last renewal of its lease up to a time.
     fn renewed_at(&self, now: SimTime) -> SimTime {
-        let until = self.died_at.map_or(now, |died_at| died_at.min(now));
+        let until = [self.died_at, self.cut_at].into_iter().flatten().fold(now, SimTime::min);
         if until <= self.lease_from {
             return until.min(self.created_at);
         }
@@ -204,15 +244,18 @@ impl Cluster {
         self.inner.state.borrow_mut().losses.push(Loss { ip, at, until: None, event });
     }
 
-    /// Whether nothing of a Deployment is on its way: settled, no pod on a dead node that waits for its end, and no drain. Pods that were
-    /// deleted on a dead node are not waited for: nobody can end them.
+    /// Whether nothing of a Deployment is on its way: settled, no pod on a failed node that waits for its deletion, and no drain. Pods that were
+    /// deleted on a silent node are not waited for: nobody can end them.
     #[must_use]
     pub fn is_calm(&self, owner: &str) -> bool {
         let state = self.inner.state.borrow();
-        let is_dead = |index: Option<usize>| index.is_some_and(|index| state.nodes[index].died_at.is_some());
         let mut pods = state.pods_of(owner);
-        let is_moving = |pod: &super::Pod| is_dead(pod.node_index) != pod.is_deleting();
-        let is_unnoticed = |node: &NodeState| node.died_at.is_some() && node.is_usable();
+        let is_moving = |pod: &super::Pod| {
+            let node = pod.node_index.map(|index| &state.nodes[index]);
+            let is_driven_away = node.is_some_and(|node| node.readiness == Readiness::NotReady);
+            is_driven_away || node.is_some_and(NodeState::is_silent) != pod.is_deleting()
+        };
+        let is_unnoticed = |node: &NodeState| node.is_silent() && node.is_usable();
         state.operations_count == 0
             && !state.nodes.iter().any(is_unnoticed)
             && !pods.any(is_moving)
@@ -337,7 +380,10 @@ impl Cluster {
         let died = self.node_event(index);
         let event = self.tell_of_node(index, died, "node_booted", Vec::new());
         self.tell_runtime(&name, true, Some(event));
-        self.set_node_readiness(index, Readiness::Ready, Some(event));
+        // A node that is cut off boots unheard.
+        if !self.is_cut_off(index) {
+            self.set_node_readiness(index, Readiness::Ready, Some(event));
+        }
         self.node_boots(index).raise();
     }
 
@@ -417,7 +463,7 @@ impl Cluster {
         self.inner.node_changes.raise();
     }
 
-    fn set_node_readiness(&self, index: usize, readiness: Readiness, because: Option<EventId>) {
+    pub(super) fn set_node_readiness(&self, index: usize, readiness: Readiness, because: Option<EventId>) {
         {
             let mut state = self.inner.state.borrow_mut();
             let node = &mut state.nodes[index];
@@ -433,7 +479,7 @@ impl Cluster {
     }
 
     /// Makes the node lifecycle controller look, until there is nothing more to see.
-    fn watch_nodes(&self) {
+    pub(super) fn watch_nodes(&self) {
         if std::mem::replace(&mut self.inner.state.borrow_mut().is_watching_nodes, true) {
             return;
         }
@@ -497,7 +543,7 @@ impl Cluster {
                     let event = self.node_event(index);
                     for id in self.pods_on(index) {
                         self.note_event(id, event);
-                        self.write_readiness(id, false);
+                        self.write_ready_condition(id, false);
                     }
                 }
                 Order::RemoveTaints(index) => {
@@ -594,7 +640,7 @@ impl Cluster {
     }
 
     /// What happens to a pod next is because of this.
-    fn note_event(&self, id: u64, event: Option<EventId>) {
+    pub(super) fn note_event(&self, id: u64, event: Option<EventId>) {
         if let (Some(event), Some(pod)) = (event, self.inner.state.borrow_mut().pods.get_mut(&id)) {
             pod.last_event = event;
         }

@@ -36,8 +36,8 @@ impl Cluster {
             Operation::Cordon { node, is_cordoned } => {
                 self.chosen_node(node).map(|index| self.set_cordon(index, *is_cordoned, Some(because)))
             }
-            Operation::KillNode { node, back_after } => {
-                self.chosen_node(node).map(|index| self.kill_node(index, *back_after, because))
+            Operation::FailNode { node, failure, back_after } => {
+                self.chosen_node(node).map(|index| self.fail_node(index, *failure, *back_after, because))
             }
             Operation::ReclaimNode { node, notice, is_heeded } => {
                 self.chosen_node(node).map(|index| self.reclaim(index, *notice, *is_heeded, because))
@@ -61,17 +61,6 @@ impl Cluster {
                 _ => "Node".to_owned(),
             };
             self.tell(Some(because), "nothing_found", wanted, Vec::new());
-        }
-    }
-
-    fn kill_node(&self, index: usize, back_after: Option<Duration>, because: EventId) {
-        self.kill_machine(index, false, Some(because));
-        if let Some(back_after) = back_after {
-            let this = self.clone();
-            self.inner.sim.spawn("node-boot", async move {
-                this.inner.sim.sleep(back_after).await;
-                this.boot_machine(index);
-            });
         }
     }
 

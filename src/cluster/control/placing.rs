@@ -9,7 +9,9 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::{Cluster, ReplicaSet};
-use crate::cluster::objects::Node;
+use crate::cluster::kubelet::pressure::MEMORY_PRESSURE;
+use crate::cluster::objects::{Node, Resources};
+use crate::cluster::placement::{TaintEffect, Toleration, TolerationValue};
 use crate::cluster::scheduler::{Change, KindId, PodKind, Rules, Scheduler, Unschedulable};
 use crate::cluster::selector::{LabelSelector, Labels};
 use crate::engine::Streams;
@@ -86,7 +88,16 @@ fn kind(set: &ReplicaSet) -> PodKind {
     let hash = set.name.rsplit('-').next().unwrap_or_default().to_owned();
     let mut labels = template.labels.clone();
     labels.insert(TEMPLATE_HASH.to_owned(), hash.clone());
-    let placement = template.placement.for_pods_with(&labels);
+    let mut placement = template.placement.for_pods_with(&labels);
+    if template.requests != Resources::default() {
+        // Admission has all but those that ask for nothing bear a node that is short of memory.
+        placement.tolerations.push(Toleration {
+            key: MEMORY_PRESSURE.to_owned(),
+            value: TolerationValue::Exists,
+            effect: Some(TaintEffect::NoSchedule),
+            seconds: None,
+        });
+    }
     PodKind {
         namespace: set.owner.split('/').next().unwrap_or_default().to_owned(),
         labels,

@@ -1,5 +1,6 @@
 //! Pods as the control plane has them, and what follows when one of them changes.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
 use crate::cluster::scheduler::Change;
-use crate::engine::{EventId, Signal};
+use crate::engine::{Datum, EventId, Signal};
 use crate::units::SimTime;
 
 /// A pod as the control plane has it.
@@ -21,6 +22,11 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,
     pub(in crate::cluster) phase: PodPhase,
+    /// What its kubelet finds: all its containers are ready.
+    pub(in crate::cluster) are_containers_ready: bool,
+    /// Its readiness gates whose conditions hold.
+    pub(in crate::cluster) open_gates: BTreeSet<String>,
+    /// Its condition `Ready`: its containers are, and every gate is open.
     pub(in crate::cluster) is_ready: bool,
     pub(in crate::cluster) ready_since: Option<SimTime>,
     /// When its container last started.
@@ -37,6 +43,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) deletion: Signal,
     /// The grace of its deletion in seconds, if it is not its own.
     pub(in crate::cluster) deletion_grace: Option<u32>,
+    /// Raised when its kubelet evicts it.
+    pub(in crate::cluster) evicted: Signal,
     /// Raised when its object is gone.
     pub(in crate::cluster) removed: Signal,
     /// The scheduler has found no node for it.
@@ -49,6 +57,10 @@ pub(in crate::cluster) struct Pod {
 impl Pod {
     pub(in crate::cluster) fn is_deleting(&self) -> bool {
         self.deletion.is_raised()
+    }
+
+    fn is_gated(&self) -> bool {
+        self.template.readiness_gates.iter().any(|gate| !self.open_gates.contains(gate))
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -103,24 +115,37 @@ pub struct PodRecord {
     pub exit_event: Option<EventId>,
     /// The event of its SIGTERM.
     pub sigterm_event: Option<EventId>,
-    /// The last time the kernel killed its process for its memory.
-    pub oom: Option<OomKill>,
+    /// The last time its process was killed though nobody had asked for the pod's end.
+    pub killed: Option<Kill>,
 }
 
 impl PodRecord {
     /// Its container runs again.
     pub(in crate::cluster) fn note_restart(&mut self, now: SimTime) {
         self.exited_at = None;
-        if let Some(oom) = &mut self.oom {
-            oom.restarted_at.get_or_insert(now);
+        if let Some(killed) = &mut self.killed {
+            killed.restarted_at.get_or_insert(now);
         }
     }
 }
 
-/// The kernel killed a process for its memory.
+/// Why a process was killed though nobody had asked for its pod's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OomKill {
-    /// When.
+pub enum KillCause {
+    /// It held more memory than its limit.
+    OutOfMemory,
+    /// Its liveness or startup probe failed.
+    Probe,
+    /// Its node was short of memory, and the kubelet evicted the pod.
+    NodePressure,
+}
+
+/// A process was killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kill {
+    /// Why.
+    pub why: KillCause,
+    /// When it had ended.
     pub at: SimTime,
     /// The event of that end.
     pub event: EventId,
@@ -151,8 +176,57 @@ impl std::ops::AddAssign for PodCounts {
 }
 
 impl Cluster {
-    /// Writes a pod's readiness, if it is another.
-    pub(in crate::cluster) fn write_readiness(&self, id: u64, is_ready: bool) {
+    /// A pod's containers are ready, or not any more: with them the pod, if its gates are open.
+    pub(in crate::cluster) fn write_readiness(&self, id: u64, are_ready: bool) {
+        let is_ready = {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let Some(pod) = state.pods.get_mut(&id) else { return };
+            pod.are_containers_ready = are_ready;
+            if pod.node_index.is_some_and(|index| state.nodes[index].missing_link().is_some()) {
+                // Its kubelet cannot tell anybody.
+                return;
+            }
+            are_ready && !pod.is_gated()
+        };
+        self.write_ready_condition(id, is_ready);
+    }
+
+    /// Whether the containers of the living pod at an address are ready, if the pod has this readiness gate.
+    #[must_use]
+    pub fn gated_at(&self, ip: Ipv4Addr, gate: &str) -> Option<bool> {
+        let state = self.inner.state.borrow();
+        let pod = self.living_at(&state, ip)?;
+        pod.template.readiness_gates.iter().any(|known| known == gate).then_some(pod.are_containers_ready)
+    }
+
+    /// Whoever a gate belongs to writes its condition as true for the pod at an address. Its kubelet hears of it a hop later.
+    pub fn open_gate(&self, ip: Ipv4Addr, gate: &str, because: Option<EventId>) {
+        let (id, identity) = {
+            let mut state = self.inner.state.borrow_mut();
+            let Some(id) = self.living_at(&state, ip).map(|pod| pod.record.id) else { return };
+            let Some(pod) = state.pods.get_mut(&id) else { return };
+            let has_it = pod.template.readiness_gates.iter().any(|known| known == gate);
+            if !has_it || !pod.open_gates.insert(gate.to_owned()) {
+                return;
+            }
+            (id, Rc::clone(&pod.identity))
+        };
+        self.note_event(id, because);
+        self.tell_of_pod(id, "readiness_gate_opened", vec![("condition", gate.into())]);
+        let hop = self.inner.config.hop.draw(&mut self.inner.streams.stream("gate-hop", &format!("{identity}/{gate}")));
+        let this = self.clone();
+        self.inner.sim.spawn("readiness-gate", async move {
+            this.inner.sim.sleep(hop).await;
+            let are_ready = this.inner.state.borrow().pods.get(&id).map(|pod| pod.are_containers_ready);
+            if let Some(are_ready) = are_ready {
+                this.write_readiness(id, are_ready);
+            }
+        });
+    }
+
+    /// Writes a pod's condition `Ready`, if it is another.
+    pub(in crate::cluster) fn write_ready_condition(&self, id: u64, is_ready: bool) {
         let set = {
             let now = self.inner.sim.now();
             let mut state = self.inner.state.borrow_mut();
@@ -167,7 +241,7 @@ impl Cluster {
             }
             pod.set
         };
-        self.tell_of_pod(id, if is_ready { "pod_ready" } else { "pod_unready" });
+        self.tell_of_pod(id, if is_ready { "pod_ready" } else { "pod_unready" }, Vec::new());
         self.pod_changed(id);
         let min_ready = self.inner.state.borrow().sets.get(&set).map_or(0, |set| set.min_ready_seconds);
         if is_ready && min_ready > 0 {
@@ -178,10 +252,10 @@ impl Cluster {
     }
 
     /// Tells an event of a pod, caused by its last one.
-    pub(in crate::cluster) fn tell_of_pod(&self, id: u64, kind: &'static str) {
+    pub(in crate::cluster) fn tell_of_pod(&self, id: u64, kind: &'static str, data: Vec<(&'static str, Datum)>) {
         let known = self.inner.state.borrow().pods.get(&id).map(|pod| (Rc::clone(&pod.record.key), pod.last_event));
         let Some((key, last)) = known else { return };
-        let event = self.tell(Some(last), kind, format!("Pod/{key}"), Vec::new());
+        let event = self.tell(Some(last), kind, format!("Pod/{key}"), data);
         if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
             pod.last_event = event;
         }

@@ -10,7 +10,7 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/replicaset, pkg/controller/controller_utils.go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -185,11 +185,11 @@ impl Cluster {
                 gone_at: None,
                 exit_reason: None,
                 exit_event: None,
-                oom: None,
+                killed: None,
                 sigterm_event: None,
             };
             let event = self.tell(because, "pod_created", object, vec![("revision", set.revision.into())]);
-            let pod = Pod {
+            let mut pod = Pod {
                 record,
                 set: set_id,
                 owner: Rc::clone(&set.owner),
@@ -197,6 +197,8 @@ impl Cluster {
                 node_index: None,
                 ip: None,
                 phase: PodPhase::Pending,
+                are_containers_ready: false,
+                open_gates: BTreeSet::new(),
                 is_ready: false,
                 ready_since: None,
                 started_at: None,
@@ -207,11 +209,16 @@ impl Cluster {
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
                 deletion_grace: None,
+                evicted: Signal::default(),
                 removed: Signal::default(),
                 is_unschedulable: false,
                 deleted_because: None,
                 last_event: event,
             };
+            if self.stands() {
+                // Who sets the conditions has done so before the run.
+                pod.open_gates.extend(pod.template.readiness_gates.iter().cloned());
+            }
             state.pods.insert(id, pod);
             state.sets.get_mut(&set_id).expect("the set has just been seen").pods.insert(id);
             id

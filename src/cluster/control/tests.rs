@@ -105,6 +105,8 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes { readiness: Some(readiness), ..Probes::default() },
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     };
@@ -160,6 +162,7 @@ fn world_with(
         image_pull: Delay::ZERO,
         bad_images: BTreeSet::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(seconds(2)),
         autoscaler: None,
         stands_at_zero: false,

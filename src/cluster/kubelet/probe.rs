@@ -341,6 +341,18 @@ pub const fn http_status_passes(status: u16) -> bool {
     200 <= status && status < 400
 }
 
+/// The first tick later than `now`.
+#[must_use]
+pub fn next_tick(from: SimTime, period: Duration, now: SimTime) -> SimTime {
+    if now < from {
+        return from;
+    }
+    let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+    let ticks = now.since(from).as_nanos() / period.as_nanos() + 1;
+    let offset = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_mul(period_ns);
+    SimTime::from_nanos(from.as_nanos().saturating_add(offset))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -441,5 +453,13 @@ mod tests {
         assert_eq!(start_jitter_bound(Duration::from_secs(9), period), period);
         assert_eq!(start_jitter_bound(period, period), Duration::ZERO);
         assert_eq!([199, 200, 399, 400].map(http_status_passes), [false, true, true, false]);
+    }
+
+    #[test]
+    fn ticks_are_whole_periods_after_the_first() {
+        let at = |ms: u64| SimTime::ZERO.after(Duration::from_millis(ms));
+        for (now_ms, next_ms) in [(0, 300), (299, 300), (300, 1300), (1299, 1300), (1300, 2300)] {
+            assert_eq!(next_tick(at(300), Duration::from_secs(1), at(now_ms)), at(next_ms), "at {now_ms} ms");
+        }
     }
 }

@@ -34,6 +34,8 @@ fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
         grace_seconds: 30,
         pre_stop: None,
         probes: Probes::default(),
+        init: Vec::new(),
+        readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
     })

@@ -10,22 +10,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::member::Member;
+use super::member::{Member, Sited};
 use crate::backend::Backend;
-use crate::cluster::{Cluster, EndpointView, PodTemplate};
+use crate::cluster::{EndpointView, PodTemplate};
 use crate::drill::config::{BackendSpec, ClusterSpec};
-use crate::drill::process::GatewayProcess;
+use crate::drill::process::{GatewayProcess, GatewaySpec};
 use crate::gateway::EndpointConfig;
 use crate::gateway::locality::{Locality, REGION, SUBZONE, Site};
 use crate::units::SimTime;
 
 impl Member {
     /// Replicas of services without a Deployment: 10.200.service.replica.
-    pub(super) fn start_fixed_backends(&self, member: usize) {
+    pub(super) fn start_fixed_backends(&self) {
         // Each cluster has a block of numbers of its own.
-        let first = member * self.config.backends.len();
+        let first = self.index * self.config.backends.len();
         for (index, spec) in (first..).zip(&self.config.backends) {
-            if spec.deployment.is_some() {
+            if spec.deployment.is_some() || !spec.runs_in(self.index) {
                 continue;
             }
             let mut endpoints = Vec::new();
@@ -41,28 +41,62 @@ impl Member {
                 let endpoint = EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, spec.port)));
                 endpoints.push((endpoint, Site::new(locality, "", &spec.subset)));
             }
-            self.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), endpoints);
+            self.write_endpoints(spec, self.index, endpoints);
         }
     }
 
-    /// Tells all gateways of the endpoints of services that have a Deployment.
-    pub(super) fn watch_backends(self: &Rc<Self>, cluster: &Cluster) {
-        for spec in self.config.backends.iter().filter(|spec| spec.deployment.is_some()) {
-            let Some(mut watch) = cluster.watch_endpoints(&spec.service, "istiod") else { continue };
-            let (member, spec) = (Rc::clone(self), spec.clone());
-            self.around.sim.spawn("istiod", async move {
-                let mut changes = member.around.streams.stream("config-propagation", &spec.service);
-                loop {
-                    let seen = watch.next().await;
-                    let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
-                    let now = member.around.sim.now();
-                    member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
-                    let found = seen.iter().filter_map(|view| member.endpoint(&spec, view)).collect();
-                    member.endpoints.borrow_mut().insert(Arc::clone(&spec.cluster), found);
-                    member.tell_endpoints(&spec.cluster);
-                }
-            });
+    /// Tells all gateways of the endpoints of its own services that have a Deployment.
+    pub(super) fn watch_backends(self: &Rc<Self>) {
+        for spec in self.config.backends.iter().filter(|spec| spec.runs_in(self.index)) {
+            self.watch_backend(self, spec);
         }
+    }
+
+    /// Services that run in other clusters only are found there, as the mesh's control plane does.
+    pub(super) fn find_backends(self: &Rc<Self>, all: &[Rc<Self>]) {
+        for spec in self.config.backends.iter().filter(|spec| !spec.runs_in(self.index)) {
+            for home in spec.homes.iter().map(|index| &all[*index]) {
+                if spec.deployment.is_some() {
+                    self.watch_backend(home, spec);
+                } else if let Some(found) = home.endpoints_of(&spec.cluster) {
+                    self.write_endpoints(spec, home.index, found);
+                }
+            }
+        }
+    }
+
+    /// The endpoints of a cluster of the gateway that run here.
+    fn endpoints_of(&self, cluster: &str) -> Option<Sited> {
+        self.endpoints.borrow().get(cluster)?.get(&self.index).cloned()
+    }
+
+    fn write_endpoints(&self, spec: &BackendSpec, home: usize, found: Sited) {
+        self.endpoints.borrow_mut().entry(Arc::clone(&spec.cluster)).or_default().insert(home, found);
+    }
+
+    fn watch_backend(self: &Rc<Self>, home: &Rc<Self>, spec: &BackendSpec) {
+        if spec.deployment.is_none() {
+            return;
+        }
+        let Some(mut watch) = home.cluster().watch_endpoints(&spec.service, &self.consumer(home)) else { return };
+        let (member, home, spec) = (Rc::clone(self), Rc::clone(home), spec.clone());
+        self.around.sim.spawn("istiod", async move {
+            let mut changes = member.around.streams.stream("config-propagation", &spec.service);
+            loop {
+                let seen = watch.next().await;
+                let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
+                let now = member.around.sim.now();
+                member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
+                let found = seen.iter().filter_map(|view| home.endpoint(&spec, view)).collect();
+                member.write_endpoints(&spec, home.index, found);
+                member.tell_endpoints(&spec.cluster);
+            }
+        });
+    }
+
+    /// Who looks at a cluster's endpoints on behalf of this one's gateways.
+    fn consumer(&self, home: &Self) -> String {
+        if self.index == home.index { "istiod".to_owned() } else { format!("istiod/{}", self.index) }
     }
 
     /// An endpoint of a cluster; none if it is on its way out, or not of the subset.
@@ -118,11 +152,15 @@ impl Member {
 
     fn tell(&self, cluster: &str, process: &GatewayProcess) {
         let (endpoints, clusters) = (self.endpoints.borrow(), self.clusters.borrow());
-        let Some(found) = endpoints.get(cluster) else { return };
+        let Some(homes) = endpoints.get(cluster) else { return };
         let backend = || self.config.backends.iter().find(|spec| &*spec.cluster == cluster);
         let changed = clusters.get(cluster).map(|spec| &spec.endpoints);
         let Some(policy) = changed.or_else(|| Some(&backend()?.endpoints)) else { return };
-        process.gateway.set_endpoints(cluster, &policy.assign(&process.site, found));
+        let assigned = match homes.len() {
+            1 => homes.values().next().map(|found| policy.assign(&process.site, found)),
+            _ => Some(policy.assign(&process.site, &homes.values().flatten().cloned().collect::<Sited>())),
+        };
+        process.gateway.set_endpoints(cluster, &assigned.unwrap_or_default());
     }
 
     /// Clusters get other settings, or come to be.
@@ -134,5 +172,14 @@ impl Member {
                 self.tell(&spec.name, process);
             }
         }
+        for process in self.gateways.borrow().values() {
+            process.memory.set_cluster_count(process.gateway.cluster_count());
+        }
+    }
+
+    /// How many clusters a gateway has that starts now.
+    pub(super) fn cluster_count(&self, spec: &GatewaySpec) -> usize {
+        let later = self.clusters.borrow();
+        spec.config.clusters.len() + later.keys().filter(|name| !spec.config.clusters.contains_key(*name)).count()
     }
 }

@@ -86,8 +86,7 @@ impl Member {
         let prober = self.net.attach(self.prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let nodes = self.nodes.borrow().clone();
-        let service = config.service.clone();
-        let (rules, is_cross_zone) = (config.targets.nodes.clone(), config.is_cross_zone);
+        let rules = config.targets.nodes.clone();
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
         balancer.set_addresses(self.vips());
         balancer.set_eligible(eligible(cluster.node_specs(), &rules));
@@ -97,18 +96,7 @@ impl Member {
         for vip in self.vips() {
             self.net.forward(vip, LinkConfig::default(), Rc::clone(&front));
         }
-        let watch = cluster.watch_endpoints(&service, "cloud-controller-manager");
-        let mut watch = watch.expect("the balancer's Service is among the world's");
-        let of_nodes = cluster.clone();
-        sim.spawn("cloud-controller-manager", async move {
-            loop {
-                let seen = watch.next().await;
-                if !is_cross_zone {
-                    balancer.set_node_zones(zones(&of_nodes));
-                }
-                balancer.handle_endpoints(&seen);
-            }
-        });
+        self.watch_front(cluster, &balancer);
     }
 
     /// What is read once a second.
@@ -149,10 +137,13 @@ impl Member {
         let service = &self.config.front.service;
         let Some(mut watch) = cluster.watch_endpoints(service, &format!("kube-proxy/{node}")) else { return };
         let (nodes, name, clock) = (nodes.clone(), Rc::clone(node), self.around.sim.clone());
+        let cluster = cluster.clone();
         self.around.sim.spawn("kube-proxy", async move {
             let mut pace = SyncPace::new(nodes.config().min_sync_period);
             loop {
                 let mut seen = watch.next().await;
+                // A node that is cut off hears of nothing.
+                cluster.reached(&name).await;
                 // What the run finds has been written before it.
                 if clock.now() > SimTime::ZERO {
                     nodes.handle_change(&name);
@@ -217,7 +208,7 @@ fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTa
 }
 
 /// The zone of each node.
-fn zones(cluster: &Cluster) -> BTreeMap<Rc<str>, Rc<str>> {
+pub(super) fn zones(cluster: &Cluster) -> BTreeMap<Rc<str>, Rc<str>> {
     cluster.node_specs().into_iter().map(|node| (node.name, node.zone)).collect()
 }
 

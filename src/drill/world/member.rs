@@ -28,7 +28,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PROBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 
 /// Endpoints, and where each is.
-type Sited = Vec<(EndpointConfig, Site)>;
+pub(super) type Sited = Vec<(EndpointConfig, Site)>;
 
 /// What the members of a world share.
 pub(super) struct Shared {
@@ -44,11 +44,11 @@ pub(super) struct Shared {
 
 /// One cluster and what belongs to it.
 pub(super) struct Member {
+    /// Its number among the members.
+    pub(super) index: usize,
     pub(super) around: Surroundings,
     pub(super) net: Net,
     pub(super) config: MemberConfig,
-    /// Its number among the members.
-    pub(super) index: usize,
     /// The address of its balancer.
     pub(super) vip: Ipv4Addr,
     pub(super) prober: Ipv4Addr,
@@ -62,8 +62,8 @@ pub(super) struct Member {
     pub(super) backends: RefCell<BTreeMap<Ipv4Addr, Rc<BackendProcess>>>,
     kubelet: Host,
     pub(super) routes: RefCell<Rc<Routes>>,
-    /// Of each cluster of the gateway, as the control plane knows them.
-    pub(super) endpoints: RefCell<BTreeMap<Arc<str>, Sited>>,
+    /// Of each cluster of the gateway, as the control plane knows them, by the index of the Kubernetes cluster they are in.
+    pub(super) endpoints: RefCell<BTreeMap<Arc<str>, BTreeMap<usize, Sited>>>,
     /// Clusters of the gateway that are not as the gateways began with.
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
@@ -88,9 +88,9 @@ impl Member {
         }
         let nth = |first: Ipv4Addr| Ipv4Addr::from_bits(first.to_bits() + u32::try_from(index).unwrap_or(0));
         let member = Rc::new(Self {
+            index,
             around: around.clone(),
             net: net.clone(),
-            index,
             vip: nth(VIP),
             prober: nth(PROBER),
             cluster: RefCell::new(None),
@@ -111,7 +111,7 @@ impl Member {
             pod_keys: RefCell::default(),
             config,
         });
-        member.start_fixed_backends(index);
+        member.start_fixed_backends();
         let runtime = Rc::new(Containers(Rc::downgrade(&member)));
         let Surroundings { sim, streams, log } = &around;
         let cluster = Cluster::new(sim, *streams, Rc::clone(log), member.config.cluster.clone(), runtime);
@@ -126,7 +126,7 @@ impl Member {
             cluster.apply_deployment(deployment.clone(), None);
         }
         member.start_scaling(&cluster, *is_owned_later);
-        member.watch_backends(&cluster);
+        member.watch_backends();
         member.start_front(&cluster);
         member
     }
@@ -226,7 +226,7 @@ impl Runtime for Containers {
         if pod.owner == member.config.target {
             let spec = member.gateway_spec(&pod.template.other);
             let costs = member.config.scaling.memory;
-            let memory = Rc::new(Memory::new(costs, spec.config.clusters.len(), spec.memory_limit_bytes));
+            let memory = Rc::new(Memory::new(costs, member.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {
                 member: Weak::clone(&self.0),
                 object: object.clone(),

@@ -73,6 +73,7 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
+                inner.tell_hook(ip, event);
                 this.probe(id, ip, event, stands).await;
             }
         });
@@ -260,6 +261,7 @@ impl LoadBalancer {
             inner.register(&mut state, ip, wanted, stands)
         };
         let (this, (id, event)) = (self.clone(), registered);
+        inner.tell_hook(ip, event);
         inner.sim.spawn("lb-probe", async move { this.probe(id, ip, event, stands).await });
     }
 
@@ -305,6 +307,14 @@ impl State {
 }
 
 impl Inner {
+    /// Whoever wants to know hears of a target that has been registered.
+    fn tell_hook(&self, ip: Ipv4Addr, event: EventId) {
+        let hook = self.on_registered.borrow().clone();
+        if let Some(hook) = hook {
+            hook(ip, event);
+        }
+    }
+
     /// Writes a target down; its name at the balancer, and the event.
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;

@@ -6,7 +6,6 @@
 use crate::manifest::deployment::read_resources;
 use crate::manifest::read::{Field, Fields};
 use crate::manifest::service::read_ports;
-use crate::manifest::yaml::Value;
 use crate::record::results::FidelityStatus;
 
 /// `kernel.parameters`.
@@ -63,17 +62,6 @@ fn check_all(field: &Field<'_>, kinds: &[(&str, Kind)]) {
 
 /// Checks what is left of a spec, and notes what would change something.
 pub(super) fn note(spec: &Fields<'_>) {
-    if let Some(field) = spec.look("clusterIds")
-        && field.texts().len() > 1
-    {
-        field.note(FidelityStatus::Approximated, Some("one cluster is simulated; all replicas run in it"));
-    }
-    for (_, overriding) in spec.look("overrides").map(|field| field.map()).unwrap_or_default() {
-        if !matches!(overriding.node().value, Value::Map(_) | Value::Null) {
-            let _ = overriding.fields();
-        }
-    }
-    spec.ignore(&["overrides"], "overrides per cluster are not simulated");
     check(
         spec,
         &[

@@ -6,7 +6,7 @@ use super::{bare, delay, map, span, text};
 use crate::cluster::operation::PodChoice;
 use crate::manifest::Node;
 use crate::scenario::node_scaling::AutoscalerSettings;
-use crate::scenario::operations::OperationSettings;
+use crate::scenario::operations::{FAILURES, OperationSettings};
 
 /// The verb and what stands under it.
 pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
@@ -27,8 +27,9 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
         OperationSettings::Cordon(node, is_cordoned) => {
             (if *is_cordoned { "cordonNode" } else { "uncordonNode" }, vec![("node", text(node.text()))])
         }
-        OperationSettings::KillNode(node, back_after) => {
-            let mut entries = vec![("node", text(node.text()))];
+        OperationSettings::FailNode(node, failure, back_after) => {
+            let mode = FAILURES.iter().find(|(_, known)| known == failure).map_or("machine", |(name, _)| name);
+            let mut entries = vec![("node", text(node.text())), ("mode", text(mode))];
             entries.extend(back_after.map(|back_after| ("for", span(back_after))));
             ("killNode", entries)
         }

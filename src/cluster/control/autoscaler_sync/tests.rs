@@ -87,6 +87,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
         pod_start: Delay::Constant(Duration::from_secs(4)),
         image_pull: Delay::ZERO,
         endpoint_propagation: Delay::ZERO,
+        init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         stands_at_zero,
     };
@@ -114,6 +115,8 @@ fn deployment(replicas: i32) -> Deployment {
             grace_seconds: 30,
             pre_stop: None,
             probes: Probes::default(),
+            init: Vec::new(),
+            readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),
         },

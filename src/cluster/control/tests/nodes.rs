@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::disruption::{Answer, Budget, DisruptionBudget, UnhealthyPods};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::AutoscalerRules;
-use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::cluster::selector::LabelSelector;
 use crate::engine::Event;
 
@@ -143,7 +143,11 @@ fn a_dead_node_is_noticed_tainted_and_emptied_at_the_times_of_the_real_controlle
         world.settled(deployment(6, 1, 0));
         let (node, count) = world.busiest();
         world.run_to(100);
-        world.operate(&Operation::KillNode { node: NodeChoice::Named(Rc::clone(&node)), back_after: None });
+        world.operate(&Operation::FailNode {
+            node: NodeChoice::Named(Rc::clone(&node)),
+            failure: NodeFailure::Machine,
+            back_after: None,
+        });
         world.run_to(110);
         assert_eq!(world.ready_min_since(60), 6, "nobody has noticed");
         assert!(!world.cluster.is_calm(EDGE));
@@ -172,7 +176,11 @@ fn a_node_that_boots_in_time_keeps_its_pods_and_they_start_anew() {
     let (node, count) = world.busiest();
     world.run_to(100);
     let node_choice = NodeChoice::Named(Rc::clone(&node));
-    world.operate(&Operation::KillNode { node: node_choice, back_after: Some(seconds(120)) });
+    world.operate(&Operation::FailNode {
+        node: node_choice,
+        failure: NodeFailure::Machine,
+        back_after: Some(seconds(120)),
+    });
     world.run_to(219);
     assert_eq!(world.cluster.counts(EDGE).ready, 6 - count);
     assert_eq!(world.told("node_tainted").len(), 1);
@@ -194,7 +202,11 @@ fn pods_that_were_deleted_meanwhile_end_when_the_machine_boots() {
     let (node, count) = world.busiest();
     world.run_to(100);
     let node_choice = NodeChoice::Named(node);
-    world.operate(&Operation::KillNode { node: node_choice, back_after: Some(seconds(600)) });
+    world.operate(&Operation::FailNode {
+        node: node_choice,
+        failure: NodeFailure::Machine,
+        back_after: Some(seconds(600)),
+    });
     world.run_to(690);
     assert_eq!(world.cluster.counts(EDGE).terminating, count);
     world.run_to(760);

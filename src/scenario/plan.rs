@@ -1,0 +1,150 @@
+//! The plan of one cluster: its objects from the start to the last entry of the timeline, and the settings of the world's member that they come to.
+//!
+//! Every cluster begins with the same objects. An `IstioGateway` comes to something else in each, and an entry of the timeline may be for one
+//! cluster alone; so each has a state of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::changes;
+use super::operations::NodeNames;
+use super::past::Past;
+use super::settings::{Settings, TimelineEntry, TimelineVerb};
+use super::state::{Resolved, State};
+use super::world::{self, Backends};
+use super::{autoscaling, balancer, front, node_scaling, nodes, pods};
+use crate::cluster::ClusterConfig;
+use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
+use crate::engine::Delay;
+use crate::manifest::{Files, Sink};
+
+/// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
+/// controllers show.
+const HOP: Delay = Delay::Uniform { min: Duration::from_millis(2), max: Duration::from_millis(20) };
+
+/// One cluster's plan.
+pub(super) struct Plan<'a> {
+    index: usize,
+    settings: &'a Settings,
+    state: State,
+    /// The objects of the start, and of now.
+    first: Resolved,
+    pub(super) current: Resolved,
+    past: Past,
+    gateways: BTreeMap<String, GatewaySpec>,
+    pub(super) backends: Backends,
+    front: FrontSpec,
+    sources: Sources,
+    images: BTreeSet<String>,
+    names: NodeNames<'a>,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of the `index`th cluster before anything happens; `settings` are those of this cluster.
+    pub(super) fn new(
+        index: usize,
+        settings: &'a Settings,
+        mut state: State,
+        timeline: &[TimelineEntry],
+        files: &Files,
+        sink: &Sink,
+    ) -> Option<Self> {
+        state.cluster.clone_from(&settings.cluster.id);
+        let first = state.resolve(settings, sink)?;
+        world::check_replicas(&first, sink);
+        pods::check(&first, settings.cluster.version, sink);
+        let front = front::spec(&first, settings, sink)?;
+        let target = first.target()?;
+        let spec = world::gateway_spec(&first, settings, sink)?;
+        let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
+        let mut backends = Backends::new(&first);
+        backends.add(&first, settings, sink);
+        nodes::check_placement(&first, settings, sink);
+        let mut plan = Self {
+            index,
+            sources: world::sources(&first, settings, timeline, files),
+            current: first.clone(),
+            past: Past::default(),
+            images: BTreeSet::new(),
+            names: NodeNames::new(settings),
+            settings,
+            state,
+            first,
+            gateways,
+            backends,
+            front,
+        };
+        plan.note();
+        Some(plan)
+    }
+
+    /// The cluster's name, if it has one.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.settings.cluster.id.as_deref()
+    }
+
+    /// What an entry of the timeline does in this cluster.
+    pub(super) fn act(&mut self, entry: &TimelineEntry, sink: &Sink) -> Vec<Action> {
+        let mut actions: Vec<Action> = match &entry.verb {
+            TimelineVerb::Operate(operation) => {
+                let owner = changes::owner(entry, &self.current, &self.past, sink);
+                let zones = self.first.front().map(balancer::zones).unwrap_or_default();
+                owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
+            }
+            _ => {
+                let made = (&mut self.gateways, &mut self.backends);
+                let moments = (&mut self.current, &mut self.past);
+                changes::act(entry, &mut self.state, moments, made, self.settings, sink)
+            }
+        };
+        self.note();
+        pods::note_gates(&self.current, sink);
+        for action in &mut actions {
+            action.member = self.index;
+        }
+        actions
+    }
+
+    fn note(&mut self) {
+        self.past.note(&self.current);
+        self.images.extend(self.current.deployments.values().flat_map(world::images_of));
+    }
+
+    /// What the world gets.
+    pub(super) fn finish(self, sink: &Sink) -> MemberConfig {
+        let Self { settings, first: resolved, .. } = self;
+        world::check_images(settings, &self.images, sink);
+        let cluster = ClusterConfig {
+            identity: settings.cluster.identity.clone(),
+            version: settings.cluster.version,
+            wall_phase: None,
+            nodes: nodes::made(settings),
+            hop: HOP,
+            schedule: settings.cluster.schedule.clone(),
+            pod_start: settings.cluster.pod_start.clone(),
+            init_container: settings.cluster.init_container.clone(),
+            image_pull: settings.cluster.image_pull.clone(),
+            bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
+            endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
+            sandbox_removal: settings.cluster.sandbox_removal.clone(),
+            autoscaler: node_scaling::config(settings, &self.names),
+            stands_at_zero: true,
+        };
+        MemberConfig {
+            weight: settings.cluster.weight,
+            cluster,
+            deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
+            services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
+            budgets: resolved.budgets.clone(),
+            target: Rc::from(resolved.target.as_str()),
+            deletion_costs: Vec::new(),
+            gateways: self.gateways,
+            routes: resolved.routing.routes.clone(),
+            front: self.front,
+            backends: self.backends.specs,
+            scaling: autoscaling::spec(&resolved, settings, sink),
+            sources: self.sources,
+        }
+    }
+}

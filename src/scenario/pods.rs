@@ -1,0 +1,69 @@
+//! What keeps pods from ever being ready, or from starting: gates that nobody opens, sidecars that a version does not know.
+
+use super::state::Resolved;
+use crate::cluster::Version;
+use crate::cluster::endpoints::selects;
+use crate::edge::readiness_gate::{CONDITION_PREFIX, condition_of};
+use crate::manifest::deployment::{DeploymentManifest, Written};
+use crate::manifest::{Problem, Sink};
+use crate::record::results::FidelityStatus;
+
+/// The first version in which sidecars are on by default, and end after the other containers. Source: KEP-753.
+const SIDECARS: Version = Version::new(1, 29);
+
+/// Reports what would keep the pods that the run finds from having become ready.
+pub(super) fn check(resolved: &Resolved, version: Version, sink: &Sink) {
+    for (name, manifest) in &resolved.deployments {
+        for gate in gates_for_ever_closed(name, manifest, resolved) {
+            let text = "nobody sets this condition, so the pods would never be ready";
+            sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved)));
+        }
+        for sidecar in manifest.sidecars.iter().filter(|_| version < SIDECARS) {
+            let text = format!(
+                "Kubernetes {version} knows no sidecars: `{}` would have to end before the others start",
+                sidecar.name
+            );
+            let problem = Problem::at(sidecar.at, sidecar.path.clone(), text);
+            sink.report(problem.help("write it under containers, or simulate cluster.version \"1.29\" or newer"));
+        }
+    }
+}
+
+/// Notes gates that nobody opens, of a state that the timeline makes: a rollout to it sticks, which may be what the drill is about.
+pub(super) fn note_gates(resolved: &Resolved, sink: &Sink) {
+    for (name, manifest) in &resolved.deployments {
+        for gate in gates_for_ever_closed(name, manifest, resolved) {
+            let note = "nobody sets this condition: pods with this gate never become ready";
+            sink.note(gate.at, format!("Deployment {name} {}", gate.path), FidelityStatus::Modelled, Some(note));
+        }
+    }
+}
+
+/// The gates that no balancer's controller opens.
+fn gates_for_ever_closed<'a>(
+    name: &str,
+    manifest: &'a DeploymentManifest,
+    resolved: &Resolved,
+) -> impl Iterator<Item = &'a Written> + use<'a> {
+    let opened = has_balancer(name, manifest, resolved).then(|| condition_of(resolved.front_key()));
+    manifest.gates.iter().filter(move |gate| opened.as_ref() != Some(&gate.name))
+}
+
+/// Whether the Service with the balancer leads to the pods.
+fn has_balancer(name: &str, manifest: &DeploymentManifest, resolved: &Resolved) -> bool {
+    let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
+    let labels = &manifest.deployment.template.labels;
+    let selected = resolved.front().is_some_and(|front| selects(&front.service.selector, labels));
+    selected && namespace(name) == namespace(resolved.front_key())
+}
+
+fn help(name: &str, manifest: &DeploymentManifest, resolved: &Resolved) -> String {
+    if has_balancer(name, manifest, resolved) {
+        format!(
+            "the controller of the balancer opens `{}`: write that, or take the gate out",
+            condition_of(resolved.front_key())
+        )
+    } else {
+        format!("take the gate out: only {CONDITION_PREFIX}… of a Service with a balancer is opened here")
+    }
+}
