@@ -75,6 +75,7 @@ fn deployment(key: &str, replicas: usize, period_seconds: u32) -> Deployment {
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
             init: Vec::new(),
+            has_empty_dir: false,
             readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),

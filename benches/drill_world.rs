@@ -20,6 +20,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, Limits, OnRemoval, Pace, Scheduler, TargetRules};
 use gatedrill::engine::Delay;
+use gatedrill::gateway::agent::istio_paths;
 use gatedrill::gateway::locality::EndpointPolicy;
 use gatedrill::gateway::{self, AgentConfig, DownstreamConfig, DrainConfig, GatewayConfig, ShutdownMode};
 use gatedrill::load::{ClientConfig, Pacing, RateSegment, Reuse};
@@ -132,6 +133,7 @@ fn deployment() -> Deployment {
         pre_stop: None,
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
@@ -157,7 +159,12 @@ fn gateway(cluster: &Arc<str>) -> GatewaySpec {
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig::ISTIO,
         },
-        agent: AgentConfig { shutdown: ShutdownMode::ExitAtOnce, status_port: 15021 },
+        agent: AgentConfig {
+            shutdown: ShutdownMode::ExitAtOnce.moves(),
+            status_port: 15021,
+            status_paths: istio_paths(),
+        },
+        pre_stop: Vec::new(),
         workers: 2,
         costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
         cpu_limit_millicores: Some(2000),

@@ -244,6 +244,7 @@ mod quiet {
             pre_stop: None,
             probes: Probes { readiness, ..Probes::default() },
             init: Vec::new(),
+            has_empty_dir: false,
             readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),

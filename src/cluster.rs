@@ -45,8 +45,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    ContainerRequest, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service,
-    Sidecar,
+    ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources,
+    Service, Sidecar,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;
@@ -99,6 +99,8 @@ pub trait Runtime {
 
 /// A running process.
 pub trait Process {
+    /// The preStop hook begins. How long it runs is the kubelet's business; what else it does is the process's.
+    fn pre_stop(&self, _because: EventId) {}
     /// SIGTERM.
     fn terminate(&self, because: EventId);
     /// SIGKILL.

@@ -10,9 +10,11 @@
 //! and we do not simulate is listed as ignored.
 
 pub mod autoscaler;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption_budget;
 pub mod gateway_api;
+pub mod hook;
 pub mod istio;
 pub mod istio_gateway;
 pub mod object;

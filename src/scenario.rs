@@ -6,6 +6,7 @@
 //! - [`settings`]: what a scenario says, and the defaults with their sources; `read` and `timeline` fill them.
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
 //! - [`operations`]: verbs about pods and nodes; [`node_scaling`]: the cluster autoscaler.
+//! - [`gateway_kind`]: other gateways' ways to end; `shutdown`: the gateway's end, out of all that decides it.
 //! - `state`: the objects at a moment of the timeline, in one cluster; `plan`: a cluster from the start to the end of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
 
 pub mod address;
@@ -13,6 +14,7 @@ pub mod autoscaling;
 mod balancer;
 mod changes;
 mod front;
+pub mod gateway_kind;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;
@@ -23,6 +25,7 @@ mod rates;
 mod read;
 mod resolved;
 pub mod settings;
+mod shutdown;
 pub mod slo;
 mod state;
 mod timeline;
@@ -136,7 +139,7 @@ impl Loader<'_> {
         let name = self.envelope(&document)?;
         let spec_node = document.find(&["spec"])?.clone();
         let (settings, objects, timeline) = self.spec(&spec_node)?;
-        let mut state = State::default();
+        let mut state = State::new(shutdown::generation(&settings));
         state.apply(objects);
         for patch in &object_patches {
             state.patch(patch, &self.sink);

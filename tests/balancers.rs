@@ -414,7 +414,12 @@ fn a_controller_in_batches_makes_one_call_after_the_other() {
 fn a_job_that_takes_too_long_is_given_up_and_tried_again() {
     let slow = |latency: &str| {
         let balancer = format!("{{ controllerLatency: {latency}, controller: batches }}");
-        let case = Case { is_nlb: true, balancer: &balancer, timeline: "{ at: 2s, scale: { replicas: 3 } }", ..Case::default() };
+        let case = Case {
+            is_nlb: true,
+            balancer: &balancer,
+            timeline: "{ at: 2s, scale: { replicas: 3 } }",
+            ..Case::default()
+        };
         let loaded = match scenario(&Case { rate: "10/s", ..case }) {
             Ok(loaded) => loaded,
             Err(problems) => panic!("{problems}"),

@@ -309,6 +309,23 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
 }
 
 #[test]
+fn a_readiness_gate_keeps_the_old_pods_until_the_balancer_knows_the_new_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/readiness-gate", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        let rollout = &found["rollouts"][0];
+        assert_eq!((&found["totals"]["sent"], &rollout["ready_min"]), (&30_056.into(), &2.into()), "{run}");
+        (causes(&found), rollout["duration_ms"].as_u64().expect("it ends"))
+    };
+    assert_eq!(of("readiness-gate-42"), (vec!["GD4105 295".to_owned()], 6_086));
+    for (run, duration_ms) in [("gate", 13_435), ("wait", 27_163), ("gate-and-wait", 36_455)] {
+        assert_eq!(of(&format!("readiness-gate-{run}-42")), (Vec::new(), duration_ms), "{run}");
+    }
+}
+
+#[test]
 fn a_node_without_a_pod_swallows_what_comes_under_policy_local() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = gatedrill(folder.path(), &["run", "scenarios/local-vs-cluster", "--variant", "*", "-q"]);
@@ -327,4 +344,69 @@ fn a_node_without_a_pod_swallows_what_comes_under_policy_local() {
     let row = found["causes"].as_array().and_then(|rows| rows.iter().find(|row| row["code"] == "GD4106"));
     let source = &row.expect("a row")["source"];
     assert_eq!((source["line"].as_u64(), source["value"].as_str()), (Some(17), Some("Local")));
+}
+
+#[test]
+fn drain_annotations_help_where_gateway_and_balancer_drain() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/drain-annotations", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
+    let warnings = |found: &Value| {
+        let rows = found["fidelity"].as_array().expect("a list");
+        let warned = rows.iter().filter(|row| row["status"] == "warning");
+        warned.map(|row| row["note"].as_str().expect("a note").to_owned()).collect::<Vec<_>>()
+    };
+    for (variant, dropped, warning) in [
+        ("", 465, None),
+        ("-on", 470, None),
+        ("-true", 465, Some("parsed as off")),
+        ("-too-long", 470, Some("the pod is killed after 30 s")),
+        ("-too-early", 465, Some("it has no effect before 1.26")),
+        ("-with-proxy", 0, None),
+        ("-new-on", 0, None),
+        ("-new-short", 61, None),
+    ] {
+        let found = results(folder.path(), &format!("drain-annotations{variant}-11"));
+        assert_eq!(
+            (&found["totals"]["sent"], &found["totals"]["dropped"]),
+            (&19_980.into(), &dropped.into()),
+            "{variant}"
+        );
+        let cuts = causes(&found).iter().any(|row| row.starts_with("GD4104"));
+        assert_eq!(cuts, dropped == 465, "the balancer cuts where it does not drain: {variant}");
+        let told = warnings(&found);
+        assert_eq!(told.len(), usize::from(warning.is_some()), "{variant}: {told:?}");
+        assert!(warning.is_none_or(|warning| told[0].contains(warning)), "{variant}: {told:?}");
+    }
+}
+
+#[test]
+fn five_gateways_lose_in_five_ways() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/five-gateways", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
+    for (variant, dropped, most) in [
+        ("", 347, Some("GD4302 155")),
+        ("-ingress-nginx", 759, Some("GD4101 658")),
+        ("-contour", 0, None),
+        ("-traefik", 760, Some("GD4101 658")),
+        ("-haproxy", 758, Some("GD4101 658")),
+        ("-haproxy-sigterm", 993, Some("GD4302 730")),
+        ("-istio-remedy", 0, None),
+        ("-ingress-nginx-remedy", 80, Some("GD4102 80")),
+        ("-contour-remedy", 0, None),
+        ("-traefik-remedy", 80, Some("GD4102 80")),
+        ("-haproxy-remedy", 80, Some("GD4102 80")),
+    ] {
+        let found = results(folder.path(), &format!("five-gateways{variant}-17"));
+        assert_eq!(
+            (&found["totals"]["sent"], &found["totals"]["dropped"]),
+            (&20_681.into(), &dropped.into()),
+            "{variant}"
+        );
+        assert_eq!(causes(&found).first().map(String::as_str), most, "{variant}");
+        let decided = found["causes"].as_array().expect("a list").first().map(|row| &row["source"]);
+        let line = decided.is_none_or(|source| source["line"].is_u64() && source["file"].is_string());
+        assert!(line, "{variant}: a cause without its line: {decided:?}");
+    }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use gatedrill::backend::{Backend, BackendConfig, BodyShape};
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Delay, Signal, Sim, Streams, TaskGroup};
-use gatedrill::gateway::agent::{AgentConfig, ShutdownMode, run};
+use gatedrill::gateway::agent::{AgentConfig, istio_paths, run};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
     AccessRecord, ClusterConfig, DownstreamConfig, DrainConfig, DrainStrategy, EndpointConfig, Gateway, GatewayConfig,
-    Observer, RetryPolicy,
+    Move, Observer, RetryPolicy, ShutdownMode,
 };
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 use gatedrill::units::SimTime;
@@ -50,7 +50,7 @@ struct Setup {
     route_timeout: Option<Duration>,
     retry: RetryPolicy,
     drain: DrainConfig,
-    shutdown: ShutdownMode,
+    shutdown: Vec<Move>,
     endpoints: Vec<u8>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Setup {
             route_timeout: None,
             retry: RetryPolicy::ISTIO,
             drain: DrainConfig::ISTIO,
-            shutdown: ShutdownMode::Drain { duration: Duration::from_secs(5) },
+            shutdown: ShutdownMode::Drain { duration: Duration::from_secs(5) }.moves(),
             endpoints: vec![21],
         }
     }
@@ -113,7 +113,7 @@ fn world(setup: Setup) -> World {
     gateway.set_endpoints(&cluster, &endpoints);
     let sigterm = Signal::default();
     let (agent, ended, raised) = (gateway.clone(), tasks.clone(), sigterm.raised());
-    let agent_config = AgentConfig { shutdown: setup.shutdown, status_port: 15021 };
+    let agent_config = AgentConfig { shutdown: setup.shutdown, status_port: 15021, status_paths: istio_paths() };
     // The process is all its tasks; this one stands outside, as the kernel does.
     sim.spawn("agent", async move {
         run(agent, agent_config, raised, |_| {}).await.expect("the status port is free");
@@ -391,7 +391,7 @@ async fn ready(speaker: &Speaker) {
 
 #[test]
 fn a_client_that_ignores_close_is_served_for_five_seconds_and_then_swallowed() {
-    let world = world(Setup { shutdown: ShutdownMode::Drain { duration: 30 * SECOND }, ..Setup::default() });
+    let world = world(Setup { shutdown: ShutdownMode::Drain { duration: 30 * SECOND }.moves(), ..Setup::default() });
     world.backend(21, 10 * MS, BodyShape::Whole, None);
     world.sigterm_at(SECOND);
     world.at(1990 * MS, |speaker| async move {
@@ -420,7 +420,8 @@ fn a_client_that_ignores_close_is_served_for_five_seconds_and_then_swallowed() {
 #[test]
 fn listeners_close_when_the_drain_time_ends_before_the_process() {
     let drain = DrainConfig { drain_time: 3 * SECOND, ..DrainConfig::ISTIO };
-    let world = world(Setup { drain, shutdown: ShutdownMode::Drain { duration: 8 * SECOND }, ..Setup::default() });
+    let world =
+        world(Setup { drain, shutdown: ShutdownMode::Drain { duration: 8 * SECOND }.moves(), ..Setup::default() });
     world.backend(21, 10 * MS, BodyShape::Whole, None);
     world.sigterm_at(SECOND);
     for at_ms in [3990, 4010] {
@@ -432,7 +433,8 @@ fn listeners_close_when_the_drain_time_ends_before_the_process() {
 #[test]
 fn a_gradual_drain_tells_only_some_at_first() {
     let drain = DrainConfig { strategy: DrainStrategy::Gradual, ..DrainConfig::ISTIO };
-    let world = world(Setup { drain, shutdown: ShutdownMode::Drain { duration: 40 * SECOND }, ..Setup::default() });
+    let world =
+        world(Setup { drain, shutdown: ShutdownMode::Drain { duration: 40 * SECOND }.moves(), ..Setup::default() });
     world.backend(21, MS, BodyShape::Whole, None);
     world.sigterm_at(SECOND);
     for number in 0..400 {
@@ -451,7 +453,7 @@ fn a_gradual_drain_tells_only_some_at_first() {
 
 #[test]
 fn exit_on_zero_leaves_at_the_first_look_that_finds_nobody() {
-    let world = world(Setup { shutdown: ShutdownMode::ExitOnZero { minimum: 5 * SECOND }, ..Setup::default() });
+    let world = world(Setup { shutdown: ShutdownMode::ExitOnZero { minimum: 5 * SECOND }.moves(), ..Setup::default() });
     world.backend(21, 10 * MS, BodyShape::Whole, None);
     world.sigterm_at(SECOND);
     // Held until 8.5 s: the looks at 7 and 8 s find it, that of 9 s does not.

@@ -84,6 +84,8 @@ struct Drill {
     backend: &'static str,
     policy: &'static str,
     unavailable: &'static str,
+    /// One more object.
+    more: &'static str,
 }
 
 const PODS: Drill = Drill {
@@ -93,6 +95,7 @@ const PODS: Drill = Drill {
     backend: "eni",
     policy: "Local",
     unavailable: "1",
+    more: "",
 };
 
 impl Drill {
@@ -109,7 +112,8 @@ impl Drill {
             .iter()
             .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
         };
-        loaded(&fill(SCENARIO), &fill(MANIFEST), &[], None).map_err(|problems| problems.to_string())
+        let manifest = format!("{}{}", fill(MANIFEST), self.more);
+        loaded(&fill(SCENARIO), &manifest, &[], None).map_err(|problems| problems.to_string())
     }
 
     fn run(&self) -> Outcome {
@@ -197,6 +201,55 @@ fn a_node_that_is_added_is_reached_by_a_balancer_of_nodes() {
     let healthy = |second: usize| outcome.run.seconds[second].gauge.lb_targets_healthy;
     assert_eq!((healthy(5), healthy(50), healthy(150)), (Some(3), Some(5), Some(4)));
     assert_eq!(codes(&outcome.run.results), ["GD4110"]);
+}
+
+/// A `DaemonSet` whose pods leave 300m of a node's processor.
+const DAEMON_SET: &str = r#"
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: log, namespace: kube-system }
+spec:
+  selector: { matchLabels: { app: log } }
+  template:
+    metadata: { labels: { app: log } }
+    spec: { containers: [ { name: log, image: l, resources: { requests: { cpu: 3700m } } } ] }
+"#;
+
+#[test]
+fn a_drain_is_refused_as_kubectl_does_it_unless_its_options_allow_what_is_there() {
+    let daemons = "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): kube-system/log";
+    let data =
+        "cannot delete Pods with local storage (use --delete-emptydir-data to override): istio-system/istio-edge-";
+    let volumes = "{ at: 5s, set: { target.spec.template.spec.volumes: [ { name: tmp, emptyDir: {} } ] } }, ";
+    for (more, first, options, refused) in [
+        ("", "", "", None),
+        (DAEMON_SET, "", "", Some(daemons)),
+        (DAEMON_SET, "", "ignoreDaemonSets: true", None),
+        ("", volumes, "ignoreDaemonSets: true", Some(data)),
+        ("", volumes, "deleteEmptyDirData: true", None),
+    ] {
+        let timeline = format!("{first}{{ at: 60s, drainNode: {{ node: busiest, {options} }} }}");
+        let timeline = Box::leak(timeline.into_boxed_str());
+        let outcome = Drill { timeline, more, duration: "150s", ..PODS }.run();
+        let told = outcome.log.events().iter().find(|event| event.kind == "node_drain_refused");
+        let told = told.map(|event| format!("{:?}", event.data));
+        assert_eq!(told.is_some(), refused.is_some(), "{options}: {told:?}");
+        assert!(told.is_none_or(|told| told.contains(refused.unwrap_or_default())), "{options}");
+        assert_eq!(seconds_of(&outcome, "node_cordoned"), [60], "{options}: cordoned it is in any case");
+        assert_eq!(seconds_of(&outcome, "evicted").is_empty(), refused.is_some(), "{options}");
+    }
+}
+
+#[test]
+fn pods_of_a_daemon_set_take_up_what_they_ask_for() {
+    for (more, is_short) in [("", false), (DAEMON_SET, true)] {
+        let outcome = Drill { timeline: "{ at: 5s, phase: nothing }", more, duration: "20s", ..PODS }.run();
+        // Each node has room for one gateway beside it: three nodes for four.
+        assert_eq!(!seconds_of(&outcome, "pod_unschedulable").is_empty(), is_short);
+        let ready = if is_short { 3 } else { 4 };
+        assert_eq!(outcome.run.seconds.last().and_then(|second| second.gauge.pods_ready), Some(ready));
+    }
 }
 
 /// The causes of what was lost, each with the line behind it.

@@ -10,7 +10,9 @@ mod texts;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use gatedrill::gateway::Move;
 use gatedrill::manifest::{Place, Problems};
 use gatedrill::scenario::{Input, Library, NamedText, Scenario, load};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
@@ -535,7 +537,7 @@ fn the_process_follows_its_proxy_config() {
         assert!(world.contains(expected), "{world}");
         let gateway = scenario.world.members[0].gateways.values().next().unwrap();
         if drain.is_empty() {
-            assert!(format!("{:?}", gateway.agent).contains("minimum: 7s"), "{:?}", gateway.agent);
+            assert!(gateway.agent.shutdown.contains(&Move::Wait(Duration::from_secs(7))), "{:?}", gateway.agent);
         } else {
             assert_eq!(gateway.workers, 3);
         }

@@ -543,7 +543,8 @@ impl Agent {
         let process = container.process();
         let mut because = if let Why::Deleted(event) = why { event } else { None };
         if template.pre_stop.is_some() {
-            self.tell(because, "prestop_started", Vec::new());
+            let started = self.tell(because, "prestop_started", Vec::new());
+            process.pre_stop(started);
             let hook = self.sim().sleep_until(begins_at.after(times.sigterm));
             if until(process.exited(), hook).await.is_none() {
                 self.has_exited(container, ContainerExit::BY_ITSELF, why.kill_cause());

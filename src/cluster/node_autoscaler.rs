@@ -198,7 +198,12 @@ struct Room {
 
 impl Room {
     fn of(node: &Node) -> Self {
-        Self { free: node.allocatable, pods: node.pods_max }
+        let mut free = node.allocatable;
+        for daemon in &node.daemons {
+            free.cpu_millicores = free.cpu_millicores.saturating_sub(daemon.requests.cpu_millicores);
+            free.memory_bytes = free.memory_bytes.saturating_sub(daemon.requests.memory_bytes);
+        }
+        Self { free, pods: node.pods_max.saturating_sub(node.daemons.len()) }
     }
 
     /// Takes a pod's requests off, if there is room.

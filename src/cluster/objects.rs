@@ -48,6 +48,8 @@ pub struct PodTemplate {
     pub grace_seconds: u32,
     /// How long the preStop hook runs; none: no hook.
     pub pre_stop: Option<Duration>,
+    /// It has volumes of type `emptyDir`, whose data goes with it: a drain asks before it takes such a pod.
+    pub has_empty_dir: bool,
     /// Its probes.
     pub probes: Probes,
     /// Containers that start before its own, in this order.
@@ -171,6 +173,17 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// It is cordoned: no new pod comes.
     pub unschedulable: bool,
+    /// The `DaemonSet`s that have a pod on it.
+    pub daemons: Vec<Daemon>,
+}
+
+/// A `DaemonSet`'s pod on a node: it takes up what it asks for, and stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Daemon {
+    /// The `DaemonSet`, as `namespace/name`.
+    pub key: Rc<str>,
+    /// What its pod asks for.
+    pub requests: Resources,
 }
 
 /// Pods per node. Source: kubelet `maxPods`.
@@ -192,6 +205,7 @@ impl Node {
             labels,
             taints: Vec::new(),
             unschedulable: false,
+            daemons: Vec::new(),
         }
     }
 }

@@ -127,6 +127,7 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         pre_stop: None,
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

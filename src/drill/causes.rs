@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::process::Ending;
 use crate::cluster::{KillCause, PodRecord};
 use crate::engine::{EventId, EventLog};
 use crate::gateway::Flags;
@@ -23,8 +24,8 @@ pub(super) struct Evidence<'a> {
     pub(super) way: Way,
     /// The death of the node that the request was sent to, or went through.
     pub(super) node_death: Option<EventId>,
-    /// When that pod's listeners closed because its drain time was over.
-    pub(super) listeners_closed: Option<(SimTime, EventId)>,
+    /// What became of that pod's listeners and connections before its process ended.
+    pub(super) ending: Option<&'a Ending>,
     /// What the gateway noted of the request.
     pub(super) flags: Option<Flags>,
     /// The event log.
@@ -52,6 +53,8 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &S
 fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
     let sight = &finished.sight;
     let exit = evidence.pod.and_then(|pod| Some((pod.exited_at?, pod.exit_event)));
+    let closed = evidence.ending.and_then(|ending| ending.closed.get());
+    let cut = evidence.ending.and_then(|ending| ending.cut.get());
     // What the gateway answers reached its pod, and came back.
     if let Some(event) = evidence.node_death.filter(|_| finished.outcome != Outcome::GatewayError) {
         return (CauseCode::NodeLost, Some(event));
@@ -77,11 +80,12 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         Outcome::Ok | Outcome::BackendError => unreachable!("a served request needs no cause"),
         Outcome::GatewayError => (gateway_error(evidence.flags.unwrap_or_default()), sight.why),
         Outcome::TlsFailed => (CauseCode::ClientTimeout, sight.why),
-        Outcome::Refused => match (sight.target, exit, evidence.listeners_closed) {
+        Outcome::Refused => match (sight.target, exit, closed) {
             (Some(_), ..) if kill.is_some() => kill.expect("it was killed"),
             (None, _, _) => (CauseCode::LbNoTarget, sight.why),
             (Some(_), _, _) if ended_at_node => (CauseCode::NoEndpoint, sight.why),
-            (Some(_), None, Some((_, event))) => (CauseCode::ListenerDrained, Some(event)),
+            (Some(_), None, Some(closed)) if closed.is_drain_over => (CauseCode::ListenerDrained, Some(closed.event)),
+            (Some(_), None, Some(closed)) => (stale(passes_nodes, CauseCode::LbStaleTarget), Some(closed.event)),
             (Some(_), exit, _) => (stale(passes_nodes, CauseCode::LbStaleTarget), exit.and_then(|(_, event)| event)),
         },
         Outcome::ConnectTimeout => match (sight.target, exit) {
@@ -104,6 +108,11 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
             if let Some(kill) = kill {
                 return kill;
             }
+            if let Some((cut_at, event)) = cut
+                && (sight.tried_at..=finished.ended_at).contains(&cut_at)
+            {
+                return (CauseCode::ExitInFlight, Some(event));
+            }
             match exit {
                 Some((exited_at, event)) if finished.ended_at >= exited_at => {
                     (at_exit(finished, evidence, exited_at), event)
@@ -111,7 +120,13 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
                 _ if sight.close_was_ignored => {
                     (CauseCode::DrainCloseIgnored, evidence.pod.and_then(|pod| pod.sigterm_event))
                 }
-                _ => (CauseCode::KeepaliveRace, None),
+                _ => match closed {
+                    // Who quits has closed the connection while it was idle.
+                    Some(closed) if !closed.is_drain_over && sight.was_reused && sight.tried_at >= closed.at => {
+                        (CauseCode::ExitIdleConnection, Some(closed.event))
+                    }
+                    _ => (CauseCode::KeepaliveRace, None),
+                },
             }
         }
         Outcome::RequestTimeout => (CauseCode::ClientTimeout, None),

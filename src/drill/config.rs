@@ -14,6 +14,7 @@ use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
 use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
 use crate::edge::door::{DoorKind, DoorPort};
+use crate::edge::load_balancer::Removal;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig};
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
@@ -290,6 +291,8 @@ pub enum Verb {
     Own(Option<OwnedReplicas>),
     /// The routes change.
     Routes(Routes),
+    /// The balancer gets another rule for the connections of targets that go.
+    Removal(Removal),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.

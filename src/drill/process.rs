@@ -11,9 +11,9 @@ use crate::backend::{Backend, BackendConfig};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{LocalFuture, Process, ProcessEnd};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
-use crate::gateway::agent::{self, AgentConfig, Step};
+use crate::gateway::agent::{self, AgentConfig};
 use crate::gateway::locality::Site;
-use crate::gateway::{Gateway, GatewayConfig, Observer, Routes};
+use crate::gateway::{Gateway, GatewayConfig, Observer, Order, Routes};
 use crate::net;
 use crate::units::SimTime;
 
@@ -24,6 +24,8 @@ pub struct GatewaySpec {
     pub config: GatewayConfig,
     /// Readiness and the way to the end.
     pub agent: AgentConfig,
+    /// What the preStop hook orders, and when, from its start. How long the hook runs is the pod template's.
+    pub pre_stop: Vec<(Duration, Order)>,
     /// Worker threads.
     pub workers: usize,
     /// What work costs.
@@ -56,6 +58,26 @@ pub(super) struct GatewayPod<'a> {
     pub(super) memory: Rc<Memory>,
 }
 
+/// What became of a gateway's listeners and connections before its process ended.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// When its listeners closed.
+    pub(super) closed: Cell<Option<Closing>>,
+    /// When it closed the connections that were still open.
+    pub(super) cut: Cell<Option<(SimTime, EventId)>>,
+    /// It was told to close its listeners; else they close because a drain time is over.
+    was_told: Cell<bool>,
+}
+
+/// The end of a gateway's listeners.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing {
+    pub(super) at: SimTime,
+    pub(super) event: EventId,
+    /// Envoy's drain time was over, and nothing else.
+    pub(super) is_drain_over: bool,
+}
+
 /// A gateway pod's process.
 pub(super) struct GatewayProcess {
     pub(super) gateway: Gateway<PodHost>,
@@ -64,8 +86,11 @@ pub(super) struct GatewayProcess {
     pub(super) cpu: Rc<Cpu>,
     pub(super) limit_millicores: Option<u64>,
     pub(super) memory: Rc<Memory>,
-    /// When its listeners closed before its end.
-    pub(super) listeners_closed: Rc<Cell<Option<(SimTime, EventId)>>>,
+    /// What became of its listeners and connections before its end.
+    pub(super) ending: Rc<Ending>,
+    pre_stop: Vec<(Duration, Order)>,
+    object: Rc<str>,
+    around: Surroundings,
     tasks: TaskGroup,
     sigterm: Signal,
     sigterm_event: Rc<Cell<Option<EventId>>>,
@@ -83,7 +108,7 @@ impl GatewayProcess {
         routes: Rc<Routes>,
         observer: Rc<dyn Observer>,
     ) -> Self {
-        let Surroundings { sim, streams, log } = surroundings;
+        let Surroundings { sim, streams, .. } = surroundings;
         let GatewayPod { object, site, memory } = pod;
         let tasks = TaskGroup::new(sim);
         let cpu = Rc::new(Cpu::new(spec.costs, spec.workers, spec.cpu_limit_millicores));
@@ -101,25 +126,23 @@ impl GatewayProcess {
             cpu,
             limit_millicores: spec.cpu_limit_millicores,
             memory,
-            listeners_closed: Rc::default(),
+            ending: Rc::default(),
+            pre_stop: spec.pre_stop.clone(),
+            object: Rc::from(object),
+            around: surroundings.clone(),
             tasks: tasks.clone(),
             sigterm: Signal::default(),
             sigterm_event: Rc::default(),
             ended: Signal::default(),
             own_end: Rc::default(),
         };
-        process.watch_listeners(surroundings, object);
+        process.watch_listeners();
         process.watch_memory(surroundings);
         let exit_delay = spec.exit_delay.draw(&mut streams.stream("exit-delay", object));
-        let (agent_config, raised, ended) = (spec.agent, process.sigterm.raised(), process.ended.clone());
-        let (clock, log, object) = (sim.clone(), Rc::clone(log), object.to_owned());
-        let cause = Rc::clone(&process.sigterm_event);
+        let (agent_config, raised, ended) = (spec.agent.clone(), process.sigterm.raised(), process.ended.clone());
+        let (clock, cause, witness) = (sim.clone(), Rc::clone(&process.sigterm_event), process.witness());
         sim.spawn("agent", async move {
-            let told = clock.clone();
-            let watch = move |step| {
-                let Step::DrainStarted = step;
-                log.borrow_mut().record(told.now(), cause.get(), "drain_started", object.clone(), Vec::new());
-            };
+            let watch = move |order| witness.tell(order, cause.get());
             let exits = agent::run(gateway, agent_config, raised, watch).await;
             exits.expect("the status port of a new pod is free");
             clock.sleep(exit_delay).await;
@@ -127,6 +150,10 @@ impl GatewayProcess {
             ended.raise();
         });
         process
+    }
+
+    fn witness(&self) -> Witness {
+        Witness { around: self.around.clone(), object: Rc::clone(&self.object), ending: Rc::clone(&self.ending) }
     }
 
     /// What it has used so far.
@@ -153,20 +180,60 @@ impl GatewayProcess {
         self.memory.count_connections(self.gateway.connection_counter());
     }
 
-    fn watch_listeners(&self, surroundings: &Surroundings, object: &str) {
+    fn watch_listeners(&self) {
         let closed = self.gateway.listeners_closed();
-        let (clock, log) = (surroundings.sim.clone(), Rc::clone(&surroundings.log));
-        let (object, noted, cause) =
-            (object.to_owned(), Rc::clone(&self.listeners_closed), Rc::clone(&self.sigterm_event));
+        let (witness, cause) = (self.witness(), Rc::clone(&self.sigterm_event));
         self.tasks.spawn("gateway-watch", async move {
             closed.await;
-            let event = log.borrow_mut().record(clock.now(), cause.get(), "listener_closed", object, Vec::new());
-            noted.set(Some((clock.now(), event)));
+            let event = witness.record("listener_closed", cause.get());
+            let (at, is_drain_over) = (witness.around.sim.now(), !witness.ending.was_told.get());
+            witness.ending.closed.set(Some(Closing { at, event, is_drain_over }));
         });
     }
 }
 
+/// Tells the event log what the process is ordered to do.
+struct Witness {
+    around: Surroundings,
+    object: Rc<str>,
+    ending: Rc<Ending>,
+}
+
+impl Witness {
+    fn record(&self, kind: &'static str, because: Option<EventId>) -> EventId {
+        let now = self.around.sim.now();
+        self.around.log.borrow_mut().record(now, because, kind, self.object.to_string(), Vec::new())
+    }
+
+    fn tell(&self, order: Order, because: Option<EventId>) {
+        match order {
+            Order::Drain { .. } | Order::TellToLeave => drop(self.record("drain_started", because)),
+            Order::CloseListeners => self.ending.was_told.set(true),
+            Order::Quit => {
+                self.ending.was_told.set(true);
+                self.record("drain_started", because);
+            }
+            Order::Cut => {
+                let event = self.record("connections_cut", because);
+                self.ending.cut.set(Some((self.around.sim.now(), event)));
+            }
+        }
+    }
+}
+
 impl Process for GatewayProcess {
+    fn pre_stop(&self, because: EventId) {
+        let (gateway, witness, clock) = (self.gateway.clone(), self.witness(), self.around.sim.clone());
+        let (orders, begins_at) = (self.pre_stop.clone(), clock.now());
+        self.tasks.spawn("pre-stop", async move {
+            for (after, order) in orders {
+                clock.sleep_until(begins_at.after(after)).await;
+                gateway.obey(order);
+                witness.tell(order, Some(because));
+            }
+        });
+    }
+
     fn terminate(&self, because: EventId) {
         self.sigterm_event.set(Some(because));
         self.sigterm.raise();

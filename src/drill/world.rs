@@ -439,16 +439,15 @@ impl World {
         let flag_text = flags.map(|flags| flags.to_string());
         let cause = finished.outcome.is_dropped().then(|| {
             let log = self.around.log.borrow();
-            let listeners_closed =
-                ip.and_then(|ip| member.gateways.borrow().get(&ip).and_then(|it| it.listeners_closed.get()));
+            let ending = ip.and_then(|ip| member.gateways.borrow().get(&ip).map(|it| Rc::clone(&it.ending)));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
             let node_death = member.node_death(finished);
             let way = Way {
                 passes_nodes: member.passes_nodes(finished.load_index),
                 ended_at_node: member.ended_at_node(finished),
             };
-            let pod = record.as_ref();
-            let evidence = Evidence { pod, way, node_death, listeners_closed, flags, log: &log, last_resort };
+            let (pod, ending) = (record.as_ref(), ending.as_deref());
+            let evidence = Evidence { pod, way, node_death, ending, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &member.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {

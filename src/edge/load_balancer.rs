@@ -22,14 +22,14 @@ mod silence;
 mod targets;
 mod zones;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::checks::Probe;
-use super::balancer::{Balancer, BalancerConfig, TargetId};
+use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
 use super::idle::{IdleRule, IdleWatch};
 use super::kube_proxy::Origin;
@@ -112,6 +112,7 @@ struct Inner {
     config: LoadBalancerConfig,
     /// The nodes, where they are the targets.
     nodes: Option<Nodes>,
+    removal: Cell<Removal>,
     state: RefCell<State>,
     on_registered: RefCell<Option<OnRegistered>>,
 }
@@ -135,6 +136,16 @@ struct Vip {
     /// Connections that came to it.
     open: BTreeSet<ConnectionId>,
 }
+
+/// What becomes of open connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Removal {
+    /// Of a target that is removed.
+    pub on_deregister: OnRemoval,
+    /// Of one that fails its check.
+    pub on_unhealthy: OnRemoval,
+}
+
 /// Called with the address of each target that has been registered, and the event of that.
 type OnRegistered = Rc<dyn Fn(Ipv4Addr, EventId)>;
 
@@ -218,8 +229,10 @@ impl LoadBalancer {
             deleted: None,
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
+        let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
+        let removal = Cell::new(Removal { on_deregister, on_unhealthy });
         let on_registered = RefCell::default();
-        let inner = Inner { sim, net, host, streams, log, config, nodes, state, on_registered };
+        let inner = Inner { sim, net, host, streams, log, config, nodes, removal, state, on_registered };
         Self { inner: Rc::new(inner) }
     }
 
@@ -259,6 +272,18 @@ impl LoadBalancer {
             for connection in open {
                 inner.net.sever(connection, Sever::Reset, Some(event));
             }
+        });
+    }
+
+    /// Another rule for connections is written into the Service; it holds when the controller has come to it.
+    pub fn set_removal_later(&self, removal: Removal, because: EventId) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-update", async move {
+            let inner = &this.inner;
+            let mut stream =
+                inner.streams.stream("lb-update", &format!("{}/{}", inner.config.service, because.number()));
+            inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
+            inner.removal.set(removal);
         });
     }
 

@@ -1,4 +1,5 @@
-//! Istio's pilot-agent: readiness, and how the process ends.
+//! Who runs the gateway and decides when it ends: Istio's pilot-agent, and what stands in its place elsewhere. Readiness, and the moves of
+//! [`super::shutdown`].
 //!
 //! ```text
 //! SIGTERM ─→ readiness answers 503, drain begins ─┬─ sleep terminationDrainDuration (5 s) ─────────────→ exit
@@ -7,7 +8,8 @@
 //! ```
 //!
 //! The default drain ends long before Envoy's drain time (45 s), so its listeners accept to the last moment. In the second mode
-//! (`EXIT_ON_ZERO_ACTIVE_CONNECTIONS`) only the pod's grace period is an upper bound.
+//! (`EXIT_ON_ZERO_ACTIVE_CONNECTIONS`) only the pod's grace period is an upper bound. `/healthz/ready` goes by the agent, once it has seen Envoy
+//! ready: neither a drain nor a failed health check that somebody else has ordered changes it.
 //! Source: istio pkg/envoy/agent.go, pilot/cmd/pilot-agent/{options,status}.
 
 use std::cell::Cell;
@@ -15,7 +17,6 @@ use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -26,44 +27,20 @@ use hyper::service::service_fn;
 
 use super::host::Host;
 use super::server::Gateway;
-
-/// The pause between two looks at the connection count. Source: istio pkg/envoy/agent.go `activeConnectionCheckDelay`.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What SIGTERM leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ShutdownMode {
-    /// The process ends at once: Envoy itself got the signal.
-    ExitAtOnce,
-    /// Drain for this time, then end.
-    Drain {
-        /// `terminationDrainDuration`.
-        duration: Duration,
-    },
-    /// Drain for this time, then end as soon as a look each second finds no open connection.
-    ExitOnZero {
-        /// `MINIMUM_DRAIN_DURATION`.
-        minimum: Duration,
-    },
-}
+use super::shutdown::{Move, Order};
 
 /// The agent's settings.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentConfig {
     /// What SIGTERM leads to.
-    pub shutdown: ShutdownMode,
-    /// Where `/healthz/ready` is answered; 15021 in Istio.
+    pub shutdown: Vec<Move>,
+    /// Where readiness is answered; 15021 in Istio.
     pub status_port: u16,
+    /// The paths by which it is asked for.
+    pub status_paths: Vec<String>,
 }
 
-/// What the process does next; told to whoever watches it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// The drain has begun.
-    DrainStarted,
-}
-
-/// Runs the agent of `gateway`; ends when the process is to exit.
+/// Runs the agent of `gateway`; ends when the process is to exit. `watch` is told each order that it gives.
 ///
 /// # Errors
 ///
@@ -72,30 +49,30 @@ pub async fn run<H: Host>(
     gateway: Gateway<H>,
     config: AgentConfig,
     sigterm: impl Future<Output = ()>,
-    watch: impl Fn(Step),
+    watch: impl Fn(Order),
 ) -> std::io::Result<()> {
     let host = gateway.worker().clone();
     let is_ready = Rc::new(Cell::new(true));
     let listener = host.listen(config.status_port)?;
     let (server, state) = (host.clone(), Rc::clone(&is_ready));
-    host.spawn("agent-status", async move { serve_status(server, listener, state).await });
+    let paths = config.status_paths.into();
+    host.spawn("agent-status", async move { serve_status(server, listener, state, paths).await });
     pin!(sigterm).await;
-    is_ready.set(false);
-    shut_down(&host, &gateway, config.shutdown, watch).await;
+    carry_out(&host, &gateway, &config.shutdown, &is_ready, watch).await;
     Ok(())
 }
 
 /// What the agent runs: a gateway, or several that share one set of ports.
 pub trait Proxy {
-    /// Begins to drain, as `POST /drain_listeners?graceful` does.
-    fn drain(&self);
+    /// Carries out an order.
+    fn obey(&self, order: Order);
     /// Open downstream connections.
     fn connection_count(&self) -> usize;
 }
 
 impl<H: Host> Proxy for Gateway<H> {
-    fn drain(&self) {
-        Self::drain(self);
+    fn obey(&self, order: Order) {
+        Self::obey(self, order);
     }
 
     fn connection_count(&self) -> usize {
@@ -103,39 +80,52 @@ impl<H: Host> Proxy for Gateway<H> {
     }
 }
 
-/// What SIGTERM leads to; ends when the process is to exit.
-pub async fn shut_down<H: Host>(host: &H, proxy: &impl Proxy, mode: ShutdownMode, watch: impl Fn(Step)) {
-    match mode {
-        ShutdownMode::ExitAtOnce => {}
-        ShutdownMode::Drain { duration } => {
-            proxy.drain();
-            watch(Step::DrainStarted);
-            host.sleep_until(host.now().after(duration)).await;
-        }
-        ShutdownMode::ExitOnZero { minimum } => {
-            proxy.drain();
-            watch(Step::DrainStarted);
-            let mut next = host.now().after(minimum);
-            host.sleep_until(next).await;
-            loop {
-                next = next.after(LOOK_INTERVAL);
-                host.sleep_until(next).await;
-                if proxy.connection_count() == 0 {
-                    break;
+/// Makes these moves, one after the other; ends when the process is to exit.
+pub async fn carry_out<H: Host>(
+    host: &H,
+    proxy: &impl Proxy,
+    moves: &[Move],
+    is_ready: &Cell<bool>,
+    watch: impl Fn(Order),
+) {
+    for next in moves {
+        match *next {
+            Move::FailReadiness => is_ready.set(false),
+            Move::Give(order) => {
+                proxy.obey(order);
+                watch(order);
+            }
+            Move::Wait(span) => host.sleep_until(host.now().after(span)).await,
+            Move::UntilFew { open_max, first, every, limit } => {
+                let over_at = limit.map(|limit| host.now().after(limit));
+                let mut look_at = host.now().after(first);
+                loop {
+                    let next_at = over_at.map_or(look_at, |over_at| look_at.min(over_at));
+                    host.sleep_until(next_at).await;
+                    if proxy.connection_count() <= open_max || over_at == Some(next_at) {
+                        break;
+                    }
+                    look_at = look_at.after(every);
                 }
             }
         }
     }
 }
 
-/// Answers `/healthz/ready` for as long as it runs: 200 while the gateway is ready, else 503.
-pub async fn serve_status<H: Host>(host: H, listener: H::Listener, is_ready: Rc<Cell<bool>>) {
+/// Istio's paths of readiness.
+#[must_use]
+pub fn istio_paths() -> Vec<String> {
+    ["/healthz/ready", "/healthz"].map(str::to_owned).into()
+}
+
+/// Answers for readiness as long as it runs: 200 while the gateway is ready, else 503.
+pub async fn serve_status<H: Host>(host: H, listener: H::Listener, is_ready: Rc<Cell<bool>>, paths: Rc<[String]>) {
     loop {
         let Ok((stream, _)) = host.accept(&listener).await else { continue };
-        let is_ready = Rc::clone(&is_ready);
+        let (is_ready, paths) = (Rc::clone(&is_ready), Rc::clone(&paths));
         host.spawn("agent-status-connection", async move {
             let answer = service_fn(|request: Request<Incoming>| {
-                let is_known = matches!(request.uri().path(), "/healthz/ready" | "/healthz");
+                let is_known = paths.iter().any(|path| path == request.uri().path());
                 let mut response = Response::new(Full::new(Bytes::new()));
                 *response.status_mut() = match (is_known, is_ready.get()) {
                     (false, _) => StatusCode::NOT_FOUND,

@@ -24,6 +24,7 @@ use super::drain::DrainConfig;
 use super::host::{Host, Work};
 use super::proxy::{Audience, Passage, ResponseBody, handle};
 use super::routes::Routes;
+use super::shutdown::Order;
 use super::upstream::Cluster;
 use crate::units::{Signal, SimTime};
 
@@ -72,6 +73,12 @@ pub(super) struct Shared<H> {
     pub(super) downstream: DownstreamConfig,
     drain: DrainConfig,
     drain_began_at: Cell<Option<SimTime>>,
+    /// Every answer says close, whatever the strategy of a drain.
+    tells_all: Cell<bool>,
+    /// It quits: idle connections are closed at once.
+    quits: Cell<bool>,
+    /// What is still open is to be closed. Only who quits is told so.
+    cut: Signal,
     listeners: RefCell<BTreeMap<(u16, u16), Rc<Listener>>>,
     listeners_close: Signal,
     connection_count: Rc<Cell<usize>>,
@@ -96,6 +103,9 @@ impl<H: Host> Gateway<H> {
             downstream: config.downstream,
             drain: config.drain,
             drain_began_at: Cell::new(None),
+            tells_all: Cell::new(false),
+            quits: Cell::new(false),
+            cut: Signal::default(),
             listeners: RefCell::default(),
             listeners_close: Signal::default(),
             connection_count: Rc::default(),
@@ -185,14 +195,41 @@ impl<H: Host> Gateway<H> {
         }
     }
 
-    /// Begins to drain, as `POST /drain_listeners?graceful` does. A second call does nothing.
+    /// Carries out an order of whoever runs the process. Giving one again does nothing.
+    pub fn obey(&self, order: Order) {
+        let shared = &self.shared;
+        match order {
+            Order::Drain { closes_listeners } => self.begin_drain(closes_listeners),
+            Order::TellToLeave => shared.tells_all.set(true),
+            Order::CloseListeners => shared.listeners_close.raise(),
+            Order::Quit => {
+                shared.tells_all.set(true);
+                shared.quits.set(true);
+                shared.listeners_close.raise();
+                for listener in shared.listeners.borrow().values() {
+                    listener.over.raise();
+                }
+            }
+            Order::Cut => shared.cut.raise(),
+        }
+    }
+
+    /// Begins to drain, as `POST /drain_listeners?graceful` does.
     pub fn drain(&self) {
+        self.obey(Order::Drain { closes_listeners: true });
+    }
+
+    /// A drain that is under way stays as it is. Source: envoy source/server/admin/listeners_handler.cc.
+    fn begin_drain(&self, closes_listeners: bool) {
         let shared = &self.shared;
         let worker = &shared.workers[0];
         if shared.drain_began_at.get().is_some() {
             return;
         }
         shared.drain_began_at.set(Some(worker.now()));
+        if !closes_listeners {
+            return;
+        }
         let closes = shared.listeners_close.clone();
         let over = worker.sleep_until(worker.now().after(shared.drain.drain_time));
         worker.spawn("gateway-drain", async move {
@@ -201,7 +238,7 @@ impl<H: Host> Gateway<H> {
         });
     }
 
-    /// Ends when the listeners have closed because the drain time was over.
+    /// Ends when the listeners have closed: the drain time was over, or it was told so.
     pub fn listeners_closed(&self) -> impl Future<Output = ()> + 'static {
         self.shared.listeners_close.raised()
     }
@@ -239,7 +276,8 @@ impl<H: Host> Shared<H> {
     pub(super) fn says_close(&self, worker: usize, connection: &ConnectionState) -> bool {
         let host = &self.workers[worker];
         let began_at = self.drain_began_at.get();
-        connection.listener.removed.is_raised()
+        self.tells_all.get()
+            || connection.listener.removed.is_raised()
             || began_at.is_some_and(|began_at| self.drain.says_close(began_at, host.now(), || host.random()))
     }
 
@@ -334,6 +372,8 @@ pub(super) struct ConnectionState {
     pub(super) local: Option<SocketAddr>,
     pub(super) client_said_close: Cell<bool>,
     open_count: Cell<usize>,
+    /// It has brought a request.
+    has_asked: Cell<bool>,
     /// When the first answer said close because of a drain.
     told_at: Cell<Option<SimTime>>,
     last_answer_told: Cell<bool>,
@@ -347,6 +387,7 @@ impl ConnectionState {
 
     pub(super) fn open(self: &Rc<Self>) -> OpenRequest {
         self.open_count.set(self.open_count.get() + 1);
+        self.has_asked.set(true);
         self.last_answer_told.set(false);
         OpenRequest(Rc::clone(self))
     }
@@ -371,6 +412,16 @@ impl Drop for OpenRequest {
     }
 }
 
+/// Why a connection is served no longer.
+enum Ending {
+    /// hyper is done with it.
+    Served(hyper::Result<()>),
+    /// It is idle, and its time is up.
+    TimeUp,
+    /// It is cut, whatever it does.
+    Cut,
+}
+
 /// Serves a downstream connection to its end.
 ///
 /// hyper ends a connection after an answer that says close. Envoy does not: a client that stays is served until the drain
@@ -386,6 +437,7 @@ async fn serve<H: Host>(
     let own_ip = local.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |local| local.ip());
     let peer = Peer::new(Some(client.ip()), SocketAddr::new(own_ip, listener.port), false);
     let mut listener_over = pin!(listener.over.raised());
+    let mut cut = pin!(shared.cut.raised());
     let state = Rc::new(ConnectionState {
         listener,
         client,
@@ -393,6 +445,7 @@ async fn serve<H: Host>(
         local,
         client_said_close: Cell::new(false),
         open_count: Cell::new(0),
+        has_asked: Cell::new(false),
         told_at: Cell::new(None),
         last_answer_told: Cell::new(false),
     });
@@ -408,12 +461,20 @@ async fn serve<H: Host>(
             let mut limit = pin!(deadline.map(|deadline| host.sleep_until(deadline)));
             poll_fn(|cx| {
                 if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
-                    return Poll::Ready(Some(result));
+                    return Poll::Ready(Ending::Served(result));
                 }
                 let is_over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready())
                     || listener_over.as_mut().poll(cx).is_ready();
+                if !is_over {
+                    return Poll::Pending;
+                }
+                // Who quits waits for the first request of a new connection.
+                let is_awaited = shared.quits.get() && !state.has_asked.get();
                 // A request under way is still answered; hyper ends the connection after it.
-                if is_over && state.open_count.get() == 0 { Poll::Ready(None) } else { Poll::Pending }
+                if state.open_count.get() == 0 && !is_awaited {
+                    return Poll::Ready(Ending::TimeUp);
+                }
+                cut.as_mut().poll(cx).map(|()| Ending::Cut)
             })
             .await
         };
@@ -421,16 +482,17 @@ async fn serve<H: Host>(
         let host = &shared.workers[worker];
         let is_time_up = |told_at: SimTime| host.now() >= told_at.after(shared.drain.drain_timeout);
         match end {
-            Some(Err(_)) => return,
-            Some(Ok(())) if state.client_said_close.get() || !state.last_answer_told.get() => return,
-            Some(Ok(())) if !state.told_at.get().is_some_and(is_time_up) => {
+            Ending::Cut | Ending::Served(Err(_)) => return,
+            Ending::Served(Ok(())) if state.client_said_close.get() || !state.last_answer_told.get() => return,
+            Ending::Served(Ok(())) | Ending::TimeUp if shared.quits.get() => return,
+            Ending::Served(Ok(())) if !state.told_at.get().is_some_and(is_time_up) => {
                 state.last_answer_told.set(false);
                 let head =
                     if parts.io.head.is_empty() { parts.read_buf } else { joined(&parts.read_buf, &parts.io.head) };
                 stream = Rewound { head, rest: parts.io.rest };
             }
             // The drain timeout is over: what still comes is swallowed, then the connection closes.
-            Some(Ok(())) | None => {
+            Ending::Served(Ok(())) | Ending::TimeUp => {
                 host.sleep_until(host.now().after(shared.drain.delayed_close)).await;
                 drop(parts);
                 return;

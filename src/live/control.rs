@@ -19,6 +19,7 @@ use super::sockets;
 use super::worker::{self, Assignment, Command, Start};
 use super::{BindError, End, Event, ListenerPlan, Operator, Plan, ServeError, Settings};
 use crate::gateway::Host;
+use crate::gateway::Order;
 use crate::gateway::agent::{self, Proxy};
 
 /// The number of the status port's socket. Listeners count up from 0.
@@ -87,12 +88,13 @@ async fn control(settings: &Settings, plan: Plan, operator: &mut impl Operator) 
             Message::Terminate if is_draining => break End::Terminated,
             Message::Interrupt | Message::Terminate => {
                 is_draining = true;
-                is_ready.set(false);
                 operator.told(Event::Draining(settings.shutdown));
-                let (host, workers, mode) = (host.clone(), fleet.workers(), settings.shutdown);
-                let messages = messages.clone();
+                let (host, workers, moves) = (host.clone(), fleet.workers(), settings.shutdown.moves());
+                let (messages, is_ready) = (messages.clone(), Rc::clone(&is_ready));
+                // Unready even where the process ends at once.
+                is_ready.set(false);
                 tokio::task::spawn_local(async move {
-                    agent::shut_down(&host, &workers, mode, |_| {}).await;
+                    agent::carry_out(&host, &workers, &moves, &is_ready, |_| {}).await;
                     let _ = messages.send(Message::Drained);
                 });
             }
@@ -116,7 +118,10 @@ fn serve_status(host: &LiveHost, address: SocketAddr, is_ready: &Rc<Cell<bool>>)
     let address = socket.local_addr().map_err(refused("a socket"))?;
     host.give(STATUS, socket);
     let listener = host.listen(STATUS).map_err(refused("a socket"))?;
-    host.spawn("agent-status", agent::serve_status(host.clone(), listener, Rc::clone(is_ready)));
+    host.spawn(
+        "agent-status",
+        agent::serve_status(host.clone(), listener, Rc::clone(is_ready), agent::istio_paths().into()),
+    );
     Ok(address)
 }
 
@@ -181,10 +186,10 @@ struct Workers {
 }
 
 impl Proxy for Workers {
-    fn drain(&self) {
+    fn obey(&self, order: Order) {
         for commands in &self.commands {
             // A worker that has ended is told by its own message.
-            let _ = commands.send(Command::Drain);
+            let _ = commands.send(Command::Obey(order));
         }
     }
 

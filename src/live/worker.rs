@@ -13,14 +13,14 @@ use super::clock::Clock;
 use super::host::LiveHost;
 use super::log::{LogSender, WorkerLog};
 use super::{Plan, Settings, Tables};
-use crate::gateway::{DownstreamConfig, Gateway, GatewayConfig, Host, Observer};
+use crate::gateway::{DownstreamConfig, Gateway, GatewayConfig, Host, Observer, Order};
 
 /// What control tells a worker.
 pub(super) enum Command {
     /// Use this configuration from now on.
     Apply(Assignment, oneshot::Sender<()>),
-    /// Begin to drain.
-    Drain,
+    /// What the agent orders.
+    Obey(Order),
     /// End.
     Stop,
 }
@@ -82,7 +82,7 @@ async fn work(start: Start) -> io::Result<()> {
                 worker.apply(assignment)?;
                 let _ = done.send(());
             }
-            Command::Drain => worker.gateway.drain(),
+            Command::Obey(order) => worker.gateway.obey(order),
             Command::Stop => break,
         }
     }

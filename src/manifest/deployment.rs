@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
+use super::hook::{Hook, read_lifecycle};
 use super::object::{Object, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
@@ -46,6 +46,10 @@ pub struct DeploymentManifest {
     pub memory_limit: Option<MemoryLimit>,
     /// `proxy.istio.io/config`, if a pod carries it.
     pub proxy_config: Option<(String, Place)>,
+    /// The main container's preStop hook.
+    pub hook: Option<Hook>,
+    /// Where the grace period is written, or would be.
+    pub grace_at: Place,
     /// The named ports of its containers.
     pub ports: BTreeMap<String, u16>,
     /// The labels of nodes that its pods need.
@@ -136,8 +140,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         revision_history_limit: history?,
         template: pods.template,
     };
-    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, ports, topology_keys, nodes_at, .. } = pods;
-    let (liveness, gates, sidecars) = (pods.liveness, pods.gates, pods.sidecars);
+    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, hook, grace_at, ports, topology_keys, .. } = pods;
+    let (nodes_at, liveness, gates, sidecars) = (pods.nodes_at, pods.liveness, pods.gates, pods.sidecars);
     Some(DeploymentManifest {
         deployment,
         selector,
@@ -145,6 +149,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         cpu_limit_millicores,
         memory_limit,
         proxy_config,
+        hook,
+        grace_at,
         ports,
         topology_keys,
         nodes_at,
@@ -232,12 +238,14 @@ pub(super) fn int_or_percent(field: &Field<'_>) -> Option<IntOrPercent> {
     None
 }
 
-struct Pods {
-    template: PodTemplate,
+pub(super) struct Pods {
+    pub(super) template: PodTemplate,
     env: BTreeMap<String, (String, Place)>,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
     proxy_config: Option<(String, Place)>,
+    hook: Option<Hook>,
+    grace_at: Place,
     ports: BTreeMap<String, u16>,
     topology_keys: Vec<TopologyKey>,
     nodes_at: Option<(Place, String)>,
@@ -246,7 +254,7 @@ struct Pods {
     sidecars: Vec<Written>,
 }
 
-fn read_template(field: &Field<'_>) -> Option<Pods> {
+pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     let fields = field.fields()?;
     let metadata = fields.look("metadata");
     let (mut labels, mut annotations, mut proxy_config) = (BTreeMap::new(), BTreeMap::new(), None);
@@ -268,10 +276,12 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
     let spec_field = spec_field?;
     let spec = spec_field.fields()?;
     let grace = spec.get("terminationGracePeriodSeconds");
-    let grace_seconds = grace.map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
+    let grace_seconds = grace.as_ref().map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
+    let volumes = spec_field.node().find(&["volumes"]);
+    let has_empty_dir = matches!(volumes.map(|node| &node.value), Some(Value::List(items)) if items.iter().any(|item| item.entry("emptyDir").is_some()));
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
         spec.missing("containers", "a pod has at least one container");
@@ -303,7 +313,8 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         requests,
         containers: asked,
         grace_seconds: grace_seconds?,
-        pre_stop: main.pre_stop,
+        pre_stop: main.hook.as_ref().map(|hook| hook.duration),
+        has_empty_dir,
         probes: main.probes,
         init: init.iter().map(|container| container.container.clone()).collect(),
         readiness_gates: gates.iter().map(|gate| gate.name.clone()).collect(),
@@ -312,6 +323,7 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
     let (env, cpu_limit_millicores, memory_limit) = (main.env, main.cpu_limit_millicores, main.memory_limit);
+    let (hook, grace_at) = (main.hook, grace.map_or(spec_field.place(), |field| field.place()));
     let sidecars = init.into_iter().filter_map(|container| container.sidecar).collect();
     Some(Pods {
         template,
@@ -319,6 +331,8 @@ fn read_template(field: &Field<'_>) -> Option<Pods> {
         cpu_limit_millicores,
         memory_limit,
         proxy_config,
+        hook,
+        grace_at,
         ports,
         topology_keys,
         nodes_at,
@@ -391,7 +405,7 @@ pub(super) struct Container {
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
     env: BTreeMap<String, (String, Place)>,
-    pub(super) pre_stop: Option<Duration>,
+    pub(super) hook: Option<Hook>,
     pub(super) probes: Probes,
     liveness: Option<Written>,
     ports: BTreeMap<String, u16>,
@@ -429,7 +443,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         inner.allow(&["protocol", "hostPort", "hostIP"]);
         inner.finish();
     }
-    let pre_stop = fields.look("lifecycle").and_then(|field| read_lifecycle(&field));
+    let hook = fields.look("lifecycle").and_then(|field| read_lifecycle(&field));
     let probe = |key: &str| fields.look(key).and_then(|field| read_probe(key, &field, &ports));
     let probes =
         Probes { readiness: probe("readinessProbe"), liveness: probe("livenessProbe"), startup: probe("startupProbe") };
@@ -465,7 +479,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         cpu_limit_millicores,
         memory_limit,
         env,
-        pre_stop,
+        hook,
         probes,
         liveness,
         ports,
@@ -558,57 +572,6 @@ pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
     env
 }
 
-/// How long the preStop hook runs.
-pub(super) fn read_lifecycle(field: &Field<'_>) -> Option<Duration> {
-    let fields = field.fields()?;
-    fields.ignore(&["postStart"], "hooks after the start are not simulated");
-    fields.allow(&["stopSignal"]);
-    let hook = fields.look("preStop");
-    fields.finish();
-    let hook = hook?;
-    let hook_fields = hook.fields()?;
-    let (exec, sleep) = (hook_fields.look("exec"), hook_fields.look("sleep"));
-    let count = ["exec", "sleep", "httpGet", "tcpSocket"].iter().filter(|key| hook_fields.look(key).is_some()).count();
-    if count > 1 {
-        hook.refuse(format!("a hook does one thing, and here are {count}"), "keep one of exec, sleep and httpGet");
-    }
-    hook_fields.ignore(&["httpGet", "tcpSocket"], "hooks over the network take no time here");
-    hook_fields.finish();
-    if let Some(sleep) = sleep {
-        let fields = sleep.fields()?;
-        let seconds = fields.require("seconds", "write how long it sleeps, such as seconds: 15");
-        let seconds = seconds.and_then(|field| field.whole::<u32>(0, i64::from(i32::MAX)));
-        fields.finish();
-        let seconds = seconds?;
-        return Some(Duration::from_secs(u64::from(seconds)));
-    }
-    let exec = exec?;
-    let command: Vec<String> =
-        exec.fields()?.look("command")?.items().iter().filter_map(|word| word.scalar()).map(str::to_owned).collect();
-    let slept = sleep_of(&command);
-    match slept {
-        Some(_) => exec.note(FidelityStatus::Modelled, None),
-        None => exec.note(FidelityStatus::Ignored, Some("only `sleep` is simulated; this command takes no time here")),
-    }
-    slept
-}
-
-/// The seconds that a command sleeps: `sleep 30`, alone or as the only thing a shell does.
-fn sleep_of(command: &[String]) -> Option<Duration> {
-    let words: Vec<&str> = match command {
-        [shell, flag, script] if shell.ends_with("sh") && flag == "-c" => script.split_whitespace().collect(),
-        words => words.iter().map(String::as_str).collect(),
-    };
-    match words[..] {
-        [program, time] if program == "sleep" || program.ends_with("/sleep") => {
-            let seconds: f64 = time.strip_suffix('s').unwrap_or(time).parse().ok()?;
-            // Longer than any grace period can be is as long as it can be.
-            Duration::try_from_secs_f64(seconds.min(f64::from(i32::MAX))).ok()
-        }
-        _ => None,
-    }
-}
-
 /// A probe: `key` names it. One without a handler, or with two, is refused, as the API server does.
 fn read_probe(key: &str, field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<Probe> {
     let fields = field.fields()?;
@@ -698,22 +661,5 @@ pub fn canonical(node: &Node) -> String {
             let parts: Vec<String> = sorted.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
             format!("{{{}}}", parts.join(","))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_that_sleep_are_understood() {
-        let of = |words: &[&str]| sleep_of(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        let seconds = |count| Some(Duration::from_secs(count));
-        assert_eq!(of(&["sleep", "30"]), seconds(30));
-        assert_eq!(of(&["/bin/sleep", "5s"]), seconds(5));
-        assert_eq!(of(&["/bin/sh", "-c", "sleep 15"]), seconds(15));
-        assert_eq!(of(&["sh", "-c", "sleep 15; curl localhost"]), None);
-        assert_eq!(of(&["sleep", "forever"]), None);
-        assert_eq!(of(&[]), None);
     }
 }

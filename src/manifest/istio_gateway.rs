@@ -20,9 +20,8 @@ pub mod clusters;
 mod rest;
 
 use super::autoscaler;
-use super::deployment::{
-    PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_lifecycle, read_resources, rolling_update,
-};
+use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_resources, rolling_update};
+use super::hook::read_lifecycle;
 use super::object::{Object, ObjectId};
 use super::placement;
 use super::problem::{Place, Problem};
@@ -48,6 +47,16 @@ const GRACE_MARGIN_SECONDS: i64 = 10;
 /// Source: Kubernetes' default, which ASM's documents name too.
 const GRACE_SECONDS: i64 = 30;
 
+/// The two generations of graceful shutdown. Source: ASM documents, "Use graceful shutdown".
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Generation {
+    /// Before ASM 1.26: the balancer's connection draining, set at the Service. [`DRAIN_ANNOTATION`] has no effect.
+    ConnectionDrain,
+    /// Since then: [`DRAIN_ANNOTATION`].
+    #[default]
+    DrainTimeout,
+}
+
 /// What one `IstioGateway` makes.
 #[derive(Clone, Debug)]
 pub struct Made {
@@ -62,7 +71,7 @@ pub struct Made {
 }
 
 /// Checks an `IstioGateway` and makes the Deployment and Service that a cluster gets; none if it is not deployed there.
-pub fn read(object: &Object, cluster: Option<&str>, sink: &Sink) -> Option<(Object, Made)> {
+pub fn read(object: &Object, cluster: Option<&str>, generation: Generation, sink: &Sink) -> Option<(Object, Made)> {
     let prefix = object.prefix();
     let before = sink.problem_count();
     let fields = object.open(sink, &prefix)?;
@@ -73,6 +82,7 @@ pub fn read(object: &Object, cluster: Option<&str>, sink: &Sink) -> Option<(Obje
     }
     let spec_field = fields.look("spec");
     let (drain, is_managed) = read_annotations(&fields);
+    let drain = drain.filter(|_| generation == Generation::DrainTimeout);
     fields.finish();
     let Some(spec_field) = spec_field else {
         fields.missing("spec", "an IstioGateway has a spec");

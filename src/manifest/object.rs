@@ -102,9 +102,10 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 15] = [
+const SIMULATED: [(&str, &str); 18] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
+    ("DaemonSet", "apps"),
     ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
     ("PodDisruptionBudget", "policy"),
@@ -112,6 +113,8 @@ const SIMULATED: [(&str, &str); 15] = [
     ("Gateway", ISTIO),
     ("VirtualService", ISTIO),
     ("DestinationRule", ISTIO),
+    ("ProxyConfig", ISTIO),
+    ("ASMProxyConfig", "istio.alibabacloud.com"),
     ("GatewayClass", GATEWAY_API),
     ("Gateway", GATEWAY_API),
     ("HTTPRoute", GATEWAY_API),
@@ -132,13 +135,11 @@ const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 19] = [
-    "ASMProxyConfig",
+const KNOWN: [&str; 17] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",
     "CustomResourceDefinition",
-    "DaemonSet",
     "EnvoyFilter",
     "GRPCRoute",
     "Ingress",

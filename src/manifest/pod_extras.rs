@@ -86,7 +86,7 @@ fn read_init_container(field: &Field<'_>) -> Option<Init> {
         Sidecar {
             startup: spec(&read.probes.startup),
             readiness: spec(&read.probes.readiness),
-            pre_stop: read.pre_stop,
+            pre_stop: read.hook.map(|hook| hook.duration),
         }
     });
     let at = policy.as_ref().map_or(field.place(), Field::place);
@@ -178,7 +178,10 @@ mod tests {
             assert!(notes.iter().any(|note| note.starts_with(word)), "{more}: {notes:?}");
         }
         for (more, problem) in [
-            ("startupProbe: {}", "initContainers[0].startupProbe: an init container has run to its end"),
+            (
+                "startupProbe: { tcpSocket: { port: 1 } }",
+                "initContainers[0].startupProbe: an init container has run to its end",
+            ),
             ("lifecycle: {}", "initContainers[0].lifecycle: an init container has run to its end"),
             ("restartPolicy: Sometimes", "initContainers[0].restartPolicy: `Sometimes` is not known here"),
         ] {

@@ -113,6 +113,16 @@ impl<'a> Field<'a> {
         Self { path: path.to_owned(), ..self }
     }
 
+    /// The same, with problems and notes going elsewhere.
+    #[must_use]
+    pub fn into_sink<'b>(&self, sink: &'b Sink) -> Field<'b>
+    where
+        'a: 'b,
+    {
+        let Self { dialect, object, node, key_at, path, .. } = self.clone();
+        Field { sink, dialect, object, node, key_at, path }
+    }
+
     /// The key path.
     #[must_use]
     pub fn path(&self) -> &str {

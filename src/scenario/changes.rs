@@ -14,7 +14,9 @@ use super::state::{Resolved, State};
 use super::world::{Backends, gateway_spec};
 use super::{autoscaling, front};
 use crate::cluster::autoscaler::AutoscalerSpec;
-use crate::drill::{Action, ClusterSpec, GatewaySpec, Size, Verb};
+use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Size, Verb};
+use crate::edge::load_balancer::Removal;
+use crate::edge::{BalancerConfig, OnRemoval};
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Node, Object, Place, Problem, Sink, quantity};
@@ -209,9 +211,27 @@ fn changes(
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
     };
-    let way_in = |resolved: &Resolved| front::spec(resolved, settings, &Sink::default()).map(|spec| told(&spec));
-    if way_in(current) != way_in(next) {
-        refuse("the Service in front and the settings of its load balancer");
+    let way_in = |resolved: &Resolved| front::spec(resolved, settings, &Sink::default());
+    let removal = |front: &Option<FrontSpec>| {
+        let BalancerConfig { on_deregister, on_unhealthy, .. } = front.as_ref()?.balancer.as_ref()?.balancer;
+        Some(Removal { on_deregister, on_unhealthy })
+    };
+    let without_removal = |front: &Option<FrontSpec>| {
+        let mut front = front.clone();
+        if let Some(config) = front.as_mut().and_then(|front| front.balancer.as_mut()) {
+            (config.balancer.on_deregister, config.balancer.on_unhealthy) = (OnRemoval::Keep, OnRemoval::Keep);
+        }
+        told(&front)
+    };
+    let (before, after) = (way_in(current), way_in(next));
+    if without_removal(&before) != without_removal(&after) {
+        refuse("the Service in front and the settings of its load balancer, but for its connection draining,");
+    } else if removal(&before) != removal(&after) {
+        verbs.extend(removal(&after).map(Verb::Removal));
+    }
+    let name = |resolved: &Resolved| resolved.target().map(|manifest| manifest.deployment.template.other.clone());
+    if current.proxy_config != next.proxy_config && name(current) == name(next) {
+        refuse("a ProxyConfig object");
     }
     if current.routing.listeners != next.routing.listeners {
         refuse("the ports of the gateway");

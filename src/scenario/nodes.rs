@@ -10,6 +10,7 @@ use crate::cluster::Identity;
 use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
+use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
 use crate::manifest::{Field, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
@@ -86,12 +87,19 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
     groups
 }
 
-/// The nodes, group by group.
-pub(super) fn made(settings: &Settings) -> Vec<Node> {
+/// The nodes, group by group, with the pods of `DaemonSet`s.
+pub(super) fn made(settings: &Settings, daemons: &[DaemonSetManifest]) -> Vec<Node> {
     let groups = settings.cluster.nodes.iter();
     let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
     let ip = |index: usize| settings.cluster.identity.node_ip(index);
-    places.enumerate().map(|(index, (group, in_group))| group.node(in_group, ip(index))).collect()
+    let node = |(index, (group, in_group)): (usize, (&NodeGroup, usize))| group.node(in_group, ip(index));
+    places.enumerate().map(|place| with_daemons(node(place), daemons)).collect()
+}
+
+/// A node with the pods of `DaemonSet`s that are there.
+pub(super) fn with_daemons(node: Node, daemons: &[DaemonSetManifest]) -> Node {
+    let on_it = daemons.iter().filter_map(|daemon| daemon.on(&node)).collect();
+    Node { daemons: on_it, ..node }
 }
 
 impl NodeGroup {

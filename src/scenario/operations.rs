@@ -11,6 +11,7 @@ use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::drill::{Action, Verb};
+use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
 /// The verbs, each with the phase that it begins if nobody names one.
@@ -103,8 +104,15 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             let node = node(&fields);
             let grace_seconds = grace(&fields);
             let timeout = optional(&fields, "timeout");
-            let settings =
-                DrainSettings { grace_seconds: grace_seconds?, timeout: timeout?, ..DrainSettings::default() };
+            let flag = |key: &str| fields.get(key).map_or(Some(false), |field| field.boolean());
+            let (ignores, deletes) = (flag("ignoreDaemonSets"), flag("deleteEmptyDirData"));
+            let settings = DrainSettings {
+                grace_seconds: grace_seconds?,
+                timeout: timeout?,
+                ignores_daemon_sets: ignores?,
+                deletes_empty_dir_data: deletes?,
+                ..DrainSettings::default()
+            };
             Some(OperationSettings::Drain(node?, settings))
         }
         "cordonNode" | "uncordonNode" => Some(OperationSettings::Cordon(node(&fields)?, verb == "cordonNode")),
@@ -183,6 +191,7 @@ fn optional(fields: &Fields<'_>, key: &str) -> Option<Option<Duration>> {
 /// The nodes that there are at a moment of the timeline, by name; and the numbers of those to come.
 pub(super) struct NodeNames<'a> {
     settings: &'a Settings,
+    daemons: Vec<DaemonSetManifest>,
     known: Vec<String>,
     /// How many nodes each group has had.
     counts: Vec<usize>,
@@ -190,10 +199,10 @@ pub(super) struct NodeNames<'a> {
 
 impl<'a> NodeNames<'a> {
     /// Those of the start.
-    pub(super) fn new(settings: &'a Settings) -> Self {
+    pub(super) fn new(settings: &'a Settings, daemons: &[DaemonSetManifest]) -> Self {
         let groups = &settings.cluster.nodes;
         let known = groups.iter().flat_map(|group| (0..group.count).map(|index| node_name(group, index))).collect();
-        Self { settings, known, counts: groups.iter().map(|group| group.count).collect() }
+        Self { settings, daemons: daemons.to_vec(), known, counts: groups.iter().map(|group| group.count).collect() }
     }
 
     /// What an entry of the timeline does, for the Deployment `owner`, behind a balancer with addresses in these zones.
@@ -360,10 +369,18 @@ impl<'a> NodeNames<'a> {
         self.counts[index] += count;
         let all_before: usize = self.counts.iter().sum::<usize>() - count;
         let nodes: Vec<Node> = (0..count)
-            .map(|offset| group.node(first + offset, self.settings.cluster.identity.node_ip(all_before + offset)))
+            .map(|offset| {
+                let ip = self.settings.cluster.identity.node_ip(all_before + offset);
+                self.like_nodes_of(group, first + offset, ip)
+            })
             .collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
+    }
+
+    /// A node of a group, with the pods of `DaemonSet`s.
+    pub(super) fn like_nodes_of(&self, group: &NodeGroup, index: usize, ip: std::net::Ipv4Addr) -> Node {
+        super::nodes::with_daemons(group.node(index, ip), &self.daemons)
     }
 
     /// How many nodes a group has had at the end.

@@ -13,7 +13,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, balancer, front, node_scaling, nodes, pods};
+use super::{autoscaling, balancer, front, node_scaling, nodes, pods, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
@@ -61,13 +61,14 @@ impl<'a> Plan<'a> {
         let mut backends = Backends::new(&first);
         backends.add(&first, settings, sink);
         nodes::check_placement(&first, settings, sink);
+        shutdown::warn(&first, settings, sink);
         let mut plan = Self {
             index,
             sources: world::sources(&first, settings, timeline, files),
             current: first.clone(),
             past: Past::default(),
             images: BTreeSet::new(),
-            names: NodeNames::new(settings),
+            names: NodeNames::new(settings, &first.daemons),
             settings,
             state,
             first,
@@ -119,7 +120,7 @@ impl<'a> Plan<'a> {
             identity: settings.cluster.identity.clone(),
             version: settings.cluster.version,
             wall_phase: None,
-            nodes: nodes::made(settings),
+            nodes: nodes::made(settings, &resolved.daemons),
             hop: HOP,
             schedule: settings.cluster.schedule.clone(),
             pod_start: settings.cluster.pod_start.clone(),

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling;
+use super::gateway_kind;
 use super::node_scaling;
 use super::settings::{
-    Address, BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, GatewaySettings, LoadSettings,
-    Location, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant, WaySettings,
-    WithoutDrain, defaults,
+    Address, BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, DrainTimers, Edition, GatewaySettings,
+    LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant,
+    WaySettings, WithoutDrain, defaults,
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
@@ -18,6 +19,7 @@ use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::edge::kube_proxy::health::SYNC_PERIOD;
 use crate::engine::Delay;
+use crate::gateway::DrainStrategy;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::{Field, Fields, Node, Place, Sink};
 use crate::record::results::Level;
@@ -277,6 +279,10 @@ fn kubernetes(field: &Field<'_>, text: &str) -> Option<Version> {
     known
 }
 
+/// The names of Envoy's drain strategies.
+pub(super) const DRAIN_STRATEGIES: [(&str, DrainStrategy); 2] =
+    [("immediate", DrainStrategy::Immediate), ("gradual", DrainStrategy::Gradual)];
+
 /// `1.26`.
 fn version(field: &Field<'_>, text: &str) -> Option<String> {
     let is_version = text.split('.').count() == 2 && text.split('.').all(|part| part.parse::<u32>().is_ok());
@@ -352,6 +358,13 @@ fn health_check(field: &Field<'_>) -> Option<CheckSettings> {
 fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
+    let kind = gateway_kind::read(fields);
+    let editions =
+        [("standard", Edition::Standard), ("enterprise", Edition::Enterprise), ("ultimate", Edition::Ultimate)];
+    let edition = match fields.and_then(|fields| fields.get("edition")) {
+        Some(field) => field.choice(&editions),
+        None => Some(Edition::Enterprise),
+    };
     let istio = match fields.and_then(|fields| fields.get("istio")) {
         Some(field) => field.text().and_then(|text| version(&field, text)),
         None => Some(defaults::ISTIO.to_owned()),
@@ -361,7 +374,16 @@ fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
         Some(field) => field.duration().map(|span| (span, field.place())),
         None => Some((defaults::TERMINATION_DRAIN, Place::NOWHERE)),
     };
-    let drain_duration = span(fields, "drainDuration", defaults::DRAIN_DURATION);
+    let drain_duration = match fields.and_then(|fields| fields.get("drainDuration")) {
+        Some(field) => field.duration().map(|span| (span, field.place())),
+        None => Some((defaults::DRAIN_DURATION, Place::NOWHERE)),
+    };
+    let strategy = match fields.and_then(|fields| fields.get("drainStrategy")) {
+        Some(field) => field.choice(&DRAIN_STRATEGIES),
+        None => Some(defaults::DRAIN.strategy),
+    };
+    let drain_timeout = span(fields, "drainTimeout", defaults::DRAIN.timeout);
+    let delayed_close = span(fields, "delayedCloseTimeout", defaults::DRAIN.delayed_close);
     let cpu_per_request = span(fields, "cpuPerRequest", defaults::CPU_PER_REQUEST);
     let cpu_per_connection = span(fields, "cpuPerConnection", defaults::CPU_PER_CONNECTION);
     let exit_delay = delay(fields, "exitDelay", defaults::EXIT_DELAY);
@@ -374,9 +396,12 @@ fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
         fields.finish();
     }
     Some(GatewaySettings {
+        kind: kind?,
         istio: istio?,
+        edition: edition?,
         termination_drain: termination_drain?,
         drain_duration: drain_duration?,
+        drain: DrainTimers { strategy: strategy?, timeout: drain_timeout?, delayed_close: delayed_close? },
         cpu_per_request: cpu_per_request?,
         cpu_per_connection: cpu_per_connection?,
         exit_delay: exit_delay?,

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::autoscaling;
-use super::read::{ADDRESSES, DETECT_LOCAL, LOCATIONS, PROXY_MODES};
+use super::gateway_kind::Kind;
+use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, PROXY_MODES};
 use super::settings::{
-    BackendSettings, ClusterSettings, LoadSettings, MixSettings, NodeGroup, Over, ProxySettings, Settings,
+    BackendSettings, ClusterSettings, Edition, LoadSettings, MixSettings, NodeGroup, Over, ProxySettings, Settings,
     TimelineEntry, TimelineVerb, WithoutDrain,
 };
 use super::state::State;
@@ -195,16 +196,31 @@ fn balancer(settings: &Settings) -> Node {
 
 fn gateway(settings: &Settings) -> Node {
     let gateway = &settings.gateway;
-    map(vec![
-        ("istio", text(&gateway.istio)),
-        ("terminationDrainDuration", span(gateway.termination_drain.0)),
-        ("drainDuration", span(gateway.drain_duration)),
+    let edition = match gateway.edition {
+        Edition::Standard => "standard",
+        Edition::Enterprise => "enterprise",
+        Edition::Ultimate => "ultimate",
+    };
+    let mut entries = gateway.kind.entries();
+    entries.extend([("istio", text(&gateway.istio)), ("edition", text(edition))]);
+    if gateway.kind.kind == Kind::Istio {
+        let strategy = DRAIN_STRATEGIES.iter().find(|(_, strategy)| *strategy == gateway.drain.strategy);
+        entries.extend([
+            ("terminationDrainDuration", span(gateway.termination_drain.0)),
+            ("drainDuration", span(gateway.drain_duration.0)),
+            ("drainStrategy", text(strategy.map_or("immediate", |(name, _)| name))),
+            ("drainTimeout", span(gateway.drain.timeout)),
+            ("delayedCloseTimeout", span(gateway.drain.delayed_close)),
+        ]);
+    }
+    entries.extend([
         ("cpuPerRequest", span(gateway.cpu_per_request)),
         ("cpuPerConnection", span(gateway.cpu_per_connection)),
         ("exitDelay", delay(&gateway.exit_delay)),
         ("memory", autoscaling::written_memory(gateway.memory)),
         ("replicasSync", span(gateway.replicas_sync)),
-    ])
+    ]);
+    map(entries)
 }
 
 fn backend(backend: &BackendSettings) -> Node {

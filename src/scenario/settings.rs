@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
+use super::gateway_kind::KindSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
@@ -14,6 +15,7 @@ use crate::drill::{MemoryCosts, MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::engine::Delay;
+use crate::gateway::DrainStrategy;
 use crate::load::{Pacing, RateSegment, Reuse};
 use crate::manifest::istio_gateway::clusters::check_against;
 use crate::manifest::{Node, Object, Place, Problem, Sink};
@@ -214,12 +216,18 @@ pub enum WithoutDrain {
 /// The gateway's process.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// Behaviour of this version of Istio.
+    /// Whose way of shutting down it has.
+    pub kind: KindSettings,
+    /// Behaviour of this version of Istio, and of the ASM of that number.
     pub istio: String,
+    /// The edition of the service mesh.
+    pub edition: Edition,
     /// `terminationDrainDuration`, where no manifest sets it, and where it is written.
     pub termination_drain: (Duration, Place),
-    /// Envoy's `--drain-time-s`.
-    pub drain_duration: Duration,
+    /// Envoy's `--drain-time-s`, and where it is written.
+    pub drain_duration: (Duration, Place),
+    /// Strategy and timers of a drain.
+    pub drain: DrainTimers,
     /// CPU per request.
     pub cpu_per_request: Duration,
     /// CPU per new connection.
@@ -230,6 +238,26 @@ pub struct GatewaySettings {
     pub memory: MemoryCosts,
     /// How often ASM writes the replicas that it owns.
     pub replicas_sync: Duration,
+}
+
+/// An edition of Alibaba Cloud Service Mesh. Source: its documents on editions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the products' names")]
+pub enum Edition {
+    Standard,
+    Enterprise,
+    Ultimate,
+}
+
+/// What a drain of Envoy is made of beside its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainTimers {
+    /// Which answers tell clients to leave: `--drain-strategy`.
+    pub strategy: DrainStrategy,
+    /// How long a client that stays is served: `drain_timeout` of the connection manager.
+    pub timeout: Duration,
+    /// Then it is closed after this time: `delayed_close_timeout`.
+    pub delayed_close: Duration,
 }
 
 /// The replicas behind one Service.
@@ -414,6 +442,7 @@ pub mod defaults {
     use crate::cluster::Version;
     use crate::drill::MemoryCosts;
     use crate::engine::Delay;
+    use crate::gateway::DrainConfig;
 
     const fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
@@ -455,6 +484,12 @@ pub mod defaults {
     pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
     /// Source: istio mesh configuration, `drainDuration`.
     pub const DRAIN_DURATION: Duration = Duration::from_secs(45);
+    /// Source: istio runs Envoy with `--drain-strategy immediate`; Envoy's defaults of the connection manager.
+    pub const DRAIN: super::DrainTimers = super::DrainTimers {
+        strategy: DrainConfig::ISTIO.strategy,
+        timeout: DrainConfig::ISTIO.drain_timeout,
+        delayed_close: DrainConfig::ISTIO.delayed_close,
+    };
     /// Derived from Istio's published 0.20 vCPU at 1,000 requests/s (1.24), within 100 to 200 µs.
     pub const CPU_PER_REQUEST: Duration = Duration::from_micros(150);
     /// Derived from published rates of new connections per core, within 20 to 40 µs.

@@ -8,10 +8,14 @@ use std::rc::Rc;
 
 use super::address::{Patch, Subject};
 use super::settings::Settings;
+use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
+use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
+use crate::manifest::istio_gateway::Generation;
+use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
 use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
@@ -19,6 +23,8 @@ use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gat
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
+    /// How ASM shuts gateways down.
+    pub(super) generation: Generation,
     /// As they were written, the last of each name.
     pub(super) objects: Vec<Object>,
     /// The cluster in which they stand, if it has a name.
@@ -48,6 +54,10 @@ pub(super) struct Resolved {
     pub(super) owned_replicas: Option<i32>,
     /// Disruption budgets.
     pub(super) budgets: Vec<DisruptionBudget>,
+    /// What has a pod on nodes.
+    pub(super) daemons: Vec<DaemonSetManifest>,
+    /// What all sources of `ProxyConfig` come to for the target's pods.
+    pub(super) proxy_config: ProxyConfig,
     /// The gateway's Deployment.
     pub(super) target: String,
     /// The object that the target was made from, or itself.
@@ -78,11 +88,13 @@ impl Resolved {
 pub(super) fn check_each(objects: &[Object], sink: &Sink) {
     for object in objects {
         match object.id.kind.as_str() {
-            "IstioGateway" => drop(istio_gateway::read(object, None, sink)),
+            "IstioGateway" => drop(istio_gateway::read(object, None, Generation::default(), sink)),
             "Deployment" => drop(deployment::read(object, sink)),
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
+            "DaemonSet" => drop(daemon_set::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
+            "ProxyConfig" | "ASMProxyConfig" => drop(objects::read(object, sink)),
             // Routes can only be judged beside the Services they name.
             _ => {}
         }
@@ -90,6 +102,11 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
 }
 
 impl State {
+    /// No objects yet.
+    pub(super) fn new(generation: Generation) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
     /// Adds objects as `kubectl apply` would: the last of a name stays.
     pub(super) fn apply(&mut self, objects: impl IntoIterator<Item = Object>) {
         for object in objects {
@@ -147,7 +164,7 @@ impl State {
     /// What a controller makes of an object, and the object as this cluster gets it.
     fn made(&self, object: &Object, sink: &Sink) -> Option<(Object, istio_gateway::Made)> {
         match object.id.kind.as_str() {
-            "IstioGateway" => istio_gateway::read(object, self.cluster.as_deref(), sink),
+            "IstioGateway" => istio_gateway::read(object, self.cluster.as_deref(), self.generation, sink),
             _ => Some((object.clone(), gateway_api::made::make(object, &self.objects)?)),
         }
     }
@@ -189,6 +206,12 @@ impl State {
             templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
             deployments.extend(manifest.map(|manifest| (key, manifest)));
         }
+        let proxy_config = self.proxy_config(deployments.get(&target), sink);
+        let no_config = ProxyConfig::default();
+        for (key, manifest) in &mut deployments {
+            let config = if *key == target { &proxy_config } else { &no_config };
+            shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
+        }
         let mut services = BTreeMap::new();
         for (_, made) in &made {
             let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
@@ -210,6 +233,7 @@ impl State {
         for object in written("Service") {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
+        let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
         service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
         let is_elsewhere = |key: &str| {
@@ -251,12 +275,26 @@ impl State {
             sized,
             owned_replicas,
             budgets,
+            daemons,
+            proxy_config,
             target,
             origin,
             routing,
             front,
         };
         (sink.problem_count() == before).then_some(resolved)
+    }
+
+    /// What all sources of `ProxyConfig` come to for the pods of a Deployment.
+    fn proxy_config(&self, manifest: Option<&DeploymentManifest>, sink: &Sink) -> ProxyConfig {
+        let is_one = |object: &&Object| objects::KINDS.iter().any(|(kind, group)| object.is(kind, group));
+        let objects: Vec<_> =
+            self.objects.iter().filter(is_one).filter_map(|object| objects::read(object, sink)).collect();
+        let Some(manifest) = manifest else { return ProxyConfig::default() };
+        let annotation = manifest.proxy_config.as_ref().and_then(|(text, at)| proxy_config::read(text, *at, sink));
+        let namespace = manifest.deployment.key.split('/').next().unwrap_or_default();
+        let labels = &manifest.deployment.template.labels;
+        objects::effective(namespace, labels, annotation.unwrap_or_default(), &objects)
     }
 
     fn target(

@@ -9,25 +9,22 @@ use super::balancer::{self, capacity::limit_source};
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
+use super::shutdown;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, Sources, WorldConfig};
 use crate::edge::TrafficPolicy;
-use crate::gateway::{AgentConfig, DownstreamConfig, DrainConfig, DrainStrategy, GatewayConfig, ShutdownMode};
+use crate::gateway::{AgentConfig, DownstreamConfig, GatewayConfig};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
-use crate::manifest::istio_gateway::DRAIN_ANNOTATION;
-use crate::manifest::proxy_config::{self, ProxyConfig};
+use crate::manifest::istio_gateway::{DRAIN_ANNOTATION, Generation};
 use crate::manifest::read::Note;
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceManifest, TargetPort};
 use crate::manifest::{Files, Object, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
 use crate::record::{CauseCode, Source};
-
-/// Where a gateway's agent answers for its readiness. Source: istio, `statusPort` of a gateway.
-const STATUS_PORT: u16 = 15021;
 
 /// Workers of one Envoy: more cores than any machine that runs one has.
 const WORKERS_MAX: u64 = 1024;
@@ -151,24 +148,26 @@ pub(super) fn check_replicas(resolved: &Resolved, sink: &Sink) {
 /// The gateway that the target's pods run.
 pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
     let manifest = resolved.target()?;
-    let drain = drain_setting(manifest, settings, sink)?;
+    let shutdown = shutdown::of(resolved, settings, sink)?;
+    shutdown::check_status(&shutdown, &resolved.routing.listeners, settings, sink);
     let clusters = resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
     // No pod gets more than its node has.
     let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
-    let concurrency = proxy_config(manifest, sink)?.0.concurrency.filter(|count| *count > 0);
+    let concurrency = resolved.proxy_config.concurrency.as_ref().map(|it| it.value).filter(|count| *count > 0);
     Some(GatewaySpec {
         config: GatewayConfig {
             listeners: resolved.routing.listeners.clone(),
             clusters: clusters.collect(),
             downstream: DownstreamConfig::in_drill(),
-            drain: DrainConfig {
-                drain_time: drain.drain_time,
-                strategy: DrainStrategy::Immediate,
-                ..DrainConfig::ISTIO
-            },
+            drain: shutdown.drain,
         },
-        agent: AgentConfig { shutdown: drain.mode, status_port: STATUS_PORT },
+        agent: AgentConfig {
+            shutdown: shutdown.moves,
+            status_port: shutdown.status.0,
+            status_paths: shutdown.status.1,
+        },
+        pre_stop: manifest.hook.as_ref().map(|hook| hook.orders.clone()).unwrap_or_default(),
         workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
         costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
         cpu_limit_millicores: manifest.cpu_limit_millicores,
@@ -176,58 +175,6 @@ pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink
         config_propagation: settings.cluster.config_propagation.clone(),
         exit_delay: settings.gateway.exit_delay.clone(),
     })
-}
-
-struct DrainSetting {
-    mode: ShutdownMode,
-    drain_time: Duration,
-    /// Where the way to the end is written; nowhere if it is the default.
-    at: Place,
-    path: String,
-    value: String,
-}
-
-/// How the process ends: environment before `ProxyConfig` before the scenario's own word before Istio's default.
-fn drain_setting(manifest: &DeploymentManifest, settings: &Settings, sink: &Sink) -> Option<DrainSetting> {
-    let annotation = "metadata.annotations[proxy.istio.io/config]";
-    let (mut duration, mut at) = settings.gateway.termination_drain;
-    let mut path = "spec.gateway.terminationDrainDuration".to_owned();
-    let (config, config_at) = proxy_config(manifest, sink)?;
-    if let Some(span) = config.termination_drain {
-        (duration, at, path) = (span, config_at, format!("{annotation}.terminationDrainDuration"));
-    }
-    let drain_time = config.drain.unwrap_or(settings.gateway.drain_duration);
-    // What ProxyConfig adds to the environment gives way to the container's own.
-    let env = |name: &str| {
-        let of_container = manifest.env.get(name).map(|(text, at)| (text.clone(), *at, format!("env.{name}")));
-        let of_config = config.metadata.get(name);
-        of_container.or_else(|| Some((of_config?.clone(), config_at, format!("{annotation}.proxyMetadata.{name}"))))
-    };
-    let value = quantity::duration_text(duration);
-    if let Some((text, at, path)) = env("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
-        && matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
-    {
-        let minimum = match env("MINIMUM_DRAIN_DURATION") {
-            None => defaults::TERMINATION_DRAIN,
-            Some((text, at, path)) => match quantity::duration(&text) {
-                Ok(span) => span,
-                Err(wrong) => {
-                    sink.report(Problem::at(at, path, wrong.text).help(wrong.help));
-                    return None;
-                }
-            },
-        };
-        return Some(DrainSetting { mode: ShutdownMode::ExitOnZero { minimum }, drain_time, at, path, value: text });
-    }
-    Some(DrainSetting { mode: ShutdownMode::Drain { duration }, drain_time, at, path, value })
-}
-
-/// The pods' `ProxyConfig`, and where it is written.
-fn proxy_config(manifest: &DeploymentManifest, sink: &Sink) -> Option<(ProxyConfig, Place)> {
-    match &manifest.proxy_config {
-        Some((text, place)) => Some((proxy_config::read(text, *place, sink)?, *place)),
-        None => Some((ProxyConfig::default(), Place::NOWHERE)),
-    }
 }
 
 /// The backends that routes lead to, at the start or later.
@@ -409,27 +356,31 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     };
     let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
     let origin = &resolved.origin;
-    let too_early = [
-        CauseCode::LbStaleTarget,
-        CauseCode::ExitIdleConnection,
-        CauseCode::ExitInFlight,
-        CauseCode::ConnectTimeout,
-        CauseCode::StaleNodeRules,
-    ];
-    let drain = drain_setting(manifest, settings, &Sink::default());
-    match &drain {
-        Some(drain) if drain.at.is_written() => add(&too_early, drain.at, &drain.path, Some(drain.value.clone())),
-        // Nobody wrote it: the line to which it would be added.
-        Some(_) if origin.id.kind == "IstioGateway" => {
-            add(&too_early, annotations_place(origin), &format!("metadata.annotations[{DRAIN_ANNOTATION}]"), None);
-        }
-        _ => {
-            let place = origin.node.find(&["spec", "template", "metadata"]).map_or(origin.place(), |node| node.at);
-            add(&too_early, place, "spec.template.metadata.annotations[proxy.istio.io/config]", None);
+    let decided = shutdown::of(resolved, settings, &Sink::default()).map(|shutdown| shutdown.decided);
+    for decided in decided.into_iter().flatten() {
+        match decided.value {
+            Some(value) => add(&decided.codes, decided.at, &decided.path, Some(value)),
+            // Nobody wrote it: the line to which it would be added.
+            None if origin.id.kind == "IstioGateway" && shutdown::generation(settings) == Generation::DrainTimeout => {
+                let path = format!("metadata.annotations[{DRAIN_ANNOTATION}]");
+                add(&decided.codes, annotations_place(origin), &path, None);
+            }
+            None if origin.id.kind == "IstioGateway" => {
+                let place = origin.node.entry("spec").map_or(origin.place(), |entry| entry.key_at);
+                add(&decided.codes, place, "spec.podAnnotations[proxy.istio.io/config]", None);
+            }
+            None => {
+                let place = origin.node.find(&["spec", "template", "metadata"]).map_or(origin.place(), |node| node.at);
+                add(&decided.codes, place, "spec.template.metadata.annotations[proxy.istio.io/config]", None);
+            }
         }
     }
     let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
-    let suffixes = ["connection-drain-timeout", "connection-drain"];
+    let is_on = front.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
+    let mut suffixes = ["connection-drain-timeout", "connection-drain"];
+    if !is_on {
+        suffixes.reverse();
+    }
     let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
     let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
     match written {
@@ -472,8 +423,6 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
         add(&[code], place, &path, value);
     }
-    let drain_time = quantity::duration_text(drain.map_or(defaults::DRAIN_DURATION, |drain| drain.drain_time));
-    add(&[CauseCode::ListenerDrained], Place::NOWHERE, "spec.gateway.drainDuration", Some(drain_time));
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
     if let Some(backend) = settings.backends.first() {
         add(&behind, backend.at, "spec.backends[0].service", Some(backend.service.clone()));

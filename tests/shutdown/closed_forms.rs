@@ -25,12 +25,12 @@ const RATE: u64 = 80;
 
 /// One shutdown, in whole seconds but for the service time.
 #[derive(Clone, Copy, Debug)]
-struct Shutdown {
-    lag_s: u32,
-    pre_stop_s: u32,
-    drain_s: u32,
-    grace_s: u32,
-    service_ms: u64,
+pub(crate) struct Shutdown {
+    pub(crate) lag_s: u32,
+    pub(crate) pre_stop_s: u32,
+    pub(crate) drain_s: u32,
+    pub(crate) grace_s: u32,
+    pub(crate) service_ms: u64,
 }
 
 impl Shutdown {
@@ -57,7 +57,7 @@ impl Shutdown {
     }
 
     /// As a recorded case has it.
-    fn case(self) -> Value {
+    pub(crate) fn case(self) -> Value {
         json!({ "inputs": {
             // 6.25 ms before an arrival, and after one: arrivals are 12.5 ms apart.
             "duration_s": self.duration_s(), "t0_s": 4.006_25, "rate_per_s": RATE, "arrivals": "uniform", "seed": 1, "silence_s": [],
@@ -79,7 +79,7 @@ impl Shutdown {
 }
 
 /// Losses of a run: refused, and all others.
-fn lost(world: WorldConfig) -> (u64, u64) {
+pub(crate) fn lost(world: WorldConfig) -> (u64, u64) {
     let run = replayed(world);
     let losses = losses(&run);
     let refused = losses.iter().filter(|row| row.outcome == "refused").count();

@@ -6,6 +6,7 @@
 //! come to hold fails the test.
 
 mod closed_forms;
+mod kinds;
 mod world;
 
 use std::collections::BTreeMap;

@@ -18,6 +18,7 @@ use gatedrill::drill::{
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, Limits, OnRemoval, Pace, Scheduler, TargetRules};
 use gatedrill::engine::Delay;
+use gatedrill::gateway::agent::istio_paths;
 use gatedrill::gateway::locality::EndpointPolicy;
 use gatedrill::gateway::retry::{RetryOn, RetryPolicy};
 use gatedrill::gateway::routes::{self, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
@@ -81,6 +82,7 @@ fn deployment(inputs: &Value) -> Deployment {
         pre_stop: (!prestop.is_zero()).then_some(prestop),
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
@@ -168,7 +170,8 @@ fn gateway(inputs: &Value) -> GatewaySpec {
             downstream: DownstreamConfig::in_drill(),
             drain: DrainConfig { drain_time: seconds(&envoy["drain_time_s"]), strategy, ..DrainConfig::ISTIO },
         },
-        agent: AgentConfig { shutdown: shutdown_mode, status_port: 15021 },
+        agent: AgentConfig { shutdown: shutdown_mode.moves(), status_port: 15021, status_paths: istio_paths() },
+        pre_stop: Vec::new(),
         workers: usize::try_from(count(&inputs["pods"]["concurrency"])).expect("few workers"),
         costs: CpuCosts { request: Duration::from_micros(50), connection: Duration::from_micros(30) },
         cpu_limit_millicores: None,

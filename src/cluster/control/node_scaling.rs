@@ -131,6 +131,7 @@ impl Cluster {
                 retry: EVICTION_RETRY,
                 retry_for: Some(EVICTION_TIME_MAX),
                 timeout: Some(EVICTION_TIME_MAX + Duration::from_secs(GRACE_MAX_SECONDS.into())),
+                ..DrainSettings::of_controllers()
             };
             let end = this.evict_all(index, settings, event).await;
             this.count_leaving(-1);

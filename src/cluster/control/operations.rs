@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::cluster::deployment::PodPhase;
-use crate::cluster::drain::{DrainSettings, POLL, Step, next_step};
+use crate::cluster::drain::{DrainSettings, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
 use crate::engine::EventId;
 
@@ -68,7 +68,7 @@ impl Cluster {
         let event = self.tell_of_node(index, Some(because), "node_reclaim_notice", Vec::new());
         if is_heeded {
             let this = self.clone();
-            let settings = DrainSettings { timeout: Some(notice), ..DrainSettings::default() };
+            let settings = DrainSettings { timeout: Some(notice), ..DrainSettings::of_controllers() };
             self.inner.sim.spawn("termination-handler", async move {
                 this.drain(index, settings, event).await;
             });
@@ -85,12 +85,26 @@ impl Cluster {
     /// Cordons a node and evicts its pods.
     pub(super) async fn drain(&self, index: usize, settings: DrainSettings, because: EventId) -> DrainEnd {
         self.set_cordon(index, true, Some(because));
+        if let Some(reason) = self.drain_refusal(index, &settings) {
+            self.tell_of_node(index, Some(because), "node_drain_refused", vec![("reason", reason.as_str().into())]);
+            return DrainEnd::PodsLeft;
+        }
         self.count_operation(1);
         let end = self.evict_all(index, settings, because).await;
         let kind = if end == DrainEnd::Empty { "node_drained" } else { "node_drain_failed" };
         self.tell_of_node(index, Some(because), kind, Vec::new());
         self.count_operation(-1);
         end
+    }
+
+    /// Why a node may not be drained with these settings.
+    fn drain_refusal(&self, index: usize, settings: &DrainSettings) -> Option<String> {
+        let pods = self.by_name(self.pods_on(index));
+        let state = self.inner.state.borrow();
+        let daemons: Vec<&str> = state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect();
+        let with_data = pods.iter().map(|id| &state.pods[id]).filter(|pod| pod.template.has_empty_dir);
+        let with_data: Vec<&str> = with_data.map(|pod| &*pod.record.key).collect();
+        refusal(settings, &daemons, &with_data)
     }
 
     /// An operation has begun, or ended.

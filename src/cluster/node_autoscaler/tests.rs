@@ -35,6 +35,7 @@ fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
         pre_stop: None,
         probes: Probes::default(),
         init: Vec::new(),
+        has_empty_dir: false,
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

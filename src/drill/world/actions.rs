@@ -65,7 +65,7 @@ impl World {
         let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            verb => member.identity().object(object_of(verb, &member.config.target)),
+            verb => member.identity().object(object_of(verb, &member.config.target, &member.config.front.service)),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
@@ -100,6 +100,11 @@ impl Member {
             Verb::Delete(key) => self.delete(key, event),
             // Clients and their name server are the world's.
             Verb::Load(..) | Verb::FailZone(..) => {}
+            Verb::Removal(removal) => {
+                if let Some(balancer) = &*self.balancer.borrow() {
+                    balancer.set_removal_later(*removal, event);
+                }
+            }
             Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
                 let routes = Rc::new(routes.clone());
@@ -124,8 +129,8 @@ impl Member {
     }
 }
 
-/// The object that a verb is about, in a cluster with this gateway.
-fn object_of(verb: &Verb, target: &str) -> String {
+/// The object that a verb is about, in a cluster with this gateway and this Service in front.
+fn object_of(verb: &Verb, target: &str, front: &str) -> String {
     match verb {
         Verb::Restart(key) | Verb::Scale(key, _) | Verb::Delete(key) => format!("Deployment/{key}"),
         Verb::Apply(deployment, _) => format!("Deployment/{}", deployment.key),
@@ -133,6 +138,7 @@ fn object_of(verb: &Verb, target: &str) -> String {
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::FailZone(zone, _) => format!("Zone/{zone}"),
+        Verb::Removal(_) => format!("Service/{front}"),
         Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
             format!("Deployment/{target}")
         }

@@ -70,7 +70,7 @@ impl LoadBalancer {
             };
             if change == Some(HealthChange::Unhealthy) {
                 let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
-                self.cut_later(id, name, ip, inner.config.balancer.on_unhealthy, because);
+                self.cut_later(id, name, ip, inner.removal.get().on_unhealthy, because);
             }
             next = check.next_probe(next, inner.sim.now());
             inner.sim.sleep_until(next).await;

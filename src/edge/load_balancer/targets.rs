@@ -112,7 +112,7 @@ impl LoadBalancer {
                 state.last_removal = Some(event);
                 (id, event)
             };
-            this.cut_later(removed.0, name, ip, inner.config.balancer.on_deregister, removed.1);
+            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
         });
     }
 
@@ -283,7 +283,7 @@ impl LoadBalancer {
             state.last_removal = Some(event);
             (id, name, event)
         };
-        self.cut_later(id, name, ip, inner.config.balancer.on_deregister, event);
+        self.cut_later(id, name, ip, inner.removal.get().on_deregister, event);
     }
 
     fn tell_failure(&self, is_over_quota: bool) {
