@@ -17,7 +17,7 @@ pub mod world;
 pub use causes::Sources;
 pub use config::{
     Action, BackendSpec, ClusterSpec, Creation, DoorSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry,
-    OwnedReplicas, ScalingSpec, Share, SharedService, Size, Verb, WorldConfig,
+    NameSpec, OwnedReplicas, ScalingSpec, Share, SharedService, Size, Verb, WorldConfig,
 };
 pub use objects::Watch;
 pub use process::GatewaySpec;

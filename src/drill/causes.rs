@@ -69,7 +69,13 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
     if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
         return (CauseCode::LbDeleted, Some(event));
     }
-    let full = [("conntrack_full", CauseCode::ConntrackFull), ("snat_ports_exhausted", CauseCode::SnatPortsExhausted)];
+    let full = [
+        ("conntrack_full", CauseCode::ConntrackFull),
+        ("snat_ports_exhausted", CauseCode::SnatPortsExhausted),
+        ("lb_limit_reached", CauseCode::LbLimit),
+        ("connection_idle", CauseCode::IdleTimeout),
+        ("zone_failed", CauseCode::LbZoneLost),
+    ];
     let is_full = full.into_iter().find(|(kind, _)| sight.why.is_some_and(|why| is_kind(evidence.log, why, kind)));
     if let Some((_, code)) = is_full {
         return (code, sight.why);

@@ -145,6 +145,17 @@ pub struct FrontSpec {
     pub doors: Vec<Option<DoorSpec>>,
     /// One way between two hosts of the cloud.
     pub cloud_latency: Duration,
+    /// What the name server knows of the balancer's addresses.
+    pub names: NameSpec,
+}
+
+/// How clients find a balancer with several addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NameSpec {
+    /// From a change of an address to the name server's knowing of it.
+    pub probing: Duration,
+    /// For so long clients keep an answer.
+    pub ttl: Duration,
 }
 
 /// What became of the wish for a balancer.
@@ -199,6 +210,7 @@ impl FrontSpec {
             nodes: None,
             doors: Vec::new(),
             cloud_latency,
+            names: NameSpec::default(),
         }
     }
 }
@@ -327,6 +339,8 @@ pub enum Verb {
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.
     Operate(Operation),
+    /// A zone of the balancer fails, for a time or for good.
+    FailZone(Rc<str>, Option<Duration>),
     /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
     Delete(Rc<str>),
     /// A further Service of type `LoadBalancer` comes.

@@ -49,6 +49,10 @@ pub enum CauseCode {
     ConntrackFull,
     /// The node had no source port left for another connection to the pod.
     SnatPortsExhausted,
+    /// The balancer could take no more connections.
+    LbLimit,
+    /// The zone of the balancer's address had failed.
+    LbZoneLost,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -89,7 +93,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -110,6 +114,8 @@ impl CauseCode {
         Self::NoEndpoint,
         Self::ConntrackFull,
         Self::SnatPortsExhausted,
+        Self::LbLimit,
+        Self::LbZoneLost,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -280,6 +286,18 @@ impl CauseCode {
                 "snat-ports-exhausted",
                 "the node had no source port left for another connection to that pod",
                 "use externalTrafficPolicy: Local or pod backends, reuse connections, or add pods",
+            ),
+            Self::LbLimit => entry(
+                "GD4125",
+                "lb-limit",
+                "the load balancer had reached a limit on connections and dropped a new one",
+                "reuse connections, or raise the limit: a larger spec, instance-charge-type PayByCLCU, a higher cps",
+            ),
+            Self::LbZoneLost => entry(
+                "GD4126",
+                "lb-zone-lost",
+                "the zone of the balancer's address that the client knew had failed",
+                "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -51,7 +51,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         check_urls(load, ports.keys().copied(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
-    let to_nodes = balancer.as_ref().is_some_and(|config| config.mode != BackendMode::Pods);
+    let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
     let passes_nodes = to_nodes || doors.iter().any(Option::is_some);
     let has_node_ports = to_nodes || service.kind == ServiceKind::NodePort || doors.iter().flatten().any(is_node_port);
     Some(FrontSpec {
@@ -63,6 +63,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         nodes: passes_nodes.then(|| nodes(service, settings)),
         doors,
         cloud_latency: settings.cluster.network_latency,
+        names: settings.balancer.names,
     })
 }
 

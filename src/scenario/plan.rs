@@ -13,7 +13,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, front, node_scaling, nodes, pods, sharing, shutdown};
+use super::{autoscaling, balancer, front, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
@@ -98,8 +98,8 @@ impl<'a> Plan<'a> {
         let mut actions: Vec<Action> = match &entry.verb {
             TimelineVerb::Operate(operation) => {
                 let owner = changes::owner(entry, &self.current, &self.past, sink);
-                let action = owner.and_then(|owner| self.names.action(entry, operation, &owner, sink));
-                action.into_iter().collect()
+                let zones = self.first.front().map(balancer::zones).unwrap_or_default();
+                owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
             }
             _ => {
                 let made = (&mut self.gateways, &mut self.backends);

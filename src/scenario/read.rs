@@ -15,7 +15,7 @@ use super::settings::{
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{CLUSTERS_MAX, Identity, Version};
-use crate::drill::MixEntry;
+use crate::drill::{MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::edge::kube_proxy::health::SYNC_PERIOD;
@@ -324,9 +324,17 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
     let controller_latency = delay(fields, "controllerLatency", defaults::CONTROLLER_LATENCY);
+    let in_batches = match fields.and_then(|fields| fields.get("controller")) {
+        Some(field) => field.choice(&[("each", false), ("batches", true)]),
+        None => Some(defaults::IN_BATCHES),
+    };
     let without_drain = match fields.and_then(|fields| fields.get("withoutDrain")) {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
         None => Some(WithoutDrain::Cut),
+    };
+    let names = match fields.and_then(|fields| fields.get("dns")) {
+        Some(field) => names(&field),
+        None => Some(NameSpec { probing: defaults::NAME_PROBING, ttl: defaults::NAME_TTL }),
     };
     let is_proxy_mode = match fields.and_then(|fields| fields.get("ipMode")) {
         Some(field) => field.choice(&[("VIP", false), ("Proxy", true)]),
@@ -342,10 +350,21 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     }
     Some(BalancerSettings {
         controller_latency: controller_latency?,
+        in_batches: in_batches?,
+        names: names?,
         health_check,
         without_drain: without_drain?,
         is_proxy_mode: is_proxy_mode?,
     })
+}
+
+/// How soon a name server knows of a dead address, and for how long clients keep its answers.
+fn names(field: &Field<'_>) -> Option<NameSpec> {
+    let fields = field.fields()?;
+    let probing = fields.get("probing").map_or(Some(defaults::NAME_PROBING), |field| field.duration());
+    let ttl = fields.get("ttl").map_or(Some(defaults::NAME_TTL), |field| field.duration());
+    fields.finish();
+    Some(NameSpec { probing: probing?, ttl: ttl? })
 }
 
 fn health_check(field: &Field<'_>) -> Option<CheckSettings> {

@@ -186,9 +186,12 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Keep => "keep",
     };
     let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
+    entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));
     }
+    let names = balancer.names;
+    entries.push(("dns", map(vec![("probing", span(names.probing)), ("ttl", span(names.ttl))])));
     let check = balancer.health_check;
     let spans = [("interval", check.interval), ("timeout", check.timeout)];
     let counts = [("healthyThreshold", check.healthy_threshold), ("unhealthyThreshold", check.unhealthy_threshold)];

@@ -11,7 +11,7 @@ use super::gateway_kind::KindSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
-use crate::drill::{MemoryCosts, MixEntry};
+use crate::drill::{MemoryCosts, MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::engine::Delay;
@@ -221,8 +221,12 @@ pub struct BalancerSettings {
     pub controller_latency: Delay,
     /// The health check where annotations say nothing; the product's, if the scenario says nothing either.
     pub health_check: CheckSettings,
+    /// The controller works in batches: one reconcile of the Service after the other; else each endpoint by itself.
+    pub in_batches: bool,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
+    /// How clients learn of an NLB's addresses.
+    pub names: NameSpec,
     /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
     pub is_proxy_mode: bool,
 }
@@ -509,6 +513,12 @@ pub mod defaults {
     pub const NETWORK_LATENCY: Duration = Duration::from_micros(100);
     /// Source: kubernetes/cloud-provider-alibaba-cloud issue 89: 2 to 10 s between a pod's deletion and the change at a CLB.
     pub const CONTROLLER_LATENCY: Delay = Delay::Lognormal { p50: ms(2000), p99: ms(10_000) };
+    /// An assumption: the documents say that dead addresses are taken out of the answers, and not how soon.
+    pub const NAME_PROBING: Duration = Duration::from_secs(10);
+    /// An assumption: a usual time to live.
+    pub const NAME_TTL: Duration = Duration::from_secs(60);
+    /// Each endpoint by itself: the spread of the measured 2 to 10 s holds the time that changes wait for each other.
+    pub const IN_BATCHES: bool = false;
     /// Source: istio mesh configuration, `terminationDrainDuration`.
     pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
     /// Source: istio mesh configuration, `drainDuration`.

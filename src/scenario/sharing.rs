@@ -12,7 +12,7 @@
 use super::settings::{BalancerOrigin, Settings};
 use super::state::Resolved;
 use crate::drill::{Creation, Share, SharedService};
-use crate::edge::{BackendMode, LoadBalancerConfig};
+use crate::edge::{BackendMode, LoadBalancerConfig, TargetRules};
 use crate::manifest::service::{ServiceKind, ServiceManifest, TargetPort};
 use crate::manifest::{Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
@@ -125,7 +125,7 @@ pub(super) fn shared(
     };
     let config = LoadBalancerConfig {
         service: service.service.key.to_string(),
-        mode: BackendMode::Pods,
+        targets: TargetRules { mode: BackendMode::Pods, ..balancer.targets.clone() },
         ports: service.ports.iter().map(|port| (port.port, number(port.port, &port.target))).collect(),
         stands_at_zero: false,
         ..balancer.clone()

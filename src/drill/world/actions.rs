@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    fn act(&self, action: &Action) {
+    fn act(self: &Rc<Self>, action: &Action) {
         let now = self.around.sim.now();
         // Of what one entry of the timeline does at once only the first is a change to look at.
         if let Some(phase) = &action.phase {
@@ -69,6 +69,9 @@ impl World {
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
+        if let Verb::FailZone(zone, back_after) = verb {
+            self.fail_zone(action.member, zone, *back_after, event);
+        }
         member.act(verb, event);
     }
 }
@@ -98,8 +101,9 @@ impl Member {
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
             Verb::Share(shared) => self.share(shared, event),
-            Verb::Load(..) => {}
             Verb::ConfigPush => self.push_config(event),
+            // Clients and their name server are the world's.
+            Verb::Load(..) | Verb::FailZone(..) => {}
             Verb::Removal(removal) => {
                 if let Some(balancer) = &*self.balancer.borrow() {
                     balancer.set_removal_later(*removal, event);
@@ -138,6 +142,7 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
+        Verb::FailZone(zone, _) => format!("Zone/{zone}"),
         Verb::Removal(_) => format!("Service/{front}"),
         Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) | Verb::ConfigPush => {
             format!("Deployment/{target}")
