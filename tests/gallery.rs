@@ -309,6 +309,23 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
 }
 
 #[test]
+fn a_second_service_takes_the_listener_and_every_new_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/shared-balancer", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found))
+    };
+    assert_eq!(of("shared-balancer-42"), (Some(36_044), Some(8666), vec!["GD4116 8666".to_owned()]));
+    for variant in ["listeners-kept", "other-port", "own-balancer"] {
+        assert_eq!(of(&format!("shared-balancer-{variant}-42")), (Some(36_044), Some(0), Vec::new()), "{variant}");
+    }
+    let found = results(folder.path(), "shared-balancer-42");
+    assert_eq!(found["gateway"]["status"][0]["state"], "Running", "nothing looks wrong from inside");
+}
+
+#[test]
 fn a_readiness_gate_keeps_the_old_pods_until_the_balancer_knows_the_new_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = gatedrill(folder.path(), &["run", "scenarios/readiness-gate", "--variant", "*", "-q"]);

@@ -8,6 +8,7 @@
 mod autoscalers;
 mod service_ips;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,6 +33,18 @@ pub(super) struct Front<'a> {
     pub(super) ip: Option<Ipv4Addr>,
     /// Each with its node port, if nodes have one.
     pub(super) ports: Vec<(u16, Option<u16>)>,
+    /// The balancer is wanted, and not there.
+    pub(super) is_pending: bool,
+    /// Further Services of type `LoadBalancer`.
+    pub(super) further: BTreeMap<Rc<str>, Further>,
+}
+
+/// A further Service of type `LoadBalancer`.
+#[derive(Clone)]
+pub(super) struct Further {
+    /// Its address; none: it is pending.
+    pub(super) ip: Option<Ipv4Addr>,
+    pub(super) ports: Vec<u16>,
 }
 
 /// All tables, in the order of `kubectl get deploy,rs,pods,svc,hpa,nodes`. Objects of other namespaces than `target`'s are left out.
@@ -132,10 +145,16 @@ fn service(key: &str, created_at: SimTime, ip: Ipv4Addr, front: &Front<'_>, now:
         let has_node_ports = front.ports.iter().any(|(_, node_port)| node_port.is_some());
         let kind = match front.ip {
             Some(_) => "LoadBalancer",
+            None if front.is_pending => "LoadBalancer",
             None if has_node_ports => "NodePort",
             None => "ClusterIP",
         };
-        (kind, front.ip.map_or_else(|| "<none>".to_owned(), |ip| ip.to_string()), ports.join(","))
+        let without = if front.is_pending { "<pending>" } else { "<none>" };
+        (kind, front.ip.map_or_else(|| without.to_owned(), |ip| ip.to_string()), ports.join(","))
+    } else if let Some(further) = front.further.get(key) {
+        let ports: Vec<String> = further.ports.iter().map(|port| format!("{port}/TCP")).collect();
+        let ip = further.ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
+        ("LoadBalancer", ip, ports.join(","))
     } else {
         ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
     };

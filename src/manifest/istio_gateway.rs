@@ -169,7 +169,8 @@ fn check_spec(spec: &Fields<'_>) {
     if let Some(field) = spec.look("serviceAnnotations") {
         let written = spec.look("serviceType").and_then(|field| field.node().text());
         let kind = KINDS.iter().find(|(name, _)| Some(*name) == written);
-        note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind));
+        let class = spec.look("loadBalancerClass").and_then(|field| field.node().text());
+        note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind), class);
         let _ = field.text_map();
     }
     for key in ["serviceLabels", "podLabels", "podAnnotations"] {
