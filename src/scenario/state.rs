@@ -212,27 +212,13 @@ impl State {
             let config = if *key == target { &proxy_config } else { &no_config };
             shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
         }
-        let mut services = BTreeMap::new();
-        for (_, made) in &made {
-            let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
-            services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
-        }
-        let mut autoscalers = BTreeMap::new();
-        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
-            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
-            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
-        }
-        for object in written("HorizontalPodAutoscaler") {
-            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
-        }
+        let mut autoscalers = self.autoscalers(&made, sink);
         for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
             sized.insert(made.deployment.key());
         }
         let of_target = made.iter().find(|(_, made)| made.deployment.key() == target);
         let owned_replicas = of_target.and_then(|(_, made)| made.owned_replicas);
-        for object in written("Service") {
-            services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
-        }
+        let services = self.services(&made, sink);
         let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
         service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
@@ -283,6 +269,32 @@ impl State {
             front,
         };
         (sink.problem_count() == before).then_some(resolved)
+    }
+
+    /// The Services, made and written.
+    fn services(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, ServiceManifest> {
+        let mut services = BTreeMap::new();
+        for (_, made) in made {
+            let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
+            services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
+        }
+        for object in self.objects.iter().filter(|object| object.id.kind == "Service") {
+            services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        services
+    }
+
+    /// The autoscalers, made and written.
+    fn autoscalers(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, AutoscalerManifest> {
+        let mut autoscalers = BTreeMap::new();
+        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
+            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
+            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
+        }
+        for object in self.objects.iter().filter(|object| object.id.kind == "HorizontalPodAutoscaler") {
+            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        autoscalers
     }
 
     /// What all sources of `ProxyConfig` come to for the pods of a Deployment.
