@@ -35,6 +35,12 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             entries.extend(back_after.map(|back_after| ("for", span(back_after))));
             ("killNode", entries)
         }
+        OperationSettings::FailZone(zone, back_after, with_nodes) => {
+            let mut entries = vec![("zone", text(zone.text()))];
+            entries.extend(back_after.map(|back_after| ("for", span(back_after))));
+            entries.push(("nodes", bare(with_nodes)));
+            ("failZone", entries)
+        }
         OperationSettings::ReclaimNode(node, notice, is_heeded) => {
             ("reclaimNode", vec![("node", text(node.text())), ("notice", span(*notice)), ("drain", bare(is_heeded))])
         }
