@@ -22,8 +22,8 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             let mut entries = vec![("node", text(node.text()))];
             entries.extend(seconds(&settings.grace_seconds));
             entries.extend(settings.timeout.map(|timeout| ("timeout", span(timeout))));
-            entries.push(("ignoreDaemonSets", bare(&settings.ignores_daemon_sets)));
-            entries.push(("deleteEmptyDirData", bare(&settings.deletes_empty_dir_data)));
+            entries.push(("ignoreDaemonSets", bare(settings.ignores_daemon_sets)));
+            entries.push(("deleteEmptyDirData", bare(settings.deletes_empty_dir_data)));
             ("drainNode", entries)
         }
         OperationSettings::Cordon(node, is_cordoned) => {
