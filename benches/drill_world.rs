@@ -118,6 +118,7 @@ fn nodes() -> ClusterConfig {
         init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }

@@ -230,6 +230,7 @@ mod quiet {
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
+            client_rates: gatedrill::cluster::ClientRates::DEFAULT,
             stands_at_zero: true,
         };
         let spec = ProbeSpec { period_seconds: 15, failure_threshold: 4, ..ProbeSpec::default() };

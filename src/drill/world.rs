@@ -8,7 +8,9 @@ mod controller;
 mod endpoints;
 mod front;
 mod member;
+mod push;
 mod scaling;
+mod sharing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +27,7 @@ use crate::engine::{EventLog, Sim, Stall, Streams};
 use crate::gateway::Flags;
 use crate::load::{Arrivals, Client, Entrances, Finished, Names, RateSegment, Request, Sink};
 use crate::net::{LinkConfig, Net};
-use crate::record::results::{GatewayFacts, Rollout, Slo};
+use crate::record::results::{GatewayFacts, GatewayStatus, Rollout, Slo};
 use crate::record::{
     self, BooksBroken, Done, Facts, Gauge, ObjectsShown, Recorder, RecorderConfig, RequestId, Run, lanes,
 };
@@ -340,6 +342,8 @@ impl World {
         let rollouts = self.rollouts();
         let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
         let slo = slo(&recorder, &rollouts);
+        let now = self.around.sim.now();
+        let statuses = self.members.iter().map(|member| member.status(now)).collect();
         let log = std::mem::take(&mut *self.around.log.borrow_mut());
         let mut target_pods = BTreeSet::new();
         for member in &self.members {
@@ -358,7 +362,7 @@ impl World {
             targets: lanes::targets(log.events()),
             pods,
             autoscaler: self.autoscaler_rows(),
-            gateway: self.gateway_facts(),
+            gateway: self.gateway_facts(statuses),
             slo,
             fidelity: self.config.fidelity.clone(),
         };
@@ -390,7 +394,7 @@ impl World {
         all
     }
 
-    fn gateway_facts(&self) -> GatewayFacts {
+    fn gateway_facts(&self, statuses: Vec<GatewayStatus>) -> GatewayFacts {
         let ratios = self.cpu_ratios.borrow();
         #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 seconds")]
         let mean = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
@@ -398,6 +402,7 @@ impl World {
             cpu_ratio_mean: mean,
             cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
             memory_bytes_max: Some(self.memory_max.get()).filter(|bytes| *bytes > 0),
+            status: statuses,
             ..GatewayFacts::default()
         }
     }
@@ -446,8 +451,9 @@ impl World {
                 passes_nodes: member.passes_nodes(finished.load_index),
                 ended_at_node: member.ended_at_node(finished),
             };
+            let front = member.front_trouble(finished, entry.port);
             let (pod, ending) = (record.as_ref(), ending.as_deref());
-            let evidence = Evidence { pod, way, node_death, ending, flags, log: &log, last_resort };
+            let evidence = Evidence { pod, way, node_death, front, ending, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &member.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
@@ -544,6 +550,8 @@ impl Sink for Ledger {
     fn finished(&self, mut finished: Finished) {
         if let Some(world) = self.0.upgrade() {
             world.heed_configured(&mut finished);
+            let port = world.config.loads[finished.load_index].mix[finished.mix_index].port;
+            world.member_at(finished.sight.entrance).heed_foreign(&mut finished, port);
             world.heed_silence(&mut finished);
             world.account(&finished);
         }

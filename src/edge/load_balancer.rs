@@ -186,6 +186,17 @@ struct State {
     last_removal: Option<EventId>,
     /// The event of its own deletion.
     deleted: Option<EventId>,
+    /// Front ports whose listeners another Service has overwritten.
+    handed: BTreeMap<u16, Handed>,
+    /// Connections that went to another Service, with the event of its takeover.
+    through_other: BTreeMap<ConnectionId, EventId>,
+}
+
+/// A listener that leads to another Service.
+struct Handed {
+    to: LoadBalancer,
+    since: SimTime,
+    event: EventId,
 }
 
 impl LoadBalancer {
@@ -227,6 +238,8 @@ impl LoadBalancer {
             forgotten: BTreeMap::new(),
             last_removal: None,
             deleted: None,
+            handed: BTreeMap::new(),
+            through_other: BTreeMap::new(),
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
         let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
@@ -273,6 +286,50 @@ impl LoadBalancer {
                 inner.net.sever(connection, Sever::Reset, Some(event));
             }
         });
+    }
+
+    /// A listener is overwritten: from now on new connections to this front port go where another Service's part leads. Those that are open stay.
+    pub fn hand_over(&self, port: u16, to: &Self, event: EventId) {
+        let handed = Handed { to: to.clone(), since: self.inner.sim.now(), event };
+        self.inner.state.borrow_mut().handed.insert(port, handed);
+    }
+
+    /// The takeover that a connection to this front port met. One that was never made is known by the time of the try.
+    #[must_use]
+    pub fn handed_by(&self, connection: Option<ConnectionId>, port: u16, tried_at: SimTime) -> Option<EventId> {
+        let state = self.inner.state.borrow();
+        match connection {
+            Some(id) => state.through_other.get(&id).copied(),
+            None => state.handed.get(&port).filter(|handed| handed.since <= tried_at).map(|handed| handed.event),
+        }
+    }
+
+    /// Whether any listener has been overwritten.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        !self.inner.state.borrow().handed.is_empty()
+    }
+
+    /// The event of its deletion.
+    #[must_use]
+    pub fn deleted_by(&self) -> Option<EventId> {
+        self.inner.state.borrow().deleted
+    }
+
+    /// Passes a SYN on to the Service that has the listener now; none if it is still its own.
+    fn pass_over(&self, syn: &Syn) -> Option<Verdict> {
+        let (to, event) = {
+            let mut state = self.inner.state.borrow_mut();
+            let handed = state.handed.get(&syn.to.port())?;
+            let (to, event) = (handed.to.clone(), handed.event);
+            state.through_other.insert(syn.id, event);
+            (to, event)
+        };
+        Some(match to.syn(syn) {
+            Verdict::Refuse { by, .. } => Verdict::Refuse { why: Some(event), by },
+            Verdict::Drop { by, .. } => Verdict::Drop { why: Some(event), by },
+            passed => passed,
+        })
     }
 
     /// Another rule for connections is written into the Service; it holds when the controller has come to it.
@@ -427,6 +484,9 @@ fn number(count: u64) -> i64 {
 
 impl Forward for LoadBalancer {
     fn syn(&self, syn: &Syn) -> Verdict {
+        if let Some(verdict) = self.pass_over(syn) {
+            return verdict;
+        }
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         let state = &mut *state;
@@ -483,6 +543,10 @@ impl Forward for LoadBalancer {
     }
 
     fn ended(&self, id: ConnectionId) {
+        let others: Vec<Self> = self.inner.state.borrow().handed.values().map(|handed| handed.to.clone()).collect();
+        for other in others {
+            other.ended(id);
+        }
         if let Some(nodes) = &self.inner.nodes {
             nodes.ended(id);
         }

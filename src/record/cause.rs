@@ -37,6 +37,10 @@ pub enum CauseCode {
     ProbeKill,
     /// The kubelet had evicted the pod because its node was short of memory.
     NodePressure,
+    /// The Service in front never got a balancer.
+    LbNotCreated,
+    /// Another Service had overwritten the balancer's listener.
+    LbListenerTaken,
     /// A node sent a new connection to a pod that no longer listens.
     StaleNodeRules,
     /// The Service had no endpoint at all.
@@ -89,7 +93,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -104,6 +108,8 @@ impl CauseCode {
         Self::OutOfMemory,
         Self::ProbeKill,
         Self::NodePressure,
+        Self::LbNotCreated,
+        Self::LbListenerTaken,
         Self::StaleNodeRules,
         Self::NoEndpoint,
         Self::ConntrackFull,
@@ -244,6 +250,18 @@ impl CauseCode {
                 "node-pressure",
                 "the node was short of memory, and the kubelet evicted the pod",
                 "ask for the memory that the gateway uses (resources.requests), or give nodes more of it",
+            ),
+            Self::LbNotCreated => entry(
+                "GD4115",
+                "lb-not-created",
+                "the Service in front never got a load balancer, so clients had no address to go to",
+                "read the Service's events: give it a balancer of its own, in a cluster that supports them",
+            ),
+            Self::LbListenerTaken => entry(
+                "GD4116",
+                "lb-listener-taken",
+                "another Service that reuses the load balancer had overwritten its listener",
+                "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",
             ),
             Self::StaleNodeRules => entry(
                 "GD4121",

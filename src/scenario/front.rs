@@ -13,7 +13,7 @@ use super::balancer;
 use super::settings::{Address, LoadSettings, Location, Settings, WaySettings};
 use super::state::Resolved;
 use crate::cluster::Version;
-use crate::drill::{DoorSpec, FrontSpec};
+use crate::drill::{Creation, DoorSpec, FrontSpec};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::kube_proxy::shortcut::Shortcut;
@@ -59,6 +59,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         ports,
         node_ports: if has_node_ports { node_ports } else { BTreeMap::new() },
         balancer,
+        creation: Creation::Stands,
         nodes: passes_nodes.then(|| nodes(service, settings)),
         doors,
         cloud_latency: settings.cluster.network_latency,

@@ -196,7 +196,7 @@ impl Kind {
 
     /// The setting that decides a loss: its key and its value.
     fn deciding(&self) -> Vec<(&'static [CauseCode], &'static str, String)> {
-        const EARLY: &[CauseCode] = &[CauseCode::LbStaleTarget, CauseCode::ConnectTimeout];
+        const EARLY: &[CauseCode] = &[CauseCode::LbStaleTarget, CauseCode::ConnectTimeout, CauseCode::StaleNodeRules];
         const IDLE: &[CauseCode] = &[CauseCode::ExitIdleConnection, CauseCode::KeepaliveRace];
         const OPEN: &[CauseCode] = &[CauseCode::ExitInFlight];
         let never = |span: Option<Duration>| span.map_or("0s".to_owned(), duration_text);

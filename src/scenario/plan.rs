@@ -13,10 +13,11 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, balancer, front, node_scaling, nodes, pods, shutdown};
+use super::{autoscaling, balancer, front, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
+use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
 
 /// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
@@ -54,7 +55,9 @@ impl<'a> Plan<'a> {
         let first = state.resolve(settings, sink)?;
         world::check_replicas(&first, sink);
         pods::check(&first, settings.cluster.version, sink);
-        let front = front::spec(&first, settings, sink)?;
+        let mut front = front::spec(&first, settings, sink)?;
+        front.creation = sharing::creation(&first, settings, sink);
+        sharing::check_start(&first, sink);
         let target = first.target()?;
         let spec = world::gateway_spec(&first, settings, sink)?;
         let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
@@ -83,6 +86,11 @@ impl<'a> Plan<'a> {
     /// The cluster's name, if it has one.
     pub(super) fn name(&self) -> Option<&str> {
         self.settings.cluster.id.as_deref()
+    }
+
+    /// The Service in front.
+    pub(super) fn front(&self) -> Option<&ServiceManifest> {
+        self.first.front()
     }
 
     /// What an entry of the timeline does in this cluster.
@@ -130,6 +138,7 @@ impl<'a> Plan<'a> {
             endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
             sandbox_removal: settings.cluster.sandbox_removal.clone(),
             autoscaler: node_scaling::config(settings, &self.names),
+            client_rates: settings.cluster.client_rates,
             stands_at_zero: true,
         };
         MemberConfig {

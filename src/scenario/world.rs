@@ -9,6 +9,7 @@ use super::balancer;
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
+use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
@@ -45,6 +46,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let plans =
         views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), timeline, files, sink));
     let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
+    sharing::check_clusters(plans.iter().filter_map(|plan| Some((plan.name()?, plan.front()?))), sink);
     let mut actions: Vec<Action> = timeline.iter().flat_map(|entry| act(entry, &mut plans, sink)).collect();
     actions.sort_by_key(|action| action.at);
     for backend in &settings.backends {
@@ -408,6 +410,8 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
+    let (place, written, value) = sharing::written(front, path("id"));
+    add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], place, &written, Some(value));
     let (place, path, word) = policy_written(front);
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();

@@ -120,6 +120,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::member::Member;
 use crate::cluster::Cluster;
-use crate::drill::config::DoorSpec;
+use crate::drill::config::{Creation, DoorSpec};
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
@@ -32,8 +32,10 @@ impl Member {
             }
             *self.nodes.borrow_mut() = Some(nodes);
         }
-        if let Some(config) = &front.balancer {
-            self.start_balancer(cluster, config.clone());
+        match (&front.balancer, &front.creation) {
+            (Some(config), Creation::Stands) => self.start_balancer(cluster, config.clone()),
+            (Some(_), Creation::Fails { reason }) => self.fail_creation(reason),
+            (None, _) => {}
         }
         if front.nodes.is_some() {
             self.watch_nodes(cluster);

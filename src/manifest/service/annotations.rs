@@ -70,14 +70,14 @@ use Product::{Both, Clb, Nlb};
 use Values::{Any, Number, Only, Word};
 
 const L7: Effect = Ignored("of listeners for HTTP only: all are simulated as TCP");
-const REUSE: Effect = Ignored("balancers that exist already are not simulated");
+const REUSE: Effect = Ignored("server groups that exist already are not simulated");
 const ON_OFF: Values = Word(&["on", "off"]);
 
 /// All annotations.
 pub const ROWS: [Row; 73] = [
     row("address-type", Both, Word(&["internet", "intranet"]), Effect::None),
-    row("id", Both, Any, REUSE),
-    row("force-override-listeners", Both, Only("true"), REUSE),
+    row("id", Both, Any, Modelled),
+    row("force-override-listeners", Both, Only("true"), Modelled),
     row("spec", Clb, Any, Modelled),
     row("instance-charge-type", Clb, Word(&["PayBySpec", "PayByCLCU"]), Modelled),
     row("charge-type", Clb, Word(&["paybytraffic", "paybybandwidth"]), Effect::None),
