@@ -305,7 +305,7 @@ fn a_resize_in_the_middle_grows_both_revisions() {
         (found["totals"]["dropped"].as_u64(), rollout["pods_max"].as_u64(), rollout["ready_min"].as_u64())
     };
     assert_eq!(of("mid-rollout-scale-42"), (Some(939), Some(26), Some(8)));
-    assert_eq!(of("mid-rollout-scale-scaled-first-42"), (Some(1775), Some(26), Some(16)));
+    assert_eq!(of("mid-rollout-scale-scaled-first-42"), (Some(1735), Some(26), Some(16)));
     assert_eq!(of("mid-rollout-scale-scaled-after-42"), (Some(1784), Some(13), Some(8)));
 }
 

@@ -1,8 +1,9 @@
-//! Pushes of the whole configuration to the gateway's pods, and of what changes in it.
+//! Pushes of the whole configuration to the gateway's pods.
 //!
-//! The control plane sends each pod all that it should have: listeners, clusters, endpoints, routes. It arrives after the propagation delay, drawn for each pod. A resource
-//! that is as it was is not applied again: Envoy compares what it gets with what it has, so nothing drains, no connection closes, and no count
-//! begins anew. So a push for its own sake changes nothing for requests; what it shows is when each pod has the present configuration.
+//! The control plane sends each pod all that it should have: listeners, clusters, endpoints, routes. It arrives after the propagation delay, drawn for
+//! each pod. A resource that is as it was is not applied again: Envoy compares what it gets with what it has, so nothing drains, no connection
+//! closes, and no count begins anew. So a push for its own sake changes nothing for requests; what it shows is when each pod has the present
+//! configuration.
 //!
 //! Source: envoy source/common/{router/route_config_provider_impl,upstream/cluster_manager_impl}.cc and
 //! source/common/listener_manager/listener_manager_impl.cc (a hash of each resource decides); Istio pilot/pkg/xds (a full push to every proxy).
