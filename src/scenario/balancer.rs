@@ -9,7 +9,7 @@
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
 
-pub(super) mod capacity;
+mod capacity;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ use crate::edge::{
 };
 use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
+use crate::record::CauseCode;
 use crate::record::results::FidelityStatus;
 
 /// Source: NLB documents, server group health check.
@@ -250,6 +251,21 @@ pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize
         .iter()
         .flat_map(|group| (0..group.count).map(move |index| Rc::from(format!("{}-{}", group.name, index + 1))));
     names.enumerate().map(|(index, name)| (name, index))
+}
+
+/// The annotations behind causes of loss, by their last part, with where they stand if they do.
+pub(super) fn sources(service: &ServiceManifest) -> [(CauseCode, &'static str, Option<&(String, Place)>); 3] {
+    let is_nlb = is_nlb(service);
+    let first_of = |code: CauseCode, suffixes: &[&'static str]| {
+        let mut written =
+            suffixes.iter().filter_map(|suffix| Some((code, *suffix, Some(service.balancer_annotation(suffix)?))));
+        written.next().unwrap_or((code, suffixes[0], None))
+    };
+    [
+        first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
+        first_of(CauseCode::IdleTimeout, if is_nlb { &["idle-timeout"] } else { &["established-timeout"] }),
+        first_of(CauseCode::LbZoneLost, &["zone-maps"]),
+    ]
 }
 
 /// The zones of an NLB: `zone:vswitch,zone:vswitch`.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancer::{self, capacity::limit_source};
+use super::balancer;
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
@@ -390,18 +390,10 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
         None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
-    let (suffix, limit) = limit_source(front, balancer::is_nlb(front));
-    let (text, place) = limit.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
-    add(&[CauseCode::LbLimit], place, &path(suffix), text);
-    if let Some((text, place)) = front.balancer_annotation("zone-maps") {
-        add(&[CauseCode::LbZoneLost], *place, &path("zone-maps"), Some(text.clone()));
+    for (code, suffix, written) in balancer::sources(front) {
+        let (text, place) = written.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
+        add(&[code], place, &path(suffix), text);
     }
-    let suffix = if balancer::is_nlb(front) { "idle-timeout" } else { "established-timeout" };
-    let (text, place) = match front.balancer_annotation(suffix) {
-        Some((text, place)) => (Some(text.clone()), *place),
-        None => (None, front.annotations_at),
-    };
-    add(&[CauseCode::IdleTimeout], place, &path(suffix), text);
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
