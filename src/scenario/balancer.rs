@@ -253,15 +253,20 @@ pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize
     names.enumerate().map(|(index, name)| (name, index))
 }
 
-/// The annotations behind causes of loss, by their last part, with where they stand if they do.
-pub(super) fn sources(service: &ServiceManifest) -> [(CauseCode, &'static str, Option<&(String, Place)>); 3] {
+/// The annotations behind causes of loss: where each stands or would, its path by its last part, its value.
+pub(super) fn sources(
+    service: &ServiceManifest,
+    path: impl Fn(&str) -> String,
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
     let is_nlb = is_nlb(service);
-    let first_of = |code: CauseCode, suffixes: &[&'static str]| {
-        let mut written =
-            suffixes.iter().filter_map(|suffix| Some((code, *suffix, Some(service.balancer_annotation(suffix)?))));
-        written.next().unwrap_or((code, suffixes[0], None))
+    let first_of = |code: CauseCode, suffixes: &[&str]| {
+        let mut written = suffixes.iter().filter_map(|suffix| Some((*suffix, service.balancer_annotation(suffix)?)));
+        match written.next() {
+            Some((suffix, (text, place))) => (code, *place, path(suffix), Some(text.clone())),
+            None => (code, service.annotations_at, path(suffixes[0]), None),
+        }
     };
-    [
+    vec![
         first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
         first_of(CauseCode::IdleTimeout, if is_nlb { &["idle-timeout"] } else { &["established-timeout"] }),
         first_of(CauseCode::LbZoneLost, &["zone-maps"]),

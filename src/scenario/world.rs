@@ -390,10 +390,6 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
         None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
-    for (code, suffix, written) in balancer::sources(front) {
-        let (text, place) = written.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
-        add(&[code], place, &path(suffix), text);
-    }
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
@@ -417,7 +413,8 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
+    let of_balancer = balancer::sources(front, &path);
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(of_balancer) {
         add(&[code], place, &path, value);
     }
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
