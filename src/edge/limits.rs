@@ -119,7 +119,9 @@ mod tests {
         let open = |count: u64| Some((Limit::Connections, count));
         let per_s = |count: u64| Some((Limit::ConnectionsPerSecond, count));
         let listener = |count: u64| Some((Limit::ListenerConnectionsPerSecond, count));
-        let table: [(&str, Limits, &[(u64, u16, u64)], &[Option<(Limit, u64)>]); 6] = [
+        /// What it is about, the limits, each connection's time, port and open ones, and what it meets.
+        type Row<'a> = (&'a str, Limits, &'a [(u64, u16, u64)], &'a [Option<(Limit, u64)>]);
+        let table: [Row<'_>; 6] = [
             ("none", none, &[(0, 80, 1_000_000); 4], &[None; 4]),
             ("open connections", all(5, 9, 9), &[(0, 80, 4), (0, 80, 5), (1500, 80, 5)], &[None, open(5), open(5)]),
             ("within a second", all(9, 2, 9), &[(0, 80, 0), (999, 80, 1), (999, 80, 2)], &[None, None, per_s(2)]),

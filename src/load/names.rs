@@ -43,6 +43,10 @@ impl Names {
     }
 
     /// The address of a new connection.
+    ///
+    /// # Panics
+    ///
+    /// If there has never been an answer: the first one is there from the start.
     pub fn draw(&self, now: SimTime, draws: &mut Stream) -> Ipv4Addr {
         let answers = self.answers.borrow();
         let (last_at, last) = answers.last().expect("there is an answer from the start on");

@@ -342,6 +342,7 @@ fn load_spec(
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
+#[expect(clippy::too_many_lines, reason = "a flat table, one entry per cause")]
 pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
