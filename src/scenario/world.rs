@@ -409,8 +409,8 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     );
     let (place, written, value) = sharing::written(front, path("id"));
     add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], place, &written, Some(value));
-    let (place, path, word) = policy_written(front);
-    add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
+    let (place, written, word) = policy_written(front);
+    add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, written, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
     let of_balancer = balancer::sources(front, &path);
