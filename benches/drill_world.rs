@@ -18,7 +18,7 @@ use gatedrill::drill::{
     Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
-use gatedrill::edge::{BalancerConfig, OnRemoval, Scheduler};
+use gatedrill::edge::{BalancerConfig, Limits, OnRemoval, Pace, Scheduler, TargetRules};
 use gatedrill::engine::Delay;
 use gatedrill::gateway::agent::istio_paths;
 use gatedrill::gateway::locality::EndpointPolicy;
@@ -118,6 +118,7 @@ fn nodes() -> ClusterConfig {
         init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }
@@ -180,18 +181,24 @@ fn balancer() -> LoadBalancerConfig {
         service: EDGE.to_owned(),
         balancer: BalancerConfig {
             scheduler: Scheduler::RoundRobin,
+            persistence: None,
             health_check: None,
             on_deregister: OnRemoval::Keep,
             on_unhealthy: OnRemoval::Keep,
             fail_open: false,
+            groups: 1,
         },
-        mode: BackendMode::Pods,
+        limits: Limits::default(),
+        zones: Vec::new(),
+        is_cross_zone: true,
+        idle: None,
+        targets: TargetRules::of(BackendMode::Pods, 1),
+        pace: Pace::Each,
         probe: Probe::Tcp,
         register_latency: Delay::Constant(Duration::from_millis(5)),
         deregister_latency: Delay::Constant(Duration::from_millis(5)),
         ports: BTreeMap::from([(80, 80)]),
         node_ports: BTreeMap::new(),
-        weight: 1,
         first_probe: None,
         stands_at_zero: true,
     }

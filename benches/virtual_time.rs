@@ -7,7 +7,8 @@
 //! - `engine`: timers of the bare engine.
 //! - `quiet_hour`: a cluster of 200 nodes without traffic for an hour of virtual time.
 //!
-//! Printed at the end: the ratio to turmoil, the ratio of two cores to one, and the memory of an open connection. Machines are
+//! Printed at the end: the ratio to turmoil, the ratio of two cores to one, the memory of an open connection, and what a request through a small and a large
+//! balancer takes. Machines are
 //! noisy: compare figures of one run only. With `--test` everything runs once and small.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use gatedrill::load::{Arrivals, Client, ClientConfig, Entrances, Finished, Pacin
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
 
+mod balancer_world;
 mod drill_world;
 mod turmoil_world;
 
@@ -228,6 +230,7 @@ mod quiet {
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
+            client_rates: gatedrill::cluster::ClientRates::DEFAULT,
             stands_at_zero: true,
         };
         let spec = ProbeSpec { period_seconds: 15, failure_threshold: 4, ..ProbeSpec::default() };
@@ -285,6 +288,7 @@ fn main() {
     group.finish();
     criterion.final_summary();
     report_memory(if is_smoke { 200 } else { 4000 });
+    report_balancers(if is_smoke { 100 } else { 1000 }, if is_smoke { 100 } else { 20_000 });
     if !is_smoke {
         report_ratios();
     }
@@ -302,6 +306,25 @@ fn in_turns(rounds: u32, one: impl Fn(), other: impl Fn()) -> [f64; 2] {
         }
     }
     spent.map(|spent| spent.as_secs_f64() / f64::from(rounds))
+}
+
+/// Whether a request through a balancer costs more where it has 400 targets and 100 times the open connections.
+#[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark prints, and counts fit a double")]
+fn report_balancers(connections: usize, requests: usize) {
+    let (small, large) =
+        (balancer_world::Balanced::new(4, connections), balancer_world::Balanced::new(400, 100 * connections));
+    let us = |spent: f64| spent * 1e6 / requests as f64;
+    let kept = in_turns(5, || small.on_kept(requests), || large.on_kept(requests)).map(us);
+    let new = in_turns(5, || small.on_new(requests), || large.on_new(requests)).map(us);
+    println!(
+        "a request through a balancer with 4 targets and {connections} connections, with 400 and {}: kept {:.2} and {:.2} µs, \
+         new {:.2} and {:.2} µs",
+        100 * connections,
+        kept[0],
+        kept[1],
+        new[0],
+        new[1],
+    );
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]

@@ -8,6 +8,7 @@
 //! What operators, clouds and chance do to pods and nodes is an [`operation`]. What a container does is the business of a [`Runtime`], which lies outside.
 //! Source: Kubernetes v1.28.7; each module names its files. Not modelled: preemption.
 
+pub mod api_client;
 pub mod api_clock;
 pub mod autoscaler;
 pub mod control;
@@ -35,6 +36,7 @@ pub mod selector;
 pub mod taint_eviction;
 pub mod version;
 
+pub use api_client::{ClientLimits, ClientRates};
 pub use control::view::{DeploymentView, NodeView, PodView, SetView};
 pub use control::{
     AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,

@@ -16,8 +16,8 @@ pub mod world;
 
 pub use causes::Sources;
 pub use config::{
-    Action, BackendSpec, ClusterSpec, DoorSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry,
-    OwnedReplicas, ScalingSpec, Size, Verb, WorldConfig,
+    Action, BackendSpec, ClusterSpec, Creation, DoorSpec, FrontSpec, LoadSpec, MemberConfig, MemoryCosts, MixEntry,
+    NameSpec, OwnedReplicas, ScalingSpec, Share, SharedService, Size, Verb, WorldConfig,
 };
 pub use objects::Watch;
 pub use process::GatewaySpec;

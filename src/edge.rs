@@ -1,9 +1,11 @@
 //! How a client reaches a pod: the cloud's layer-4 load balancer, the controller that tells it about pods, and the path
 //! over a node.
 //!
-//! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining, the choice of a target.
+//! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining. [`scheduler`]: the choice of a target.
+//!   [`limits`]: what it can take. [`idle`]: how long a connection may say nothing.
 //! - [`kube_proxy`]: what a node does with a connection to a Service. [`conntrack`]: how many it can hold.
 //! - [`nodes`]: both of all nodes, on the simulated network.
+//! - [`controller`]: what the cloud's controller wants of a balancer, and in which calls.
 //! - [`readiness_gate`]: which endpoints the balancer's controller takes, and the gate of pods that it opens.
 //! - [`load_balancer`]: the balancer on the simulated network, driven by what the controller sees.
 //! - [`door`]: ways in without a balancer: node ports, and clients within the cluster.
@@ -13,14 +15,22 @@
 
 pub mod balancer;
 pub mod conntrack;
+pub mod controller;
 pub mod door;
+pub mod idle;
 pub mod kube_proxy;
+pub mod limits;
 pub mod load_balancer;
 pub mod nodes;
 pub mod readiness_gate;
+pub mod scheduler;
 
-pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Scheduler, TargetId};
+pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Spacing, TargetId};
+pub use controller::{Calls, Eligibility, Pace, TargetRules};
+pub use idle::{IdleEnd, IdleRule};
 pub use kube_proxy::categories::TrafficPolicy;
 pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};
+pub use limits::Limits;
 pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
 pub use nodes::{NodeChoice, NodePlace, Nodes, NodesConfig};
+pub use scheduler::Scheduler;

@@ -14,7 +14,9 @@
 pub mod answer;
 pub mod arrivals;
 pub mod client;
+pub mod names;
 
 pub use answer::{Answer, AnswerParser};
 pub use arrivals::{Arrivals, Pacing, RateSegment};
 pub use client::{Client, ClientConfig, Entrances, Finished, Outcome, Request, Reuse, Sight, Sink};
+pub use names::Names;

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod proxy_config;
 pub mod quantity;
 pub mod read;
+pub mod resources;
 pub mod routes;
 mod selector;
 pub mod service;

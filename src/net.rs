@@ -30,6 +30,7 @@ pub use pipe::{Ending, EndingKind};
 pub use stream::TcpStream;
 
 use crate::engine::{EventId, Sim, Streams};
+use crate::units::SimTime;
 use host::HostState;
 use stream::Connection;
 
@@ -202,6 +203,13 @@ impl Net {
         if let Some(connection) = connection {
             connection.sever(how, why);
         }
+    }
+
+    /// When something last passed the hop that may sever a connection; nothing if it is over.
+    #[must_use]
+    pub fn last_passage(&self, id: ConnectionId) -> Option<SimTime> {
+        let connection = self.fabric.connections.borrow().get(&id).and_then(Weak::upgrade)?;
+        Some(connection.last_passage())
     }
 
     /// Connections with at least one open end.

@@ -76,7 +76,7 @@ fn what_the_timeline_cannot_do() {
         ("load: { factor: -1 }", &["no factor of a rate", "write 0 to 1000"]),
         ("load: {}", &["load: { factor: 2 }"]),
         ("rollback: {}, of: default/web", &["no Deployment is called `default/web`"]),
-        ("configPush: {}", &["`configPush` is not simulated yet", "verbs so far: restart, apply"]),
+        ("configPush: {}, of: default/web", &["no Deployment is called `default/web`"]),
         (
             "set: { target.spec.selector.matchLabels.app: x, target.spec.template.metadata.labels.app: x }",
             &["the selector of istio-system/edge cannot change"],

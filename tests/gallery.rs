@@ -244,7 +244,7 @@ fn what_kubectl_would_have_shown_of_a_rollout_that_sticks() {
     assert_eq!(words(moments[1], "edge "), ["3/4", "2", "3", "65s", image]);
     assert!(moments[0].contains("ErrImagePull") && moments[0].contains("Terminating"), "{text}");
     assert!(moments[1].contains("ErrImagePull") || moments[1].contains("ImagePullBackOff"), "{text}");
-    assert!(moments[1].contains("LoadBalancer   203.0.113.1   80/TCP"), "{text}");
+    assert!(moments[1].contains("LoadBalancer   172.21.4.198   203.0.113.1   80/TCP"), "{text}");
     assert_eq!(words(moments[1], "pool-a-1 "), ["Ready", "65s", "v1.33.0", "192.168.0.10"]);
 }
 
@@ -261,7 +261,7 @@ fn a_resize_in_the_middle_grows_both_revisions() {
         (found["totals"]["dropped"].as_u64(), rollout["pods_max"].as_u64(), rollout["ready_min"].as_u64())
     };
     assert_eq!(of("mid-rollout-scale-42"), (Some(939), Some(26), Some(8)));
-    assert_eq!(of("mid-rollout-scale-scaled-first-42"), (Some(1775), Some(26), Some(16)));
+    assert_eq!(of("mid-rollout-scale-scaled-first-42"), (Some(1735), Some(26), Some(16)));
     assert_eq!(of("mid-rollout-scale-scaled-after-42"), (Some(1784), Some(13), Some(8)));
 }
 
@@ -306,6 +306,23 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
         (Some(6), Some(4)),
         "replaced, or restarted"
     );
+}
+
+#[test]
+fn a_second_service_takes_the_listener_and_every_new_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/shared-balancer", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found))
+    };
+    assert_eq!(of("shared-balancer-42"), (Some(36_044), Some(8666), vec!["GD4116 8666".to_owned()]));
+    for variant in ["listeners-kept", "other-port", "own-balancer"] {
+        assert_eq!(of(&format!("shared-balancer-{variant}-42")), (Some(36_044), Some(0), Vec::new()), "{variant}");
+    }
+    let found = results(folder.path(), "shared-balancer-42");
+    assert_eq!(found["gateway"]["status"][0]["state"], "Running", "nothing looks wrong from inside");
 }
 
 #[test]

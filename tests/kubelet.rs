@@ -50,7 +50,7 @@ spec:
           resources: { limits: { cpu: "1", memory: 1Gi }, requests: { cpu: "1", memory: 256Mi } }
           CONTAINER
           readinessProbe: { httpGet: { path: /healthz/ready, port: 15021 }, periodSeconds: 1 }
-          lifecycle: { preStop: { sleep: { seconds: 30 } } }
+          lifecycle: { preStop: { exec: { command: [sleep, "30"] } } }
 ---
 apiVersion: v1
 kind: Service

@@ -12,7 +12,9 @@ use std::time::Duration;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources};
-use gatedrill::cluster::{Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Placement, Version};
+use gatedrill::cluster::{
+    ClientLimits, ClientRates, Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Placement, Version,
+};
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
@@ -90,6 +92,10 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
 
 impl World {
     fn new(seed: u64, version: Version) -> Self {
+        Self::of_size(seed, version, 4, ClientRates::DEFAULT)
+    }
+
+    fn of_size(seed: u64, version: Version, nodes: u8, client_rates: ClientRates) -> Self {
         let sim = Sim::new();
         let resources = Resources { cpu_millicores: 16_000, memory_bytes: 32 << 30 };
         let node = |index: u8| {
@@ -100,7 +106,7 @@ impl World {
             identity: Identity::ALONE,
             version,
             wall_phase: None,
-            nodes: (0..4).map(node).collect(),
+            nodes: (0..nodes).map(node).collect(),
             hop: Delay::Uniform { min: Duration::from_millis(2), max: Duration::from_millis(20) },
             schedule: Delay::Constant(Duration::from_millis(10)),
             pod_start: Delay::ZERO,
@@ -110,6 +116,7 @@ impl World {
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
+            client_rates,
             stands_at_zero: false,
         };
         let kubelet = Rc::new(Kubelet { sim: sim.clone(), cluster: RefCell::new(None) });
@@ -177,6 +184,30 @@ fn pods_are_made_in_batches_of_one_two_four() {
         *batches.entry(record.created_at).or_default() += 1;
     }
     assert_eq!(batches.into_values().collect::<Vec<_>>(), [1, 2, 4, 3]);
+}
+
+/// From the change to the end, in seconds, with these limits of the controllers' clients.
+fn rollout_of_500(controllers: ClientLimits) -> f64 {
+    let rates = ClientRates { controllers, ..ClientRates::DEFAULT };
+    let world = World::of_size(1, NOW, 12, rates);
+    world.cluster.apply_deployment(deployment(500, 125, 125), None);
+    world.pass(300_000);
+    assert!(world.cluster.is_settled(EDGE));
+    world.image("edge:2");
+    world.pass(300_000);
+    assert!(world.cluster.is_settled(EDGE));
+    let rollout = &world.cluster.rollouts()[0];
+    rollout.ended_at.expect("it is over").since(rollout.started_at).as_secs_f64()
+}
+
+/// 500 creations, 500 deletions, statuses and events at 20 calls a second: the pods themselves would be there in a fraction of it.
+#[test]
+fn a_large_rollout_is_as_slow_as_the_controllers_calls() {
+    let usual = rollout_of_500(ClientLimits::CONTROLLER);
+    let raised = rollout_of_500(ClientLimits { per_second: 500, burst: 1000 });
+    assert!(usual >= 1000.0 / 20.0, "{usual} s");
+    assert!(usual < 120.0 && raised < 20.0, "{usual} s, {raised} s");
+    println!("a rollout of 500 pods: {usual:.1} s, with raised limits {raised:.1} s");
 }
 
 #[test]

@@ -431,7 +431,7 @@ fn what_follows_from_a_problem_is_not_told_too() {
         (", get: ", ", gett: ", "did you mean `get`?"),
         ("at: 90/m", "at: 90", "`90` has no unit"),
         ("rate: [", "rate: 0\n      other: [", "a rate of 0 asks for nothing"),
-        ("restart: {}", "configPush: {}", "`configPush` is not simulated yet"),
+        ("restart: {}", "configPush: { to: all }", "`to` is not a field here"),
     ] {
         let told = self::told(&[], &[(before, after)]);
         let lines: Vec<&str> = told.lines().filter(|line| !line.contains("`other` is not a field")).collect();

@@ -168,3 +168,20 @@ fn what_the_api_server_refuses_is_refused() {
     let unused = drill("ecs", "  sessionAffinityConfig: { clientIP: { timeoutSeconds: 5 } }", "", "").unwrap();
     assert_eq!(affinity_told(&unused)["sessionAffinityConfig"], FidelityStatus::Ignored);
 }
+
+/// A push of what the gateways have already changes nothing but the log.
+#[test]
+fn a_push_of_the_same_configuration_costs_nothing() {
+    let quiet = drill("ecs", "", "", "").unwrap();
+    let pushed = drill("ecs", "", "", "  timeline: [ { at: 10s, configPush: {} } ]").unwrap();
+    let applied = |outcome: &Outcome| {
+        let log = outcome.log.events().iter().filter(|event| event.kind == "config_applied");
+        log.map(|event| event.at.as_nanos() / 1_000_000).collect::<Vec<_>>()
+    };
+    assert!(applied(&quiet).is_empty());
+    // Once for each of the six pods, 200 ms after the push.
+    assert_eq!(applied(&pushed), [10_200; 6]);
+    let totals = |outcome: &Outcome| format!("{:?}", outcome.run.results.totals);
+    assert_eq!(totals(&quiet), totals(&pushed));
+    assert_eq!(shares(&quiet), shares(&pushed));
+}

@@ -26,7 +26,7 @@ pub use behavior::{Behavior, ScalingRules};
 pub use groups::{ContainerRequests, PodView, ReadyCondition, Start};
 pub use reconcile::{Action, Autoscaler, Condition, ConditionKind, Scale, Selector, Status, Verdict};
 pub use rules::Rules;
-pub use spec::{AutoscalerSpec, Metric, ResourceName, ResourceTarget, ValueTarget};
+pub use spec::{AutoscalerSpec, Metric, MetricId, ResourceName, ResourceTarget, ValueTarget};
 pub use usage::{ContainerUsage, MetricError, MetricsSource, PodUsage, Sample};
 
 /// A whole number as a double.

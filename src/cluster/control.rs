@@ -14,6 +14,7 @@
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
 mod autoscaler_sync;
+mod calls;
 mod deployment_sync;
 mod disruption_sync;
 mod endpoints_sync;
@@ -24,16 +25,19 @@ mod node_sync;
 mod operations;
 mod placing;
 mod pod;
+mod pods;
 mod replica_set_sync;
 pub mod view;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
+pub(in crate::cluster) use self::calls::Caller;
+use self::calls::Clients;
 pub use self::disruption_sync::BudgetReport;
 use self::disruption_sync::BudgetState;
 pub use self::node_scaling::AutoscalerConfig;
@@ -42,7 +46,9 @@ use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
+use self::pods::Pods;
 use super::Runtime;
+use super::api_client::ClientRates;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::feed::{EndpointWatch, Queue, Snapshot};
@@ -83,6 +89,8 @@ pub struct ClusterConfig {
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.
     pub sandbox_removal: Delay,
+    /// How fast the control plane may call the API server.
+    pub client_rates: ClientRates,
     /// Whether nodes come and go with the pods that need them.
     pub autoscaler: Option<AutoscalerConfig>,
     /// What is applied at time zero is there at once, its pods ready: the world as the run finds it.
@@ -106,6 +114,8 @@ pub(super) struct Inner {
     pub(super) changes: Changes,
     /// A node has come, changed or gone.
     node_changes: Notice,
+    /// How often others than their kubelets have written the readiness of pods.
+    pub(super) foreign_readiness: Rc<Cell<u64>>,
     pub(super) state: RefCell<State>,
     pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
 }
@@ -121,7 +131,7 @@ pub(super) enum Kubelets {
 pub(super) struct State {
     deployments: BTreeMap<Rc<str>, DeploymentState>,
     sets: BTreeMap<u64, ReplicaSet>,
-    pub(super) pods: BTreeMap<u64, Pod>,
+    pub(super) pods: Pods,
     records: Vec<PodRecord>,
     /// The index of the record of the pod that had an address.
     record_of: BTreeMap<Ipv4Addr, usize>,
@@ -137,6 +147,7 @@ pub(super) struct State {
     /// Addresses that died with their machines.
     losses: Vec<Loss>,
     scaling: Option<ScalingState>,
+    clients: Clients,
     /// Drains and the like that are under way.
     operations_count: usize,
     queued: BTreeSet<Work>,
@@ -146,7 +157,6 @@ pub(super) struct State {
     pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
     rollouts: Vec<Rollout>,
     set_next: u64,
-    pod_next: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -197,8 +207,10 @@ struct ReplicaSet {
     status: SetStatus,
     /// Its pods, those being deleted included.
     pods: BTreeSet<u64>,
-    /// Batches of creations are under way: it does nothing more until they are through.
-    is_creating: bool,
+    /// A sync is under way, its calls one after the other: it does nothing more until they are through.
+    is_busy: bool,
+    /// It was asked for meanwhile.
+    is_asked_again: bool,
     /// Its size, or what it knows of its deployment's, has changed since its last sync.
     is_resized: bool,
     because: Option<EventId>,
@@ -247,6 +259,8 @@ struct ServiceState {
     /// Pods that it selects, whether or not they have an endpoint.
     members: BTreeSet<u64>,
     snapshot: Snapshot,
+    /// The pods behind the snapshot's endpoints, one by one.
+    snapshot_pods: Vec<u64>,
     change: u64,
     created_at: SimTime,
 }
@@ -286,7 +300,7 @@ impl Cluster {
         let state = State {
             deployments: BTreeMap::new(),
             sets: BTreeMap::new(),
-            pods: BTreeMap::new(),
+            pods: Pods::default(),
             records: Vec::new(),
             record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
@@ -298,19 +312,32 @@ impl Cluster {
             spare_ips: 0,
             losses: Vec::new(),
             scaling: config.autoscaler.as_ref().map(ScalingState::new),
+            clients: Clients::new(config.client_rates),
             operations_count: 0,
             queued: BTreeSet::new(),
             delayed: BTreeMap::new(),
             images: BTreeMap::new(),
             rollouts: Vec::new(),
             set_next: 0,
-            pod_next: 0,
         };
         let drawn = || streams.stream("wall-clock", "").uniform(Duration::ZERO, Duration::from_nanos(999_999_999));
         let clock = ApiClock::new(config.wall_phase.unwrap_or_else(drawn), config.stands_at_zero);
         let (sim, changes, node_changes) = (sim.clone(), Changes::default(), Notice::default());
         let (state, autoscaling) = (RefCell::new(state), RefCell::default());
-        let inner = Inner { sim, streams, log, config, clock, kubelets, changes, node_changes, state, autoscaling };
+        let foreign_readiness = Rc::default();
+        let inner = Inner {
+            sim,
+            streams,
+            log,
+            config,
+            clock,
+            kubelets,
+            changes,
+            node_changes,
+            foreign_readiness,
+            state,
+            autoscaling,
+        };
         let this = Self { inner: Rc::new(inner) };
         this.start_autoscaler();
         this
@@ -419,6 +446,7 @@ impl Cluster {
                         consumers: Vec::new(),
                         members: BTreeSet::new(),
                         snapshot: Rc::from([]),
+                        snapshot_pods: Vec::new(),
                         change: 0,
                         created_at: self.inner.sim.now(),
                     };
@@ -539,7 +567,7 @@ impl Cluster {
 
     /// The pod that has this address now.
     fn living_at<'a>(&self, state: &'a State, ip: Ipv4Addr) -> Option<&'a Pod> {
-        let ids = self.inner.config.identity.ids_of_ip(ip, state.pod_next);
+        let ids = self.inner.config.identity.ids_of_ip(ip, state.pods.next_id());
         let found = ids.filter_map(|id| state.pods.get(&id)).find(|pod| pod.ip == Some(ip));
         // A machine that has booted gives its pods other addresses than their numbers'.
         let is_moved = found.is_none() && state.spare_ips > 0;
@@ -569,6 +597,15 @@ impl Cluster {
         let this = self.clone();
         self.inner.sim.spawn("controller", async move {
             this.inner.sim.sleep(hop).await;
+            let caller = match &work {
+                Work::Deployment(_) => Some(Caller::Deployments),
+                Work::Budget(_) => Some(Caller::Budgets),
+                // A set's sync waits for each of its calls.
+                Work::Set(_) => None,
+            };
+            if let Some(caller) = caller {
+                this.inner.sim.sleep(this.wait_for(caller)).await;
+            }
             this.inner.state.borrow_mut().queued.remove(&work);
             match work {
                 Work::Deployment(key) => this.sync_deployment(&key),

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use super::endpoints::EndpointConditions;
 use super::notice::until;
 use crate::engine::{EventId, Sim};
 use crate::units::SimTime;
@@ -34,10 +35,9 @@ pub struct EndpointView {
 }
 
 impl EndpointView {
-    /// It says the same of the same pod.
-    pub(super) fn is_alike(&self, other: &Self) -> bool {
-        let states = |view: &Self| (view.ip, view.ready, view.serving, view.terminating);
-        states(self) == states(other) && self.pod == other.pod
+    /// What its slice says of it.
+    pub(super) fn conditions(&self) -> EndpointConditions {
+        EndpointConditions { ready: self.ready, serving: self.serving, terminating: self.terminating }
     }
 }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaler::Start;
+use super::selector::Labels;
 use crate::units::SimTime;
 
 /// A container at least so old, and younger than a scrape's period, counts from its start. Source: metrics-server
@@ -150,6 +151,8 @@ impl MetricsServer {
 pub struct NamedMetric {
     /// Its name, as autoscalers ask for it.
     pub name: Rc<str>,
+    /// The labels of this series of it, which autoscalers may select by.
+    pub labels: Labels,
     /// Whose it is, and what it comes to.
     pub of: MetricOf,
 }

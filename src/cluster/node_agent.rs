@@ -29,7 +29,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Cluster, Kill, KillCause, Kubelets, PodRecord};
+use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::ContainerExit;
@@ -43,7 +43,7 @@ use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
 use super::{Process, Runtime, StartingPod};
-use crate::engine::{Datum, Delay, EventId, Sim, Stream, TaskGroup};
+use crate::engine::{Datum, Delay, EventId, Signal, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
@@ -53,9 +53,8 @@ const RELIST_PERIOD: Duration = Duration::from_secs(1);
 pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
-        let deletion = cluster.inner.state.borrow().pods[&id].deletion.clone();
         let agent = Rc::new(Agent::new(cluster, id));
-        match until(deletion.raised(), agent.bind()).await {
+        match until(agent.deletion.raised(), agent.bind()).await {
             None => agent.cluster.pod_gone(id),
             Some(bound) => agent.dwell(bound).await,
         }
@@ -79,6 +78,10 @@ struct Bound {
 pub(super) struct Agent {
     cluster: Cluster,
     id: u64,
+    /// Raised when the pod's deletion is asked for.
+    deletion: Signal,
+    /// Raised when its object is gone.
+    removed: Signal,
     /// What of it is on the node, and dies with it.
     on_node: RefCell<Option<OnNode>>,
     /// Its node, once it has one.
@@ -140,7 +143,20 @@ impl Why {
 
 impl Agent {
     fn new(cluster: Cluster, id: u64) -> Self {
-        Self { cluster, id, on_node: RefCell::default(), node_index: Cell::new(None), boots: Cell::new(0) }
+        let (deletion, removed) = {
+            let state = cluster.inner.state.borrow();
+            let pod = &state.pods[&id];
+            (pod.deletion.clone(), pod.removed.clone())
+        };
+        Self {
+            cluster,
+            id,
+            deletion,
+            removed,
+            on_node: RefCell::default(),
+            node_index: Cell::new(None),
+            boots: Cell::new(0),
+        }
     }
 
     pub(super) fn sim(&self) -> &Sim {
@@ -161,17 +177,13 @@ impl Agent {
 
     /// Whether the pod's deletion has been asked for, and its kubelet knows it.
     pub(super) fn is_deleting(&self) -> bool {
-        let is_asked = {
-            let state = self.cluster.inner.state.borrow();
-            state.pods.get(&self.id).is_none_or(super::control::Pod::is_deleting)
-        };
+        let is_asked = self.deletion.is_raised() || self.removed.is_raised();
         is_asked && !self.node_index.get().is_some_and(|index| self.cluster.is_cut_off(index))
     }
 
     /// Ends when the pod's kubelet has heard that it is to be deleted.
     async fn told_to_end(&self) {
-        let deletion = self.cluster.inner.state.borrow().pods[&self.id].deletion.clone();
-        deletion.raised().await;
+        self.deletion.raised().await;
         self.reached().await;
     }
 
@@ -220,6 +232,7 @@ impl Agent {
         let inner = &self.cluster.inner;
         self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
         let node_index = self.find_node().await;
+        self.sim().sleep_until(self.cluster.call(Caller::Scheduler)).await;
         self.node_index.set(Some(node_index));
         let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
@@ -234,7 +247,6 @@ impl Agent {
 
     /// The pod's stay on its node, through the deaths and boots of its machine.
     async fn dwell(self: Rc<Self>, bound: Bound) {
-        let removed = self.cluster.inner.state.borrow().pods[&self.id].removed.clone();
         loop {
             let lost = self.cluster.node_lost(bound.node_index);
             let boots = self.cluster.node_boots(bound.node_index);
@@ -243,7 +255,7 @@ impl Agent {
                 return;
             }
             self.lose(&bound);
-            if until(removed.raised(), boots.changed_since(seen)).await.is_none() {
+            if until(self.removed.raised(), boots.changed_since(seen)).await.is_none() {
                 return;
             }
             self.boots.set(self.boots.get() + 1);
@@ -606,6 +618,11 @@ impl Agent {
         self.cluster.write_readiness(self.id, is_ready);
     }
 
+    /// Whether its status says that the pod is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.cluster.inner.state.borrow().pods.get(&self.id).is_some_and(|pod| pod.is_ready)
+    }
+
     /// Ticks are counted from the pod's admission. A pod that the run finds was admitted at some time before.
     fn ticks_from(&self, kind: ProbeKind, probe: &Probe, running: &Running) -> SimTime {
         if !self.cluster.stands() {
@@ -629,6 +646,7 @@ impl Agent {
                 agent: Rc::clone(self),
                 container: Rc::clone(container),
                 ip: running.pod.ip,
+                foreign_writes: Rc::clone(&self.cluster.inner.foreign_readiness),
                 ticks_from: self.ticks_from(kind, &probe, running),
             };
             tasks.spawn("probe", prober.run(kind, probe));

@@ -190,9 +190,9 @@ fn nodes_for(pods: &[Rc<PodTemplate>], pattern: &Node) -> usize {
 }
 
 /// What is free on a node.
-#[derive(Clone, Copy)]
 struct Room {
     free: Resources,
+    extended: BTreeMap<String, u64>,
     pods: usize,
 }
 
@@ -203,16 +203,23 @@ impl Room {
             free.cpu_millicores = free.cpu_millicores.saturating_sub(daemon.requests.cpu_millicores);
             free.memory_bytes = free.memory_bytes.saturating_sub(daemon.requests.memory_bytes);
         }
-        Self { free, pods: node.pods_max.saturating_sub(node.daemons.len()) }
+        Self { free, extended: node.extended.clone(), pods: node.pods_max.saturating_sub(node.daemons.len()) }
     }
 
     /// Takes a pod's requests off, if there is room.
     fn take(&mut self, pod: &PodTemplate) -> bool {
         let asked = pod.requests;
+        let free = |name: &str| self.extended.get(name).copied().unwrap_or(0);
         let fits = self.pods > 0
             && asked.cpu_millicores <= self.free.cpu_millicores
-            && asked.memory_bytes <= self.free.memory_bytes;
+            && asked.memory_bytes <= self.free.memory_bytes
+            && pod.placement.extended.iter().all(|(name, amount)| *amount <= free(name));
         if fits {
+            for (name, amount) in &pod.placement.extended {
+                if let Some(free) = self.extended.get_mut(name) {
+                    *free -= amount;
+                }
+            }
             self.free.cpu_millicores -= asked.cpu_millicores;
             self.free.memory_bytes -= asked.memory_bytes;
             self.pods -= 1;

@@ -9,8 +9,26 @@ use std::task::{Poll, Waker};
 #[derive(Default)]
 pub(super) struct Notice {
     version: Cell<u64>,
-    /// Whoever waits, in the order of their first poll; woken in that order.
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Whoever waits, in the order of their first poll; woken in that order. Mostly there is one, which needs no list.
+#[derive(Default)]
+struct Waiting {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Waiting {
+    fn add(&mut self, waker: &Waker) {
+        if self.first.iter().chain(&self.others).any(|known| known.will_wake(waker)) {
+            return;
+        }
+        match &self.first {
+            None => self.first = Some(waker.clone()),
+            Some(_) => self.others.push(waker.clone()),
+        }
+    }
 }
 
 impl Notice {
@@ -22,7 +40,8 @@ impl Notice {
     /// Something has changed.
     pub(super) fn raise(&self) {
         self.version.set(self.version.get() + 1);
-        for waker in self.waiting.take() {
+        let Waiting { first, others } = self.waiting.take();
+        for waker in first.into_iter().chain(others) {
             waker.wake();
         }
     }
@@ -33,10 +52,7 @@ impl Notice {
             if self.version.get() != seen {
                 return Poll::Ready(());
             }
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
+            self.waiting.borrow_mut().add(cx.waker());
             Poll::Pending
         })
         .await;

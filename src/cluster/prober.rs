@@ -5,11 +5,13 @@
 //! Source: Kubernetes v1.28.7 pkg/kubelet/prober/{worker,prober_manager}.go.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::Process;
 use super::kubelet::grace::KillReason;
 use super::kubelet::probe::{
     ContainerId, ContainerState, ContainerView, Outcome, PodView, ProbeKind, ProbeWorker, Tick, Verdict,
@@ -18,7 +20,8 @@ use super::kubelet::probe::{
 use super::node_agent::Agent;
 use super::notice::{Notice, until};
 use super::objects::Probe;
-use crate::engine::Signal;
+use super::{Process, Runtime};
+use crate::engine::{Signal, Sim};
 use crate::units::SimTime;
 
 /// A pod's container, as its probes and its node agent share it.
@@ -33,6 +36,8 @@ pub(super) struct Container {
     /// Raised when this run of it is to be ended for a probe's verdict.
     unwell: RefCell<Signal>,
     unwell_reason: Cell<KillReason>,
+    /// The readiness of this run that the pod's status has, as of so many writes by others.
+    reported: Cell<Option<(bool, u64)>>,
 }
 
 impl Container {
@@ -46,6 +51,7 @@ impl Container {
             changes: Notice::default(),
             unwell: RefCell::default(),
             unwell_reason: Cell::new(KillReason::Other),
+            reported: Cell::new(None),
         }
     }
 
@@ -60,6 +66,7 @@ impl Container {
         self.state.set(ContainerState::Running { since });
         self.process.replace(process);
         self.unwell.replace(Signal::default());
+        self.reported.set(None);
         let initial = |verdict: Option<Verdict>, kind: ProbeKind| verdict.map(|_| kind.initial_verdict());
         self.startup.set(initial(self.startup.get(), ProbeKind::Startup));
         self.readiness.set(initial(self.readiness.get(), ProbeKind::Readiness));
@@ -126,6 +133,8 @@ pub(super) struct Prober {
     pub(super) agent: Rc<Agent>,
     pub(super) container: Rc<Container>,
     pub(super) ip: Ipv4Addr,
+    /// How often others than kubelets have written a pod's readiness.
+    pub(super) foreign_writes: Rc<Cell<u64>>,
     /// The ticks are whole periods after this, and no earlier.
     pub(super) ticks_from: SimTime,
 }
@@ -133,7 +142,7 @@ pub(super) struct Prober {
 impl Prober {
     /// Probes until the pod has no use for it any more.
     pub(super) async fn run(self, kind: ProbeKind, probe: Probe) {
-        let sim = self.agent.sim().clone();
+        let (sim, runtime) = (self.agent.sim().clone(), self.agent.runtime());
         let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
         let mut worker = ProbeWorker::new(kind, probe.spec);
         let was_found = self.agent.cluster().stands();
@@ -157,11 +166,13 @@ impl Prober {
             seen = self.container.changes.version();
             let run = self.container.id.get();
             let mut has_probed = false;
-            match worker.begin_tick(&self.container.view(self.agent.is_deleting()), sim.now()) {
+            // Readiness is asked to the end, whatever becomes of the pod.
+            let is_deleting = kind != ProbeKind::Readiness && self.agent.is_deleting();
+            match worker.begin_tick(&self.container.view(is_deleting), sim.now()) {
                 Tick::Stop => return,
                 Tick::Idle => {}
                 Tick::Probe => {
-                    let passed = self.ask(&probe).await;
+                    let passed = self.ask(&sim, &*runtime, &probe).await;
                     if self.container.id.get() != run {
                         continue;
                     }
@@ -171,7 +182,7 @@ impl Prober {
             }
             self.container.set_verdict(kind, worker.verdict());
             if kind != ProbeKind::Liveness {
-                self.agent.set_ready(self.container.is_ready());
+                self.report();
             }
             let is_unwell = has_probed && kind != ProbeKind::Readiness && worker.verdict() == Verdict::Failure;
             if is_unwell && !self.agent.is_deleting() {
@@ -180,8 +191,28 @@ impl Prober {
         }
     }
 
-    async fn ask(&self, probe: &Probe) -> bool {
-        let limit = self.agent.sim().sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
-        until(limit, self.agent.runtime().probe(self.ip, &probe.action)).await.unwrap_or(false)
+    /// Writes the pod's readiness. What its status has already, as at almost every tick, costs no look at it.
+    fn report(&self) {
+        let is_ready = self.container.is_ready();
+        let reported = Some((is_ready, self.foreign_writes.get()));
+        if self.container.reported.get() != reported {
+            self.agent.set_ready(is_ready);
+            self.container.reported.set(reported.filter(|_| self.agent.is_ready() == is_ready));
+        }
     }
+
+    async fn ask(&self, sim: &Sim, runtime: &dyn Runtime, probe: &Probe) -> bool {
+        let mut answer = runtime.probe(self.ip, &probe.action);
+        // Most answers that come at once need no timer.
+        if let Poll::Ready(passed) = poll_once(answer.as_mut()).await {
+            return passed;
+        }
+        let limit = sim.sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
+        until(limit, answer).await.unwrap_or(false)
+    }
+}
+
+/// Polls a future once.
+async fn poll_once<T>(mut future: Pin<&mut dyn Future<Output = T>>) -> Poll<T> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }

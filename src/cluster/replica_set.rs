@@ -108,13 +108,16 @@ pub fn choose_to_delete(pods: &[Candidate], count: usize, scale: AgeScale, now: 
     }
     // Insertion by hand: the rule is not transitive (equal times go on to the restarts, equal buckets to the uid), which the
     // sort of the standard library may answer with a panic.
-    let mut order: Vec<usize> = Vec::with_capacity(pods.len());
+    // Only the first places are kept: what comes after the last of them stays after it.
+    let mut order: Vec<usize> = Vec::with_capacity(count + 1);
     for index in 0..pods.len() {
         let goes_after = |other: &usize| deletion_order(&pods[*other], &pods[index], scale, now) != Ordering::Greater;
         let place = order.iter().rposition(goes_after).map_or(0, |before| before + 1);
-        order.insert(place, index);
+        if place < count {
+            order.insert(place, index);
+            order.truncate(count);
+        }
     }
-    order.truncate(count);
     order
 }
 

@@ -168,6 +168,7 @@ fn config(nodes: usize) -> ClusterConfig {
         init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
         autoscaler: None,
+        client_rates: ClientRates::DEFAULT,
         stands_at_zero: false,
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Evidence<'a> {
     pub(super) way: Way,
     /// The death of the node that the request was sent to, or went through.
     pub(super) node_death: Option<EventId>,
+    /// What had become of the way in before the request could reach the gateway.
+    pub(super) front: Option<(CauseCode, EventId)>,
     /// What became of that pod's listeners and connections before its process ended.
     pub(super) ending: Option<&'a Ending>,
     /// What the gateway noted of the request.
@@ -52,6 +54,9 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &S
 
 fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
     let sight = &finished.sight;
+    if let Some((code, event)) = evidence.front {
+        return (code, Some(event));
+    }
     let exit = evidence.pod.and_then(|pod| Some((pod.exited_at?, pod.exit_event)));
     let closed = evidence.ending.and_then(|ending| ending.closed.get());
     let cut = evidence.ending.and_then(|ending| ending.cut.get());
@@ -64,7 +69,13 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
     if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
         return (CauseCode::LbDeleted, Some(event));
     }
-    let full = [("conntrack_full", CauseCode::ConntrackFull), ("snat_ports_exhausted", CauseCode::SnatPortsExhausted)];
+    let full = [
+        ("conntrack_full", CauseCode::ConntrackFull),
+        ("snat_ports_exhausted", CauseCode::SnatPortsExhausted),
+        ("lb_limit_reached", CauseCode::LbLimit),
+        ("connection_idle", CauseCode::IdleTimeout),
+        ("zone_failed", CauseCode::LbZoneLost),
+    ];
     let is_full = full.into_iter().find(|(kind, _)| sight.why.is_some_and(|why| is_kind(evidence.log, why, kind)));
     if let Some((_, code)) = is_full {
         return (code, sight.why);

@@ -137,12 +137,64 @@ pub struct FrontSpec {
     pub node_ports: BTreeMap<u16, u16>,
     /// The balancer, if it has one.
     pub balancer: Option<LoadBalancerConfig>,
+    /// Whether it gets that balancer.
+    pub creation: Creation,
     /// The nodes; none: no connection passes over one.
     pub nodes: Option<NodesConfig>,
     /// What the clients of each load dial, in the order of the loads; none, or nothing more: the balancer.
     pub doors: Vec<Option<DoorSpec>>,
     /// One way between two hosts of the cloud.
     pub cloud_latency: Duration,
+    /// What the name server knows of the balancer's addresses.
+    pub names: NameSpec,
+}
+
+/// How clients find a balancer with several addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NameSpec {
+    /// From a change of an address to the name server's knowing of it.
+    pub probing: Duration,
+    /// For so long clients keep an answer.
+    pub ttl: Duration,
+}
+
+/// What became of the wish for a balancer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Creation {
+    /// It is there.
+    Stands,
+    /// There is none, and no address.
+    Fails {
+        /// What the controller says.
+        reason: String,
+    },
+}
+
+/// A further Service of type `LoadBalancer`.
+#[derive(Clone, Debug)]
+pub struct SharedService {
+    /// The Service.
+    pub service: Service,
+    /// Its part of a balancer.
+    pub balancer: LoadBalancerConfig,
+    /// What it does to the balancer in front.
+    pub share: Share,
+}
+
+/// What a further Service does to the balancer in front of the gateway.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Share {
+    /// Nothing: it has one of its own.
+    Own,
+    /// It is given its address; the listeners stay as they are.
+    LeavesAlone,
+    /// It takes the listeners of its ports.
+    Overwrites,
+    /// Nothing: it gets no balancer.
+    Fails {
+        /// What the controller says.
+        reason: String,
+    },
 }
 
 impl FrontSpec {
@@ -154,9 +206,11 @@ impl FrontSpec {
             ports: balancer.ports.clone(),
             node_ports: BTreeMap::new(),
             balancer: Some(balancer),
+            creation: Creation::Stands,
             nodes: None,
             doors: Vec::new(),
             cloud_latency,
+            names: NameSpec::default(),
         }
     }
 }
@@ -285,10 +339,16 @@ pub enum Verb {
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.
     Operate(Operation),
+    /// A zone of the balancer fails, for a time or for good.
+    FailZone(Rc<str>, Option<Duration>),
     /// A Deployment is deleted; with the gateway's goes its Service, and with that the balancer.
     Delete(Rc<str>),
+    /// A further Service of type `LoadBalancer` comes.
+    Share(Box<SharedService>),
     /// The rate of a load, or of all, changes by this factor. The loads know it beforehand.
     Load(Option<String>, f64),
+    /// The whole configuration is pushed to all gateway pods.
+    ConfigPush,
     /// Clusters of the gateway change, or come to be.
     Clusters(Vec<ClusterSpec>),
 }

@@ -5,6 +5,10 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go, staging/src/k8s.io/apimachinery/pkg/util/duration/duration.go.
 
+mod autoscalers;
+mod service_ips;
+
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,9 +33,21 @@ pub(super) struct Front<'a> {
     pub(super) ip: Option<Ipv4Addr>,
     /// Each with its node port, if nodes have one.
     pub(super) ports: Vec<(u16, Option<u16>)>,
+    /// The balancer is wanted, and not there.
+    pub(super) is_pending: bool,
+    /// Further Services of type `LoadBalancer`.
+    pub(super) further: BTreeMap<Rc<str>, Further>,
 }
 
-/// All tables, in the order of `kubectl get deploy,rs,pods,svc,nodes`. Objects of other namespaces than `target`'s are left out.
+/// A further Service of type `LoadBalancer`.
+#[derive(Clone)]
+pub(super) struct Further {
+    /// Its address; none: it is pending.
+    pub(super) ip: Option<Ipv4Addr>,
+    pub(super) ports: Vec<u16>,
+}
+
+/// All tables, in the order of `kubectl get deploy,rs,pods,svc,hpa,nodes`. Objects of other namespaces than `target`'s are left out.
 pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: SimTime) -> Vec<ObjectTable> {
     let namespace = target.split('/').next().unwrap_or_default();
     let is_here = |key: &str| key.split('/').next() == Some(namespace);
@@ -39,7 +55,12 @@ pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: Si
     let deployments: Vec<DeploymentView> = keys.iter().filter_map(|key| cluster.deployment_view(key)).collect();
     let sets = keys.iter().flat_map(|key| cluster.set_views(key));
     let pods = cluster.all_pod_views().into_iter().filter(|pod| is_here(&pod.owner));
-    let services = cluster.service_keys().into_iter().filter(|(key, _)| is_here(key));
+    let services = cluster.service_keys();
+    let ips = service_ips::service_ips(services.iter().map(|(key, _)| key));
+    let services = services.iter().filter(|(key, _)| is_here(key));
+    let autoscalers = cluster.autoscalers();
+    let autoscalers = autoscalers.iter().filter(|(autoscaler, _)| is_here(&autoscaler.spec.key));
+    let version = cluster.version();
     let all = [
         ObjectTable {
             kind: "deploy",
@@ -58,8 +79,13 @@ pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: Si
         },
         ObjectTable {
             kind: "svc",
-            head: vec!["NAME", "TYPE", "EXTERNAL-IP", "PORT(S)", "AGE"],
-            rows: services.map(|(key, created_at)| service(&key, created_at, front, now)).collect(),
+            head: vec!["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"],
+            rows: services.map(|(key, created_at)| service(key, *created_at, ips[key], front, now)).collect(),
+        },
+        ObjectTable {
+            kind: "hpa",
+            head: autoscalers::HEAD.to_vec(),
+            rows: autoscalers.map(|(it, created_at)| autoscalers::row(it, *created_at, version, now)).collect(),
         },
         ObjectTable {
             kind: "nodes",
@@ -109,7 +135,7 @@ fn pod(view: &PodView, now: SimTime) -> Vec<String> {
     ]
 }
 
-fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> Vec<String> {
+fn service(key: &str, created_at: SimTime, ip: Ipv4Addr, front: &Front<'_>, now: SimTime) -> Vec<String> {
     let (kind, address, ports) = if key == front.service {
         let port = |(port, node_port): &(u16, Option<u16>)| match node_port {
             Some(node_port) => format!("{port}:{node_port}/TCP"),
@@ -119,14 +145,20 @@ fn service(key: &str, created_at: SimTime, front: &Front<'_>, now: SimTime) -> V
         let has_node_ports = front.ports.iter().any(|(_, node_port)| node_port.is_some());
         let kind = match front.ip {
             Some(_) => "LoadBalancer",
+            None if front.is_pending => "LoadBalancer",
             None if has_node_ports => "NodePort",
             None => "ClusterIP",
         };
-        (kind, front.ip.map_or_else(|| "<none>".to_owned(), |ip| ip.to_string()), ports.join(","))
+        let without = if front.is_pending { "<pending>" } else { "<none>" };
+        (kind, front.ip.map_or_else(|| without.to_owned(), |ip| ip.to_string()), ports.join(","))
+    } else if let Some(further) = front.further.get(key) {
+        let ports: Vec<String> = further.ports.iter().map(|port| format!("{port}/TCP")).collect();
+        let ip = further.ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
+        ("LoadBalancer", ip, ports.join(","))
     } else {
         ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
     };
-    vec![plain(key), kind.to_owned(), address, ports, age(created_at, now)]
+    vec![plain(key), kind.to_owned(), ip.to_string(), address, ports, age(created_at, now)]
 }
 
 fn node(view: &NodeView, now: SimTime) -> Vec<String> {

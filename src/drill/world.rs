@@ -8,7 +8,9 @@ mod controller;
 mod endpoints;
 mod front;
 mod member;
+mod push;
 mod scaling;
+mod sharing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,9 +25,9 @@ use super::process::Surroundings;
 use crate::cluster::PodCounts;
 use crate::engine::{EventLog, Sim, Stall, Streams};
 use crate::gateway::Flags;
-use crate::load::{Arrivals, Client, Entrances, Finished, RateSegment, Request, Sink};
+use crate::load::{Arrivals, Client, Entrances, Finished, Names, RateSegment, Request, Sink};
 use crate::net::{LinkConfig, Net};
-use crate::record::results::{GatewayFacts, Rollout, Slo};
+use crate::record::results::{GatewayFacts, GatewayStatus, Rollout, Slo};
 use crate::record::{
     self, BooksBroken, Done, Facts, Gauge, ObjectsShown, Recorder, RecorderConfig, RequestId, Run, lanes,
 };
@@ -92,6 +94,8 @@ struct World {
     /// Most memory of one gateway.
     memory_max: Cell<u64>,
     objects: RefCell<Vec<ObjectsShown>>,
+    /// What the clients of each load are told of the way in.
+    names: RefCell<Vec<Rc<Names>>>,
 }
 
 /// Runs a world to its end.
@@ -174,6 +178,7 @@ impl World {
             cpu_ratios: RefCell::default(),
             memory_max: Cell::new(0),
             objects: RefCell::default(),
+            names: RefCell::default(),
             config,
         })
     }
@@ -200,8 +205,10 @@ impl World {
             let mix = spec.mix.iter().map(request).collect();
             let sink: Rc<dyn Sink> = Rc::new(Ledger(Rc::downgrade(self)));
             let streams = self.around.streams;
-            let addresses = self.members.iter().map(|member| (member.entrance(index), member.config.weight)).collect();
-            let entrances = Entrances::new(addresses, streams.stream("entrance", &spec.name));
+            let ttl = self.members[0].config.front.names.ttl;
+            let names = Rc::new(Names::new(ttl, self.addresses(index)));
+            self.names.borrow_mut().push(Rc::clone(&names));
+            let entrances = Entrances::named(names, streams.stream("entrance", &spec.name));
             let client = Client::new(sim, host, (index, &spec.name), spec.client.clone(), (entrances, mix), sink);
             let mut segments = spec.segments.clone();
             let mut begins_at = start;
@@ -222,6 +229,50 @@ impl World {
         }
         let longest = self.config.loads.iter().map(|load| load.client.timeout).max();
         longest.unwrap_or_default() + Duration::from_secs(1)
+    }
+
+    /// The addresses that the clients of a load are told by now, with their weights. A cluster's weight is that of all its addresses together.
+    fn addresses(&self, load: usize) -> Vec<(Ipv4Addr, u32)> {
+        let known: Vec<(u32, Vec<Ipv4Addr>)> =
+            self.members.iter().map(|member| (member.config.weight, member.entrances(load))).collect();
+        let scale = known.iter().fold(1_u32, |scale, (_, ips)| lcm(scale, u32::try_from(ips.len()).unwrap_or(1)));
+        let weighed = known.into_iter().flat_map(|(weight, ips)| {
+            let each = weight * scale / u32::try_from(ips.len()).unwrap_or(1);
+            ips.into_iter().map(move |ip| (ip, each))
+        });
+        weighed.collect()
+    }
+
+    /// A zone of a cluster's balancer fails. The name server finds out after a while, and likewise when the zone is back.
+    fn fail_zone(
+        self: &Rc<Self>,
+        member: usize,
+        zone: &Rc<str>,
+        back_after: Option<Duration>,
+        event: crate::engine::EventId,
+    ) {
+        let (world, zone, clock) = (Rc::clone(self), Rc::clone(zone), self.around.sim.clone());
+        if let Some(balancer) = &*self.members[member].balancer.borrow() {
+            balancer.fail_zone(&zone, event);
+        }
+        let probing = self.members[member].config.front.names.probing;
+        self.around.sim.spawn("zone-back", async move {
+            let Some(back_after) = back_after else { return };
+            clock.sleep(back_after).await;
+            if let Some(balancer) = &*world.members[member].balancer.borrow() {
+                balancer.restore_zone(&zone, event);
+            }
+        });
+        for delay in std::iter::once(Duration::ZERO).chain(back_after) {
+            let (world, clock) = (Rc::clone(self), self.around.sim.clone());
+            self.around.sim.spawn("name-server", async move {
+                clock.sleep(delay + probing).await;
+                let names = world.names.borrow().clone();
+                for (load, names) in names.iter().enumerate() {
+                    names.change(clock.now(), world.addresses(load));
+                }
+            });
+        }
     }
 
     /// Ends the phase of an action once nothing of the gateway is on its way any more.
@@ -291,6 +342,8 @@ impl World {
         let rollouts = self.rollouts();
         let recorder = self.recorder.borrow_mut().take().expect("a run is finished once");
         let slo = slo(&recorder, &rollouts);
+        let now = self.around.sim.now();
+        let statuses = self.members.iter().map(|member| member.status(now)).collect();
         let log = std::mem::take(&mut *self.around.log.borrow_mut());
         let mut target_pods = BTreeSet::new();
         for member in &self.members {
@@ -309,7 +362,7 @@ impl World {
             targets: lanes::targets(log.events()),
             pods,
             autoscaler: self.autoscaler_rows(),
-            gateway: self.gateway_facts(),
+            gateway: self.gateway_facts(statuses),
             slo,
             fidelity: self.config.fidelity.clone(),
         };
@@ -341,7 +394,7 @@ impl World {
         all
     }
 
-    fn gateway_facts(&self) -> GatewayFacts {
+    fn gateway_facts(&self, statuses: Vec<GatewayStatus>) -> GatewayFacts {
         let ratios = self.cpu_ratios.borrow();
         #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 seconds")]
         let mean = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
@@ -349,6 +402,7 @@ impl World {
             cpu_ratio_mean: mean,
             cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
             memory_bytes_max: Some(self.memory_max.get()).filter(|bytes| *bytes > 0),
+            status: statuses,
             ..GatewayFacts::default()
         }
     }
@@ -360,6 +414,16 @@ impl World {
         if may_be && !self.flags.borrow().contains_key(&self.request_name(finished)) {
             finished.outcome = record::Outcome::Ok;
         }
+    }
+
+    /// Whose connection a hop has forgotten hears of it by an RST that names nobody.
+    fn heed_silence(&self, finished: &mut Finished) {
+        let sight = &mut finished.sight;
+        if !finished.outcome.is_dropped() || sight.why.is_some() {
+            return;
+        }
+        let balancer = self.member_at(sight.entrance).balancer.borrow();
+        sight.why = sight.connection.and_then(|id| balancer.as_ref()?.forgotten(id));
     }
 
     fn request_name(&self, finished: &Finished) -> String {
@@ -387,8 +451,9 @@ impl World {
                 passes_nodes: member.passes_nodes(finished.load_index),
                 ended_at_node: member.ended_at_node(finished),
             };
+            let front = member.front_trouble(finished, entry.port);
             let (pod, ending) = (record.as_ref(), ending.as_deref());
-            let evidence = Evidence { pod, way, node_death, ending, flags, log: &log, last_resort };
+            let evidence = Evidence { pod, way, node_death, front, ending, flags, log: &log, last_resort };
             cause_of(finished, &evidence, &member.config.sources)
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
@@ -421,6 +486,15 @@ impl World {
             retries: finished.retries,
         });
     }
+}
+
+/// The least common multiple.
+fn lcm(a: u32, b: u32) -> u32 {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
 
 fn recorder(config: &WorldConfig) -> Recorder {
@@ -476,6 +550,9 @@ impl Sink for Ledger {
     fn finished(&self, mut finished: Finished) {
         if let Some(world) = self.0.upgrade() {
             world.heed_configured(&mut finished);
+            let port = world.config.loads[finished.load_index].mix[finished.mix_index].port;
+            world.member_at(finished.sight.entrance).heed_foreign(&mut finished, port);
+            world.heed_silence(&mut finished);
             world.account(&finished);
         }
     }

@@ -5,7 +5,7 @@
 //!                 └────────── deregister ────────┴──→ draining ─(drain timeout)─→ gone
 //! ```
 //!
-//! Choices are made per connection. New connections go to healthy targets only; if none of the registered ones is healthy, to
+//! Choices are made per connection, by the rules of [`super::scheduler`]. New connections go to healthy targets only; if none of the registered ones is healthy, to
 //! none (a choice documented per product; see `fail_open`). A deregistered target keeps its connections for the drain timeout.
 //! What happens to them when draining is off is [`OnRemoval`].
 //!
@@ -13,35 +13,50 @@
 //! Sources: CLB "Add a TCP listener" (draining), "Health check overview" (thresholds); NLB server group documents.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use super::scheduler::{Flow, Scheduler, Spread};
 use crate::engine::EventId;
+use crate::units::SimTime;
 
 /// Names a registered target of one balancer. A target that is registered again gets a new name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TargetId(u64);
-
-/// How new connections are spread over healthy targets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scheduler {
-    /// In turn, in the order of registration; weights do not matter.
-    RoundRobin,
-    /// In turn, in proportion to the weights, interleaved smoothly. Weight 0 gets none.
-    WeightedRoundRobin,
-}
+pub struct TargetId(pub(super) u64);
 
 /// When a target counts as healthy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HealthCheck {
-    /// From one probe of a target to the next.
+    /// From one probe of a target to the next, as `spacing` has it.
     pub interval: Duration,
+    /// What the interval is counted from.
+    pub spacing: Spacing,
     /// A probe without an answer for so long has failed.
     pub timeout: Duration,
     /// Probes passed in a row that make a target healthy.
     pub healthy_threshold: u32,
     /// Probes failed in a row that make it unhealthy.
     pub unhealthy_threshold: u32,
+}
+
+/// What the interval of a health check is counted from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spacing {
+    /// The start of a probe; one that takes longer is followed at once.
+    Starts,
+    /// The end of a probe. So the documents of CLB have it: a target that does not answer has failed after timeout × threshold + interval × (threshold − 1).
+    Ends,
+}
+
+impl HealthCheck {
+    /// When the probe after one with this start and end begins.
+    #[must_use]
+    pub fn next_probe(&self, started_at: SimTime, ended_at: SimTime) -> SimTime {
+        match self.spacing {
+            Spacing::Starts => started_at.after(self.interval).max(ended_at),
+            Spacing::Ends => ended_at.after(self.interval),
+        }
+    }
 }
 
 /// What becomes of open connections when their target is deregistered or fails its check.
@@ -58,6 +73,8 @@ pub enum OnRemoval {
 pub struct BalancerConfig {
     /// How connections are spread.
     pub scheduler: Scheduler,
+    /// For so long after its last new connection a client's address keeps its target, as long as that is healthy; never if absent.
+    pub persistence: Option<Duration>,
     /// The health check; targets are healthy at once if it is off.
     pub health_check: Option<HealthCheck>,
     /// What a deregistered target's connections meet.
@@ -66,6 +83,8 @@ pub struct BalancerConfig {
     pub on_unhealthy: OnRemoval,
     /// With no healthy target, new connections go to any registered one instead of none.
     pub fail_open: bool,
+    /// Groups of targets, each with a choice of its own: zones that send to their own targets only. One: all are in the same.
+    pub groups: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,8 +106,12 @@ struct Target {
     address: SocketAddrV4,
     weight: u32,
     health: Health,
-    /// Smooth weighted round robin: raised by the weight at each choice, lowered by the total when chosen.
+    /// Its group; none of them: it is never chosen.
+    group: usize,
+    /// What it is owed in turns while it may not be chosen.
     credit: i64,
+    /// Its open connections.
+    open: i64,
     why: Option<EventId>,
 }
 
@@ -107,15 +130,19 @@ pub struct Balancer {
     config: BalancerConfig,
     targets: BTreeMap<TargetId, Target>,
     id_next: u64,
-    /// The last choice of plain round robin.
-    last: Option<TargetId>,
+    /// Those that may be chosen, by group.
+    spreads: Vec<Spread>,
+    healthy_count: usize,
+    /// Where a client's address is kept, and until when.
+    kept: BTreeMap<Ipv4Addr, (TargetId, SimTime)>,
 }
 
 impl Balancer {
     /// A balancer without targets.
     #[must_use]
     pub fn new(config: BalancerConfig) -> Self {
-        Self { config, targets: BTreeMap::new(), id_next: 0, last: None }
+        let spreads = (0..=config.groups).map(|_| Spread::new(config.scheduler)).collect();
+        Self { config, targets: BTreeMap::new(), id_next: 0, spreads, healthy_count: 0, kept: BTreeMap::new() }
     }
 
     /// Its rules.
@@ -124,35 +151,121 @@ impl Balancer {
         &self.config
     }
 
-    /// Adds a target. Without a health check it is healthy at once.
+    /// Adds a target to the first group. Without a health check it is healthy at once.
     pub fn register(&mut self, address: SocketAddrV4, weight: u32, why: Option<EventId>) -> TargetId {
+        self.register_in(Some(0), address, weight, why)
+    }
+
+    /// Adds a target to a group, or to none: then it is never chosen.
+    pub fn register_in(
+        &mut self,
+        group: Option<usize>,
+        address: SocketAddrV4,
+        weight: u32,
+        why: Option<EventId>,
+    ) -> TargetId {
+        let group = group.unwrap_or(self.config.groups).min(self.config.groups);
         let id = TargetId(self.id_next);
         self.id_next += 1;
         let health = match self.config.health_check {
             Some(_) => Health::Initial { passed: 0 },
             None => Health::Healthy { failed: 0 },
         };
-        self.targets.insert(id, Target { address, weight, health, credit: 0, why });
+        self.targets.insert(id, Target { address, weight, health, group, credit: 0, open: 0, why });
+        if matches!(health, Health::Healthy { .. }) {
+            self.healthy_count += 1;
+        }
+        self.admit_all();
         id
+    }
+
+    /// Lets those be chosen that may be: the healthy, or all if none is and the product then sends to any.
+    fn admit_all(&mut self) {
+        let fails_open = self.healthy_count == 0 && self.config.fail_open;
+        let admitted: usize = self.spreads.iter().map(Spread::len).sum();
+        if admitted == if fails_open { self.targets.len() } else { self.healthy_count } {
+            return;
+        }
+        let ids: Vec<TargetId> = self.targets.keys().copied().collect();
+        for id in ids {
+            self.admit(id, fails_open);
+        }
+    }
+
+    /// Lets a target be chosen, or no more.
+    fn admit(&mut self, id: TargetId, fails_open: bool) {
+        let Some(target) = self.targets.get_mut(&id) else { return };
+        let may_be = fails_open || matches!(target.health, Health::Healthy { .. });
+        let spread = &mut self.spreads[target.group];
+        if may_be && !spread.has(id) {
+            let by_open = self.config.scheduler == Scheduler::WeightedLeastConnections;
+            spread.add(id, target.weight, if by_open { target.open } else { target.credit });
+        } else if !may_be && let Some(standing) = spread.remove(id) {
+            target.credit = standing;
+        }
+    }
+
+    /// A target's health becomes this.
+    fn set_health(&mut self, id: TargetId, health: Health) {
+        let Some(target) = self.targets.get_mut(&id) else { return };
+        let is_healthy = |health: Health| matches!(health, Health::Healthy { .. });
+        let (was, is) = (is_healthy(target.health), is_healthy(health));
+        target.health = health;
+        if was != is {
+            self.healthy_count = if is { self.healthy_count + 1 } else { self.healthy_count - 1 };
+            self.admit(id, false);
+            self.admit_all();
+        }
     }
 
     /// Takes a target out of the choice. What its connections meet is [`BalancerConfig::on_deregister`].
     pub fn deregister(&mut self, id: TargetId) -> bool {
-        self.targets.remove(&id).is_some()
+        let Some(target) = self.targets.remove(&id) else { return false };
+        self.spreads[target.group].remove(id);
+        if matches!(target.health, Health::Healthy { .. }) {
+            self.healthy_count -= 1;
+        }
+        self.admit_all();
+        true
     }
 
     /// Changes a target's weight.
     pub fn set_weight(&mut self, id: TargetId, weight: u32) {
         if let Some(target) = self.targets.get_mut(&id) {
             target.weight = weight;
+            let spread = &mut self.spreads[target.group];
+            if let Some(standing) = spread.remove(id) {
+                spread.add(id, weight, standing);
+            }
+        }
+    }
+
+    /// A target's weight.
+    #[must_use]
+    pub fn weight(&self, id: TargetId) -> Option<u32> {
+        Some(self.targets.get(&id)?.weight)
+    }
+
+    /// A connection to a target was opened.
+    pub fn handle_open(&mut self, id: TargetId) {
+        self.count(id, 1);
+    }
+
+    /// One is over.
+    pub fn handle_close(&mut self, id: TargetId) {
+        self.count(id, -1);
+    }
+
+    fn count(&mut self, id: TargetId, change: i64) {
+        if let Some(target) = self.targets.get_mut(&id) {
+            target.open += change;
+            self.spreads[target.group].set_open(id, target.open);
         }
     }
 
     /// Makes a target healthy without a probe: it was before the run began.
     pub fn set_healthy(&mut self, id: TargetId) {
-        if let Some(target) = self.targets.get_mut(&id) {
-            target.health = Health::Healthy { failed: 0 };
-        }
+        self.set_health(id, Health::Healthy { failed: 0 });
     }
 
     /// The result of a probe; the change it makes, if any.
@@ -180,45 +293,27 @@ impl Balancer {
                 }
             }
         };
-        target.health = health;
         if change.is_some() {
             target.why = why;
         }
+        self.set_health(id, health);
         change
     }
 
-    /// The target of a new connection, or none.
-    pub fn choose(&mut self) -> Option<(TargetId, SocketAddrV4)> {
-        let has_healthy = self.targets.values().any(|target| matches!(target.health, Health::Healthy { .. }));
-        if !has_healthy && !self.config.fail_open {
-            return None;
-        }
-        let may = |target: &Target| !has_healthy || matches!(target.health, Health::Healthy { .. });
-        let id = match self.config.scheduler {
-            Scheduler::RoundRobin => {
-                let after = self.last.map_or(0, |last| last.0 + 1);
-                let next = self.targets.range(TargetId(after)..).find(|(_, target)| may(target));
-                let (id, _) = next.or_else(|| self.targets.iter().find(|(_, target)| may(target)))?;
-                *id
-            }
-            Scheduler::WeightedRoundRobin => {
-                let total: i64 = self.targets.values().filter(|target| may(target)).map(|t| i64::from(t.weight)).sum();
-                let mut best: Option<(TargetId, i64)> = None;
-                for (id, target) in &mut self.targets {
-                    if target.weight == 0 || !may(target) {
-                        continue;
-                    }
-                    target.credit += i64::from(target.weight);
-                    if best.is_none_or(|(_, credit)| target.credit > credit) {
-                        best = Some((*id, target.credit));
-                    }
-                }
-                let (id, _) = best?;
-                self.targets.get_mut(&id)?.credit -= total;
-                id
-            }
+    /// The target of a new connection to a group, or none.
+    pub fn choose(&mut self, now: SimTime, flow: Flow, group: usize) -> Option<(TargetId, SocketAddrV4)> {
+        let spread = self.spreads[..self.config.groups].get_mut(group)?;
+        let Some(persistence) = self.config.persistence else {
+            let id = spread.choose(flow)?;
+            return Some((id, self.targets[&id].address));
         };
-        self.last = Some(id);
+        let client = *flow.from.ip();
+        let kept = self.kept.get(&client).filter(|(id, until)| now < *until && spread.has(*id));
+        let id = match kept {
+            Some((id, _)) => *id,
+            None => spread.choose(flow)?,
+        };
+        self.kept.insert(client, (id, now.after(persistence)));
         Some((id, self.targets[&id].address))
     }
 
@@ -231,7 +326,7 @@ impl Balancer {
     /// Targets that get new connections.
     #[must_use]
     pub fn healthy_count(&self) -> usize {
-        self.targets.values().filter(|target| matches!(target.health, Health::Healthy { .. })).count()
+        self.healthy_count
     }
 
     /// Registered targets.
@@ -250,21 +345,23 @@ impl Balancer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     fn balancer(scheduler: Scheduler, thresholds: Option<(u32, u32)>) -> Balancer {
         let health_check = thresholds.map(|(healthy_threshold, unhealthy_threshold)| HealthCheck {
             interval: Duration::from_secs(10),
+            spacing: Spacing::Ends,
             timeout: Duration::from_secs(5),
             healthy_threshold,
             unhealthy_threshold,
         });
         Balancer::new(BalancerConfig {
             scheduler,
+            persistence: None,
             health_check,
             on_deregister: OnRemoval::Keep,
             on_unhealthy: OnRemoval::Keep,
             fail_open: false,
+            groups: 1,
         })
     }
 
@@ -273,7 +370,15 @@ mod tests {
     }
 
     fn chosen(balancer: &mut Balancer, count: usize) -> Vec<u8> {
-        (0..count).map(|_| balancer.choose().map_or(0, |(_, address)| address.ip().octets()[3])).collect()
+        (0..count).map(|_| from(balancer, 1, 0)).collect()
+    }
+
+    /// The target of a client at this second.
+    fn from(balancer: &mut Balancer, client: u8, second: u64) -> u8 {
+        let end = |last: u8| SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, last), 40_000);
+        let now = SimTime::ZERO.after(Duration::from_secs(second));
+        let chosen = balancer.choose(now, Flow { from: end(client), to: end(250) }, 0);
+        chosen.map_or(0, |(_, address)| address.ip().octets()[3])
     }
 
     #[test]
@@ -325,7 +430,91 @@ mod tests {
     fn a_balancer_that_fails_open_uses_the_sick() {
         let mut balancer = balancer(Scheduler::WeightedRoundRobin, Some((2, 2)));
         balancer.config.fail_open = true;
-        balancer.register(address(1), 100, None);
+        let sick = balancer.register(address(1), 100, None);
         assert_eq!(chosen(&mut balancer, 1), [1]);
+        let other = balancer.register(address(2), 100, None);
+        assert_eq!(chosen(&mut balancer, 4), [1, 2, 1, 2]);
+        balancer.set_healthy(other);
+        assert_eq!(chosen(&mut balancer, 2), [2, 2]);
+        assert!(balancer.deregister(other));
+        assert_eq!((chosen(&mut balancer, 2), balancer.is_healthy(sick)), (vec![1, 1], false));
+    }
+
+    #[test]
+    fn a_client_keeps_its_target_until_its_time_is_over_or_the_target_is_sick() {
+        let mut balancer = balancer(Scheduler::RoundRobin, Some((2, 1)));
+        balancer.config.persistence = Some(Duration::from_secs(60));
+        let ids: Vec<_> = (1..=3).map(|last| balancer.register(address(last), 1, None)).collect();
+        ids.iter().for_each(|id| balancer.set_healthy(*id));
+        let at = |balancer: &mut Balancer, client, second| from(balancer, client, second);
+        // The second look renews: 59 + 60 s.
+        assert_eq!([0, 59, 118, 178].map(|second| at(&mut balancer, 1, second)), [1, 1, 1, 2]);
+        assert_eq!(at(&mut balancer, 2, 178), 3);
+        balancer.handle_probe(ids[1], false, None);
+        assert_eq!([179, 180].map(|second| at(&mut balancer, 1, second)), [1, 1]);
+    }
+
+    /// From the start of the first probe that finds a target changed to the change of its health, if each takes this long to answer, or never does.
+    fn window(check: HealthCheck, is_ok: bool, answer: Option<Duration>) -> Duration {
+        let mut balancer = balancer(Scheduler::RoundRobin, Some((2, 2)));
+        balancer.config.health_check = Some(check);
+        let id = balancer.register(address(1), 1, None);
+        if !is_ok {
+            balancer.set_healthy(id);
+        }
+        let mut started_at = SimTime::ZERO;
+        loop {
+            let ended_at = started_at.after(answer.unwrap_or(check.timeout).min(check.timeout));
+            if balancer.handle_probe(id, is_ok, None).is_some() {
+                return ended_at.since(SimTime::ZERO);
+            }
+            started_at = check.next_probe(started_at, ended_at);
+        }
+    }
+
+    #[test]
+    fn windows_are_those_of_the_documents() {
+        let check = |interval: u64, timeout: u64, healthy_threshold: u32, unhealthy_threshold: u32| HealthCheck {
+            interval: Duration::from_secs(interval),
+            spacing: Spacing::Ends,
+            timeout: Duration::from_secs(timeout),
+            healthy_threshold,
+            unhealthy_threshold,
+        };
+        let (clb, nlb) = (check(2, 5, 3, 3), check(10, 5, 2, 2));
+        let at_once = Some(Duration::ZERO);
+        // Failure: timeout × threshold + interval × (threshold − 1); success: answer × threshold + interval × (threshold − 1).
+        let table = [
+            ("CLB, no answer", clb, false, None, 19_000),
+            ("CLB, refused", clb, false, at_once, 4_000),
+            ("CLB, well", clb, true, at_once, 4_000),
+            ("CLB, well after 100 ms", clb, true, Some(Duration::from_millis(100)), 4_300),
+            ("NLB, no answer", nlb, false, None, 20_000),
+            ("NLB, refused", nlb, false, at_once, 10_000),
+            ("NLB, well", nlb, true, at_once, 10_000),
+            ("the longest of a CLB", check(50, 300, 10, 10), false, None, 3_450_000),
+            ("the shortest of a CLB", check(1, 1, 2, 2), false, None, 3_000),
+        ];
+        for (name, check, is_ok, answer, expected_ms) in table {
+            assert_eq!(window(check, is_ok, answer), Duration::from_millis(expected_ms), "{name}");
+        }
+        let starts = HealthCheck { spacing: Spacing::Starts, ..clb };
+        assert_eq!(window(starts, false, None), Duration::from_secs(15));
+        assert_eq!(window(starts, false, at_once), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn groups_choose_among_their_own() {
+        let mut balancer = balancer(Scheduler::WeightedRoundRobin, None);
+        balancer = Balancer::new(BalancerConfig { groups: 2, ..balancer.config });
+        for (last, group) in [(1, Some(0)), (2, Some(1)), (3, Some(1)), (4, None)] {
+            balancer.register_in(group, address(last), 100, None);
+        }
+        let flow = Flow { from: address(200), to: address(250) };
+        let mut of = |group: usize| -> Vec<u8> {
+            let mut chosen = || balancer.choose(SimTime::ZERO, flow, group).map_or(0, |(_, it)| it.ip().octets()[3]);
+            (0..4).map(|_| chosen()).collect()
+        };
+        assert_eq!((of(0), of(1), of(2)), (vec![1; 4], vec![2, 3, 2, 3], vec![0; 4]));
     }
 }

@@ -1,9 +1,7 @@
 //! The load balancer on the simulated network: what its controller tells it, its probes, and each connection's way.
 //!
-//! The controller reacts to every change of an endpoint on its own: the change takes effect after a latency drawn for that pod,
-//! so a slow registration holds up no removal. (The real controller handles the changes of one Service one batch at a time;
-//! the batches are small and the difference is inside the spread of the measured 2 to 10 s.) An endpoint that terminates is removed
-//! at once, even if it still serves.
+//! What the controller wants is [`super::controller`]'s, and so is the order of its calls. At [`Pace::Each`] it reacts to every change of an endpoint on its
+//! own: the change takes effect after a latency drawn for that pod, so a slow registration holds up no removal.
 //!
 //! A SYN that is sent again goes where the first one went, as the balancer's connection table has it (Linux IPVS keeps an entry for a
 //! connection that is being opened; that NLB does the same is an assumption).
@@ -12,25 +10,33 @@
 //! stays a target until that, or until its checks fail. Under policy `Local` a node's weight is the number of its pods; the scheduler `rr` does not heed
 //! it, and then a pod that shares its node gets less. A check that asks the Service's `healthCheckNodePort` is answered by the node's kube-proxy.
 //!
-//! One choice is shared by all front ports, where the real product keeps one group per port. Not modelled: limits of the
-//! specification, idle timeouts, source-address stickiness.
+//! A connection that goes over a limit is dropped, [`super::limits`]; one that was silent for too long is reset or forgotten, [`super::idle`].
+//!
+//! One choice is shared by all front ports, where the real product keeps one group per port.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
 
+mod checks;
+mod silence;
+mod targets;
+mod zones;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use super::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
+pub use self::checks::Probe;
+use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
+use super::controller::{self, Pace, TargetRules, Wanted};
+use super::idle::{IdleRule, IdleWatch};
 use super::kube_proxy::Origin;
 use super::kube_proxy::categories::TrafficPolicy;
+use super::limits::{Limit, Limits, Meter};
 use super::nodes::Nodes;
+use super::scheduler::Flow;
 use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
 use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
@@ -54,25 +60,6 @@ pub enum BackendMode {
     Nodes(TrafficPolicy),
 }
 
-/// What a health check does.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Probe {
-    /// Opens a connection to the first target port and resets it.
-    Tcp,
-    /// Asks for a path; 200 to 399 passes.
-    Http {
-        /// The port of the target.
-        port: u16,
-        /// The path.
-        path: String,
-    },
-    /// Asks the Service's `healthCheckNodePort` of a node; 200 passes.
-    ServiceHealth {
-        /// The port.
-        port: u16,
-    },
-}
-
 /// One load balancer in front of one Service.
 #[derive(Clone, Debug)]
 pub struct LoadBalancerConfig {
@@ -82,8 +69,18 @@ pub struct LoadBalancerConfig {
     pub service: String,
     /// Its rules.
     pub balancer: BalancerConfig,
+    /// What each of its addresses can take; a listener's limit is that of all addresses together.
+    pub limits: Limits,
+    /// The zones it has an address in; none: it has one address.
+    pub zones: Vec<Rc<str>>,
+    /// Each address sends to targets of all zones; else to those of its own.
+    pub is_cross_zone: bool,
+    /// How long connections may be silent; for ever, if absent.
+    pub idle: Option<IdleRule>,
     /// What its targets are.
-    pub mode: BackendMode,
+    pub targets: TargetRules,
+    /// How the controller carries changes out.
+    pub pace: Pace,
     /// What its health check does.
     pub probe: Probe,
     /// From an endpoint's readiness, as the controller sees it, to its registration.
@@ -94,8 +91,6 @@ pub struct LoadBalancerConfig {
     pub ports: BTreeMap<u16, u16>,
     /// Front port to the nodes' port. Empty: targets are pods.
     pub node_ports: BTreeMap<u16, u16>,
-    /// The weight of every target, unless policy `Local` gives nodes others.
-    pub weight: u32,
     /// When the targets that the run finds are probed for the first time, from its start; none: each at a time of its own, drawn.
     pub first_probe: Option<Duration>,
     /// Targets that the controller sees at time zero are registered and healthy at once: the world as the run finds it.
@@ -122,13 +117,24 @@ struct Inner {
     on_registered: RefCell<Option<OnRegistered>>,
 }
 
-/// A target as the controller wants it.
-#[derive(Clone)]
-struct Wanted {
-    /// As events tell it.
-    name: Rc<str>,
-    because: Option<EventId>,
-    weight: u32,
+/// A connection that runs through the balancer.
+#[derive(Clone, Copy)]
+struct Entry {
+    target: TargetId,
+    /// The address it came to.
+    vip: usize,
+    /// When its silence is looked at.
+    look_at: SimTime,
+}
+
+/// One address of the balancer.
+struct Vip {
+    ip: Ipv4Addr,
+    /// The event that its zone died of.
+    dead: Option<EventId>,
+    meter: Meter,
+    /// Connections that came to it.
+    open: BTreeSet<ConnectionId>,
 }
 
 /// What becomes of open connections.
@@ -150,16 +156,47 @@ struct State {
     /// What is registered, or on its way to be (absent id).
     registered: BTreeMap<Ipv4Addr, Option<TargetId>>,
     names: BTreeMap<TargetId, Rc<str>>,
-    connections: BTreeMap<ConnectionId, TargetId>,
+    connections: BTreeMap<ConnectionId, Entry>,
     by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
     /// The nodes that may be targets.
     eligible: Vec<NodeTarget>,
     /// What the controller last saw.
     endpoints: Vec<EndpointView>,
+    /// What is or was a target, as it was last wanted.
+    last_seen: BTreeMap<Ipv4Addr, Wanted>,
+    /// Something has changed since the last reconcile began.
+    is_due: bool,
+    /// A reconcile runs.
+    is_reconciling: bool,
+    calls_made: u64,
+    /// Its addresses.
+    vips: Vec<Vip>,
+    /// The zones of nodes, where they matter.
+    node_zones: BTreeMap<Rc<str>, Rc<str>>,
+    /// Of all addresses together.
+    meter: Meter,
+    /// When each limit was last told to have been reached, by front port, in seconds; and the event that tells it.
+    told: BTreeMap<(Limit, u16), (u64, EventId)>,
+    idle: IdleWatch,
+    /// Somebody looks after silent connections.
+    idle_is_watched: bool,
+    /// Connections that were forgotten for their silence, with the event that tells it.
+    forgotten: BTreeMap<ConnectionId, EventId>,
     /// The last event that took a target away: the reason if none is left.
     last_removal: Option<EventId>,
     /// The event of its own deletion.
     deleted: Option<EventId>,
+    /// Front ports whose listeners another Service has overwritten.
+    handed: BTreeMap<u16, Handed>,
+    /// Connections that went to another Service, with the event of its takeover.
+    through_other: BTreeMap<ConnectionId, EventId>,
+}
+
+/// A listener that leads to another Service.
+struct Handed {
+    to: LoadBalancer,
+    since: SimTime,
+    event: EventId,
 }
 
 impl LoadBalancer {
@@ -177,20 +214,32 @@ impl LoadBalancer {
         log: Rc<RefCell<EventLog>>,
         (config, nodes): (LoadBalancerConfig, Option<Nodes>),
     ) -> Self {
-        let nodes = nodes.filter(|_| config.mode != BackendMode::Pods);
-        assert!(nodes.is_some() || config.mode == BackendMode::Pods, "targets that are nodes need nodes");
-        let places = nodes.as_ref().map(Nodes::places).unwrap_or_default();
+        let nodes = nodes.filter(|_| config.targets.mode != BackendMode::Pods);
+        assert!(nodes.is_some() || config.targets.mode == BackendMode::Pods, "targets that are nodes need nodes");
         let state = State {
-            eligible: places.into_iter().map(|place| NodeTarget { name: place.name, ip: place.ip }).collect(),
+            eligible: Vec::new(),
             endpoints: Vec::new(),
+            last_seen: BTreeMap::new(),
+            is_due: false,
+            is_reconciling: false,
+            calls_made: 0,
             balancer: Balancer::new(config.balancer.clone()),
             wanted: BTreeMap::new(),
             registered: BTreeMap::new(),
             names: BTreeMap::new(),
             connections: BTreeMap::new(),
             by_target: BTreeMap::new(),
+            vips: Vec::new(),
+            node_zones: BTreeMap::new(),
+            meter: Meter::default(),
+            told: BTreeMap::new(),
+            idle: IdleWatch::default(),
+            idle_is_watched: false,
+            forgotten: BTreeMap::new(),
             last_removal: None,
             deleted: None,
+            handed: BTreeMap::new(),
+            through_other: BTreeMap::new(),
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
         let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
@@ -207,45 +256,14 @@ impl LoadBalancer {
 
     /// The controller sees the Service's endpoints.
     pub fn handle_endpoints(&self, endpoints: &[EndpointView]) {
-        let wanted = self.inner.wanted(endpoints);
-        let (to_register, to_deregister, to_weigh) = {
+        let wanted = {
             let mut state = self.inner.state.borrow_mut();
             state.endpoints = endpoints.to_vec();
-            let gone: Vec<Ipv4Addr> = state.registered.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
-            let new: Vec<Ipv4Addr> = wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect();
-            let mut causes = BTreeMap::new();
-            for endpoint in endpoints {
-                causes.insert(endpoint.ip, endpoint.because);
-            }
-            let removals: Vec<(Ipv4Addr, Rc<str>, Option<EventId>)> = gone
-                .into_iter()
-                .map(|ip| {
-                    let known = state.wanted.get(&ip);
-                    let name = known.map_or_else(|| Rc::from(ip.to_string()), |known| Rc::clone(&known.name));
-                    let because = known.and_then(|known| known.because);
-                    (ip, name, causes.get(&ip).copied().flatten().or(because))
-                })
-                .collect();
-            for ip in &new {
-                state.registered.insert(*ip, None);
-            }
-            // A removal that waits for its latency is not asked for again.
-            let removals: Vec<_> = removals.into_iter().filter(|(ip, ..)| state.wanted.contains_key(ip)).collect();
-            let is_heavier =
-                |ip: &Ipv4Addr, new: &Wanted| state.wanted.get(ip).is_some_and(|it| it.weight != new.weight);
-            let others: Vec<Ipv4Addr> =
-                wanted.iter().filter(|(ip, new)| is_heavier(ip, new)).map(|(ip, _)| *ip).collect();
-            state.wanted = wanted;
-            (new, removals, others)
+            controller::wanted(&self.inner.config.targets, endpoints, &state.eligible)
         };
-        for ip in to_register {
-            self.register_later(ip);
-        }
-        for (ip, name, because) in to_deregister {
-            self.deregister_later(ip, name, because);
-        }
-        for ip in to_weigh {
-            self.weigh_later(ip);
+        match self.inner.config.pace {
+            Pace::Each => self.change_each(wanted),
+            Pace::Batches(calls) => self.reconcile_soon(wanted, calls),
         }
     }
 
@@ -270,6 +288,50 @@ impl LoadBalancer {
         });
     }
 
+    /// A listener is overwritten: from now on new connections to this front port go where another Service's part leads. Those that are open stay.
+    pub fn hand_over(&self, port: u16, to: &Self, event: EventId) {
+        let handed = Handed { to: to.clone(), since: self.inner.sim.now(), event };
+        self.inner.state.borrow_mut().handed.insert(port, handed);
+    }
+
+    /// The takeover that a connection to this front port met. One that was never made is known by the time of the try.
+    #[must_use]
+    pub fn handed_by(&self, connection: Option<ConnectionId>, port: u16, tried_at: SimTime) -> Option<EventId> {
+        let state = self.inner.state.borrow();
+        match connection {
+            Some(id) => state.through_other.get(&id).copied(),
+            None => state.handed.get(&port).filter(|handed| handed.since <= tried_at).map(|handed| handed.event),
+        }
+    }
+
+    /// Whether any listener has been overwritten.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        !self.inner.state.borrow().handed.is_empty()
+    }
+
+    /// The event of its deletion.
+    #[must_use]
+    pub fn deleted_by(&self) -> Option<EventId> {
+        self.inner.state.borrow().deleted
+    }
+
+    /// Passes a SYN on to the Service that has the listener now; none if it is still its own.
+    fn pass_over(&self, syn: &Syn) -> Option<Verdict> {
+        let (to, event) = {
+            let mut state = self.inner.state.borrow_mut();
+            let handed = state.handed.get(&syn.to.port())?;
+            let (to, event) = (handed.to.clone(), handed.event);
+            state.through_other.insert(syn.id, event);
+            (to, event)
+        };
+        Some(match to.syn(syn) {
+            Verdict::Refuse { by, .. } => Verdict::Refuse { why: Some(event), by },
+            Verdict::Drop { by, .. } => Verdict::Drop { why: Some(event), by },
+            passed => passed,
+        })
+    }
+
     /// Another rule for connections is written into the Service; it holds when the controller has come to it.
     pub fn set_removal_later(&self, removal: Removal, because: EventId) {
         let this = self.clone();
@@ -282,7 +344,12 @@ impl LoadBalancer {
         });
     }
 
-    /// The controller sees which nodes are ready. Without an effect where pods are the targets.
+    /// The nodes that may be targets before the controller has seen any.
+    pub fn set_eligible(&self, nodes: Vec<NodeTarget>) {
+        self.inner.state.borrow_mut().eligible = nodes;
+    }
+
+    /// The controller sees which nodes may be targets. Without an effect where pods are the targets.
     pub fn handle_nodes(&self, nodes: Vec<NodeTarget>) {
         let endpoints = {
             let mut state = self.inner.state.borrow_mut();
@@ -319,161 +386,56 @@ impl LoadBalancer {
         self.inner.state.borrow().connections.len()
     }
 
-    fn register_later(&self, ip: Ipv4Addr) {
-        let this = self.clone();
-        self.inner.sim.spawn("lb-register", async move {
-            let inner = &this.inner;
-            let name =
-                inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |wanted| Rc::clone(&wanted.name));
-            let stands = inner.config.stands_at_zero && inner.sim.now() == SimTime::ZERO;
-            let latency = inner.config.register_latency.draw(&mut inner.streams.stream("lb-register", &name));
-            inner.sim.sleep(if stands { Duration::ZERO } else { latency }).await;
-            let registered = {
-                let mut state = inner.state.borrow_mut();
-                match state.wanted.get(&ip).cloned() {
-                    None => {
-                        state.registered.remove(&ip);
-                        None
-                    }
-                    Some(Wanted { name, because, weight }) => {
-                        let event = inner.tell(because, "target_registered", &name, ip);
-                        let address = SocketAddrV4::new(ip, inner.probe_port());
-                        let id = state.balancer.register(address, weight, Some(event));
-                        state.registered.insert(ip, Some(id));
-                        state.names.insert(id, Rc::clone(&name));
-                        if stands {
-                            state.balancer.set_healthy(id);
-                        }
-                        if state.balancer.is_healthy(id) {
-                            inner.tell(Some(event), "target_healthy", &name, ip);
-                        }
-                        Some((id, event))
-                    }
-                }
-            };
-            if let Some((id, event)) = registered {
-                let hook = inner.on_registered.borrow().clone();
-                if let Some(hook) = hook {
-                    hook(ip, event);
-                }
-                this.probe(id, ip, event, stands).await;
-            }
-        });
-    }
-
-    /// A target gets another weight, once the controller has come to it.
-    fn weigh_later(&self, ip: Ipv4Addr) {
-        let this = self.clone();
-        self.inner.sim.spawn("lb-weigh", async move {
-            let inner = &this.inner;
-            let name =
-                inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |wanted| Rc::clone(&wanted.name));
-            let purpose = format!("{name}/{}", inner.sim.now().as_nanos());
-            inner.sim.sleep(inner.config.register_latency.draw(&mut inner.streams.stream("lb-weigh", &purpose))).await;
-            let mut state = inner.state.borrow_mut();
-            // Written as it is wanted by now; what is not registered yet gets it with its registration.
-            if let (Some(weight), Some(Some(id))) =
-                (state.wanted.get(&ip).map(|wanted| wanted.weight), state.registered.get(&ip).copied())
-            {
-                state.balancer.set_weight(id, weight);
-            }
-        });
-    }
-
-    /// Probes a target for as long as it is registered.
-    async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId, stands: bool) {
-        let inner = &self.inner;
-        let Some(check) = inner.config.balancer.health_check else { return };
-        let mut next = inner.sim.now();
-        if stands {
-            // Its probes began at some time before the run.
-            next = next.after(inner.config.first_probe.unwrap_or_else(|| {
-                inner.streams.stream("lb-probe-phase", &ip.to_string()).uniform(Duration::ZERO, check.interval)
-            }));
-            inner.sim.sleep_until(next).await;
+    /// A SYN goes on to a target, or to a pod behind it.
+    fn pass(&self, state: &mut State, syn: &Syn, target: TargetId) {
+        let now = self.inner.sim.now();
+        let vip = state.vip(*syn.to.ip());
+        let look_at = self.inner.config.idle.map_or(SimTime::ZERO, |rule| now.after(rule.timeout));
+        if state.connections.insert(syn.id, Entry { target, vip, look_at }).is_some() {
+            return;
         }
-        loop {
-            let is_ok = {
-                let mut probing = pin!(inner.probe_once(ip));
-                let mut limit = pin!(inner.sim.sleep(check.timeout));
-                std::future::poll_fn(|cx| match probing.as_mut().poll(cx) {
-                    Poll::Ready(is_ok) => Poll::Ready(is_ok),
-                    Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
-                })
-                .await
-            };
-            let change = {
-                let mut state = inner.state.borrow_mut();
-                let Some(name) = state.names.get(&id).cloned() else { return };
-                let change = state.balancer.handle_probe(id, is_ok, Some(because));
-                if let Some(change) = change {
-                    let kind = match change {
-                        HealthChange::Healthy => "target_healthy",
-                        HealthChange::Unhealthy => "target_unhealthy",
-                    };
-                    because = inner.tell(Some(because), kind, &name, ip);
-                }
-                change
-            };
-            if change == Some(HealthChange::Unhealthy) {
-                let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
-                self.cut_later(id, name, ip, inner.removal.get().on_unhealthy, because);
+        state.by_target.entry(target).or_default().insert(syn.id);
+        state.balancer.handle_open(target);
+        state.meter.handle_open(now, syn.to.port());
+        state.vips[vip].meter.handle_open(now, syn.to.port());
+        state.vips[vip].open.insert(syn.id);
+        if let Some(rule) = self.inner.config.idle {
+            state.idle.add(look_at, syn.id);
+            if !std::mem::replace(&mut state.idle_is_watched, true) {
+                self.watch_idle(rule);
             }
-            next = next.after(check.interval).max(inner.sim.now());
-            inner.sim.sleep_until(next).await;
         }
-    }
-
-    fn deregister_later(&self, ip: Ipv4Addr, name: Rc<str>, because: Option<EventId>) {
-        let this = self.clone();
-        self.inner.sim.spawn("lb-deregister", async move {
-            let inner = &this.inner;
-            let latency = inner.config.deregister_latency.draw(&mut inner.streams.stream("lb-deregister", &name));
-            inner.sim.sleep(latency).await;
-            let removed = {
-                let mut state = inner.state.borrow_mut();
-                if state.wanted.contains_key(&ip) {
-                    // It came back while the controller was at it.
-                    return;
-                }
-                let Some(Some(id)) = state.registered.remove(&ip) else { return };
-                state.balancer.deregister(id);
-                state.names.remove(&id);
-                let event = inner.tell(because, "target_deregistered", &name, ip);
-                state.last_removal = Some(event);
-                (id, event)
-            };
-            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
-        });
-    }
-
-    /// Cuts a target's connections when their time is over.
-    fn cut_later(&self, id: TargetId, name: Rc<str>, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
-        let OnRemoval::CutAfter(delay) = rule else { return };
-        let this = self.clone();
-        self.inner.sim.spawn("lb-cut", async move {
-            let inner = &this.inner;
-            inner.sim.sleep(delay).await;
-            let connections: Vec<ConnectionId> = {
-                let state = inner.state.borrow();
-                if state.balancer.is_healthy(id) {
-                    return;
-                }
-                state.by_target.get(&id).map(|open| open.iter().copied().collect()).unwrap_or_default()
-            };
-            let event = inner.tell(Some(because), "target_drained", &name, ip);
-            for connection in connections {
-                inner.net.sever(connection, Sever::Reset, Some(event));
-            }
-        });
     }
 }
 
 impl State {
-    /// A SYN goes on to a target, or to a pod behind it.
-    fn pass(&mut self, id: ConnectionId, target: TargetId) {
-        self.connections.insert(id, target);
-        self.by_target.entry(target).or_default().insert(id);
+    /// Which of the addresses this is; the first, if it is one of another's making.
+    fn vip(&self, ip: Ipv4Addr) -> usize {
+        self.vips.iter().position(|vip| vip.ip == ip).unwrap_or(0)
+    }
+
+    /// Whether an address may take one more connection.
+    fn check_limits(&mut self, limits: &Limits, vip: usize, now: SimTime, port: u16) -> Result<(), (Limit, u64)> {
+        let of_listener = Limits { connections: None, connections_per_s: None, ..limits.clone() };
+        let of_vip = Limits { listener_connections_per_s: None, ..limits.clone() };
+        let vip = &mut self.vips[vip];
+        let open = u64::try_from(vip.open.len()).unwrap_or(u64::MAX);
+        vip.meter.check(&of_vip, now, port, open)?;
+        self.meter.check(&of_listener, now, port, 0)
+    }
+
+    /// A connection is over, or forgotten.
+    fn forget(&mut self, id: ConnectionId) {
+        let Some(entry) = self.connections.remove(&id) else { return };
+        self.idle.remove(entry.look_at, id);
+        self.vips[entry.vip].open.remove(&id);
+        self.balancer.handle_close(entry.target);
+        if let Some(open) = self.by_target.get_mut(&entry.target) {
+            open.remove(&id);
+            if open.is_empty() {
+                self.by_target.remove(&entry.target);
+            }
+        }
     }
 
     /// The name of the target with this address.
@@ -483,75 +445,21 @@ impl State {
 }
 
 impl Inner {
-    /// What the controller wants as targets, by its rules.
-    fn wanted(&self, endpoints: &[EndpointView]) -> BTreeMap<Ipv4Addr, Wanted> {
-        let ready = || endpoints.iter().filter(|endpoint| endpoint.ready && !endpoint.terminating);
-        let BackendMode::Nodes(policy) = self.config.mode else {
-            let wanted = |pod: &EndpointView| Wanted {
-                name: Rc::clone(&pod.pod),
-                because: pod.because,
-                weight: self.config.weight,
-            };
-            return ready().map(|pod| (pod.ip, wanted(pod))).collect();
-        };
-        let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
-        let weight = |node: &NodeTarget| match policy {
-            TrafficPolicy::Cluster => self.config.weight,
-            TrafficPolicy::Local => {
-                let pods = ready().filter(|endpoint| endpoint.node == node.name).count();
-                u32::try_from(pods).unwrap_or(u32::MAX)
-            }
-        };
-        let state = self.state.borrow();
-        let all = state.eligible.iter();
-        let all = all.map(|node| (node.ip, Wanted { name: Rc::clone(&node.name), because, weight: weight(node) }));
-        all.filter(|(_, wanted)| wanted.weight > 0).collect()
-    }
-
-    fn probe_port(&self) -> u16 {
-        match &self.config.probe {
-            Probe::Http { port, .. } | Probe::ServiceHealth { port } => *port,
-            Probe::Tcp => self.config.ports.values().next().copied().unwrap_or(0),
+    /// A limit is told once for each second in which it holds somebody up.
+    fn tell_limit(&self, state: &mut State, port: u16, limit: Limit, value: u64) -> EventId {
+        let now = self.sim.now();
+        let second = now.as_nanos() / 1_000_000_000;
+        let key = (limit, if limit == Limit::ListenerConnectionsPerSecond { port } else { 0 });
+        if let Some((told, event)) = state.told.get(&key)
+            && *told == second
+        {
+            return *event;
         }
-    }
-
-    /// One probe of the target at `ip`; a node passes it on as it would any connection.
-    async fn probe_once(&self, ip: Ipv4Addr) -> bool {
-        let mut ip = ip;
-        if let Some(nodes) = &self.nodes {
-            let Some(node) = self.state.borrow().node_at(ip).cloned() else { return false };
-            if nodes.is_dead(&node) {
-                // Nobody answers: only the time limit ends it.
-                std::future::pending::<()>().await;
-            }
-            if matches!(self.config.probe, Probe::ServiceHealth { .. }) {
-                self.sim.sleep(2 * nodes.config().hop_latency).await;
-                return nodes.service_health(&node).is_some_and(|health| health.status() == 200);
-            }
-            let Some(pod) = nodes.behind(&node, self.host.ip()) else { return false };
-            ip = pod;
-        }
-        let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
-        match &self.config.probe {
-            Probe::Tcp | Probe::ServiceHealth { .. } => {
-                stream.abort();
-                true
-            }
-            Probe::Http { path, .. } => {
-                let request = format!("GET {path} HTTP/1.1\r\nhost: {ip}\r\nconnection: close\r\n\r\n");
-                if stream.write_all(request.as_bytes()).await.is_err() {
-                    return false;
-                }
-                let mut answer = Vec::new();
-                // "HTTP/1.1 200": the status is complete after twelve bytes.
-                while answer.len() < 12 {
-                    if !matches!(stream.read(&mut answer).await, Ok(1..)) {
-                        return false;
-                    }
-                }
-                matches!(&answer[9..12], [b'2' | b'3', _, _])
-            }
-        }
+        let object = self.config.identity.object(format!("Service/{}", self.config.service));
+        let data = vec![("limit", limit.name().into()), ("value", number(value).into())];
+        let event = self.log.borrow_mut().record(now, None, "lb_limit_reached", object, data);
+        state.told.insert(key, (second, event));
+        event
     }
 
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
@@ -559,7 +467,7 @@ impl Inner {
         let identity = &self.config.identity;
         let object = identity.object(format!("Target/{}/{address}", self.config.service));
         let namespace = self.config.service.split('/').next().unwrap_or_default();
-        let data = match self.config.mode {
+        let data = match self.config.targets.mode {
             BackendMode::Pods => {
                 let pod = identity.key(&format!("{namespace}/{name}"));
                 vec![("pod", (&*pod).into()), ("address", address.into())]
@@ -570,8 +478,15 @@ impl Inner {
     }
 }
 
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 impl Forward for LoadBalancer {
     fn syn(&self, syn: &Syn) -> Verdict {
+        if let Some(verdict) = self.pass_over(syn) {
+            return verdict;
+        }
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         let state = &mut *state;
@@ -586,12 +501,26 @@ impl Forward for LoadBalancer {
             None => syn.sent_to.map(|sent_to| *sent_to.ip()),
             Some(nodes) => nodes.opened_via(syn.id).map(|place| place.ip),
         };
+        let (now, front_port) = (inner.sim.now(), syn.to.port());
+        let vip = state.vip(*syn.to.ip());
+        if let Some(event) = state.vips[vip].dead {
+            return Verdict::Drop { by: None, why: Some(event) };
+        }
+        if before.is_none()
+            && let Err((limit, value)) = state.check_limits(&inner.config.limits, vip, now, front_port)
+        {
+            return Verdict::Drop { by: None, why: Some(inner.tell_limit(state, front_port, limit, value)) };
+        }
         let chosen = match before {
             Some(ip) => match state.registered.get(&ip) {
                 Some(Some(id)) => Some((*id, ip)),
                 _ => return Verdict::Drop { by: None, why: state.last_removal },
             },
-            None => state.balancer.choose().map(|(id, address)| (id, *address.ip())),
+            None => {
+                let flow = Flow { from: syn.from, to: syn.to };
+                let group = if inner.config.is_cross_zone { 0 } else { vip };
+                state.balancer.choose(now, flow, group).map(|(id, address)| (id, *address.ip()))
+            }
         };
         let Some((id, ip)) = chosen else {
             return Verdict::Refuse { by: None, why: state.last_removal };
@@ -608,23 +537,19 @@ impl Forward for LoadBalancer {
             }
         };
         if matches!(verdict, Verdict::To { .. }) {
-            state.pass(syn.id, id);
+            self.pass(state, syn, id);
         }
         verdict
     }
 
     fn ended(&self, id: ConnectionId) {
+        let others: Vec<Self> = self.inner.state.borrow().handed.values().map(|handed| handed.to.clone()).collect();
+        for other in others {
+            other.ended(id);
+        }
         if let Some(nodes) = &self.inner.nodes {
             nodes.ended(id);
         }
-        let mut state = self.inner.state.borrow_mut();
-        if let Some(target) = state.connections.remove(&id)
-            && let Some(open) = state.by_target.get_mut(&target)
-        {
-            open.remove(&id);
-            if open.is_empty() {
-                state.by_target.remove(&target);
-            }
-        }
+        self.inner.state.borrow_mut().forget(id);
     }
 }

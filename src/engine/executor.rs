@@ -4,6 +4,7 @@
 //! slab and are found by index; a task's number holds a generation, so that whoever keeps the number of an ended task never
 //! meets its successor. `timers` says how timers are kept and `ready` how tasks wait for their turn.
 
+mod heap;
 mod ready;
 mod timers;
 

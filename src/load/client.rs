@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, AnswerParser};
 use super::arrivals::Arrivals;
+use super::names::Names;
 use crate::engine::{EventId, Sim, Stream};
 use crate::net::{ConnectErrorKind, ConnectionId, Host, TcpStream, Trace};
 pub use crate::record::Outcome;
@@ -61,39 +62,29 @@ pub struct Request {
     pub body_bytes: usize,
 }
 
-/// Where clients get in: among several addresses each new connection draws one by weight, as the answers of a name server with weights come to.
+/// Where clients get in: each new connection goes to an address that a name server has answered.
 #[derive(Debug)]
 pub struct Entrances {
-    /// Address and weight.
-    addresses: Vec<(Ipv4Addr, u32)>,
+    names: Rc<Names>,
     draws: RefCell<Stream>,
 }
 
 impl Entrances {
-    /// Addresses with their weights, relative to each other.
-    ///
-    /// # Panics
-    ///
-    /// If no address has a weight.
+    /// Addresses with their weights, relative to each other, that never change.
     #[must_use]
     pub fn new(addresses: Vec<(Ipv4Addr, u32)>, draws: Stream) -> Self {
-        assert!(addresses.iter().any(|(_, weight)| *weight > 0), "clients need a way in");
-        Self { addresses, draws: RefCell::new(draws) }
+        Self::named(Rc::new(Names::new(Duration::ZERO, addresses)), draws)
+    }
+
+    /// What a name server answers.
+    #[must_use]
+    pub fn named(names: Rc<Names>, draws: Stream) -> Self {
+        Self { names, draws: RefCell::new(draws) }
     }
 
     /// The address of the next connection.
-    fn draw(&self) -> Ipv4Addr {
-        if let [(only, _)] = self.addresses[..] {
-            return only;
-        }
-        let total: u64 = self.addresses.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut drawn = self.draws.borrow_mut().below(total);
-        let found = self.addresses.iter().find(|(_, weight)| {
-            let is_drawn = drawn < u64::from(*weight);
-            drawn = drawn.saturating_sub(u64::from(*weight));
-            is_drawn
-        });
-        found.expect("a draw is below the sum of weights").0
+    fn draw(&self, now: SimTime) -> Ipv4Addr {
+        self.names.draw(now, &mut self.draws.borrow_mut())
     }
 }
 
@@ -402,7 +393,7 @@ impl Inner {
     }
 
     async fn dial(&self, port: u16, sight: &mut Sight) -> Result<Connection, Failure> {
-        let to = SocketAddrV4::new(self.entrances.draw(), port);
+        let to = SocketAddrV4::new(self.entrances.draw(self.sim.now()), port);
         sight.entrance = Some(*to.ip());
         let trace = Rc::new(Cell::new(Trace::default()));
         // A client that gives up drops this future: what is known by then is written down on the way out.

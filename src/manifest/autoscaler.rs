@@ -1,7 +1,7 @@
 //! `HorizontalPodAutoscaler`s, `autoscaling/v2` and `v1`, checked as the API server checks them.
 //!
 //! Defaults: 1 pod at least, CPU at 80 % of what is requested, and `behavior`'s of [`crate::cluster::autoscaler::behavior`] for what it leaves out.
-//! Not simulated: targets other than Deployments, label selectors of metrics.
+//! Not simulated: targets other than Deployments.
 //! Source: Kubernetes pkg/apis/autoscaling/{validation/validation.go, v1/defaults.go, v2/defaults.go}.
 
 use std::rc::Rc;
@@ -9,11 +9,13 @@ use std::rc::Rc;
 use super::object::{Object, ObjectId};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
+use super::selector::label_selector;
 use super::yaml::Node;
 use crate::cluster::autoscaler::behavior::{Amount, Policy, SelectPolicy};
 use crate::cluster::autoscaler::{
-    AutoscalerSpec, Behavior, Metric, ResourceName, ResourceTarget, ScalingRules, ValueTarget,
+    AutoscalerSpec, Behavior, Metric, MetricId, ResourceName, ResourceTarget, ScalingRules, ValueTarget,
 };
+use crate::cluster::selector::LabelSelector;
 
 /// The API group.
 pub const AUTOSCALING: &str = "autoscaling";
@@ -249,8 +251,10 @@ fn resource(source: &Fields<'_>) -> Option<ResourceName> {
     }
 }
 
-/// The name of a metric; its selector plays no part.
-fn name(source: &Fields<'_>) -> Option<Rc<str>> {
+/// The name of a metric, and the labels of the series that are meant.
+///
+/// The API server looks at the name alone; a selector that cannot be read would fail at every sync.
+fn name(source: &Fields<'_>) -> Option<MetricId> {
     let Some(field) = source.look("metric") else {
         source.missing("metric", "name the metric: metric: { name: … }");
         return None;
@@ -260,9 +264,21 @@ fn name(source: &Fields<'_>) -> Option<Rc<str>> {
     if name.is_none() {
         fields.missing("name", "name the metric");
     }
-    fields.ignore(&["selector"], "a metric is found by its name alone");
+    let selector = match fields.get("selector") {
+        Some(field) => label_selector(&field),
+        None => Some(LabelSelector::default()),
+    };
     fields.finish();
-    Some(Rc::from(name?.text()?))
+    let name = name?;
+    let text = name.text()?;
+    if matches!(text, "" | "." | "..") || text.contains(['/', '%']) {
+        name.refuse(
+            format!("`{text}` is no name of a metric"),
+            "it is part of a path: no `/`, no `%`, not `.` or `..`",
+        );
+        return None;
+    }
+    Some(MetricId { name: Rc::from(text), selector: selector? })
 }
 
 /// `describedObject`, as `Kind/name`.
@@ -478,9 +494,9 @@ mod tests {
              { type: Object, object: { metric: { name: hits }, describedObject: { apiVersion: v1, kind: Service, name: web }, target: { type: Value, value: 2k } } },
              { type: External, external: { metric: { name: lag, selector: { matchLabels: { a: b } } }, target: { type: AverageValue, averageValue: \"30\" } } }",
         );
-        let (manifest, problems, notes) = load("autoscaling/v2", &spec);
+        let (manifest, problems, _) = load("autoscaling/v2", &spec);
         assert_eq!(problems, Vec::<String>::new());
-        assert!(notes.iter().flatten().any(|note| note.contains("by its name alone")), "{notes:?}");
+        let labels = [("a".to_owned(), "b".to_owned())].into();
         let expected = [
             Metric::Resource {
                 resource: ResourceName::Memory,
@@ -492,13 +508,16 @@ mod tests {
                 container: Some(Rc::from("app")),
                 target: ResourceTarget::Utilization(70),
             },
-            Metric::Pods { metric: Rc::from("rps"), average_milli: 1500 },
+            Metric::Pods { metric: "rps".into(), average_milli: 1500 },
             Metric::Object {
-                metric: Rc::from("hits"),
+                metric: "hits".into(),
                 object: Rc::from("Service/web"),
                 target: ValueTarget::ValueMilli(2_000_000),
             },
-            Metric::External { metric: Rc::from("lag"), target: ValueTarget::AverageMilli(30_000) },
+            Metric::External {
+                metric: MetricId { name: Rc::from("lag"), selector: LabelSelector::of_labels(labels) },
+                target: ValueTarget::AverageMilli(30_000),
+            },
         ];
         assert_eq!(manifest.expect("it is whole").spec.metrics, expected);
     }
@@ -541,6 +560,15 @@ mod tests {
         refused(v2, &resource("{ type: AverageValue, averageValue: 100m, averageUtilization: 50 }"), "one of two");
         refused(v2, &metric("{ type: Resource }"), "resource: this is missing");
         refused(v2, &metric("{ type: Cheddar }"), "not known here");
+        let external = |identifier: &str| {
+            metric(&format!(
+                "{{ type: External, external: {{ metric: {identifier}, target: {{ type: Value, value: 3 }} }} }}"
+            ))
+        };
+        refused(v2, &external("{ name: a/b }"), "`a/b` is no name of a metric");
+        refused(v2, &external("{ name: .. }"), "`..` is no name of a metric");
+        let missing = "{ name: a, selector: { matchExpressions: [ { key: b, operator: In } ] } }";
+        refused(v2, &external(missing), "selector.matchExpressions[0].values: this is missing");
         let pods = "{ type: Pods, pods: { metric: { name: rps }, target: { type: Value, value: 3 } } }";
         refused(v2, &metric(pods), "no target for such a metric");
         let behavior = |text: &str| format!("{{ {TARGET}, behavior: {{ scaleUp: {text} }} }}");

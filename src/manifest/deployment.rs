@@ -13,11 +13,11 @@ use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
+use super::resources::{self, Asked, read_resources, unasked};
 use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::placement::Unasked;
 use crate::cluster::{ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
@@ -29,7 +29,6 @@ pub const GATEWAY_ENV: [&str; 2] = ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_
 pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
 /// Source: Kubernetes "Considerations for large clusters": no more than 150,000 pods.
 pub(super) const REPLICAS_MAX: i64 = 150_000;
-const BYTES_PER_MILLI: u64 = 1000;
 
 /// A Deployment, with what a gateway's process needs to know of its container.
 #[derive(Clone, Debug)]
@@ -291,13 +290,19 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
         let _ = policy.choice(&[("Always", ())]);
     }
     check_sleeps(&containers, grace_seconds);
+    let overhead = resources::overhead(&spec);
     spec.finish();
     let read: Vec<Container> = containers.iter().filter_map(|field| read_container(field, Role::Main)).collect();
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
     let requests =
         Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
-    let requests = pod_extras::with_init(requests, &init);
+    let requests = resources::plus(pod_extras::with_init(requests, &init), overhead);
     placement.unasked = unasked(&containers);
+    let mut extended = BTreeMap::new();
+    for (name, amount) in read.iter().flat_map(|container| &container.extended) {
+        *extended.entry(name.clone()).or_default() += amount;
+    }
+    placement.extended = pod_extras::extended_with_init(&extended, &init);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
     // The one whose process is simulated comes first.
@@ -342,16 +347,6 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     })
 }
 
-/// The containers that ask for no processor or no memory; a limit is a request, too.
-fn unasked(containers: &[Field<'_>]) -> Unasked {
-    let count = |name: &str| {
-        let asks = |side: &str, field: &Field<'_>| field.node().find(&["resources", side, name]).is_some();
-        let silent = containers.iter().filter(|field| !asks("requests", field) && !asks("limits", field));
-        u32::try_from(silent.count()).unwrap_or(u32::MAX)
-    };
-    Unasked { cpu_containers: count("cpu"), memory_containers: count("memory") }
-}
-
 /// A pause before the end must end within the grace period. Source: pkg/apis/core/validation `validateSleepAction`.
 pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
     let path = ["lifecycle", "preStop", "sleep", "seconds"];
@@ -373,7 +368,7 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore_unless("priority", "0", "not simulated");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
-    spec.ignore(&["priorityClassName", "overhead"], "not simulated");
+    spec.ignore(&["priorityClassName"], "not simulated");
     spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
@@ -401,6 +396,8 @@ pub(super) struct Container {
     pub(super) name: String,
     pub(super) image: String,
     pub(super) requests: Resources,
+    /// Further resources by name.
+    pub(super) extended: BTreeMap<String, u64>,
     asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
@@ -428,7 +425,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         found.and_then(|field| field.text()).unwrap_or_default().to_owned()
     };
     let (name, image) = (text("name", "give the container a name"), text("image", "a container runs an image"));
-    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit } =
+    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit, extended } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes };
@@ -475,6 +472,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         name,
         image,
         requests,
+        extended,
         asked,
         cpu_limit_millicores,
         memory_limit,
@@ -484,60 +482,6 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         liveness,
         ports,
     })
-}
-
-/// What a container asks for. A request that is not written is the limit, as the API server fills in.
-#[derive(Clone, Default)]
-pub(super) struct Asked {
-    cpu_millicores: Option<u64>,
-    memory_bytes: Option<u64>,
-    cpu_limit_millicores: Option<u64>,
-    memory_limit: Option<MemoryLimit>,
-}
-
-/// Requests and limits of CPU and memory.
-pub(super) fn read_resources(field: &Field<'_>) -> Asked {
-    let Some(fields) = field.fields() else { return Default::default() };
-    let side = |key: &str, is_limit: bool| {
-        let side_field = fields.look(key)?;
-        let side = side_field.fields()?;
-        let cpu = side.get("cpu").and_then(|field| field.millis());
-        let memory_note =
-            "a gateway that holds more by the model of gateway.memory is killed; other processes never are";
-        let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
-        let memory = memory.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
-        side.allow(&["ephemeral-storage", "storage"]);
-        // Devices and huge pages have names of their own.
-        for (key, _) in side_field.map() {
-            if key.contains('/') || key.starts_with("hugepages-") {
-                side.ignore(&[key], "only CPU and memory have a place in scheduling");
-            }
-        }
-        side.finish();
-        Some((cpu, memory))
-    };
-    let (limits, requests) = (side("limits", true).unwrap_or_default(), side("requests", false).unwrap_or_default());
-    fields.ignore(&["claims"], "not simulated");
-    fields.finish();
-    for (name, request, limit) in [("cpu", requests.0, limits.0), ("memory", requests.1, limits.1)] {
-        if let (Some(request), Some(limit)) = (request, limit)
-            && request > limit
-        {
-            field.refuse(format!("the {name} request is above its limit"), "make the limit at least as large");
-        }
-    }
-    let written = fields.look("limits").and_then(|side| side.node().find(&["memory"]).cloned());
-    let memory_limit = written.zip(limits.1.filter(|bytes| *bytes > 0)).map(|(node, bytes)| MemoryLimit {
-        bytes,
-        written: node.text().unwrap_or_default().to_owned(),
-        at: node.at,
-    });
-    Asked {
-        cpu_millicores: requests.0.or(limits.0),
-        memory_bytes: requests.1.or(limits.1),
-        cpu_limit_millicores: limits.0,
-        memory_limit,
-    }
 }
 
 /// Environment variables with values; those taken from elsewhere are noted as ignored if they mean something to a gateway.

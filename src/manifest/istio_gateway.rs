@@ -20,13 +20,14 @@ pub mod clusters;
 mod rest;
 
 use super::autoscaler;
-use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, read_resources, rolling_update};
+use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, rolling_update};
 use super::hook::read_lifecycle;
 use super::object::{Object, ObjectId};
 use super::placement;
 use super::problem::{Place, Problem};
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
+use super::resources::read_resources;
 use super::service::{KINDS, ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;
@@ -168,7 +169,8 @@ fn check_spec(spec: &Fields<'_>) {
     if let Some(field) = spec.look("serviceAnnotations") {
         let written = spec.look("serviceType").and_then(|field| field.node().text());
         let kind = KINDS.iter().find(|(name, _)| Some(*name) == written);
-        note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind));
+        let class = spec.look("loadBalancerClass").and_then(|field| field.node().text());
+        note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind), class);
         let _ = field.text_map();
     }
     for key in ["serviceLabels", "podLabels", "podAnnotations"] {

@@ -5,8 +5,11 @@
 //! Source: Kubernetes v1.33 pkg/apis/core/validation/validation.go (`validateInitContainers`, `validatePodSpec`),
 //! staging/src/k8s.io/component-helpers/resource/helpers.go (`PodRequests`).
 
+use std::collections::BTreeMap;
+
 use super::deployment::{Role, Written, check_sleeps, read_container};
 use super::read::{Field, Fields};
+use super::resources::plus;
 use crate::cluster::{InitContainer, Resources, Sidecar};
 use crate::record::results::FidelityStatus;
 
@@ -25,6 +28,8 @@ pub(super) struct Extras {
 pub(super) struct Init {
     pub(super) container: InitContainer,
     pub(super) requests: Resources,
+    /// Further resources by name.
+    pub(super) extended: BTreeMap<String, u64>,
     /// Where it is written that it is a sidecar, if it is.
     pub(super) sidecar: Option<Written>,
 }
@@ -44,10 +49,6 @@ pub(super) fn read(spec: &Fields<'_>, grace_seconds: Option<u32>) -> Extras {
 /// have started before it.
 pub(super) fn with_init(own: Resources, init: &[Init]) -> Resources {
     let (mut sidecars, mut most) = (Resources::default(), Resources::default());
-    let plus = |a: Resources, b: Resources| Resources {
-        cpu_millicores: a.cpu_millicores.saturating_add(b.cpu_millicores),
-        memory_bytes: a.memory_bytes.saturating_add(b.memory_bytes),
-    };
     let max = |a: Resources, b: Resources| Resources {
         cpu_millicores: a.cpu_millicores.max(b.cpu_millicores),
         memory_bytes: a.memory_bytes.max(b.memory_bytes),
@@ -60,6 +61,24 @@ pub(super) fn with_init(own: Resources, init: &[Init]) -> Resources {
         }
     }
     max(plus(own, sidecars), most)
+}
+
+/// The same of the resources of somebody's own.
+pub(super) fn extended_with_init(own: &BTreeMap<String, u64>, init: &[Init]) -> BTreeMap<String, u64> {
+    let names = own.keys().chain(init.iter().flat_map(|container| container.extended.keys()));
+    let of = |amounts: &BTreeMap<String, u64>, name: &String| amounts.get(name).copied().unwrap_or(0);
+    let needed = |name: &String| {
+        let (mut sidecars, mut most) = (0_u64, 0);
+        for container in init {
+            let needed = sidecars.saturating_add(of(&container.extended, name));
+            most = most.max(needed);
+            if container.container.sidecar.is_some() {
+                sidecars = needed;
+            }
+        }
+        of(own, name).saturating_add(sidecars).max(most)
+    };
+    names.map(|name| (name.clone(), needed(name))).collect()
 }
 
 fn read_init_container(field: &Field<'_>) -> Option<Init> {
@@ -94,6 +113,7 @@ fn read_init_container(field: &Field<'_>) -> Option<Init> {
     Some(Init {
         container: InitContainer { name: read.name.as_str().into(), image: read.image, sidecar },
         requests: read.requests,
+        extended: read.extended,
         sidecar: is_sidecar.then_some(written),
     })
 }

@@ -1,5 +1,6 @@
 //! Services: which pods, which ports, and what the load balancer's controller is told.
 
+pub mod annotations;
 pub mod rules;
 
 use std::collections::BTreeMap;
@@ -13,47 +14,14 @@ use crate::cluster::Service;
 use crate::edge::TrafficPolicy;
 use crate::record::results::FidelityStatus;
 
-/// Both spellings of Alibaba's annotations; the first is looked up first. Source: cloud-provider-alibaba-cloud.
-const ANNOTATION_PREFIXES: [&str; 2] =
-    ["service.beta.kubernetes.io/alibaba-cloud-loadbalancer-", "service.beta.kubernetes.io/alicloud-loadbalancer-"];
 /// How long a client keeps to an endpoint where nothing is written. Source: Kubernetes `DefaultClientIPServiceAffinitySeconds`.
 const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
 /// The longest that may be written: a day.
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
+/// The class that makes an NLB.
+pub const NLB: &str = "alibabacloud.com/nlb";
 /// Whether balancers reach pods or nodes.
 pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
-
-/// The annotations that the simulated balancer and its controller follow, by their last part.
-pub const FOLLOWED: [&str; 13] = [
-    "scheduler",
-    "connection-drain",
-    "connection-drain-timeout",
-    "health-check-flag",
-    "health-check-switch",
-    "health-check-type",
-    "health-check-interval",
-    "health-check-connect-timeout",
-    "healthy-threshold",
-    "unhealthy-threshold",
-    "health-check-uri",
-    "health-check-connect-port",
-    "hostname",
-];
-/// Annotations without an effect on which requests are lost.
-const WITHOUT_EFFECT: [&str; 12] = [
-    "address-type",
-    "zone-maps",
-    "name",
-    "vswitch-id",
-    "master-zoneid",
-    "slave-zoneid",
-    "resource-group-id",
-    "additional-resource-tags",
-    "delete-protection",
-    "modification-protection",
-    "instance-charge-type",
-    "charge-type",
-];
 
 /// A Service.
 #[derive(Clone, Debug)]
@@ -152,13 +120,13 @@ impl ServiceManifest {
     /// The full name of such an annotation.
     #[must_use]
     pub fn annotation_name(suffix: &str) -> String {
-        format!("{}{suffix}", ANNOTATION_PREFIXES[0])
+        format!("{}{suffix}", annotations::PREFIXES[0])
     }
 
     /// The full name of such an annotation as it is spelled here; as it should be, if it is not written.
     #[must_use]
     pub fn written_name(&self, suffix: &str) -> String {
-        let names = ANNOTATION_PREFIXES.iter().map(|prefix| format!("{prefix}{suffix}"));
+        let names = annotations::PREFIXES.iter().map(|prefix| format!("{prefix}{suffix}"));
         let mut written = names.filter(|name| self.annotations.contains_key(name));
         written.next().unwrap_or_else(|| Self::annotation_name(suffix))
     }
@@ -169,17 +137,15 @@ fn reaches_pods(annotations: &BTreeMap<String, (String, Place)>) -> bool {
     annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni")
 }
 
-/// Notes which annotations of a Service of this type are followed.
-pub(super) fn note_annotations(field: &Field<'_>, kind: ServiceKind) {
+/// Notes which annotations of a Service of this type, with this class of balancer, are followed.
+pub(super) fn note_annotations(field: &Field<'_>, kind: ServiceKind, class: Option<&str>) {
     for (key, value) in field.map() {
-        let suffix = ANNOTATION_PREFIXES.iter().find_map(|prefix| key.strip_prefix(prefix));
+        let suffix = annotations::suffix(key);
         match suffix {
             Some(_) if kind != ServiceKind::LoadBalancer => rules::note_unused(&value),
             _ if key == BACKEND_TYPE && kind != ServiceKind::LoadBalancer => rules::note_unused(&value),
             _ if key == BACKEND_TYPE || key == DISTRIBUTION => value.note(FidelityStatus::Modelled, None),
-            Some(suffix) if FOLLOWED.contains(&suffix) => value.note(FidelityStatus::Modelled, None),
-            Some(suffix) if WITHOUT_EFFECT.contains(&suffix) => {}
-            Some(_) => value.note(FidelityStatus::Ignored, Some("this setting of the balancer is not simulated")),
+            Some(suffix) => annotations::note(&value, suffix, class == Some(NLB)),
             None => {}
         }
     }
@@ -200,7 +166,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let known_kind =
         KINDS.iter().find(|(name, _)| Some(*name) == written_kind).map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
     if let Some(field) = &annotations_field {
-        note_annotations(field, known_kind);
+        let class = spec_field.as_ref().and_then(|field| field.node().find(&["loadBalancerClass"])?.text());
+        note_annotations(field, known_kind, class);
         for (key, value) in field.map() {
             if let Some(text) = value.text() {
                 annotations.insert(key.to_owned(), (text.to_owned(), value.place()));

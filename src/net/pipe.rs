@@ -87,6 +87,11 @@ impl Pipe {
         }
     }
 
+    /// When the last thing that was sent arrives.
+    pub(super) fn last_at(&self) -> SimTime {
+        self.last_at
+    }
+
     pub(super) fn latency(&self) -> Duration {
         self.link.latency
     }

@@ -14,6 +14,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use super::pipe::{Ending, EndingKind, Passage, Pipe};
 use super::{ConnectionId, Fabric, Forward, LinkConfig, Sever};
 use crate::engine::{EventId, Stream};
+use crate::units::SimTime;
 
 /// Both ends of a connection and what lies between.
 pub(crate) struct Connection {
@@ -86,6 +87,15 @@ impl Connection {
         &self.pipes[1 - side.index()]
     }
 
+    /// When something last passed the hop on the path.
+    pub(crate) fn last_passage(&self) -> SimTime {
+        let passed = |side: Side| {
+            let nanos = u64::try_from(self.hop_latency[side.index()].as_nanos()).unwrap_or(u64::MAX);
+            SimTime::from_nanos(self.incoming(side).borrow().last_at().as_nanos().saturating_sub(nanos))
+        };
+        passed(Side::Client).max(passed(Side::Server))
+    }
+
     pub(crate) fn sever(&self, how: Sever, why: Option<EventId>) {
         let sim = &self.fabric.sim;
         for side in [Side::Client, Side::Server] {
@@ -109,7 +119,7 @@ impl Connection {
     }
 
     /// Something sent at `arrives_at` meets a closed socket, or a hop that knows nothing: RST comes back.
-    fn bounce(&self, side: Side, arrives_at: crate::units::SimTime) {
+    fn bounce(&self, side: Side, arrives_at: SimTime) {
         let latency = self.outgoing(side).borrow().latency();
         let mut incoming = self.incoming(side).borrow_mut();
         incoming.end_with_reset(&self.fabric.sim, arrives_at.after(latency), None);

@@ -37,6 +37,10 @@ pub enum CauseCode {
     ProbeKill,
     /// The kubelet had evicted the pod because its node was short of memory.
     NodePressure,
+    /// The Service in front never got a balancer.
+    LbNotCreated,
+    /// Another Service had overwritten the balancer's listener.
+    LbListenerTaken,
     /// A node sent a new connection to a pod that no longer listens.
     StaleNodeRules,
     /// The Service had no endpoint at all.
@@ -45,6 +49,10 @@ pub enum CauseCode {
     ConntrackFull,
     /// The node had no source port left for another connection to the pod.
     SnatPortsExhausted,
+    /// The balancer could take no more connections.
+    LbLimit,
+    /// The zone of the balancer's address had failed.
+    LbZoneLost,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -85,7 +93,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -100,10 +108,14 @@ impl CauseCode {
         Self::OutOfMemory,
         Self::ProbeKill,
         Self::NodePressure,
+        Self::LbNotCreated,
+        Self::LbListenerTaken,
         Self::StaleNodeRules,
         Self::NoEndpoint,
         Self::ConntrackFull,
         Self::SnatPortsExhausted,
+        Self::LbLimit,
+        Self::LbZoneLost,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -239,6 +251,18 @@ impl CauseCode {
                 "the node was short of memory, and the kubelet evicted the pod",
                 "ask for the memory that the gateway uses (resources.requests), or give nodes more of it",
             ),
+            Self::LbNotCreated => entry(
+                "GD4115",
+                "lb-not-created",
+                "the Service in front never got a load balancer, so clients had no address to go to",
+                "read the Service's events: give it a balancer of its own, in a cluster that supports them",
+            ),
+            Self::LbListenerTaken => entry(
+                "GD4116",
+                "lb-listener-taken",
+                "another Service that reuses the load balancer had overwritten its listener",
+                "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",
+            ),
             Self::StaleNodeRules => entry(
                 "GD4121",
                 "stale-node-rules",
@@ -262,6 +286,18 @@ impl CauseCode {
                 "snat-ports-exhausted",
                 "the node had no source port left for another connection to that pod",
                 "use externalTrafficPolicy: Local or pod backends, reuse connections, or add pods",
+            ),
+            Self::LbLimit => entry(
+                "GD4125",
+                "lb-limit",
+                "the load balancer had reached a limit on connections and dropped a new one",
+                "reuse connections, or raise the limit: a larger spec, instance-charge-type PayByCLCU, a higher cps",
+            ),
+            Self::LbZoneLost => entry(
+                "GD4126",
+                "lb-zone-lost",
+                "the zone of the balancer's address that the client knew had failed",
+                "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

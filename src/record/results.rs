@@ -328,6 +328,24 @@ pub struct GatewayFacts {
     pub requests_per_pod: BTreeMap<String, u64>,
     /// Counters of the upstream side, by name, such as `connect_fail`.
     pub upstream: BTreeMap<String, u64>,
+    /// Each cluster's gateway at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<GatewayStatus>,
+}
+
+/// A gateway as its console shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// Its Deployment, as `namespace/name`; of several clusters, the cluster before it.
+    pub object: String,
+    /// When.
+    pub t_ms: u64,
+    /// `Running` when it is ready and has an address, else `Pending`.
+    pub state: String,
+    /// The Service's address; none: `<pending>`.
+    pub address: Option<String>,
+    /// Why it has none.
+    pub message: Option<String>,
 }
 
 /// An SLO and what became of it.

@@ -32,6 +32,7 @@ pub fn summary(run: &Run, options: &TextOptions<'_>) -> String {
     if !results.complete {
         lines.push(paint.warn("Interrupted: only requests that had ended are counted."));
     }
+    section(&mut lines, paint, "Gateway", status_lines(results));
     section(&mut lines, paint, "Rollout", rollout_lines(run, paint));
     section(&mut lines, paint, "Autoscaling", scaling_lines(results, paint));
     section(&mut lines, paint, "Phases", phase_lines(results, paint));
@@ -100,6 +101,18 @@ pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
         Verdict::Fail => options.paint.bad("FAIL"),
     };
     with_next(&format!("{word} {what}"), options)
+}
+
+/// Each gateway's status and address at the end.
+fn status_lines(results: &Results) -> Vec<String> {
+    let mut lines = Vec::new();
+    for status in &results.gateway.status {
+        let without = if status.message.is_some() { "<pending>" } else { "<none>" };
+        let address = status.address.as_deref().unwrap_or(without);
+        lines.push(format!("{}  {}  {address}", status.object, status.state));
+        lines.extend(status.message.iter().flat_map(|message| wrap(message, 2, 2)));
+    }
+    lines
 }
 
 fn with_next(text: &str, options: &TextOptions<'_>) -> String {

@@ -6,6 +6,9 @@
 //! - `{ name: queue, of: pods, value: 30 }`: the same value for each running pod.
 //! - `{ name: hits, of: object, object: Ingress/main, value: … }` and `{ name: lag, of: external, value: … }`.
 //!
+//! With `labels: { queue: orders }` it is one series of the metric, for autoscalers whose `metric.selector` means it; of several series those that are
+//! meant are added up.
+//!
 //! A value is a quantity as Kubernetes writes it (`300`, `1500m`, `2k`), or segments as a load's rate has them: `[ { for: 1m, at: 10 },
 //! { for: 30s, from: 10, to: 200 } ]`, from the start of the measured time; the first value holds before it, the last one after.
 
@@ -16,7 +19,7 @@ use super::resolved::{bare, list, map, span, text};
 use super::settings::{Settings, defaults};
 use super::state::Resolved;
 use crate::cluster::AutoscalingConfig;
-use crate::cluster::autoscaler::{Metric, ResourceName, Rules};
+use crate::cluster::autoscaler::{Metric, MetricId, ResourceName, Rules};
 use crate::cluster::metrics::{Curve, MetricOf, NamedMetric, Stretch};
 use crate::cluster::version::Version;
 use crate::drill::{MemoryCosts, OwnedReplicas, ScalingSpec};
@@ -44,6 +47,14 @@ pub struct AutoscalingSettings {
     pub kubelet_sampling: Duration,
     /// Metrics by their names; curves begin at the start of the measured time.
     pub metrics: Vec<NamedMetric>,
+}
+
+impl AutoscalingSettings {
+    /// Whether there is a series that is meant, and of this kind.
+    fn has(&self, metric: &MetricId, is_given: impl Fn(&MetricOf) -> bool) -> bool {
+        let is_meant = |it: &&NamedMetric| it.name == metric.name && metric.selector.matches(&it.labels);
+        self.metrics.iter().filter(is_meant).any(|it| is_given(&it.of))
+    }
 }
 
 /// Reads `cluster.horizontalAutoscaler` and `cluster.metrics`.
@@ -93,6 +104,7 @@ fn read_metric(field: &Field<'_>) -> Option<NamedMetric> {
     let kinds = [("pods", "pods"), ("object", "object"), ("external", "external")];
     let of = fields.require("of", "write pods, object or external").and_then(|field| field.choice(&kinds));
     let object = fields.get("object");
+    let labels = fields.get("labels").map(|field| field.text_map()).unwrap_or_default();
     let value_field = fields.get("value");
     fields.finish();
     let value = match &value_field {
@@ -124,7 +136,7 @@ fn read_metric(field: &Field<'_>) -> Option<NamedMetric> {
             return None;
         }
     };
-    Some(NamedMetric { name: Rc::from(name?), of })
+    Some(NamedMetric { name: Rc::from(name?), labels, of })
 }
 
 fn read_curve(field: &Field<'_>) -> Option<Curve> {
@@ -208,6 +220,10 @@ pub(super) fn written(settings: &AutoscalingSettings) -> [(&'static str, Node); 
     };
     let metric = |metric: &NamedMetric| {
         let mut entries = vec![("name", text(&metric.name))];
+        if !metric.labels.is_empty() {
+            let labels = metric.labels.iter().map(|(key, value)| (key.as_str(), text(value)));
+            entries.push(("labels", map(labels.collect())));
+        }
         match &metric.of {
             MetricOf::Requests => entries.push(("of", text("pods"))),
             MetricOf::Pods(value) => entries.extend([("of", text("pods")), ("value", curve(value))]),
@@ -239,6 +255,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Sca
     let moved = |curve: &Curve| Curve { begins_at, ..curve.clone() };
     let named = said.metrics.iter().map(|metric| NamedMetric {
         name: Rc::clone(&metric.name),
+        labels: metric.labels.clone(),
         of: match &metric.of {
             MetricOf::Requests => MetricOf::Requests,
             MetricOf::Pods(curve) => MetricOf::Pods(moved(curve)),
@@ -343,19 +360,19 @@ fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings: &Settings,
                     MetricOf::Pods(_) => true,
                     _ => false,
                 };
-                if !settings.cluster.autoscaling.metrics.iter().any(|it| it.name == *metric && is_given(&it.of)) {
+                if !settings.cluster.autoscaling.has(metric, is_given) {
                     note(*at, path, "cluster.metrics has no such metric of pods: it is missing");
                 }
             }
             Metric::Object { metric, object, .. } => {
                 let is_given = |of: &MetricOf| matches!(of, MetricOf::Object(known, _) if known == object);
-                if !settings.cluster.autoscaling.metrics.iter().any(|it| it.name == *metric && is_given(&it.of)) {
+                if !settings.cluster.autoscaling.has(metric, is_given) {
                     note(*at, path, "cluster.metrics has no such metric of this object: it is missing");
                 }
             }
             Metric::External { metric, .. } => {
                 let is_given = |of: &MetricOf| matches!(of, MetricOf::External(_));
-                if !settings.cluster.autoscaling.metrics.iter().any(|it| it.name == *metric && is_given(&it.of)) {
+                if !settings.cluster.autoscaling.has(metric, is_given) {
                     note(*at, path, "cluster.metrics has no such external metric: it is missing");
                 }
             }

@@ -1,6 +1,6 @@
 //! The target's Service and its annotations into the load balancer's settings, as Alibaba's controller reads them.
 //!
-//! - `loadBalancerClass: alibabacloud.com/nlb` makes an NLB, none a CLB. Scheduler: CLB `rr`, NLB `wrr`. Health check: on, TCP; CLB every 2 s
+//! - `loadBalancerClass: alibabacloud.com/nlb` makes an NLB, none a CLB. Scheduler: CLB `rr`, NLB `wrr`, or what is written. Health check: on, TCP; CLB every 2 s
 //!   with 5 s of patience and 3/3, NLB every 10 s with 5 s and 2/2. A check's timeout below its interval counts as the interval (CLB).
 //! - Backends: pods if `backend-type: eni` (the default on ACK with Terway), else nodes: those with a pod for policy `Local`, all for `Cluster`.
 //!   With pods as backends the policy has no effect.
@@ -8,6 +8,9 @@
 //!   Off: what happens to open connections is not documented; the assumption is that they are cut at once (`loadBalancer.withoutDrain`).
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
+
+pub(super) mod capacity;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,16 +20,18 @@ use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
-use crate::edge::{BackendMode, HealthCheck, LoadBalancerConfig, Scheduler};
-use crate::manifest::service::{BACKEND_TYPE, ServiceManifest};
+use crate::edge::{
+    BackendMode, Calls, Eligibility, HealthCheck, LoadBalancerConfig, Pace, Scheduler, Spacing, TargetRules,
+    TrafficPolicy,
+};
+use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
 
-/// The class that makes an NLB.
-const NLB: &str = "alibabacloud.com/nlb";
 /// Source: NLB documents, server group health check.
 const NLB_CHECK: HealthCheck = HealthCheck {
     interval: Duration::from_secs(10),
+    spacing: Spacing::Ends,
     timeout: Duration::from_secs(5),
     healthy_threshold: 2,
     unhealthy_threshold: 2,
@@ -34,12 +39,13 @@ const NLB_CHECK: HealthCheck = HealthCheck {
 /// Source: CLB documents, health check of a TCP listener as the controller creates it.
 const CLB_CHECK: HealthCheck = HealthCheck {
     interval: Duration::from_secs(2),
+    spacing: Spacing::Ends,
     timeout: Duration::from_secs(5),
     healthy_threshold: 3,
     unhealthy_threshold: 3,
 };
 /// Source: cloud-provider-alibaba-cloud, `default-weight`.
-const WEIGHT: u32 = 100;
+const WEIGHT: u64 = 100;
 
 struct Annotations<'a> {
     service: &'a ServiceManifest,
@@ -115,13 +121,15 @@ pub(super) fn config(
     }
     let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
     let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
-    let scheduler = match (annotations.text("scheduler"), is_nlb) {
-        (Some("rr"), _) | (None, false) => Scheduler::RoundRobin,
-        (Some("wrr"), _) | (None, true) => Scheduler::WeightedRoundRobin,
-        (Some(other), _) => {
-            annotations.refuse("scheduler", format!("`{other}` is not simulated yet"), "write rr or wrr");
-            return None;
-        }
+    rules::check_values(&annotations, is_nlb);
+    let scheduler = match annotations.text("scheduler") {
+        None if is_nlb => Scheduler::WeightedRoundRobin,
+        Some("wrr") => Scheduler::WeightedRoundRobin,
+        Some("wlc") => Scheduler::WeightedLeastConnections,
+        Some("sch") => Scheduler::SourceHash,
+        Some("tch") => Scheduler::FlowHash,
+        // Other words are refused above.
+        _ => Scheduler::RoundRobin,
     };
     let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
     if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
@@ -132,12 +140,21 @@ pub(super) fn config(
         );
         sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
     }
+    rules::warn(&annotations, is_nlb, mode, scheduler);
+    let is_cross_zone = !is_nlb || crosses_zones(&annotations, settings);
+    let targets = match mode {
+        BackendMode::Pods => usize::try_from(resolved.target()?.deployment.replicas).unwrap_or(0),
+        BackendMode::Nodes(TrafficPolicy::Cluster) => nodes(settings).count(),
+        BackendMode::Nodes(TrafficPolicy::Local) => 0,
+    };
+    rules::check_quota(&annotations, is_nlb, targets);
     let probe = probe(&annotations, mode, &ports, &node_ports)?;
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
         balancer: BalancerConfig {
             scheduler,
+            persistence: capacity::persistence(&annotations, is_nlb),
             health_check: check,
             on_deregister: removal,
             on_unhealthy: if matches!(removal, OnRemoval::CutAfter(span) if !span.is_zero()) {
@@ -146,14 +163,33 @@ pub(super) fn config(
                 OnRemoval::Keep
             },
             fail_open: false,
+            groups: if is_cross_zone { 1 } else { zones(service).len().max(1) },
         },
-        mode,
+        limits: capacity::limits(&annotations, is_nlb),
+        zones: if is_nlb { zones(service) } else { Vec::new() },
+        is_cross_zone,
+        idle: Some(capacity::idle(&annotations, is_nlb)),
+        targets: TargetRules {
+            mode,
+            weight: u32::try_from(annotations.number("default-weight", 0, 100, WEIGHT)).unwrap_or(u32::MAX),
+            is_gentle: rules::is_gentle(&annotations),
+            keeps_weights: annotations.is_on("ignore-weight-update", false),
+            quota: Some(rules::quota(is_nlb)),
+            nodes: Eligibility {
+                labels: rules::backend_label(&annotations),
+                leaves_out_cordoned: annotations.is_on("remove-unscheduled-backend", false),
+            },
+        },
+        pace: match (settings.balancer.in_batches, is_nlb) {
+            (false, _) => Pace::Each,
+            (true, true) => Pace::Batches(Calls::Jobs),
+            (true, false) => Pace::Batches(Calls::Synchronous),
+        },
         probe,
         register_latency: settings.balancer.controller_latency.clone(),
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
         node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
-        weight: WEIGHT,
         first_probe: None,
         stands_at_zero: true,
     })
@@ -216,6 +252,31 @@ pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize
     names.enumerate().map(|(index, name)| (name, index))
 }
 
+/// The zones of an NLB: `zone:vswitch,zone:vswitch`.
+pub(super) fn zones(service: &ServiceManifest) -> Vec<Rc<str>> {
+    let Some((text, _)) = service.balancer_annotation("zone-maps") else { return Vec::new() };
+    text.split(',').filter_map(|part| Some(Rc::from(part.split_once(':')?.0.trim()))).collect()
+}
+
+/// Whether each address of an NLB sends to targets of all zones. What holds where nobody writes it is an assumption.
+fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
+    let is_cross_zone = annotations.is_on("cross-zone-enabled", true);
+    let zones = zones(annotations.service);
+    let has_nodes = |zone: &Rc<str>| {
+        settings.cluster.nodes.iter().any(|group| group.count > 0 && group.zones.iter().any(|it| **it == **zone))
+    };
+    if !is_cross_zone && !zones.is_empty() && !zones.iter().any(has_nodes) {
+        let text =
+            "without cross-zone balancing an address sends to its own zone only, and no node is in one of these zones";
+        annotations.refuse(
+            "zone-maps",
+            text.to_owned(),
+            "name the zones of cluster.nodes, or write cross-zone-enabled: \"on\"",
+        );
+    }
+    is_cross_zone
+}
+
 fn check_zones(annotations: &Annotations<'_>) {
     match annotations.text("zone-maps") {
         Some(zones) if zones.split(',').filter(|zone| zone.contains(':')).count() >= 2 => {}
@@ -238,6 +299,7 @@ fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSetti
     let of_product = if is_nlb { NLB_CHECK } else { CLB_CHECK };
     let usual = HealthCheck {
         interval: written.interval.unwrap_or(of_product.interval),
+        spacing: of_product.spacing,
         timeout: written.timeout.unwrap_or(of_product.timeout),
         healthy_threshold: written.healthy_threshold.unwrap_or(of_product.healthy_threshold),
         unhealthy_threshold: written.unhealthy_threshold.unwrap_or(of_product.unhealthy_threshold),
@@ -262,6 +324,7 @@ fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSetti
     };
     Some(HealthCheck {
         interval,
+        spacing: usual.spacing,
         timeout: if is_nlb { timeout } else { timeout.max(interval) },
         healthy_threshold: count("healthy-threshold", usual.healthy_threshold),
         unhealthy_threshold: count("unhealthy-threshold", usual.unhealthy_threshold),

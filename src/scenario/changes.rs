@@ -12,13 +12,13 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{Backends, gateway_spec};
-use super::{autoscaling, front};
+use super::{autoscaling, front, sharing};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Size, Verb};
 use crate::edge::load_balancer::Removal;
 use crate::edge::{BalancerConfig, OnRemoval};
 use crate::manifest::routes::Upstream;
-use crate::manifest::service::ServiceManifest;
+use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Node, Object, Place, Problem, Sink, quantity};
 use crate::record::results::FidelityStatus;
 
@@ -49,6 +49,7 @@ fn note_owner(entry: &TimelineEntry, key: &str, sink: &Sink) {
 }
 
 /// One entry of the timeline: applied to the objects, and what that means for the world.
+#[expect(clippy::too_many_lines, reason = "one arm per verb")]
 pub(super) fn act(
     entry: &TimelineEntry,
     state: &mut State,
@@ -129,6 +130,12 @@ pub(super) fn act(
             let text = format!("load {} times {factor}", name.as_deref().unwrap_or("of all"));
             return told(Some(Verb::Load(name.clone(), *factor)), text);
         }
+        TimelineVerb::ConfigPush if key != current.target => {
+            let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has no configuration to be pushed"));
+            sink.report(problem.help("only the gateway has: leave out `of`"));
+            return Vec::new();
+        }
+        TimelineVerb::ConfigPush => return told(Some(Verb::ConfigPush), "push all configuration".to_owned()),
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
@@ -239,6 +246,14 @@ fn changes(
     let known = |upstream: &Upstream| current.routing.upstreams.iter().find(|known| known.cluster == upstream.cluster);
     if next.routing.upstreams.iter().any(|upstream| known(upstream).is_some_and(|of| of.subset != upstream.subset)) {
         refuse("the labels of a subset");
+    }
+    let is_further = |service: &ServiceManifest| service.kind == ServiceKind::LoadBalancer;
+    for (key, service) in next.services.iter().filter(|(_, service)| is_further(service)) {
+        let balancer = front::spec(current, settings, &Sink::default()).and_then(|spec| spec.balancer);
+        if let (false, Some(balancer)) = (current.services.contains_key(key), balancer) {
+            let shared = sharing::shared(service, next, &balancer, settings, sink);
+            verbs.push(Verb::Share(Box::new(shared)));
+        }
     }
     // What is behind a Service: its pods and their ports. The balancer's side was compared above.
     let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));

@@ -13,7 +13,7 @@ use super::balancer;
 use super::settings::{Address, LoadSettings, Location, Settings, WaySettings};
 use super::state::Resolved;
 use crate::cluster::Version;
-use crate::drill::{DoorSpec, FrontSpec};
+use crate::drill::{Creation, DoorSpec, FrontSpec};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::kube_proxy::shortcut::Shortcut;
@@ -51,7 +51,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         check_urls(load, ports.keys().copied(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
-    let to_nodes = balancer.as_ref().is_some_and(|config| config.mode != BackendMode::Pods);
+    let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
     let passes_nodes = to_nodes || doors.iter().any(Option::is_some);
     let has_node_ports = to_nodes || service.kind == ServiceKind::NodePort || doors.iter().flatten().any(is_node_port);
     Some(FrontSpec {
@@ -59,9 +59,11 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         ports,
         node_ports: if has_node_ports { node_ports } else { BTreeMap::new() },
         balancer,
+        creation: Creation::Stands,
         nodes: passes_nodes.then(|| nodes(service, settings)),
         doors,
         cloud_latency: settings.cluster.network_latency,
+        names: settings.balancer.names,
     })
 }
 

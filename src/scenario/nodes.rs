@@ -1,5 +1,6 @@
 //! The nodes of a scenario: groups of equal ones, as they are written, and the cluster's nodes that they make.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
@@ -12,6 +13,7 @@ use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
 use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
+use crate::manifest::resources::{is_extended, whole_amount};
 use crate::manifest::{Field, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
 
@@ -34,6 +36,12 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
     let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
     let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| field.whole(1, PODS_MAX));
+    let mut extended = BTreeMap::new();
+    let written = fields.get("allocatable").map(|field| field.map()).unwrap_or_default();
+    for key in written.iter().map(|(key, _)| *key).filter(|key| is_extended(key)) {
+        let amount = allocatable.as_ref().and_then(|fields| fields.get(key)).and_then(|field| whole_amount(&field));
+        extended.extend(amount.map(|amount| (key.to_owned(), amount)));
+    }
     if let Some(fields) = &allocatable {
         fields.finish();
     }
@@ -45,7 +53,7 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
     let taints = taints.into_iter().collect::<Option<_>>()?;
     let (name, at) = (name?.to_owned(), field.place());
-    Some(NodeGroup { name, count: count?, zones, allocatable, pods_max: pods_max?, labels, taints, at })
+    Some(NodeGroup { name, count: count?, zones, allocatable, extended, pods_max: pods_max?, labels, taints, at })
 }
 
 /// The labels of a group's nodes, without those that differ from node to node.
@@ -78,6 +86,7 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
             count: 3,
             zones: ["a", "b", "c"].map(str::to_owned).to_vec(),
             allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+            extended: BTreeMap::new(),
             pods_max: PODS_PER_NODE,
             labels: Labels::new(),
             taints: Vec::new(),
@@ -109,7 +118,8 @@ impl NodeGroup {
         let mut labels = usual_node_labels(&name, zone);
         labels.extend(self.labels.clone());
         let node = Node::new(Rc::from(name), ip, Rc::from(zone.as_str()), self.allocatable);
-        Node { labels, taints: self.taints.clone(), pods_max: self.pods_max, ..node }
+        let (taints, extended) = (self.taints.clone(), self.extended.clone());
+        Node { labels, taints, extended, pods_max: self.pods_max, ..node }
     }
 }
 

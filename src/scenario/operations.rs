@@ -15,13 +15,14 @@ use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 
 /// The verbs, each with the phase that it begins if nobody names one.
-pub(super) const VERBS: [(&str, &str); 9] = [
+pub(super) const VERBS: [(&str, &str); 10] = [
     ("evict", "eviction"),
     ("killPod", "kill"),
     ("drainNode", "drain"),
     ("cordonNode", "cordon"),
     ("uncordonNode", "uncordon"),
     ("killNode", "failure"),
+    ("failZone", "failure"),
     ("reclaimNode", "reclaim"),
     ("removeNode", "removal"),
     ("addNode", "growth"),
@@ -49,6 +50,8 @@ pub enum OperationSettings {
     Cordon(NodeName, bool),
     /// A node fails in some way, for a time or for good.
     FailNode(NodeName, NodeFailure, Option<Duration>),
+    /// A zone fails, for a time or for good: the balancer's address in it, and the machines of its nodes or not.
+    FailZone(NodeName, Option<Duration>, bool),
     /// A machine is taken back after a notice, which somebody heeds or nobody.
     ReclaimNode(NodeName, Duration, bool),
     /// A node is deleted.
@@ -117,6 +120,13 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             let (node, back_after) = (node(&fields), optional(&fields, "for"));
             let failure = fields.get("mode").map_or(Some(NodeFailure::Machine), |field| field.choice(&FAILURES));
             Some(OperationSettings::FailNode(node?, failure?, back_after?))
+        }
+        "failZone" => {
+            let zone = fields.require("zone", "write a zone's name, as zone-maps and cluster.nodes have it");
+            let zone = zone.and_then(|field| Some(NodeName { text: field.text()?.to_owned(), at: field.place() }));
+            let back_after = optional(&fields, "for");
+            let with_nodes = fields.get("nodes").map_or(Some(true), |field| field.boolean());
+            Some(OperationSettings::FailZone(zone?, back_after?, with_nodes?))
         }
         "reclaimNode" => {
             let node = node(&fields);
@@ -195,8 +205,63 @@ impl<'a> NodeNames<'a> {
         Self { settings, daemons: daemons.to_vec(), known, counts: groups.iter().map(|group| group.count).collect() }
     }
 
-    /// What an entry of the timeline does, for the Deployment `owner`.
-    pub(super) fn action(
+    /// What an entry of the timeline does, for the Deployment `owner`, behind a balancer with addresses in these zones.
+    pub(super) fn actions(
+        &mut self,
+        entry: &TimelineEntry,
+        operation: &OperationSettings,
+        (owner, zones): (&str, &[Rc<str>]),
+        sink: &Sink,
+    ) -> Vec<Action> {
+        match operation {
+            OperationSettings::FailZone(zone, back_after, with_nodes) => {
+                self.fail_zone(entry, zone, (*back_after, *with_nodes), zones, sink)
+            }
+            operation => self.action(entry, operation, owner, sink).into_iter().collect(),
+        }
+    }
+
+    /// The address of a balancer goes, and the nodes of its zone at once, as far as they are known by name beforehand.
+    fn fail_zone(
+        &self,
+        entry: &TimelineEntry,
+        zone: &NodeName,
+        (back_after, with_nodes): (Option<Duration>, bool),
+        zones: &[Rc<str>],
+        sink: &Sink,
+    ) -> Vec<Action> {
+        let groups = &self.settings.cluster.nodes;
+        let nodes: Vec<String> = groups
+            .iter()
+            .zip(&self.counts)
+            .flat_map(|(group, count)| (0..*count).map(move |index| (group, index)))
+            .filter(|(group, index)| group.zones.get(index % group.zones.len().max(1)) == Some(&zone.text))
+            .map(|(group, index)| node_name(group, index))
+            .collect();
+        let has_address = zones.iter().any(|known| **known == *zone.text);
+        if !has_address && nodes.is_empty() {
+            let problem = Problem::at(zone.at, "spec.timeline", format!("no zone is called `{}`", zone.text));
+            let of_nodes = groups.iter().flat_map(|group| group.zones.iter().map(String::as_str));
+            sink.report(problem.did_you_mean(&zone.text, zones.iter().map(|zone| &**zone).chain(of_nodes)));
+            return Vec::new();
+        }
+        let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span))).unwrap_or_default();
+        let action = |verb: Verb, phase: Option<String>| Action {
+            at: entry.at,
+            member: 0,
+            phase,
+            verb: Some(verb),
+            text: format!("fail zone {}{span}", zone.text),
+        };
+        let failure = action(Verb::FailZone(Rc::from(zone.text.as_str()), back_after), Some(entry.phase.clone()));
+        let deaths = nodes.iter().filter(|_| with_nodes).map(|name| {
+            let node = NodeChoice::Named(Rc::from(name.as_str()));
+            action(Verb::Operate(Operation::FailNode { node, failure: NodeFailure::Machine, back_after }), None)
+        });
+        std::iter::once(failure).chain(deaths).collect()
+    }
+
+    fn action(
         &mut self,
         entry: &TimelineEntry,
         operation: &OperationSettings,
@@ -250,6 +315,7 @@ impl<'a> NodeNames<'a> {
                 };
                 (Operation::FailNode { node, failure: *failure, back_after: *back_after }, text)
             }
+            OperationSettings::FailZone(..) => unreachable!("a zone is not one operation"),
             OperationSettings::ReclaimNode(name, notice, is_heeded) => {
                 let node = self.choice(name, &owner, sink)?;
                 let text = format!("reclaim node {} after {}", name.text, quantity::duration_text(*notice));

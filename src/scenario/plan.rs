@@ -13,10 +13,11 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, front, node_scaling, nodes, pods, shutdown};
+use super::{autoscaling, balancer, front, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
+use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
 
 /// From an object's change to its controller's work: watch, queue, API call. An assumption, in the range that recorded timelines of the real
@@ -54,7 +55,9 @@ impl<'a> Plan<'a> {
         let first = state.resolve(settings, sink)?;
         world::check_replicas(&first, sink);
         pods::check(&first, settings.cluster.version, sink);
-        let front = front::spec(&first, settings, sink)?;
+        let mut front = front::spec(&first, settings, sink)?;
+        front.creation = sharing::creation(&first, settings, sink);
+        sharing::check_start(&first, sink);
         let target = first.target()?;
         let spec = world::gateway_spec(&first, settings, sink)?;
         let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
@@ -85,13 +88,18 @@ impl<'a> Plan<'a> {
         self.settings.cluster.id.as_deref()
     }
 
+    /// The Service in front.
+    pub(super) fn front(&self) -> Option<&ServiceManifest> {
+        self.first.front()
+    }
+
     /// What an entry of the timeline does in this cluster.
     pub(super) fn act(&mut self, entry: &TimelineEntry, sink: &Sink) -> Vec<Action> {
         let mut actions: Vec<Action> = match &entry.verb {
             TimelineVerb::Operate(operation) => {
                 let owner = changes::owner(entry, &self.current, &self.past, sink);
-                let action = owner.and_then(|owner| self.names.action(entry, operation, &owner, sink));
-                action.into_iter().collect()
+                let zones = self.first.front().map(balancer::zones).unwrap_or_default();
+                owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
             }
             _ => {
                 let made = (&mut self.gateways, &mut self.backends);
@@ -130,6 +138,7 @@ impl<'a> Plan<'a> {
             endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
             sandbox_removal: settings.cluster.sandbox_removal.clone(),
             autoscaler: node_scaling::config(settings, &self.names),
+            client_rates: settings.cluster.client_rates,
             stands_at_zero: true,
         };
         MemberConfig {

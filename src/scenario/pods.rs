@@ -5,6 +5,7 @@ use crate::cluster::Version;
 use crate::cluster::endpoints::selects;
 use crate::edge::readiness_gate::{CONDITION_PREFIX, condition_of};
 use crate::manifest::deployment::{DeploymentManifest, Written};
+use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Problem, Sink};
 use crate::record::results::FidelityStatus;
 
@@ -53,7 +54,9 @@ fn gates_for_ever_closed<'a>(
 fn has_balancer(name: &str, manifest: &DeploymentManifest, resolved: &Resolved) -> bool {
     let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
     let labels = &manifest.deployment.template.labels;
-    let selected = resolved.front().is_some_and(|front| selects(&front.service.selector, labels));
+    let leads_there =
+        |front: &ServiceManifest| front.kind == ServiceKind::LoadBalancer && selects(&front.service.selector, labels);
+    let selected = resolved.front().is_some_and(leads_there);
     selected && namespace(name) == namespace(resolved.front_key())
 }
 

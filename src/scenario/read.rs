@@ -4,17 +4,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling;
+use super::control_plane;
 use super::gateway_kind;
 use super::node_scaling;
 use super::settings::{
-    Address, BackendSettings, BalancerSettings, CheckSettings, ClusterSettings, DrainTimers, Edition, GatewaySettings,
-    LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings, TimelineEntry, Variant,
-    WaySettings, WithoutDrain, defaults,
+    Address, BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, DrainTimers, Edition,
+    GatewaySettings, KnownBalancer, LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings,
+    TimelineEntry, Variant, WaySettings, WithoutDrain, defaults,
 };
 use super::{nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{CLUSTERS_MAX, Identity, Version};
-use crate::drill::MixEntry;
+use crate::drill::{MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::edge::kube_proxy::health::SYNC_PERIOD;
@@ -39,6 +40,8 @@ pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
     let target = spec.get("target").and_then(|field| Some((key(&field)?, field.place())));
     let clusters = clusters(spec);
     let balancer = balancer(spec.get("loadBalancer").as_ref());
+    let balancers = spec.get("balancers").map(|field| field.items()).unwrap_or_default();
+    let balancers: Vec<_> = balancers.iter().map(known_balancer).collect();
     let gateway = gateway(spec.get("gateway").as_ref());
     let backends = spec.get("backends").map(|field| field.items()).unwrap_or_default();
     let backends: Vec<_> = backends.iter().map(backend).collect();
@@ -60,6 +63,7 @@ pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
         cluster: clusters.as_ref()?.first()?.clone(),
         clusters: clusters?,
         balancer: balancer?,
+        balancers: balancers.into_iter().collect::<Option<_>>()?,
         gateway: gateway?,
         backends: backends.into_iter().collect::<Option<_>>()?,
         loads: loads.into_iter().collect::<Option<_>>()?,
@@ -215,6 +219,9 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         Some(field) => field.text().and_then(|text| kubernetes(&field, text)),
         None => Some(defaults::KUBERNETES),
     };
+    let region = fields.and_then(|fields| fields.get("region")).map(|field| name(&field));
+    let load_balancers =
+        fields.and_then(|fields| fields.get("loadBalancers")).map_or(Some(true), |field| field.boolean());
     let nodes_field = fields.and_then(|fields| fields.get("nodes"));
     let nodes: Vec<_> =
         nodes_field.as_ref().map(|field| field.items()).unwrap_or_default().iter().map(nodes::group).collect();
@@ -236,6 +243,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
     let autoscaling = autoscaling::read(fields, version);
+    let client_rates = control_plane::read(fields);
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -249,6 +257,8 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         at: Place::NOWHERE,
         identity: Identity::ALONE,
         weight: 1,
+        region: region.flatten(),
+        load_balancers: load_balancers?,
         profile: profile?,
         autoscaler,
         version: version?,
@@ -264,6 +274,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
+        client_rates: client_rates?,
     })
 }
 
@@ -292,13 +303,38 @@ fn version(field: &Field<'_>, text: &str) -> Option<String> {
     is_version.then(|| text.to_owned())
 }
 
+/// A balancer that is there before the run.
+fn known_balancer(field: &Field<'_>) -> Option<KnownBalancer> {
+    let fields = field.fields()?;
+    let id = fields.require("id", "write the id that Services name: id: lb-shop").and_then(|field| field.text());
+    let origin = match fields.get("madeBy") {
+        Some(field) => field.choice(&ORIGINS),
+        None => Some(BalancerOrigin::Hand),
+    };
+    let region = fields.get("region").map(|field| name(&field));
+    fields.finish();
+    Some(KnownBalancer { id: id?.to_owned(), origin: origin?, region: region.flatten() })
+}
+
+/// Who may have made a balancer.
+pub(super) const ORIGINS: [(&str, BalancerOrigin); 2] =
+    [("hand", BalancerOrigin::Hand), ("kubernetes", BalancerOrigin::Kubernetes)];
+
 fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
     let controller_latency = delay(fields, "controllerLatency", defaults::CONTROLLER_LATENCY);
+    let in_batches = match fields.and_then(|fields| fields.get("controller")) {
+        Some(field) => field.choice(&[("each", false), ("batches", true)]),
+        None => Some(defaults::IN_BATCHES),
+    };
     let without_drain = match fields.and_then(|fields| fields.get("withoutDrain")) {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
         None => Some(WithoutDrain::Cut),
+    };
+    let names = match fields.and_then(|fields| fields.get("dns")) {
+        Some(field) => names(&field),
+        None => Some(NameSpec { probing: defaults::NAME_PROBING, ttl: defaults::NAME_TTL }),
     };
     let is_proxy_mode = match fields.and_then(|fields| fields.get("ipMode")) {
         Some(field) => field.choice(&[("VIP", false), ("Proxy", true)]),
@@ -314,10 +350,21 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     }
     Some(BalancerSettings {
         controller_latency: controller_latency?,
+        in_batches: in_batches?,
+        names: names?,
         health_check,
         without_drain: without_drain?,
         is_proxy_mode: is_proxy_mode?,
     })
+}
+
+/// How soon a name server knows of a dead address, and for how long clients keep its answers.
+fn names(field: &Field<'_>) -> Option<NameSpec> {
+    let fields = field.fields()?;
+    let probing = fields.get("probing").map_or(Some(defaults::NAME_PROBING), |field| field.duration());
+    let ttl = fields.get("ttl").map_or(Some(defaults::NAME_TTL), |field| field.duration());
+    fields.finish();
+    Some(NameSpec { probing: probing?, ttl: ttl? })
 }
 
 fn health_check(field: &Field<'_>) -> Option<CheckSettings> {

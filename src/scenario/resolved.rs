@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::address::Patch;
 use super::autoscaling;
+use super::control_plane;
 use super::gateway_kind::Kind;
-use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, PROXY_MODES};
+use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, ORIGINS, PROXY_MODES};
 use super::settings::{
-    BackendSettings, ClusterSettings, Edition, LoadSettings, MixSettings, NodeGroup, Over, ProxySettings, Settings,
-    TimelineEntry, TimelineVerb, WithoutDrain,
+    BackendSettings, ClusterSettings, Edition, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over,
+    ProxySettings, Settings, TimelineEntry, TimelineVerb, WithoutDrain,
 };
 use super::state::State;
 use crate::cluster::placement::Taint;
@@ -81,6 +82,9 @@ pub(super) fn write(
         named => spec.push(("clusters", list(named.iter().map(named_cluster).collect()))),
     }
     spec.push(("loadBalancer", balancer(settings)));
+    if !settings.balancers.is_empty() {
+        spec.push(("balancers", list(settings.balancers.iter().map(known_balancer).collect())));
+    }
     spec.push(("gateway", gateway(settings)));
     spec.push(("backends", list(settings.backends.iter().map(backend).collect())));
     spec.push(("load", list(settings.loads.iter().map(load).collect())));
@@ -114,11 +118,12 @@ fn named_cluster(settings: &ClusterSettings) -> Node {
 
 fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
     let group = |group: &NodeGroup| {
-        let allocatable = vec![
+        let mut allocatable = vec![
             ("cpu", text(&format!("{}m", group.allocatable.cpu_millicores))),
             ("memory", text(&group.allocatable.memory_bytes.to_string())),
             ("pods", bare(group.pods_max)),
         ];
+        allocatable.extend(group.extended.iter().map(|(name, amount)| (name.as_str(), bare(amount))));
         let taint = |taint: &Taint| {
             let effect = taint.effect.name();
             map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])
@@ -149,9 +154,14 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", proxy),
+        ("controllerManager", control_plane::written(cluster.client_rates)),
         ("timings", map(timings)),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
+    entries.extend(cluster.region.as_ref().map(|region| ("region", text(region))));
+    if !cluster.load_balancers {
+        entries.push(("loadBalancers", bare(false)));
+    }
     entries.extend(cluster.autoscaler.as_ref().map(|autoscaler| ("autoscaler", operations::autoscaler(autoscaler))));
     entries.extend(autoscaling::written(&cluster.autoscaling));
     entries
@@ -176,9 +186,12 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Keep => "keep",
     };
     let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
+    entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));
     }
+    let names = balancer.names;
+    entries.push(("dns", map(vec![("probing", span(names.probing)), ("ttl", span(names.ttl))])));
     let check = balancer.health_check;
     let spans = [("interval", check.interval), ("timeout", check.timeout)];
     let counts = [("healthyThreshold", check.healthy_threshold), ("unhealthyThreshold", check.unhealthy_threshold)];
@@ -188,6 +201,13 @@ fn balancer(settings: &Settings) -> Node {
     if !written.is_empty() {
         entries.push(("healthCheck", map(written)));
     }
+    map(entries)
+}
+
+fn known_balancer(balancer: &KnownBalancer) -> Node {
+    let origin = ORIGINS.iter().find(|(_, origin)| *origin == balancer.origin).map_or("hand", |(name, _)| name);
+    let mut entries = vec![("id", text(&balancer.id)), ("madeBy", text(origin))];
+    entries.extend(balancer.region.as_ref().map(|region| ("region", text(region))));
     map(entries)
 }
 
@@ -349,6 +369,7 @@ fn entry(entry: &TimelineEntry) -> Node {
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();
             entries.push(("load", map(change)));
         }
+        TimelineVerb::ConfigPush => entries.push(("configPush", map(Vec::new()))),
         TimelineVerb::Phase => {}
     }
     entries.extend(entry.of.as_ref().map(|of| ("of", text(of))));

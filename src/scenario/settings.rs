@@ -11,7 +11,7 @@ use super::gateway_kind::KindSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
-use crate::drill::{MemoryCosts, MixEntry};
+use crate::drill::{MemoryCosts, MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::engine::Delay;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub clusters: Vec<ClusterSettings>,
     /// What annotations do not say of the balancer.
     pub balancer: BalancerSettings,
+    /// Balancers that are there before the run, for Services to name.
+    pub balancers: Vec<KnownBalancer>,
     /// What manifests do not say of the gateway.
     pub gateway: GatewaySettings,
     /// The services behind.
@@ -64,6 +66,13 @@ impl Settings {
     pub(super) fn runs_here(&self, backend: &BackendSettings) -> bool {
         let id = self.cluster.id.as_deref();
         backend.clusters.is_empty() || backend.clusters.iter().any(|(named, _)| Some(named.as_str()) == id)
+    }
+
+    /// Whether a Deployment, as `namespace/name`, is that of a backend which does not run in the cluster at hand.
+    pub(super) fn is_elsewhere(&self, deployment: &str) -> bool {
+        let is_its =
+            |backend: &&BackendSettings| backend.deployment.as_ref().is_some_and(|(name, _)| name == deployment);
+        self.backends.iter().find(is_its).is_some_and(|backend| !self.runs_here(backend))
     }
 
     /// Checks what names clusters: gateways and backends.
@@ -94,6 +103,10 @@ pub struct ClusterSettings {
     pub identity: Identity,
     /// Its share of the clients' new connections, relative to the other clusters'.
     pub weight: u32,
+    /// Its region, if it is named.
+    pub region: Option<String>,
+    /// Whether Services of type `LoadBalancer` get one: a registered cluster may have nobody who makes them.
+    pub load_balancers: bool,
     /// Name of the set of timings that the others override.
     pub profile: &'static str,
     /// Version of Kubernetes.
@@ -104,6 +117,8 @@ pub struct ClusterSettings {
     pub autoscaler: Option<super::node_scaling::AutoscalerSettings>,
     /// How its nodes' kube-proxies work.
     pub kube_proxy: ProxySettings,
+    /// How fast its controllers may call the API server.
+    pub client_rates: crate::cluster::ClientRates,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -167,6 +182,8 @@ pub struct NodeGroup {
     pub zones: Vec<String>,
     /// What pods can ask of each.
     pub allocatable: Resources,
+    /// Further resources by name, such as `nvidia.com/gpu`.
+    pub extended: BTreeMap<String, u64>,
     /// How many pods each can hold.
     pub pods_max: usize,
     /// Labels besides those that every node has.
@@ -177,6 +194,26 @@ pub struct NodeGroup {
     pub at: Place,
 }
 
+/// A balancer that is there before the run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownBalancer {
+    /// Its id.
+    pub id: String,
+    /// Who made it.
+    pub origin: BalancerOrigin,
+    /// Its region, if it is named.
+    pub region: Option<String>,
+}
+
+/// Who made a balancer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BalancerOrigin {
+    /// Somebody in the console, or by calling the API: Services may reuse it.
+    Hand,
+    /// Kubernetes, for a Service: nobody else may use it.
+    Kubernetes,
+}
+
 /// The load balancer.
 #[derive(Clone, Debug)]
 pub struct BalancerSettings {
@@ -184,8 +221,12 @@ pub struct BalancerSettings {
     pub controller_latency: Delay,
     /// The health check where annotations say nothing; the product's, if the scenario says nothing either.
     pub health_check: CheckSettings,
+    /// The controller works in batches: one reconcile of the Service after the other; else each endpoint by itself.
+    pub in_batches: bool,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
+    /// How clients learn of an NLB's addresses.
+    pub names: NameSpec,
     /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
     pub is_proxy_mode: bool,
 }
@@ -418,6 +459,8 @@ pub enum TimelineVerb {
     Delete,
     /// The rate of a load, or of all, times this.
     Load(Option<String>, f64),
+    /// The whole configuration is pushed to the gateway's pods.
+    ConfigPush,
     /// Nothing: only a phase begins.
     Phase,
 }
@@ -470,6 +513,12 @@ pub mod defaults {
     pub const NETWORK_LATENCY: Duration = Duration::from_micros(100);
     /// Source: kubernetes/cloud-provider-alibaba-cloud issue 89: 2 to 10 s between a pod's deletion and the change at a CLB.
     pub const CONTROLLER_LATENCY: Delay = Delay::Lognormal { p50: ms(2000), p99: ms(10_000) };
+    /// An assumption: the documents say that dead addresses are taken out of the answers, and not how soon.
+    pub const NAME_PROBING: Duration = Duration::from_secs(10);
+    /// An assumption: a usual time to live.
+    pub const NAME_TTL: Duration = Duration::from_secs(60);
+    /// Each endpoint by itself: the spread of the measured 2 to 10 s holds the time that changes wait for each other.
+    pub const IN_BATCHES: bool = false;
     /// Source: istio mesh configuration, `terminationDrainDuration`.
     pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
     /// Source: istio mesh configuration, `drainDuration`.

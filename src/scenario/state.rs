@@ -169,6 +169,19 @@ impl State {
         }
     }
 
+    /// The Services that are made, and those that are written.
+    fn services(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, ServiceManifest> {
+        let mut services = BTreeMap::new();
+        for (_, made) in made {
+            let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
+            services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
+        }
+        for object in self.objects.iter().filter(|object| object.id.kind == "Service") {
+            services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        services
+    }
+
     /// What the objects come to. Problems and notes go to the sink.
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
@@ -212,11 +225,7 @@ impl State {
             let config = if *key == target { &proxy_config } else { &no_config };
             shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
         }
-        let mut services = BTreeMap::new();
-        for (_, made) in &made {
-            let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
-            services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
-        }
+        let services = self.services(&made, sink);
         let mut autoscalers = BTreeMap::new();
         for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
             let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
@@ -230,19 +239,10 @@ impl State {
         }
         let of_target = made.iter().find(|(_, made)| made.deployment.key() == target);
         let owned_replicas = of_target.and_then(|(_, made)| made.owned_replicas);
-        for object in written("Service") {
-            services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
-        }
         let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
         service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
-        let is_elsewhere = |key: &str| {
-            let its = settings
-                .backends
-                .iter()
-                .find(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key));
-            its.is_some_and(|backend| !settings.runs_here(backend))
-        };
+        let is_elsewhere = |key: &str| settings.is_elsewhere(key);
         let (elsewhere, deployments): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deployments.into_iter().partition(|(key, _)| is_elsewhere(key));
         autoscalers.retain(|_, manifest| !is_elsewhere(&manifest.spec.target));
@@ -386,7 +386,8 @@ fn front(
                 && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         })
         .collect();
-    fitting.sort_by_key(|(_, service)| service.kind != service::ServiceKind::LoadBalancer);
+    // Of several balancers' Services the gateway's own one, which is called as its Deployment is.
+    fitting.sort_by_key(|(key, service)| (service.kind != service::ServiceKind::LoadBalancer, key.as_str() != target));
     if fitting.is_empty() {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let problem = Problem::at(place, "", format!("no Service selects the pods of {target}"));

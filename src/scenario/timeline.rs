@@ -8,11 +8,8 @@ use super::read::{key, name};
 use super::settings::{TimelineEntry, TimelineVerb};
 use crate::manifest::{Field, Fields, Place};
 
-/// Verbs that belong to later work; named so that the error does not call them unknown.
-const LATER: [&str; 1] = ["configPush"];
-
 /// The verbs that change objects or loads, each with the phase that it begins if nobody names one.
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 10] = [
     ("restart", "rollout"),
     ("apply", "rollout"),
     ("set", "rollout"),
@@ -22,6 +19,7 @@ const VERBS: [(&str, &str); 9] = [
     ("resume", "rollout"),
     ("delete", "deletion"),
     ("load", "load"),
+    ("configPush", "push"),
 ];
 
 /// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
@@ -49,17 +47,8 @@ pub(super) fn entry(
         .chain(operations::VERBS)
         .filter_map(|(verb, phase)| Some((verb, phase, verb_field(&fields, verb)?)))
         .collect();
-    let mut is_later = false;
-    for verb in LATER {
-        if let Some(field) = verb_field(&fields, verb) {
-            is_later = true;
-            let known = VERBS.map(|(verb, _)| verb).join(", ");
-            field.refuse(format!("`{verb}` is not simulated yet"), format!("verbs so far: {known}"));
-        }
-    }
     fields.finish();
     let (verb, usual_phase) = match &found[..] {
-        [] if is_later => return None,
         [] if phase.is_some() => (TimelineVerb::Phase, ""),
         [] => {
             field.refuse("nothing happens here", "write one of restart: {}, apply, set, scale, or phase alone");
@@ -124,6 +113,7 @@ fn read_verb(
         }
         "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
         "delete" => Some(TimelineVerb::Delete),
+        "configPush" => Some(TimelineVerb::ConfigPush),
         _ => Some(TimelineVerb::Restart),
     };
     fields.finish();

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balancer::{self, capacity::limit_source};
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
+use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
@@ -44,6 +46,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let plans =
         views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), timeline, files, sink));
     let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
+    sharing::check_clusters(plans.iter().filter_map(|plan| Some((plan.name()?, plan.front()?))), sink);
     let mut actions: Vec<Action> = timeline.iter().flat_map(|entry| act(entry, &mut plans, sink)).collect();
     actions.sort_by_key(|action| action.at);
     for backend in &settings.backends {
@@ -339,6 +342,7 @@ fn load_spec(
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
+#[expect(clippy::too_many_lines, reason = "a flat table, one entry per cause")]
 pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
@@ -386,6 +390,18 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
         None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
+    let (suffix, limit) = limit_source(front, balancer::is_nlb(front));
+    let (text, place) = limit.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
+    add(&[CauseCode::LbLimit], place, &path(suffix), text);
+    if let Some((text, place)) = front.balancer_annotation("zone-maps") {
+        add(&[CauseCode::LbZoneLost], *place, &path("zone-maps"), Some(text.clone()));
+    }
+    let suffix = if balancer::is_nlb(front) { "idle-timeout" } else { "established-timeout" };
+    let (text, place) = match front.balancer_annotation(suffix) {
+        Some((text, place)) => (Some(text.clone()), *place),
+        None => (None, front.annotations_at),
+    };
+    add(&[CauseCode::IdleTimeout], place, &path(suffix), text);
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
@@ -403,6 +419,8 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
+    let (place, written, value) = sharing::written(front, path("id"));
+    add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], place, &written, Some(value));
     let (place, path, word) = policy_written(front);
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();

@@ -17,8 +17,9 @@ spec:
     profile: ack-terway-nlb
     version: "1.33"
     nodes:
-      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
+      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi, example.com/cards: 2 }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
     autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
+    controllerManager: { kubeApiQps: 50, kubeApiBurst: 60 }
     kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
     timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
     horizontalAutoscaler: { syncPeriod: 10s, tolerance: 5%, downscaleStabilization: 1m, cpuInitializationPeriod: 0s, metricsResolution: 30s, kubeletSampling: 15s }
@@ -52,6 +53,7 @@ spec:
     - { at: 26s, killNode: { node: pool-a-5, for: 1m } }
     - { at: 27s, reclaimNode: { node: pool-a-4, notice: 30s, drain: false } }
     - { at: 28s, removeNode: { node: pool-a-3 } }
+    - { at: 29s, configPush: {} }
     - { at: 40s, set: { target.spec.replicas: 6 } }
     - { at: 50s, scale: { replicas: 3 }, of: default/web }
     - at: 1m

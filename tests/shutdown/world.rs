@@ -16,7 +16,7 @@ use gatedrill::drill::{
     Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
-use gatedrill::edge::{BalancerConfig, HealthCheck, OnRemoval, Scheduler};
+use gatedrill::edge::{BalancerConfig, HealthCheck, Limits, OnRemoval, Pace, Scheduler, TargetRules};
 use gatedrill::engine::Delay;
 use gatedrill::gateway::agent::istio_paths;
 use gatedrill::gateway::locality::EndpointPolicy;
@@ -120,6 +120,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
         autoscaler: None,
+        client_rates: gatedrill::cluster::ClientRates::DEFAULT,
         stands_at_zero: true,
     }
 }
@@ -198,6 +199,7 @@ fn health_check(case: &Value) -> (Option<HealthCheck>, Option<Duration>) {
     let first = Duration::from_nanos(u64::try_from(down_at.as_nanos() % interval.as_nanos()).expect("an interval"));
     let check = HealthCheck {
         interval,
+        spacing: gatedrill::edge::Spacing::Starts,
         timeout: interval,
         healthy_threshold: threshold("rise"),
         unhealthy_threshold: threshold("fall"),
@@ -217,19 +219,25 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
         service: "recorded/edge".to_owned(),
         balancer: BalancerConfig {
             scheduler: Scheduler::RoundRobin,
+            persistence: None,
             health_check,
             on_deregister,
             on_unhealthy: OnRemoval::Keep,
             fail_open: false,
+            groups: 1,
         },
-        mode: BackendMode::Pods,
+        limits: Limits::default(),
+        zones: Vec::new(),
+        is_cross_zone: true,
+        idle: None,
+        targets: TargetRules::of(BackendMode::Pods, 1),
+        pace: Pace::Each,
         probe: Probe::Http { port: 15021, path: "/healthz/ready".to_owned() },
         first_probe,
         register_latency: Delay::Constant(lag("register_lag_s")),
         deregister_latency: Delay::Constant(lag("deregister_lag_s")),
         ports: BTreeMap::from([(80, 80)]),
         node_ports: BTreeMap::new(),
-        weight: 1,
         stands_at_zero: true,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gatedrill::cluster::api_clock::whole_second;
 use gatedrill::cluster::autoscaler::reconcile::Reading;
 use gatedrill::cluster::autoscaler::{
-    ContainerUsage, Metric, MetricError, MetricsSource, PodUsage, ResourceName, Sample,
+    ContainerUsage, Metric, MetricError, MetricId, MetricsSource, PodUsage, ResourceName, Sample,
 };
 use gatedrill::cluster::{AutoscalerStep, AutoscalingConfig, Cluster, Version};
 use gatedrill::engine::Sim;
@@ -204,15 +204,15 @@ impl MetricsSource for Scripted {
         Ok(reported.collect())
     }
 
-    fn pods_metric(&self, _: &str) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
+    fn pods_metric(&self, _: &MetricId) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
         Err(none("custom metrics API"))
     }
 
-    fn object_metric(&self, _: &str, _: &str) -> Result<i64, MetricError> {
+    fn object_metric(&self, _: &MetricId, _: &str) -> Result<i64, MetricError> {
         Err(none("custom metrics API"))
     }
 
-    fn external_metric(&self, _: &str) -> Result<Vec<i64>, MetricError> {
+    fn external_metric(&self, _: &MetricId) -> Result<Vec<i64>, MetricError> {
         Err(none("external metrics API"))
     }
 }

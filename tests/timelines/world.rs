@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gatedrill::cluster::placement::ZONE;
-use gatedrill::cluster::{Cluster, ClusterConfig, DeploymentView, Identity, Node, Resources, Version};
+use gatedrill::cluster::{
+    ClientLimits, ClientRates, Cluster, ClusterConfig, DeploymentView, Identity, Node, Resources, Version,
+};
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
 use serde_json::{Map, Value, json};
@@ -19,6 +21,8 @@ use super::states::{Row, millis};
 
 /// The instant of the trigger. Whatever is set up before it takes less.
 const TRIGGER_S: u64 = 60;
+/// What the recorded components were allowed by their flags.
+const RATES: ClientLimits = ClientLimits { per_second: 500, burst: 1000 };
 /// The look at the cluster is repeated so often; rows are as exact as this.
 const LOOK: Duration = Duration::from_millis(1);
 /// Deletions closer to each other than this, in milliseconds, belong to one step.
@@ -106,6 +110,7 @@ impl World {
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
+            client_rates: ClientRates { controllers: RATES, scheduler: RATES },
             stands_at_zero: false,
         };
         let log = Rc::new(RefCell::new(EventLog::default()));

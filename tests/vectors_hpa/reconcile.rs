@@ -7,7 +7,7 @@ use std::time::Duration;
 use gatedrill::cluster::autoscaler::history::{Recommendation, Recommendations};
 use gatedrill::cluster::autoscaler::reconcile::{Reading, Sight};
 use gatedrill::cluster::autoscaler::{
-    Action, Autoscaler, AutoscalerSpec, Behavior, ContainerRequests, ContainerUsage, Metric, MetricError,
+    Action, Autoscaler, AutoscalerSpec, Behavior, ContainerRequests, ContainerUsage, Metric, MetricError, MetricId,
     MetricsSource, PodUsage, PodView, ReadyCondition, ResourceName, ResourceTarget, Sample, Scale, ScalingRules,
     Selector, Start, ValueTarget, Verdict,
 };
@@ -81,7 +81,7 @@ impl MetricsSource for Levels {
         Ok(self.levels.iter().enumerate().map(usage).collect())
     }
 
-    fn pods_metric(&self, _: &str) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
+    fn pods_metric(&self, _: &MetricId) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
         self.fails()?;
         let sample = |(index, level): (usize, &i64)| {
             (Rc::from(format!("test-pod-{index}")), Sample { milli: *level, at: self.at, window: self.window })
@@ -89,12 +89,12 @@ impl MetricsSource for Levels {
         Ok(self.levels.iter().enumerate().map(sample).collect())
     }
 
-    fn object_metric(&self, _: &str, _: &str) -> Result<i64, MetricError> {
+    fn object_metric(&self, _: &MetricId, _: &str) -> Result<i64, MetricError> {
         self.fails()?;
         Ok(self.levels[0])
     }
 
-    fn external_metric(&self, _: &str) -> Result<Vec<i64>, MetricError> {
+    fn external_metric(&self, _: &MetricId) -> Result<Vec<i64>, MetricError> {
         self.fails()?;
         match self.fault {
             Fault::ExternalMetrics => Err(MetricError::NoMetrics { api: Rc::from("a broken API") }),
@@ -104,7 +104,7 @@ impl MetricsSource for Levels {
 }
 
 fn metric(value: &Value) -> Metric {
-    let name = || Rc::from(text(value, "metricName"));
+    let name = || MetricId::from(text(value, "metricName"));
     let single = || match text(value, "targetType") {
         "Value" => ValueTarget::ValueMilli(long(value, "valueMilli")),
         "AverageValue" => ValueTarget::AverageMilli(long(value, "averageValueMilli")),

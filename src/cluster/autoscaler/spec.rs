@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::behavior::Behavior;
+use crate::cluster::selector::LabelSelector;
 
 /// An autoscaler's `spec`.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,6 +22,21 @@ pub struct AutoscalerSpec {
     pub behavior: Option<Behavior>,
 }
 
+/// Which series of a metric are meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetricId {
+    /// The metric's name.
+    pub name: Rc<str>,
+    /// The labels of its series; empty: all of them.
+    pub selector: LabelSelector,
+}
+
+impl From<&str> for MetricId {
+    fn from(name: &str) -> Self {
+        Self { name: Rc::from(name), selector: LabelSelector::default() }
+    }
+}
+
 /// One metric, and what it should come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Metric {
@@ -36,14 +52,14 @@ pub enum Metric {
     /// A value that each pod has.
     Pods {
         /// Its name.
-        metric: Rc<str>,
+        metric: MetricId,
         /// What its mean over the pods should be, in thousandths.
         average_milli: i64,
     },
     /// A value of another object.
     Object {
         /// Its name.
-        metric: Rc<str>,
+        metric: MetricId,
         /// The object, as `Kind/name`.
         object: Rc<str>,
         /// What it should be.
@@ -52,7 +68,7 @@ pub enum Metric {
     /// A value from outside of the cluster.
     External {
         /// Its name.
-        metric: Rc<str>,
+        metric: MetricId,
         /// What it should be.
         target: ValueTarget,
     },
@@ -82,7 +98,7 @@ impl Metric {
     pub fn name(&self) -> &str {
         match self {
             Self::Resource { resource, .. } => resource.name(),
-            Self::Pods { metric, .. } | Self::Object { metric, .. } | Self::External { metric, .. } => metric,
+            Self::Pods { metric, .. } | Self::Object { metric, .. } | Self::External { metric, .. } => &metric.name,
             Self::Unknown { kind } => kind,
         }
     }

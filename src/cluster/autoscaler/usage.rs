@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::spec::ResourceName;
+use super::spec::{MetricId, ResourceName};
 use crate::units::SimTime;
 
 /// The metrics APIs as an autoscaler asks them.
@@ -20,19 +20,19 @@ pub trait MetricsSource {
     /// # Errors
     ///
     /// If there is no such metric.
-    fn pods_metric(&self, metric: &str) -> Result<BTreeMap<Rc<str>, Sample>, MetricError>;
+    fn pods_metric(&self, metric: &MetricId) -> Result<BTreeMap<Rc<str>, Sample>, MetricError>;
     /// A metric of an object (`Kind/name`), in thousandths.
     ///
     /// # Errors
     ///
     /// If there is no such metric.
-    fn object_metric(&self, metric: &str, object: &str) -> Result<i64, MetricError>;
+    fn object_metric(&self, metric: &MetricId, object: &str) -> Result<i64, MetricError>;
     /// The values of a metric from outside, in thousandths.
     ///
     /// # Errors
     ///
     /// If there is no such metric.
-    fn external_metric(&self, metric: &str) -> Result<Vec<i64>, MetricError>;
+    fn external_metric(&self, metric: &MetricId) -> Result<Vec<i64>, MetricError>;
 }
 
 /// What a pod's containers use.

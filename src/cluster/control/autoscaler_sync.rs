@@ -16,8 +16,8 @@ use crate::cluster::api_clock::ApiClock;
 use crate::cluster::autoscaler::reconcile::{Reading, Sight};
 use crate::cluster::autoscaler::{
     Autoscaler, AutoscalerSpec, Condition, ConditionKind, ContainerRequests, ContainerUsage, Metric, MetricError,
-    MetricsSource, PodUsage, PodView, ReadyCondition, ResourceName, ResourceTarget, Rules, Sample, Scale, Selector,
-    Start, ValueTarget, Verdict,
+    MetricId, MetricsSource, PodUsage, PodView, ReadyCondition, ResourceName, ResourceTarget, Rules, Sample, Scale,
+    Selector, Start, ValueTarget, Verdict,
 };
 use crate::cluster::metrics::{MetricOf, MetricsServer, NamedMetric, Point, Rates, Usage};
 use crate::cluster::objects::{ContainerRequest, PodTemplate};
@@ -99,6 +99,7 @@ struct Scaler {
     because: Option<EventId>,
     /// The size after the last sync.
     wanted: Option<i32>,
+    created_at: SimTime,
 }
 
 impl Autoscaling {
@@ -138,7 +139,8 @@ impl Cluster {
                     if let Some(found) = found {
                         (autoscaler.status.current, autoscaler.status.desired) = (found, found);
                     }
-                    let scaler = Scaler { autoscaler, uid, hops, because, wanted: None };
+                    let created_at = self.inner.sim.now();
+                    let scaler = Scaler { autoscaler, uid, hops, because, wanted: None, created_at };
                     autoscaling.scalers.insert(Rc::clone(&key), scaler);
                     Some(uid)
                 }
@@ -160,6 +162,13 @@ impl Cluster {
     #[must_use]
     pub fn autoscaler(&self, key: &str) -> Option<Autoscaler> {
         self.inner.autoscaling.borrow().scalers.get(key).map(|scaler| scaler.autoscaler.clone())
+    }
+
+    /// All autoscalers as they stand, in the order of their names, each with when it was created.
+    #[must_use]
+    pub fn autoscalers(&self) -> Vec<(Autoscaler, SimTime)> {
+        let autoscaling = self.inner.autoscaling.borrow();
+        autoscaling.scalers.values().map(|scaler| (scaler.autoscaler.clone(), scaler.created_at)).collect()
     }
 
     /// The size that the first autoscaler of a Deployment wants; none before its first sync.
@@ -413,7 +422,8 @@ impl Cluster {
     }
 }
 
-/// The samples of the kubelets, and the named metrics.
+/// The samples of the kubelets, and the named metrics. Of several series of one name those that are meant are added up, as the usual adapters ask for
+/// them: `sum(…) by (pod)`.
 struct Pipeline<'a> {
     cluster: &'a Cluster,
     target: &'a str,
@@ -433,8 +443,33 @@ impl Pipeline<'_> {
         rates.collect()
     }
 
-    fn named(&self, metric: &str) -> impl Iterator<Item = &MetricOf> {
-        self.config.named.iter().filter(move |named| &*named.name == metric).map(|named| &named.of)
+    /// The series that are meant.
+    fn named(&self, metric: &MetricId) -> impl Iterator<Item = &MetricOf> {
+        let is_meant = move |named: &&NamedMetric| named.name == metric.name && metric.selector.matches(&named.labels);
+        self.config.named.iter().filter(is_meant).map(|named| &named.of)
+    }
+
+    /// Adds to each pod's sample what one series says of it.
+    fn add_series(&self, of: &MetricOf, samples: &mut BTreeMap<Rc<str>, Sample>) {
+        let mut add = |pod: Rc<str>, sample: Sample| {
+            samples.entry(pod).and_modify(|sum| sum.milli = sum.milli.saturating_add(sample.milli)).or_insert(sample);
+        };
+        match of {
+            MetricOf::Requests => {
+                for (pod, rates, _) in self.rates() {
+                    if let Some(milli) = rates.requests_milli {
+                        add(pod, Sample { milli, at: rates.at, window: rates.window });
+                    }
+                }
+            }
+            MetricOf::Pods(curve) => {
+                let sample = Sample { milli: curve.at(self.now), at: self.now, window: Duration::ZERO };
+                let state = self.cluster.inner.state.borrow();
+                let running = state.pods.values().filter(|pod| &*pod.owner == self.target && pod.ip.is_some());
+                running.for_each(|pod| add(Rc::clone(&pod.record.name), sample));
+            }
+            MetricOf::Object(..) | MetricOf::External(_) => {}
+        }
     }
 }
 
@@ -460,40 +495,24 @@ impl MetricsSource for Pipeline<'_> {
         Ok(self.rates().into_iter().map(usage).collect())
     }
 
-    fn pods_metric(&self, metric: &str) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
-        let of = self.named(metric).find(|of| matches!(of, MetricOf::Requests | MetricOf::Pods(_)));
-        let samples: BTreeMap<Rc<str>, Sample> = match of {
-            Some(MetricOf::Requests) => self
-                .rates()
-                .into_iter()
-                .filter_map(|(pod, rates, _)| {
-                    Some((pod, Sample { milli: rates.requests_milli?, at: rates.at, window: rates.window }))
-                })
-                .collect(),
-            Some(MetricOf::Pods(curve)) => {
-                let sample = Sample { milli: curve.at(self.now), at: self.now, window: Duration::ZERO };
-                let state = self.cluster.inner.state.borrow();
-                let running = state.pods.values().filter(|pod| &*pod.owner == self.target && pod.ip.is_some());
-                running.map(|pod| (Rc::clone(&pod.record.name), sample)).collect()
-            }
-            _ => BTreeMap::new(),
-        };
+    fn pods_metric(&self, metric: &MetricId) -> Result<BTreeMap<Rc<str>, Sample>, MetricError> {
+        let mut samples = BTreeMap::new();
+        self.named(metric).for_each(|of| self.add_series(of, &mut samples));
         if samples.is_empty() { Err(no_metric("custom metrics API")) } else { Ok(samples) }
     }
 
-    fn object_metric(&self, metric: &str, object: &str) -> Result<i64, MetricError> {
-        let value = self.named(metric).find_map(|of| match of {
+    fn object_metric(&self, metric: &MetricId, object: &str) -> Result<i64, MetricError> {
+        let value = |of: &MetricOf| match of {
             MetricOf::Object(known, curve) if **known == *object => Some(curve.at(self.now)),
             _ => None,
-        });
-        value.ok_or_else(|| no_metric("custom metrics API"))
+        };
+        let values = self.named(metric).filter_map(value);
+        values.reduce(i64::saturating_add).ok_or_else(|| no_metric("custom metrics API"))
     }
 
-    fn external_metric(&self, metric: &str) -> Result<Vec<i64>, MetricError> {
-        let values: Vec<i64> = self
-            .named(metric)
-            .filter_map(|of| if let MetricOf::External(curve) = of { Some(curve.at(self.now)) } else { None })
-            .collect();
+    fn external_metric(&self, metric: &MetricId) -> Result<Vec<i64>, MetricError> {
+        let value = |of: &MetricOf| if let MetricOf::External(curve) = of { Some(curve.at(self.now)) } else { None };
+        let values: Vec<i64> = self.named(metric).filter_map(value).collect();
         if values.is_empty() { Err(no_metric("external metrics API")) } else { Ok(values) }
     }
 }

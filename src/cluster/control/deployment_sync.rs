@@ -10,7 +10,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Cluster, DeploymentState, ReplicaSet, Rollout, SetStatus, Work, suffix};
+use super::{Caller, Cluster, DeploymentState, ReplicaSet, Rollout, SetStatus, Work, suffix};
 use crate::cluster::deployment::{
     DeploymentStatus, Progress, ProgressReason, ReplicaSetView, Strategy, excess_history, next_new_size, next_progress,
     old_pods_run, pause_progress, recheck_after, reconcile_new, reconcile_old, scale_in_proportion,
@@ -257,7 +257,8 @@ impl Cluster {
                 revision,
                 status: SetStatus::default(),
                 pods: std::collections::BTreeSet::new(),
-                is_creating: false,
+                is_busy: false,
+                is_asked_again: false,
                 is_resized: false,
                 because: Some(event),
                 created_at: self.inner.sim.now(),
@@ -300,9 +301,11 @@ impl Cluster {
             let set = &state.sets[&id];
             let namespace = owner.split('/').next().unwrap_or_default();
             let object = format!("ReplicaSet/{namespace}/{}", set.name);
-            (from != size).then_some((object, set.revision, from, because))
+            (from != size).then_some((object, set.revision, from, because, owner))
         };
-        if let Some((object, revision, from, because)) = change {
+        self.call(Caller::Deployments);
+        if let Some((object, revision, from, because, owner)) = change {
+            self.record_event(Caller::Deployments, Work::Deployment(owner));
             let data =
                 vec![("revision", revision.into()), ("from", i64::from(from).into()), ("to", i64::from(size).into())];
             let event = self.tell(because, "replicaset_scaled", object, data);
@@ -355,6 +358,7 @@ impl Cluster {
             self.tell(because, "rollout_stuck", format!("Deployment/{key}"), data);
         }
         if has_changed {
+            self.call(Caller::Deployments);
             self.enqueue(Work::Deployment(Rc::clone(key)));
         } else if estimates_progress && let Some(left) = recheck {
             // When little is left it looks again at once, over and over, until the deadline has passed.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
-use super::{Cluster, State, Work};
+use super::{Caller, Cluster, State, Work};
 use crate::cluster::disruption::{
     Answer, BudgetPod, BudgetStatus, BudgetView, DisruptedPods, DisruptionBudget, EvictedPod, decide, settle,
 };
@@ -134,9 +134,14 @@ impl Cluster {
                 .collect();
             let next = settle(&mut known.disrupted, &pods, now);
             known.is_observed = true;
-            known.status = BudgetStatus::of(known.spec.budget, &pods, wanted, &known.disrupted, now);
-            next
+            let status = BudgetStatus::of(known.spec.budget, &pods, wanted, &known.disrupted, now);
+            let has_changed = std::mem::replace(&mut known.status, status) != status;
+            (next, has_changed)
         };
+        let (next, has_changed) = next;
+        if has_changed {
+            self.call(Caller::Budgets);
+        }
         if let Some(late_at) = next {
             let wait = late_at.since(now.min(late_at)) + Duration::from_nanos(1);
             self.enqueue_after(Work::Budget(Rc::clone(key)), wait);

@@ -2,14 +2,15 @@
 //!
 //! Source: Kubernetes v1.28.7 staging/src/k8s.io/endpointslice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
+use super::pods::Pods;
 use super::{Cluster, ServiceState};
-use crate::cluster::endpoints::{EndpointPod, TerminatingPods, selects};
+use crate::cluster::endpoints::{EndpointConditions, EndpointPod, TerminatingPods, selects};
 use crate::cluster::feed::EndpointView;
 use crate::engine::{Datum, EventId};
 
@@ -61,25 +62,9 @@ impl Cluster {
             if !is_meant(key) {
                 continue;
             }
-            let former: BTreeMap<Ipv4Addr, &EndpointView> =
-                service.snapshot.iter().map(|endpoint| (endpoint.ip, endpoint)).collect();
-            let mut changed = Vec::new();
-            let mut endpoints: Vec<EndpointView> = Vec::new();
-            for pod in service.members.iter().filter_map(|id| state.pods.get(id)) {
-                let Some(mut endpoint) = endpoint_of(pod, service.spec.publish_not_ready) else { continue };
-                match former.get(&endpoint.ip) {
-                    // Whatever else has happened to the pod, its endpoint is as it was.
-                    Some(known) if known.is_alike(&endpoint) => endpoint.because = known.because,
-                    _ => changed.push(endpoint.clone()),
-                }
-                endpoints.push(endpoint);
-            }
-            let stays: BTreeSet<Ipv4Addr> = endpoints.iter().map(|endpoint| endpoint.ip).collect();
-            let gone: Vec<EndpointView> =
-                service.snapshot.iter().filter(|endpoint| !stays.contains(&endpoint.ip)).cloned().collect();
-            if changed.is_empty() && gone.is_empty() {
+            let Some(Difference { endpoints, pods, changed, gone }) = difference(service, &state.pods) else {
                 continue;
-            }
+            };
             let object = self.inner.config.identity.object(format!("Service/{}", service.spec.key));
             let mut log = self.inner.log.borrow_mut();
             for endpoint in &changed {
@@ -99,6 +84,7 @@ impl Cluster {
             }
             drop(log);
             service.snapshot = Rc::from(endpoints);
+            service.snapshot_pods = pods;
             service.change += 1;
             for (consumer, queue) in &service.consumers {
                 let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
@@ -111,24 +97,79 @@ impl Cluster {
     }
 }
 
-fn endpoint_of(pod: &Pod, publish_not_ready: bool) -> Option<EndpointView> {
+/// How the endpoints of a Service are, if that is not as its snapshot says.
+struct Difference {
+    endpoints: Vec<EndpointView>,
+    /// Their pods, one by one.
+    pods: Vec<u64>,
+    /// Those of them that are new, or in another state.
+    changed: Vec<EndpointView>,
+    /// Those that are no more.
+    gone: Vec<EndpointView>,
+}
+
+/// Walks along members and snapshot, which both stand in the order of the pods. A large Service has many members and one of them changes, so that what
+/// stays costs a look and no more.
+fn difference(service: &ServiceState, pods: &Pods) -> Option<Difference> {
+    let publish_not_ready = service.spec.publish_not_ready;
+    let members = || {
+        let living = service.members.iter().filter_map(|id| pods.get(id));
+        living.filter_map(move |pod| Some((pod, state_of(pod, publish_not_ready)?)))
+    };
+    let is_as_before = members().map(|(pod, state)| (pod.record.id, state)).eq(service
+        .snapshot_pods
+        .iter()
+        .zip(&*service.snapshot)
+        .map(|(id, endpoint)| (*id, (endpoint.ip, endpoint.conditions()))));
+    if is_as_before {
+        return None;
+    }
+    let (mut endpoints, mut ids, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut former = service.snapshot_pods.iter().zip(&*service.snapshot).peekable();
+    for (pod, state) in members() {
+        while let Some((_, left)) = former.next_if(|(id, _)| **id < pod.record.id) {
+            gone.push(left.clone());
+        }
+        let known = former.next_if(|(id, _)| **id == pod.record.id).map(|(_, known)| known);
+        ids.push(pod.record.id);
+        match known {
+            // Whatever else has happened to the pod, its endpoint is as it was.
+            Some(known) if (known.ip, known.conditions()) == state => endpoints.push(known.clone()),
+            _ => {
+                // Its machine has booted: it has another address.
+                gone.extend(known.filter(|known| known.ip != state.0).cloned());
+                let endpoint = endpoint_of(pod, state);
+                changed.push(endpoint.clone());
+                endpoints.push(endpoint);
+            }
+        }
+    }
+    gone.extend(former.map(|(_, left)| left.clone()));
+    Some(Difference { endpoints, pods: ids, changed, gone })
+}
+
+/// The address and the conditions of a pod's endpoint, if it has one.
+fn state_of(pod: &Pod, publish_not_ready: bool) -> Option<(Ipv4Addr, EndpointConditions)> {
     let facts = EndpointPod {
         has_ip: pod.ip.is_some(),
         finished: pod.phase.is_over(),
         ready: pod.is_ready,
         deleting: pod.is_deleting(),
     };
-    let ip = pod.ip.filter(|_| facts.is_member(TerminatingPods::Include))?;
-    let conditions = facts.conditions(publish_not_ready);
-    Some(EndpointView {
+    let ip = pod.ip.filter(|_| facts.is_member(TerminatingPods::Include) && pod.record.node.is_some())?;
+    Some((ip, facts.conditions(publish_not_ready)))
+}
+
+fn endpoint_of(pod: &Pod, (ip, conditions): (Ipv4Addr, EndpointConditions)) -> EndpointView {
+    EndpointView {
         ip,
         pod: Rc::clone(&pod.record.name),
-        node: pod.record.node.clone()?,
+        node: pod.record.node.clone().expect("a pod with an endpoint has a node"),
         ready: conditions.ready,
         serving: conditions.serving,
         terminating: conditions.terminating,
         because: Some(pod.last_event),
-    })
+    }
 }
 
 /// What is told of an endpoint that is now (ready, serving, terminating), or has left.

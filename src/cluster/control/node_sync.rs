@@ -541,6 +541,7 @@ impl Cluster {
                 }
                 Order::MarkPodsNotReady(index) => {
                     let event = self.node_event(index);
+                    self.inner.foreign_readiness.set(self.inner.foreign_readiness.get() + 1);
                     for id in self.pods_on(index) {
                         self.note_event(id, event);
                         self.write_ready_condition(id, false);

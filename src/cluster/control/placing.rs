@@ -32,9 +32,7 @@ pub(in crate::cluster) struct Placing {
 impl Placing {
     pub(super) fn new(nodes: &[Node], rules: Rules, streams: Streams) -> Self {
         let mut scheduler = Scheduler::new(rules);
-        for (index, node) in nodes.iter().enumerate() {
-            scheduler.cache.put_node(index, node.clone());
-        }
+        scheduler.cache.put_nodes(nodes.iter().cloned().enumerate());
         // The scheduler began at some time before; its longest period is half a minute.
         let phase = streams.stream("scheduler-queue", "").uniform(Duration::ZERO, Duration::from_secs(30));
         Self { scheduler, kinds: BTreeMap::new(), phase }

@@ -1,7 +1,8 @@
 //! The `ReplicaSet` controller: makes pods or deletes some until the set has its size, and reports what it has.
 //!
 //! - Pods are made in batches of 1, 2, 4 and so on, each when the one before has been made; deletions go out at once. At most 500 of either in a
-//!   sync. Until a batch is through, the set does nothing more about its size.
+//!   sync. All of them are calls, and there are only so many a second ([`crate::cluster::api_client`]); until the last is through, and with it
+//!   the status, the set does nothing more.
 //! - What a sync reports is what was there before it made or deleted anything: the changes come back to it as pods that have changed, and
 //!   the next sync reports them.
 //! - Nobody tells a set when a pod becomes available. It looks again `minReadySeconds` + 1 s after a pod has become ready, and
@@ -11,16 +12,18 @@
 //! Source: Kubernetes v1.28.7 pkg/controller/replicaset, pkg/controller/controller_utils.go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Kubelets;
 use super::pod::{Pod, PodRecord};
-use super::{Cluster, SetStatus, Work, suffix};
+use super::{Caller, Cluster, SetStatus, Work, suffix};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::replica_set::{BURST, Candidate, choose_to_delete};
 use crate::cluster::{hollow, node_agent};
 use crate::engine::{EventId, Signal};
+use crate::units::SimTime;
 
 /// One call of a controller to the API server. An assumption: batches of creations in recorded timelines are 3 to 9 ms apart.
 const API_CALL: Duration = Duration::from_millis(5);
@@ -29,25 +32,112 @@ impl Cluster {
     /// One sync of a set.
     pub(super) fn sync_set(&self, id: u64) {
         let (diff, because) = {
-            let state = self.inner.state.borrow();
-            let Some(set) = state.sets.get(&id) else { return };
-            if set.is_creating {
-                // The sync that creates is still under way; when it is through, it asks for the next.
+            let mut state = self.inner.state.borrow_mut();
+            let Some(set) = state.sets.get_mut(&id) else { return };
+            if set.is_busy {
+                // A set is not synced twice at once; when the sync that is under way is through, the next one comes.
+                set.is_asked_again = true;
                 return;
             }
+            let set = &state.sets[&id];
             let active = set.pods.iter().filter(|id| state.pods[id].is_active()).count();
             let active = i32::try_from(active).expect("fewer pods than 2^31");
             (active - set.replicas, set.because)
         };
         let status = self.status_of(id);
         let count = usize::try_from(diff.unsigned_abs()).unwrap_or(usize::MAX).min(BURST);
-        if diff < 0 {
-            self.create_pods(id, count, because);
+        if diff < 0 && self.stands() {
+            (0..count).for_each(|_| self.create_pod(id, because));
+        } else if diff < 0 {
+            // Each is a call and an event, and then there is the status. If none of them has to wait, the status is written while the batches are under way: they
+            // take some milliseconds.
+            let is_free = self.has_calls(Caller::Sets, 2 * count + 1);
+            let later = (!is_free).then_some(status);
+            self.work_on(id, self.clone().create_pods(id, count, because, later));
+            if !is_free {
+                return;
+            }
         } else if diff > 0 {
-            for pod in self.victims(id, count) {
+            let calls: Vec<(u64, SimTime)> =
+                self.victims(id, count).into_iter().map(|pod| (pod, self.call(Caller::Sets))).collect();
+            if calls.iter().any(|(_, at)| *at > self.inner.sim.now()) {
+                return self.work_on(id, self.clone().delete_pods(id, calls, because, status));
+            }
+            for (pod, _) in calls {
                 self.delete_pod(pod, None, because);
+                self.record_event(Caller::Sets, Work::Set(id));
             }
         }
+        let wait = self.status_call(id, status);
+        if wait > self.inner.sim.now() {
+            return self.work_on(id, self.clone().report(id, wait, status));
+        }
+        self.write_set_status(id, status);
+    }
+
+    /// Goes on with a sync that has to wait.
+    fn work_on(&self, id: u64, rest: impl Future<Output = ()> + 'static) {
+        if let Some(set) = self.inner.state.borrow_mut().sets.get_mut(&id) {
+            set.is_busy = true;
+        }
+        let this = self.clone();
+        self.inner.sim.spawn("replicaset-sync", async move {
+            rest.await;
+            let is_asked_again = this.inner.state.borrow_mut().sets.get_mut(&id).is_some_and(|set| {
+                set.is_busy = false;
+                std::mem::take(&mut set.is_asked_again)
+            });
+            if is_asked_again {
+                this.enqueue(Work::Set(id));
+            }
+        });
+    }
+
+    /// Makes pods, batch after batch: a batch is over when its last call is. Then it writes `status`, if there is one.
+    async fn create_pods(self, id: u64, count: usize, because: Option<EventId>, status: Option<SetStatus>) {
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            batch = left.min(batch);
+            let calls: Vec<SimTime> = (0..batch).map(|_| self.call(Caller::Sets)).collect();
+            for at in calls {
+                self.inner.sim.sleep_until(at).await;
+                self.create_pod(id, because);
+                self.record_event(Caller::Sets, Work::Set(id));
+            }
+            left -= batch;
+            batch *= 2;
+            if left > 0 {
+                self.inner.sim.sleep(API_CALL).await;
+            }
+        }
+        if let Some(status) = status {
+            let at = self.status_call(id, status);
+            self.report(id, at, status).await;
+        }
+    }
+
+    /// Deletes pods, each when its call goes out.
+    async fn delete_pods(self, id: u64, calls: Vec<(u64, SimTime)>, because: Option<EventId>, status: SetStatus) {
+        for (pod, at) in calls {
+            self.inner.sim.sleep_until(at).await;
+            self.delete_pod(pod, None, because);
+            self.record_event(Caller::Sets, Work::Set(id));
+        }
+        let at = self.status_call(id, status);
+        self.report(id, at, status).await;
+    }
+
+    /// When a set's status can be written: now, if there is nothing new in it.
+    fn status_call(&self, id: u64, status: SetStatus) -> SimTime {
+        let is_new = {
+            let state = self.inner.state.borrow();
+            state.sets.get(&id).is_some_and(|set| set.status != status || set.is_resized)
+        };
+        if is_new { self.call(Caller::Sets) } else { self.inner.sim.now() }
+    }
+
+    async fn report(self, id: u64, at: SimTime, status: SetStatus) {
+        self.inner.sim.sleep_until(at).await;
         self.write_set_status(id, status);
     }
 
@@ -81,38 +171,6 @@ impl Cluster {
         if has_changed {
             self.enqueue(Work::Deployment(owner));
         }
-    }
-
-    /// Makes pods, batch after batch.
-    fn create_pods(&self, id: u64, count: usize, because: Option<EventId>) {
-        if self.stands() {
-            for _ in 0..count {
-                self.create_pod(id, because);
-            }
-            return;
-        }
-        if let Some(set) = self.inner.state.borrow_mut().sets.get_mut(&id) {
-            set.is_creating = true;
-        }
-        let this = self.clone();
-        self.inner.sim.spawn("replicaset-creations", async move {
-            let (mut left, mut batch) = (count, 1);
-            while left > 0 {
-                batch = left.min(batch);
-                for _ in 0..batch {
-                    this.create_pod(id, because);
-                }
-                left -= batch;
-                batch *= 2;
-                if left > 0 {
-                    this.inner.sim.sleep(API_CALL).await;
-                }
-            }
-            if let Some(set) = this.inner.state.borrow_mut().sets.get_mut(&id) {
-                set.is_creating = false;
-            }
-            this.enqueue(Work::Set(id));
-        });
     }
 
     /// The pods of a set that go first.
@@ -154,8 +212,7 @@ impl Cluster {
             if !state.sets.contains_key(&set_id) {
                 return;
             }
-            let id = state.pod_next;
-            state.pod_next += 1;
+            let id = state.pods.next_id();
             let owner = Rc::clone(&state.sets[&set_id].owner);
             let known = state.deployments.get_mut(&owner).expect("a set has its deployment");
             let identity: Rc<str> = Rc::from(format!("{owner}/{}", known.pods_made));
@@ -219,7 +276,7 @@ impl Cluster {
                 // Who sets the conditions has done so before the run.
                 pod.open_gates.extend(pod.template.readiness_gates.iter().cloned());
             }
-            state.pods.insert(id, pod);
+            state.pods.push(pod);
             state.sets.get_mut(&set_id).expect("the set has just been seen").pods.insert(id);
             id
         };

@@ -7,7 +7,7 @@ use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources};
-use crate::cluster::{LocalFuture, Placement, Process, StartingPod};
+use crate::cluster::{ClientRates, LocalFuture, Placement, Process, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use std::cell::Cell;
@@ -166,6 +166,7 @@ fn world_with(
         init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(seconds(2)),
         autoscaler: None,
+        client_rates: ClientRates::DEFAULT,
         stands_at_zero: false,
     };
     let kept: Rc<dyn Runtime> = Rc::<Fake>::clone(&runtime);

@@ -168,6 +168,12 @@ impl Cluster {
         state.services.iter().map(|(key, service)| (Rc::clone(key), service.created_at)).collect()
     }
 
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.inner.config.version
+    }
+
     /// All nodes, in the order in which they joined.
     #[must_use]
     pub fn node_views(&self) -> Vec<NodeView> {

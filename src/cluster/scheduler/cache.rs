@@ -113,6 +113,22 @@ pub struct Cache {
 impl Cache {
     /// Adds a node, or replaces what is known of it; its pods stay.
     pub fn put_node(&mut self, index: usize, node: Node) {
+        let is_where_it_was = self.node(index).is_some_and(|known| known.node.labels == node.labels);
+        self.keep_node(index, node);
+        if !is_where_it_was {
+            self.nodes_changed();
+        }
+    }
+
+    /// Adds many nodes at once: their order is worked out once.
+    pub fn put_nodes(&mut self, nodes: impl IntoIterator<Item = (usize, Node)>) {
+        for (index, node) in nodes {
+            self.keep_node(index, node);
+        }
+        self.nodes_changed();
+    }
+
+    fn keep_node(&mut self, index: usize, node: Node) {
         if self.nodes.len() <= index {
             self.nodes.resize(index + 1, None);
         }
@@ -131,7 +147,6 @@ impl Cache {
                 self.recount(index);
             }
         }
-        self.nodes_changed();
     }
 
     /// Takes a node away. Pods on it count nowhere, until it comes back.

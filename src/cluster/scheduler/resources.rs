@@ -139,6 +139,7 @@ pub fn balanced(info: &NodeInfo, pod: &PodKind, resources: &[&str], balance: Bal
     let shares: Vec<f64> = shares
         .filter(|(_, capacity)| *capacity > 0 || balance == Balance::Difference)
         .map(|(taken, capacity)| if capacity == 0 { 1.0 } else { double(taken) / double(capacity) })
+        .map(|share: f64| if balance == Balance::Difference { share } else { share.min(1.0) })
         .collect();
     if balance == Balance::Difference {
         return match shares[..] {
@@ -146,7 +147,6 @@ pub fn balanced(info: &NodeInfo, pod: &PodKind, resources: &[&str], balance: Bal
             _ => 0,
         };
     }
-    let shares: Vec<f64> = shares.into_iter().map(|share| share.min(1.0)).collect();
     whole((1.0 - deviation(&shares)) * double_max())
 }
 

@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    fn act(&self, action: &Action) {
+    fn act(self: &Rc<Self>, action: &Action) {
         let now = self.around.sim.now();
         // Of what one entry of the timeline does at once only the first is a change to look at.
         if let Some(phase) = &action.phase {
@@ -65,12 +65,13 @@ impl World {
         let member = &self.members[action.member];
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
-            verb => {
-                member.identity().object(object_of(verb, &member.config.target, &member.config.front.service))
-            }
+            verb => member.identity().object(object_of(verb, &member.config.target, &member.config.front.service)),
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
+        if let Verb::FailZone(zone, back_after) = verb {
+            self.fail_zone(action.member, zone, *back_after, event);
+        }
         member.act(verb, event);
     }
 }
@@ -80,12 +81,14 @@ impl Member {
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
         let spec = &self.config.front;
         let ports = spec.ports.keys().map(|port| (*port, spec.node_ports.get(port).copied())).collect();
-        let ip = spec.balancer.as_ref().map(|_| self.vip);
-        let front = Front { service: &spec.service, ip, ports };
+        let is_pending = self.not_created.get().is_some();
+        let ip = spec.balancer.as_ref().map(|_| self.vip).filter(|_| !is_pending);
+        let further = self.further.borrow().clone();
+        let front = Front { service: &spec.service, ip, ports, is_pending, further };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 
-    fn act(&self, verb: &Verb, event: EventId) {
+    fn act(self: &Rc<Self>, verb: &Verb, event: EventId) {
         let cluster = self.cluster();
         match verb {
             Verb::Restart(key) => cluster.restart(key, Some(event)),
@@ -97,7 +100,10 @@ impl Member {
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
-            Verb::Load(..) => {}
+            Verb::Share(shared) => self.share(shared, event),
+            Verb::ConfigPush => self.push_config(event),
+            // Clients and their name server are the world's.
+            Verb::Load(..) | Verb::FailZone(..) => {}
             Verb::Removal(removal) => {
                 if let Some(balancer) = &*self.balancer.borrow() {
                     balancer.set_removal_later(*removal, event);
@@ -135,8 +141,10 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
+        Verb::Share(shared) => format!("Service/{}", shared.service.key),
+        Verb::FailZone(zone, _) => format!("Zone/{zone}"),
         Verb::Removal(_) => format!("Service/{front}"),
-        Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) => {
+        Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) | Verb::ConfigPush => {
             format!("Deployment/{target}")
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use super::front::zones;
 use super::member::Member;
 use crate::cluster::Cluster;
 use crate::edge::readiness_gate::{RECHECK, condition_of, select};
@@ -17,7 +18,7 @@ impl Member {
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
         let gate: Rc<str> = Rc::from(condition_of(&config.service));
-        let are_pods_targets = matches!(config.mode, BackendMode::Pods);
+        let are_pods_targets = matches!(config.targets.mode, BackendMode::Pods);
         let (opens, opened) = (cluster.clone(), Rc::clone(&gate));
         let open = Rc::new(move |ip: Ipv4Addr, event: Option<EventId>| opens.open_gate(ip, &opened, event));
         if are_pods_targets {
@@ -25,12 +26,16 @@ impl Member {
             balancer.when_registered(Rc::new(move |ip, event| open(ip, Some(event))));
         }
         let (cluster, balancer, sim) = (cluster.clone(), balancer.clone(), self.around.sim.clone());
+        let is_cross_zone = config.is_cross_zone;
         let (streams, latency) = (self.around.streams, config.register_latency.clone());
         self.around.sim.spawn("cloud-controller-manager", async move {
             let mut seen = watch.next().await;
             let mut known = BTreeSet::new();
             loop {
                 let selection = select(&seen, |ip| cluster.gated_at(ip, &gate));
+                if !is_cross_zone {
+                    balancer.set_node_zones(zones(&cluster));
+                }
                 balancer.handle_endpoints(&selection.endpoints);
                 // Where nodes are the targets no pod is registered: its gate opens when its endpoint has been dealt with.
                 let fresh = selection.endpoints.iter().filter(|endpoint| selection.gated.contains(&endpoint.ip));

@@ -1,17 +1,17 @@
 //! The way in: the balancer if there is one, the nodes where connections pass over them, and the doors of clients that dial no balancer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::member::Member;
 use crate::cluster::Cluster;
-use crate::drill::config::DoorSpec;
+use crate::drill::config::{Creation, DoorSpec};
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
-use crate::edge::{BackendMode, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
+use crate::edge::{BackendMode, Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
 use crate::engine::EventId;
 use crate::load::Finished;
 use crate::net::{Forward, LinkConfig};
@@ -32,8 +32,10 @@ impl Member {
             }
             *self.nodes.borrow_mut() = Some(nodes);
         }
-        if let Some(config) = &front.balancer {
-            self.start_balancer(cluster, config.clone());
+        match (&front.balancer, &front.creation) {
+            (Some(config), Creation::Stands) => self.start_balancer(cluster, config.clone()),
+            (Some(_), Creation::Fails { reason }) => self.fail_creation(reason),
+            (None, _) => {}
         }
         if front.nodes.is_some() {
             self.watch_nodes(cluster);
@@ -46,15 +48,27 @@ impl Member {
         self.start_gauge();
     }
 
-    /// The address that a load's clients dial.
-    pub(super) fn entrance(&self, load: usize) -> Ipv4Addr {
+    /// The addresses that a load's clients know: of the balancer's, those whose zones are well, or all if none is.
+    pub(super) fn entrances(&self, load: usize) -> Vec<Ipv4Addr> {
         let door = self.config.front.doors.get(load).and_then(Option::as_ref);
-        if door.is_some() { self.door_address(load) } else { self.vip }
+        if door.is_some() {
+            return vec![self.door_address(load)];
+        }
+        let live = self.balancer.borrow().as_ref().map(LoadBalancer::live_addresses).unwrap_or_default();
+        if live.is_empty() { self.vips() } else { live }
+    }
+
+    /// The balancer's addresses: one for each of its zones.
+    fn vips(&self) -> Vec<Ipv4Addr> {
+        let zones = self.config.front.balancer.as_ref().map_or(1, |config| config.zones.len().max(1));
+        let nth = |zone: usize| Ipv4Addr::from_bits(self.vip.to_bits() + (u32::try_from(zone).unwrap_or(0) << 8));
+        (0..zones).map(nth).collect()
     }
 
     /// Whether this is an address of its own.
     pub(super) fn is_entered_at(&self, ip: Ipv4Addr) -> bool {
-        self.vip == ip || (0..self.config.front.doors.len()).any(|load| self.entrance(load) == ip)
+        let mut doors = self.config.front.doors.iter().enumerate().filter(|(_, door)| door.is_some());
+        self.vips().contains(&ip) || doors.any(|(load, _)| self.door_address(load) == ip)
     }
 
     fn door_address(&self, load: usize) -> Ipv4Addr {
@@ -65,7 +79,7 @@ impl Member {
     /// Whether the connections of a load pass over nodes.
     pub(super) fn passes_nodes(&self, load: usize) -> bool {
         let front = &self.config.front;
-        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.mode != BackendMode::Pods);
+        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
         to_nodes || front.doors.get(load).is_some_and(Option::is_some)
     }
 
@@ -74,11 +88,16 @@ impl Member {
         let prober = self.net.attach(self.prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let nodes = self.nodes.borrow().clone();
+        let rules = config.targets.nodes.clone();
         let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
+        balancer.set_addresses(self.vips());
+        balancer.set_eligible(eligible(cluster.node_specs(), &rules));
         *self.balancer.borrow_mut() = Some(balancer.clone());
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
-        self.net.forward(self.vip, LinkConfig::default(), front);
+        for vip in self.vips() {
+            self.net.forward(vip, LinkConfig::default(), Rc::clone(&front));
+        }
         self.watch_front(cluster, &balancer);
     }
 
@@ -157,9 +176,11 @@ impl Member {
                         member.start_kube_proxy(&cluster, &nodes, &name);
                     }
                 }
-                let ready = cluster.ready_nodes().into_iter().map(|(name, ip)| NodeTarget { name, ip });
-                if let Some(balancer) = &*member.balancer.borrow() {
-                    balancer.handle_nodes(ready.collect());
+                let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
+                let config = member.config.front.balancer.as_ref();
+                if let (Some(balancer), Some(config)) = (&*member.balancer.borrow(), config) {
+                    let specs = cluster.node_specs().into_iter().filter(|node| ready.contains(&node.name));
+                    balancer.handle_nodes(eligible(specs.collect(), &config.targets.nodes));
                 }
             }
         });
@@ -180,6 +201,17 @@ impl Member {
         let nodes = self.nodes.borrow();
         finished.sight.target.zip(nodes.as_ref()).is_some_and(|(target, nodes)| nodes.is_node(*target.ip()))
     }
+}
+
+/// The nodes that the balancer's controller may take as targets.
+fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
+    let accepted = nodes.into_iter().filter(|node| rules.accepts(node));
+    accepted.map(|node| NodeTarget { name: node.name, ip: node.ip }).collect()
+}
+
+/// The zone of each node.
+pub(super) fn zones(cluster: &Cluster) -> BTreeMap<Rc<str>, Rc<str>> {
+    cluster.node_specs().into_iter().map(|node| (node.name, node.zone)).collect()
 }
 
 fn places(cluster: &Cluster) -> Vec<NodePlace> {

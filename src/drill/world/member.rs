@@ -12,11 +12,12 @@ use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
+use crate::drill::objects::Further;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
 use crate::edge::{LoadBalancer, Nodes};
-use crate::engine::Datum;
+use crate::engine::{Datum, EventId};
 use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
@@ -72,6 +73,12 @@ pub(super) struct Member {
     pub(super) targets_healthy: Cell<Option<u64>>,
     /// The balancer has the targets its controller wants, and sends to all of them.
     pub(super) targets_settled: Cell<bool>,
+    /// The event with which the wish for a balancer failed.
+    pub(super) not_created: Cell<Option<EventId>>,
+    /// Further Services of type `LoadBalancer`.
+    pub(super) further: RefCell<BTreeMap<Rc<str>, Further>>,
+    /// Services whose listeners the controller has not come to yet.
+    pub(super) listeners_pending: Cell<usize>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
     /// What pods are called in results, by their numbers.
@@ -107,6 +114,9 @@ impl Member {
             connections: Cell::new(0),
             targets_healthy: Cell::new(None),
             targets_settled: Cell::new(true),
+            not_created: Cell::new(None),
+            further: RefCell::default(),
+            listeners_pending: Cell::new(0),
             owned: Cell::new(config.scaling.owned),
             pod_keys: RefCell::default(),
             config,
@@ -145,7 +155,8 @@ impl Member {
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
     pub(super) fn is_quiet(&self) -> bool {
-        self.cluster().is_calm(&self.config.target) && self.targets_settled.get() && self.nodes_are_settled()
+        let are_settled = self.targets_settled.get() && self.listeners_pending.get() == 0;
+        are_settled && self.cluster().is_calm(&self.config.target) && self.nodes_are_settled()
     }
 
     /// What a pod is called in results.
@@ -263,7 +274,7 @@ impl Runtime for Containers {
         self.0.upgrade()?.usage(ip)
     }
 
-    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<crate::engine::EventId>) {
+    fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {
         let Some(member) = self.0.upgrade() else { return };
         if let Some(nodes) = &*member.nodes.borrow() {
             if is_alive {

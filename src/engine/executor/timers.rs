@@ -1,14 +1,13 @@
 //! Armed timers, in the order in which they fire: by `(time, sequence)`.
 //!
-//! A binary heap of small entries, and a slab with their wakers. Disarming frees the place in the slab and leaves the entry, which is
+//! A heap of small entries, and a slab with their wakers. Disarming frees the place in the slab and leaves the entry, which is
 //! known to be dead by its sequence number; most timers are disarmed long before their time (a request's deadline), and taking
 //! each out of the middle of the queue would cost more than the timer itself. Dead entries are swept out as soon as they outnumber
 //! the living, so that the heap stays within twice the armed timers and a constant.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 use std::task::Waker;
 
+use super::heap::{Heap, Ordered};
 use crate::units::SimTime;
 
 /// Dead entries that are not worth a sweep.
@@ -23,7 +22,7 @@ pub struct TimerKey {
 
 #[derive(Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<Entry>>,
+    heap: Heap<Entry>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     sequence_next: u64,
@@ -37,46 +36,10 @@ struct Entry {
     index: u32,
 }
 
-impl Entry {
+impl Ordered for Entry {
     /// Both numbers in one: the heap compares a dozen pairs per timer, and one wide comparison is half the work of two in turn.
     fn order(&self) -> u128 {
         u128::from(self.at.as_nanos()) << 64 | u128::from(self.sequence)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-
-    fn lt(&self, other: &Self) -> bool {
-        self.order() < other.order()
-    }
-
-    fn le(&self, other: &Self) -> bool {
-        self.order() <= other.order()
-    }
-
-    fn gt(&self, other: &Self) -> bool {
-        self.order() > other.order()
-    }
-
-    fn ge(&self, other: &Self) -> bool {
-        self.order() >= other.order()
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.order().cmp(&other.order())
     }
 }
 
@@ -104,7 +67,7 @@ impl Timers {
                 u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 timers at a time")
             }
         };
-        self.heap.push(Reverse(Entry { at, sequence, index }));
+        self.heap.push(Entry { at, sequence, index });
         TimerKey { index, sequence }
     }
 
@@ -113,7 +76,7 @@ impl Timers {
         let waker = self.vacate(key.index, key.sequence);
         if self.heap.len() > 2 * self.armed_count() + DEAD_MAX {
             let slots = &self.slots;
-            self.heap.retain(|Reverse(entry)| {
+            self.heap.retain(|entry| {
                 let slot = &slots[entry.index as usize];
                 slot.sequence == entry.sequence && slot.waker.is_some()
             });
@@ -129,10 +92,8 @@ impl Timers {
 
     /// Takes out the next timer, if its time is not after `end`.
     pub(super) fn pop_due(&mut self, end: SimTime) -> Option<(SimTime, Waker)> {
-        while let Some(Reverse(first)) = self.heap.peek()
-            && first.at <= end
-        {
-            let Some(Reverse(first)) = self.heap.pop() else { break };
+        while let Some(first) = self.heap.first().copied().filter(|first| first.at <= end) {
+            self.heap.pop();
             if let Some(waker) = self.vacate(first.index, first.sequence) {
                 return Some((first.at, waker));
             }

@@ -3,8 +3,8 @@
 //!
 //! Source: aliyun/alibabacloud-servicemesh-api v1 istiogateway_types.go.
 
-use crate::manifest::deployment::read_resources;
 use crate::manifest::read::{Field, Fields};
+use crate::manifest::resources::read_resources;
 use crate::manifest::service::read_ports;
 use crate::record::results::FidelityStatus;
 

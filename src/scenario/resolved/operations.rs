@@ -22,8 +22,8 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             let mut entries = vec![("node", text(node.text()))];
             entries.extend(seconds(&settings.grace_seconds));
             entries.extend(settings.timeout.map(|timeout| ("timeout", span(timeout))));
-            entries.push(("ignoreDaemonSets", bare(&settings.ignores_daemon_sets)));
-            entries.push(("deleteEmptyDirData", bare(&settings.deletes_empty_dir_data)));
+            entries.push(("ignoreDaemonSets", bare(settings.ignores_daemon_sets)));
+            entries.push(("deleteEmptyDirData", bare(settings.deletes_empty_dir_data)));
             ("drainNode", entries)
         }
         OperationSettings::Cordon(node, is_cordoned) => {
@@ -34,6 +34,12 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             let mut entries = vec![("node", text(node.text())), ("mode", text(mode))];
             entries.extend(back_after.map(|back_after| ("for", span(back_after))));
             ("killNode", entries)
+        }
+        OperationSettings::FailZone(zone, back_after, with_nodes) => {
+            let mut entries = vec![("zone", text(zone.text()))];
+            entries.extend(back_after.map(|back_after| ("for", span(back_after))));
+            entries.push(("nodes", bare(with_nodes)));
+            ("failZone", entries)
         }
         OperationSettings::ReclaimNode(node, notice, is_heeded) => {
             ("reclaimNode", vec![("node", text(node.text())), ("notice", span(*notice)), ("drain", bare(is_heeded))])

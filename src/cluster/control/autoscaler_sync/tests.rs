@@ -9,7 +9,10 @@ use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::metrics::{Curve, Stretch, Usage};
 use crate::cluster::objects::{Node, ProbeAction, Probes, Resources};
-use crate::cluster::{ClusterConfig, Deployment, Identity, LocalFuture, Placement, Process, Runtime, StartingPod};
+use crate::cluster::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
+use crate::cluster::{
+    ClientRates, ClusterConfig, Deployment, Identity, LocalFuture, Placement, Process, Runtime, StartingPod,
+};
 use crate::engine::{Delay, EventLog, Signal, Sim, Streams};
 
 const EDGE: &str = "ns/edge";
@@ -89,6 +92,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
         endpoint_propagation: Delay::ZERO,
         init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,
+        client_rates: ClientRates::DEFAULT,
         stands_at_zero,
     };
     let cluster = Cluster::new(&sim, Streams::new(1), Rc::clone(&log), config, Rc::clone(&busy) as Rc<dyn Runtime>);
@@ -245,32 +249,58 @@ fn metrics_have_values_by_their_names() {
         begins_at: SimTime::ZERO,
         stretches: vec![Stretch { length: Duration::from_secs(1), from_milli: milli, to_milli: milli }],
     };
-    let named = |name: &str, of| NamedMetric { name: Rc::from(name), of };
+    let named = |name: &str, of| NamedMetric { name: Rc::from(name), labels: Labels::new(), of };
+    let labels = |queue: &str| Labels::from([("queue".to_owned(), queue.to_owned())]);
+    let queue = |of: &str, milli| NamedMetric {
+        name: Rc::from("length"),
+        labels: labels(of),
+        of: MetricOf::External(value(milli)),
+    };
     world.cluster.set_autoscaling(AutoscalingConfig {
         named: vec![
             named("rps", MetricOf::Requests),
             named("depth", MetricOf::Pods(value(3000))),
             named("hits", MetricOf::Object(Rc::from("Ingress/main"), value(12_000))),
             named("lag", MetricOf::External(value(7500))),
+            queue("orders", 2000),
+            queue("bills", 3000),
+            queue("mail", 40_000),
         ],
         ..AutoscalingConfig::of(Version::new(1, 33))
     });
+    let length = |queues: &[&str]| MetricId {
+        name: Rc::from("length"),
+        selector: LabelSelector {
+            match_expressions: vec![LabelRequirement {
+                key: "queue".to_owned(),
+                operator: LabelOperator::In,
+                values: queues.iter().map(|queue| (*queue).to_owned()).collect(),
+            }],
+            ..LabelSelector::default()
+        },
+    };
     let metrics = vec![
-        Metric::Pods { metric: Rc::from("rps"), average_milli: 10_000 },
-        Metric::Pods { metric: Rc::from("depth"), average_milli: 3000 },
+        Metric::Pods { metric: "rps".into(), average_milli: 10_000 },
+        Metric::Pods { metric: "depth".into(), average_milli: 3000 },
         Metric::Object {
-            metric: Rc::from("hits"),
+            metric: "hits".into(),
             object: Rc::from("Ingress/main"),
             target: ValueTarget::AverageMilli(6000),
         },
-        Metric::External { metric: Rc::from("lag"), target: ValueTarget::ValueMilli(5000) },
-        Metric::External { metric: Rc::from("none"), target: ValueTarget::ValueMilli(5000) },
+        Metric::External { metric: "lag".into(), target: ValueTarget::ValueMilli(5000) },
+        Metric::External { metric: "none".into(), target: ValueTarget::ValueMilli(5000) },
+        // All series of a metric that its selector means, added up; and one that means none.
+        Metric::External { metric: length(&["orders", "bills"]), target: ValueTarget::ValueMilli(5000) },
+        Metric::External { metric: length(&["letters"]), target: ValueTarget::ValueMilli(5000) },
     ];
     world.cluster.apply_autoscaler(spec(1, 9, metrics), None);
     world.run(60);
     let steps = world.cluster.autoscaler_steps();
     let texts: Vec<String> = steps[0].metrics.iter().map(|(metric, reading)| reading_text(metric, *reading)).collect();
-    assert_eq!(texts[1..], ["depth 3/3 (avg)", "hits 6/6 (avg)", "lag 7500m/5", "none <unknown>/5"]);
+    assert_eq!(
+        texts[1..],
+        ["depth 3/3 (avg)", "hits 6/6 (avg)", "lag 7500m/5", "none <unknown>/5", "length 5/5", "length <unknown>/5"]
+    );
     // 7.5 of 5 by two ready pods: 3.
     assert_eq!(steps[0].desired, 3);
     let of_requests = steps.iter().find_map(|step| step.metrics[0].1);

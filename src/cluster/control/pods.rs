@@ -1,0 +1,92 @@
+//! All pods, by their number.
+//!
+//! Numbers are given in order and never again, so a pod stands at the place of its number: every probe of every pod looks it up, and in a
+//! cluster of ten thousand a search among them costs more than the probe. Places before the oldest living pod are given back.
+
+use std::collections::VecDeque;
+use std::ops::Index;
+
+use super::pod::Pod;
+
+/// The pods that are there, in the order of their creation.
+#[derive(Default)]
+pub(in crate::cluster) struct Pods {
+    /// The number of the first place.
+    first: u64,
+    places: VecDeque<Option<Box<Pod>>>,
+}
+
+impl Pods {
+    fn place_of(&self, id: u64) -> Option<usize> {
+        usize::try_from(id.checked_sub(self.first)?).ok()
+    }
+
+    /// A pod, unless it is gone.
+    pub(in crate::cluster) fn get(&self, id: &u64) -> Option<&Pod> {
+        self.places.get(self.place_of(*id)?)?.as_deref()
+    }
+
+    /// A pod, unless it is gone.
+    pub(in crate::cluster) fn get_mut(&mut self, id: &u64) -> Option<&mut Pod> {
+        let place = self.place_of(*id)?;
+        self.places.get_mut(place)?.as_deref_mut()
+    }
+
+    /// Whether a pod is there.
+    pub(in crate::cluster) fn contains_key(&self, id: &u64) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// The number of the next pod.
+    pub(super) fn next_id(&self) -> u64 {
+        self.first + self.places.len() as u64
+    }
+
+    /// Adds a pod with the next number.
+    pub(super) fn push(&mut self, pod: Pod) {
+        assert_eq!(pod.record.id, self.next_id(), "pods are numbered in the order of their creation");
+        self.places.push_back(Some(Box::new(pod)));
+    }
+
+    /// Takes a pod out.
+    pub(super) fn remove(&mut self, id: &u64) -> Option<Pod> {
+        let place = self.place_of(*id)?;
+        let gone = self.places.get_mut(place)?.take()?;
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+        }
+        Some(*gone)
+    }
+
+    /// All of them.
+    pub(in crate::cluster) fn values(&self) -> impl DoubleEndedIterator<Item = &Pod> + Clone {
+        self.places.iter().filter_map(|place| place.as_deref())
+    }
+
+    /// All of them, to be changed.
+    pub(in crate::cluster) fn values_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
+        self.places.iter_mut().filter_map(|place| place.as_deref_mut())
+    }
+
+    /// All of them with their numbers.
+    pub(in crate::cluster) fn iter(&self) -> impl DoubleEndedIterator<Item = (&u64, &Pod)> + Clone {
+        self.values().map(|pod| (&pod.record.id, pod))
+    }
+
+    /// Their numbers.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &u64> {
+        self.values().map(|pod| &pod.record.id)
+    }
+}
+
+impl Index<&u64> for Pods {
+    type Output = Pod;
+
+    /// # Panics
+    ///
+    /// If the pod is gone.
+    fn index(&self, id: &u64) -> &Pod {
+        self.get(id).expect("the pod is there")
+    }
+}

@@ -1,0 +1,127 @@
+//! Health checks of a balancer, on the simulated network.
+//!
+//! Each target is probed for itself. (The real product probes each from several hosts that do so independently; here one of them stands for all.)
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{Inner, LoadBalancer};
+use crate::edge::balancer::{HealthChange, TargetId};
+use crate::engine::EventId;
+
+/// What a health check does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// Opens a connection to the first target port and resets it.
+    Tcp,
+    /// Asks for a path; 200 to 399 passes.
+    Http {
+        /// The port of the target.
+        port: u16,
+        /// The path.
+        path: String,
+    },
+    /// Asks the Service's `healthCheckNodePort` of a node; 200 passes.
+    ServiceHealth {
+        /// The port.
+        port: u16,
+    },
+}
+
+impl LoadBalancer {
+    /// Probes a target for as long as it is registered.
+    pub(super) async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId, stands: bool) {
+        let inner = &self.inner;
+        let Some(check) = inner.config.balancer.health_check else { return };
+        let mut next = inner.sim.now();
+        if stands {
+            // Its probes began at some time before the run.
+            next = next.after(inner.config.first_probe.unwrap_or_else(|| {
+                inner.streams.stream("lb-probe-phase", &ip.to_string()).uniform(Duration::ZERO, check.interval)
+            }));
+            inner.sim.sleep_until(next).await;
+        }
+        loop {
+            let is_ok = {
+                let mut probing = pin!(inner.probe_once(ip));
+                let mut limit = pin!(inner.sim.sleep(check.timeout));
+                std::future::poll_fn(|cx| match probing.as_mut().poll(cx) {
+                    Poll::Ready(is_ok) => Poll::Ready(is_ok),
+                    Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
+                })
+                .await
+            };
+            let change = {
+                let mut state = inner.state.borrow_mut();
+                let Some(name) = state.names.get(&id).cloned() else { return };
+                let change = state.balancer.handle_probe(id, is_ok, Some(because));
+                if let Some(change) = change {
+                    let kind = match change {
+                        HealthChange::Healthy => "target_healthy",
+                        HealthChange::Unhealthy => "target_unhealthy",
+                    };
+                    because = inner.tell(Some(because), kind, &name, ip);
+                }
+                change
+            };
+            if change == Some(HealthChange::Unhealthy) {
+                let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
+                self.cut_later(id, name, ip, inner.removal.get().on_unhealthy, because);
+            }
+            next = check.next_probe(next, inner.sim.now());
+            inner.sim.sleep_until(next).await;
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn probe_port(&self) -> u16 {
+        match &self.config.probe {
+            Probe::Http { port, .. } | Probe::ServiceHealth { port } => *port,
+            Probe::Tcp => self.config.ports.values().next().copied().unwrap_or(0),
+        }
+    }
+
+    /// One probe of the target at `ip`; a node passes it on as it would any connection.
+    async fn probe_once(&self, ip: Ipv4Addr) -> bool {
+        let mut ip = ip;
+        if let Some(nodes) = &self.nodes {
+            let Some(node) = self.state.borrow().node_at(ip).cloned() else { return false };
+            if nodes.is_dead(&node) {
+                // Nobody answers: only the time limit ends it.
+                std::future::pending::<()>().await;
+            }
+            if matches!(self.config.probe, Probe::ServiceHealth { .. }) {
+                self.sim.sleep(2 * nodes.config().hop_latency).await;
+                return nodes.service_health(&node).is_some_and(|health| health.status() == 200);
+            }
+            let Some(pod) = nodes.behind(&node, self.host.ip()) else { return false };
+            ip = pod;
+        }
+        let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
+        match &self.config.probe {
+            Probe::Tcp | Probe::ServiceHealth { .. } => {
+                stream.abort();
+                true
+            }
+            Probe::Http { path, .. } => {
+                let request = format!("GET {path} HTTP/1.1\r\nhost: {ip}\r\nconnection: close\r\n\r\n");
+                if stream.write_all(request.as_bytes()).await.is_err() {
+                    return false;
+                }
+                let mut answer = Vec::new();
+                // "HTTP/1.1 200": the status is complete after twelve bytes.
+                while answer.len() < 12 {
+                    if !matches!(stream.read(&mut answer).await, Ok(1..)) {
+                        return false;
+                    }
+                }
+                matches!(&answer[9..12], [b'2' | b'3', _, _])
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Targets of a balancer as its controller has them changed: each by itself, or in the calls of one reconcile after the other.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Inner, LoadBalancer, State};
+use crate::edge::balancer::{OnRemoval, TargetId};
+use crate::edge::controller::{Backoff, Call, Calls, Wanted, plan};
+use crate::engine::EventId;
+use crate::net::{ConnectionId, Sever};
+use crate::units::SimTime;
+
+impl LoadBalancer {
+    /// Each target that is new, gone or weighs otherwise changes after a latency of its own.
+    pub(super) fn change_each(&self, wanted: BTreeMap<Ipv4Addr, Wanted>) {
+        let (to_register, to_deregister, to_weigh) = {
+            let mut state = self.inner.state.borrow_mut();
+            let gone: Vec<Ipv4Addr> = state.registered.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
+            let new: Vec<Ipv4Addr> = wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect();
+            let causes: BTreeMap<Ipv4Addr, Option<EventId>> =
+                state.endpoints.iter().map(|endpoint| (endpoint.ip, endpoint.because)).collect();
+            let removals: Vec<(Ipv4Addr, Rc<str>, Option<EventId>)> = gone
+                .into_iter()
+                .map(|ip| {
+                    let known = state.wanted.get(&ip);
+                    let name = known.map_or_else(|| Rc::from(ip.to_string()), |known| Rc::clone(&known.name));
+                    let because = known.and_then(|known| known.because);
+                    (ip, name, causes.get(&ip).copied().flatten().or(because))
+                })
+                .collect();
+            for ip in &new {
+                state.registered.insert(*ip, None);
+            }
+            // A removal that waits for its latency is not asked for again.
+            let removals: Vec<_> = removals.into_iter().filter(|(ip, ..)| state.wanted.contains_key(ip)).collect();
+            let is_heavier =
+                |ip: &Ipv4Addr, new: &Wanted| state.wanted.get(ip).is_some_and(|it| it.weight != new.weight);
+            let others: Vec<Ipv4Addr> =
+                wanted.iter().filter(|(ip, new)| is_heavier(ip, new)).map(|(ip, _)| *ip).collect();
+            state.wanted = wanted;
+            (new, removals, others)
+        };
+        for ip in to_register {
+            self.register_later(ip);
+        }
+        for (ip, name, because) in to_deregister {
+            self.deregister_later(ip, name, because);
+        }
+        for ip in to_weigh {
+            self.weigh_later(ip);
+        }
+    }
+
+    fn register_later(&self, ip: Ipv4Addr) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-register", async move {
+            let inner = &this.inner;
+            let name =
+                inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |wanted| Rc::clone(&wanted.name));
+            let stands = inner.config.stands_at_zero && inner.sim.now() == SimTime::ZERO;
+            let latency = inner.config.register_latency.draw(&mut inner.streams.stream("lb-register", &name));
+            inner.sim.sleep(if stands { Duration::ZERO } else { latency }).await;
+            let registered = {
+                let mut state = inner.state.borrow_mut();
+                match state.wanted.get(&ip).cloned() {
+                    None => {
+                        state.registered.remove(&ip);
+                        None
+                    }
+                    Some(wanted) => Some(inner.register(&mut state, ip, wanted, stands)),
+                }
+            };
+            if let Some((id, event)) = registered {
+                inner.tell_hook(ip, event);
+                this.probe(id, ip, event, stands).await;
+            }
+        });
+    }
+
+    /// A target gets another weight, once the controller has come to it.
+    fn weigh_later(&self, ip: Ipv4Addr) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-weigh", async move {
+            let inner = &this.inner;
+            let name =
+                inner.state.borrow().wanted.get(&ip).map_or_else(|| Rc::from(""), |wanted| Rc::clone(&wanted.name));
+            let purpose = format!("{name}/{}", inner.sim.now().as_nanos());
+            inner.sim.sleep(inner.config.register_latency.draw(&mut inner.streams.stream("lb-weigh", &purpose))).await;
+            // What is not registered yet gets it with its registration.
+            inner.state.borrow_mut().weigh(ip);
+        });
+    }
+
+    fn deregister_later(&self, ip: Ipv4Addr, name: Rc<str>, because: Option<EventId>) {
+        let this = self.clone();
+        self.inner.sim.spawn("lb-deregister", async move {
+            let inner = &this.inner;
+            let latency = inner.config.deregister_latency.draw(&mut inner.streams.stream("lb-deregister", &name));
+            inner.sim.sleep(latency).await;
+            let removed = {
+                let mut state = inner.state.borrow_mut();
+                if state.wanted.contains_key(&ip) {
+                    // It came back while the controller was at it.
+                    return;
+                }
+                let Some(Some(id)) = state.registered.remove(&ip) else { return };
+                state.balancer.deregister(id);
+                state.names.remove(&id);
+                let event = inner.tell(because, "target_deregistered", &name, ip);
+                state.last_removal = Some(event);
+                (id, event)
+            };
+            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
+        });
+    }
+
+    /// Cuts a target's connections when their time is over.
+    pub(super) fn cut_later(&self, id: TargetId, name: Rc<str>, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
+        let OnRemoval::CutAfter(delay) = rule else { return };
+        let this = self.clone();
+        self.inner.sim.spawn("lb-cut", async move {
+            let inner = &this.inner;
+            inner.sim.sleep(delay).await;
+            let connections: Vec<ConnectionId> = {
+                let state = inner.state.borrow();
+                if state.balancer.is_healthy(id) {
+                    return;
+                }
+                state.by_target.get(&id).map(|open| open.iter().copied().collect()).unwrap_or_default()
+            };
+            let event = inner.tell(Some(because), "target_drained", &name, ip);
+            for connection in connections {
+                inner.net.sever(connection, Sever::Reset, Some(event));
+            }
+        });
+    }
+
+    /// The controller comes to the Service, now or after the reconcile that runs.
+    pub(super) fn reconcile_soon(&self, wanted: BTreeMap<Ipv4Addr, Wanted>, calls: Calls) {
+        let inner = &self.inner;
+        let mut state = inner.state.borrow_mut();
+        for (ip, target) in &wanted {
+            state.last_seen.insert(*ip, target.clone());
+        }
+        state.wanted = wanted;
+        state.is_due = true;
+        if inner.config.stands_at_zero && inner.sim.now() == SimTime::ZERO {
+            // As the run finds it: nothing has to be done.
+            state.is_due = false;
+            drop(state);
+            self.stand();
+            return;
+        }
+        if !std::mem::replace(&mut state.is_reconciling, true) {
+            drop(state);
+            let this = self.clone();
+            inner.sim.spawn("lb-reconcile", async move { this.reconcile(calls).await });
+        }
+    }
+
+    /// All that is wanted is registered at once, and healthy.
+    fn stand(&self) {
+        let new: Vec<Ipv4Addr> = {
+            let state = self.inner.state.borrow();
+            state.wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect()
+        };
+        for ip in new {
+            self.add(ip, true);
+        }
+    }
+
+    /// Reconciles until nothing has changed since the last one.
+    async fn reconcile(&self, calls: Calls) {
+        let inner = &self.inner;
+        let mut backoff = Backoff::default();
+        while std::mem::take(&mut inner.state.borrow_mut().is_due) {
+            let todo = {
+                let state = inner.state.borrow();
+                let weight = |id: &TargetId| state.balancer.weight(*id).unwrap_or(0);
+                let known = state.registered.iter().filter_map(|(ip, id)| Some((*ip, weight(id.as_ref()?))));
+                plan(&inner.config.targets, &known.collect(), &state.wanted)
+            };
+            let mut has_failed = todo.is_over_quota;
+            for call in &todo.calls {
+                let latency = self.call_latency(call);
+                let (ends_after, is_given_up) = calls.end(latency);
+                let started_at = inner.sim.now();
+                if is_given_up {
+                    // The job goes on; the controller does not wait for it.
+                    let (this, call) = (self.clone(), call.clone());
+                    inner.sim.spawn("lb-job", async move {
+                        this.inner.sim.sleep(latency).await;
+                        this.carry_out(&call);
+                    });
+                    inner.sim.sleep(ends_after).await;
+                    has_failed = true;
+                    break;
+                }
+                inner.sim.sleep(latency).await;
+                self.carry_out(call);
+                inner.sim.sleep_until(started_at.after(ends_after)).await;
+            }
+            if has_failed {
+                self.tell_failure(todo.is_over_quota);
+                let until = inner.sim.now().after(backoff.fail());
+                // A change in between is heeded at once.
+                while inner.sim.now() < until && !inner.state.borrow().is_due {
+                    let next = inner.sim.now().after(Duration::from_secs(1)).min(until);
+                    inner.sim.sleep_until(next).await;
+                }
+                inner.state.borrow_mut().is_due = true;
+            } else {
+                backoff.succeed();
+            }
+        }
+        inner.state.borrow_mut().is_reconciling = false;
+    }
+
+    /// What a call takes, as its purpose and its moment have it.
+    fn call_latency(&self, call: &Call) -> Duration {
+        let inner = &self.inner;
+        let config = &inner.config;
+        let (purpose, delay) = match call {
+            Call::Add(_) => ("lb-call-add", &config.register_latency),
+            Call::Remove(_) => ("lb-call-remove", &config.deregister_latency),
+            Call::Weigh(_) => ("lb-call-weigh", &config.register_latency),
+        };
+        let number = {
+            let mut state = inner.state.borrow_mut();
+            state.calls_made += 1;
+            state.calls_made
+        };
+        delay.draw(&mut inner.streams.stream(purpose, &format!("{}/{number}", config.service)))
+    }
+
+    fn carry_out(&self, call: &Call) {
+        match call {
+            Call::Add(ips) => ips.iter().for_each(|ip| self.add(*ip, false)),
+            Call::Remove(ips) => ips.iter().for_each(|ip| self.remove(*ip)),
+            Call::Weigh(ips) => {
+                let mut state = self.inner.state.borrow_mut();
+                for ip in ips {
+                    state.weigh(*ip);
+                }
+            }
+        }
+    }
+
+    /// Registers a target, if it is not.
+    fn add(&self, ip: Ipv4Addr, stands: bool) {
+        let inner = &self.inner;
+        let registered = {
+            let mut state = inner.state.borrow_mut();
+            if state.registered.contains_key(&ip) {
+                return;
+            }
+            // What was wanted when the call was made is added, even if it is not wanted any more.
+            let Some(wanted) = state.wanted.get(&ip).or_else(|| state.last_seen.get(&ip)).cloned() else { return };
+            inner.register(&mut state, ip, wanted, stands)
+        };
+        let (this, (id, event)) = (self.clone(), registered);
+        inner.tell_hook(ip, event);
+        inner.sim.spawn("lb-probe", async move { this.probe(id, ip, event, stands).await });
+    }
+
+    /// Removes a target, if it is one.
+    fn remove(&self, ip: Ipv4Addr) {
+        let inner = &self.inner;
+        let (id, name, event) = {
+            let mut state = inner.state.borrow_mut();
+            let Some(Some(id)) = state.registered.remove(&ip) else { return };
+            let endpoint = state.endpoints.iter().find(|endpoint| endpoint.ip == ip);
+            let because = endpoint.and_then(|endpoint| endpoint.because);
+            let because = because.or_else(|| state.last_seen.get(&ip)?.because);
+            let name = state.names.remove(&id).unwrap_or_else(|| Rc::from(ip.to_string()));
+            state.balancer.deregister(id);
+            if !state.wanted.contains_key(&ip) {
+                state.last_seen.remove(&ip);
+            }
+            let event = inner.tell(because, "target_deregistered", &name, ip);
+            state.last_removal = Some(event);
+            (id, name, event)
+        };
+        self.cut_later(id, name, ip, inner.removal.get().on_deregister, event);
+    }
+
+    fn tell_failure(&self, is_over_quota: bool) {
+        let inner = &self.inner;
+        let object = inner.config.identity.object(format!("Service/{}", inner.config.service));
+        let reason = if is_over_quota { "quota" } else { "timeout" };
+        let data = vec![("reason", reason.into())];
+        inner.log.borrow_mut().record(inner.sim.now(), None, "lb_sync_failed", object, data);
+    }
+}
+
+impl State {
+    /// A target gets the weight that is wanted by now.
+    fn weigh(&mut self, ip: Ipv4Addr) {
+        if let (Some(weight), Some(Some(id))) =
+            (self.wanted.get(&ip).map(|wanted| wanted.weight), self.registered.get(&ip).copied())
+        {
+            self.balancer.set_weight(id, weight);
+        }
+    }
+}
+
+impl Inner {
+    /// Whoever wants to know hears of a target that has been registered.
+    fn tell_hook(&self, ip: Ipv4Addr, event: EventId) {
+        let hook = self.on_registered.borrow().clone();
+        if let Some(hook) = hook {
+            hook(ip, event);
+        }
+    }
+
+    /// Writes a target down; its name at the balancer, and the event.
+    fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
+        let Wanted { name, node, because, weight } = wanted;
+        let zone = || state.node_zones.get(&node).and_then(|zone| self.config.zones.iter().position(|it| it == zone));
+        let group = if self.config.is_cross_zone { Some(0) } else { zone() };
+        let event = self.tell(because, "target_registered", &name, ip);
+        let address = SocketAddrV4::new(ip, self.probe_port());
+        let id = state.balancer.register_in(group, address, weight, Some(event));
+        state.registered.insert(ip, Some(id));
+        state.names.insert(id, Rc::clone(&name));
+        if stands {
+            state.balancer.set_healthy(id);
+        }
+        if state.balancer.is_healthy(id) {
+            self.tell(Some(event), "target_healthy", &name, ip);
+        }
+        (id, event)
+    }
+}

@@ -1,0 +1,221 @@
+//! The annotations that Alibaba's controllers read: of which product, what they may say, and whether that matters here.
+//!
+//! Values go two ways. What the controller hands to the cloud's API as it stands, or cannot read as a number, fails: nothing of the Service is changed. What
+//! it compares with a word itself, such as `on`, it takes for off without a complaint.
+//!
+//! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 pkg/model/tag and pkg/controller/service/{clbv1,nlbv2}; Alibaba Cloud "Use annotations to
+//! configure CLB", "… NLB"; the API's pages on listeners and server groups for the ranges.
+
+use super::super::read::{Field, did_you_mean};
+use crate::record::results::FidelityStatus;
+
+/// Both spellings of Alibaba's annotations; the first is looked up first. Source: cloud-provider-alibaba-cloud.
+pub(super) const PREFIXES: [&str; 2] =
+    ["service.beta.kubernetes.io/alibaba-cloud-loadbalancer-", "service.beta.kubernetes.io/alicloud-loadbalancer-"];
+
+/// Which product's controller reads an annotation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the products' names")]
+pub enum Product {
+    Clb,
+    Nlb,
+    Both,
+}
+
+/// What a value may be, and what becomes of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Values {
+    /// Anything.
+    Any,
+    /// A whole number from the first to the second; the cloud's API rejects others.
+    Number(u64, u64),
+    /// One of these words; the API rejects others.
+    Word(&'static [&'static str]),
+    /// This word; all others are taken for its contrary.
+    Only(&'static str),
+}
+
+/// What an annotation does to simulated traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// What it does to real traffic.
+    Modelled,
+    /// Nearly that.
+    Approximated(&'static str),
+    /// Nothing, and nothing to real traffic either.
+    None,
+    /// Nothing, though it would.
+    Ignored(&'static str),
+}
+
+/// One annotation.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its last part.
+    pub suffix: &'static str,
+    /// Whose it is.
+    pub product: Product,
+    /// What it may say.
+    pub values: Values,
+    /// What it does.
+    pub effect: Effect,
+}
+
+const fn row(suffix: &'static str, product: Product, values: Values, effect: Effect) -> Row {
+    Row { suffix, product, values, effect }
+}
+
+use Effect::{Approximated, Ignored, Modelled};
+use Product::{Both, Clb, Nlb};
+use Values::{Any, Number, Only, Word};
+
+const L7: Effect = Ignored("of listeners for HTTP only: all are simulated as TCP");
+const REUSE: Effect = Ignored("server groups that exist already are not simulated");
+const ON_OFF: Values = Word(&["on", "off"]);
+
+/// All annotations.
+pub const ROWS: [Row; 73] = [
+    row("address-type", Both, Word(&["internet", "intranet"]), Effect::None),
+    row("id", Both, Any, Modelled),
+    row("force-override-listeners", Both, Only("true"), Modelled),
+    row("spec", Clb, Any, Modelled),
+    row("instance-charge-type", Clb, Word(&["PayBySpec", "PayByCLCU"]), Modelled),
+    row("charge-type", Clb, Word(&["paybytraffic", "paybybandwidth"]), Effect::None),
+    row("bandwidth", Clb, Number(1, 5000), Ignored("bandwidth is not simulated")),
+    row("master-zoneid", Clb, Any, Effect::None),
+    row("slave-zoneid", Clb, Any, Effect::None),
+    row("vswitch-id", Both, Any, Effect::None),
+    row("network-type", Both, Any, Effect::None),
+    row("ip-version", Both, Any, Effect::None),
+    row("name", Both, Any, Effect::None),
+    row("resource-group-id", Both, Any, Effect::None),
+    row("additional-resource-tags", Both, Any, Effect::None),
+    row("delete-protection", Clb, Any, Effect::None),
+    row("modification-protection", Clb, Any, Effect::None),
+    row("preserve-lb-on-delete", Both, Any, Ignored("a balancer goes with its Service")),
+    row("hostname", Both, Any, Modelled),
+    row(
+        "protocol-port",
+        Both,
+        Any,
+        Approximated("all listeners are simulated as TCP: nothing is decrypted or counted as a query there"),
+    ),
+    row("scheduler", Clb, Word(&["rr", "wrr", "wlc", "sch", "tch"]), Modelled),
+    row("scheduler", Nlb, Word(&["wrr", "rr", "sch", "tch"]), Modelled),
+    row("connection-drain", Both, Any, Modelled),
+    row("connection-drain-timeout", Both, Any, Modelled),
+    row("established-timeout", Clb, Number(10, 900), Modelled),
+    row("idle-timeout", Clb, Number(1, 60), L7),
+    row("idle-timeout", Nlb, Number(1, 900), Modelled),
+    row("request-timeout", Clb, Number(1, 180), L7),
+    row("persistence-timeout", Clb, Number(0, 3600), Modelled),
+    row("sticky-session", Clb, ON_OFF, L7),
+    row("sticky-session-type", Clb, Any, L7),
+    row("cookie-timeout", Clb, Number(1, 86_400), L7),
+    row("cookie", Clb, Any, L7),
+    row("health-check-switch", Clb, ON_OFF, Modelled),
+    row("health-check-flag", Clb, ON_OFF, L7),
+    row("health-check-flag", Nlb, Only("on"), Modelled),
+    row("health-check-type", Both, Word(&["tcp", "http"]), Modelled),
+    row("health-check-interval", Clb, Number(1, 50), Modelled),
+    row("health-check-interval", Nlb, Number(5, 5000), Modelled),
+    row("health-check-connect-timeout", Both, Number(1, 300), Modelled),
+    row("health-check-timeout", Clb, Number(1, 300), L7),
+    row("healthy-threshold", Both, Number(2, 10), Modelled),
+    row("unhealthy-threshold", Both, Number(2, 10), Modelled),
+    row("health-check-connect-port", Both, Any, Modelled),
+    row("health-check-uri", Both, Any, Modelled),
+    row("health-check-domain", Both, Any, Ignored("checks name the target's address as their host")),
+    row("health-check-httpcode", Both, Any, Ignored("200 to 399 passes")),
+    row("health-check-method", Both, Any, Ignored("checks ask with GET")),
+    row("backend-label", Both, Any, Modelled),
+    row("remove-unscheduled-backend", Both, Only("on"), Modelled),
+    row("weight", Both, Number(0, 100), Ignored("it counts only for a balancer that exists already, with vgroup-port")),
+    row("default-weight", Both, Number(0, 100), Modelled),
+    row("ignore-weight-update", Both, Only("on"), Modelled),
+    row("vgroup-port", Both, Any, REUSE),
+    row("graceful-shutdown", Both, Only("true"), Modelled),
+    row("acl-status", Both, Any, Ignored("access lists are not simulated")),
+    row("acl-id", Both, Any, Ignored("access lists are not simulated")),
+    row("acl-type", Both, Any, Ignored("access lists are not simulated")),
+    row("forward-port", Clb, Any, L7),
+    row("cert-id", Both, Any, Approximated("nothing is decrypted at the balancer")),
+    row("zone-maps", Nlb, Any, Modelled),
+    row("cps", Nlb, Number(0, 1_000_000), Modelled),
+    row("cross-zone-enabled", Nlb, Only("on"), Modelled),
+    row("preserve-client-ip", Nlb, Any, Effect::None),
+    row("server-group-type", Nlb, Word(&["instance", "ip"]), Effect::None),
+    row("proxy-protocol", Both, Any, Ignored("gateways are sent no PROXY header")),
+    row("ppv2-privatelink-epid-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
+    row("ppv2-privatelink-eps-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
+    row("ppv2-vpc-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
+    row("alpn", Nlb, Any, Ignored("nothing is decrypted at the balancer")),
+    row("security-group-ids", Nlb, Any, Ignored("security groups are not simulated")),
+    row("listener-port-range", Nlb, Any, Ignored("listeners have one port each")),
+    row("bandwidth-package-id", Nlb, Any, Effect::None),
+];
+
+impl Row {
+    /// That of an annotation's last part, as this product's controller reads it.
+    #[must_use]
+    pub fn find(suffix: &str, is_nlb: bool) -> Option<&'static Self> {
+        ROWS.iter().find(|row| row.suffix == suffix && row.is_of(is_nlb))
+    }
+
+    /// Whether the product's controller reads it.
+    #[must_use]
+    pub fn is_of(&self, is_nlb: bool) -> bool {
+        match self.product {
+            Both => true,
+            Nlb => is_nlb,
+            Clb => !is_nlb,
+        }
+    }
+}
+
+/// The last part of an annotation of Alibaba's balancers, in either spelling.
+pub(super) fn suffix(name: &str) -> Option<&str> {
+    PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))
+}
+
+/// Notes what an annotation of a balancer does.
+pub(super) fn note(value: &Field<'_>, suffix: &str, is_nlb: bool) {
+    let Some(row) = Row::find(suffix, is_nlb) else {
+        if Row::find(suffix, !is_nlb).is_some() {
+            let text =
+                if is_nlb { "an NLB's controller does not read it" } else { "a CLB's controller does not read it" };
+            return value.note(FidelityStatus::Warning, Some(text));
+        }
+        let near = did_you_mean(suffix, ROWS.iter().map(|row| row.suffix));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        return value.note(FidelityStatus::Warning, Some(&format!("no controller reads such an annotation{hint}")));
+    };
+    match row.effect {
+        Modelled => value.note(FidelityStatus::Modelled, None),
+        Approximated(text) => value.note(FidelityStatus::Approximated, Some(text)),
+        Ignored(text) => value.note(FidelityStatus::Ignored, Some(text)),
+        Effect::None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_annotation_stands_once() {
+        for row in ROWS {
+            for is_nlb in [true, false].into_iter().filter(|is_nlb| row.is_of(*is_nlb)) {
+                let count = ROWS.iter().filter(|other| other.suffix == row.suffix && other.is_of(is_nlb)).count();
+                assert_eq!(count, 1, "{}", row.suffix);
+            }
+        }
+    }
+
+    #[test]
+    fn both_spellings_are_known() {
+        assert_eq!(suffix("service.beta.kubernetes.io/alibaba-cloud-loadbalancer-spec"), Some("spec"));
+        assert_eq!(suffix("service.beta.kubernetes.io/alicloud-loadbalancer-spec"), Some("spec"));
+        assert_eq!(suffix("service.beta.kubernetes.io/backend-type"), None);
+    }
+}

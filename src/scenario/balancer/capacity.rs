@@ -1,0 +1,99 @@
+//! What a balancer can take, and how long its connections may be silent, from its annotations.
+//!
+//! - CLB: `spec` counts with `instance-charge-type: PayBySpec` only, and is `slb.s1.small` there if nobody writes it. Without one, or with `PayByCLCU`, the
+//!   instance pays by usage and can take what is commonly quoted of its ceiling; no document that we could read says so.
+//! - NLB: so much for each zone; `cps` limits each listener.
+//!
+//! Sources: CLB documents, "Specifications"; NLB documents, "Limits"; cloud-provider-alibaba-cloud pkg/controller/service/clbv1 (defaults).
+
+use std::time::Duration;
+
+use super::Annotations;
+use crate::edge::{IdleEnd, IdleRule, Limits};
+use crate::manifest::Place;
+use crate::manifest::service::ServiceManifest;
+
+/// A specification: its name, open connections, new ones per second. Queries count for HTTP listeners only.
+const SPECS: [(&str, u64, u64); 8] = [
+    ("slb.s1.small", 5_000, 3_000),
+    ("slb.s2.small", 50_000, 5_000),
+    ("slb.s2.medium", 100_000, 10_000),
+    ("slb.s3.small", 200_000, 20_000),
+    ("slb.s3.medium", 500_000, 50_000),
+    ("slb.s3.large", 1_000_000, 100_000),
+    ("slb.s3.xlarge", 2_000_000, 200_000),
+    ("slb.s3.xxlarge", 5_000_000, 500_000),
+];
+/// The specification of an instance that is paid by it, where none is written.
+const SPEC: &str = "slb.s1.small";
+/// Of an instance that is paid by usage: open connections, new ones per second. An assumption.
+const BY_USAGE: (u64, u64) = (1_000_000, 100_000);
+/// Of one zone of an NLB. Source: NLB documents, "Limits".
+const NLB_ZONE: (u64, u64) = (5_000_000, 200_000);
+/// Source: CLB and NLB documents, TCP listeners.
+const IDLE: Duration = Duration::from_secs(900);
+
+/// The limits of each address.
+pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool) -> Limits {
+    if is_nlb {
+        let cps = annotations.text("cps").map(|_| annotations.number("cps", 0, 1_000_000, 0)).filter(|cps| *cps > 0);
+        let (connections, per_s) = NLB_ZONE;
+        return Limits {
+            connections: Some(connections),
+            connections_per_s: Some(per_s),
+            listener_connections_per_s: cps,
+        };
+    }
+    let written = annotations.text("spec");
+    let known = |name: &str| SPECS.iter().find(|(known, ..)| *known == name);
+    if let Some(name) = written.filter(|name| known(name).is_none()) {
+        let names: Vec<&str> = SPECS.iter().map(|(name, ..)| *name).collect();
+        let help = format!("write one of {}", names.join(", "));
+        annotations.refuse("spec", format!("`{name}` is no specification: the API rejects it"), &help);
+    }
+    let (connections, per_s) = if annotations.text("instance-charge-type") == Some("PayBySpec") {
+        known(written.unwrap_or(SPEC)).map_or(BY_USAGE, |(_, connections, per_s)| (*connections, *per_s))
+    } else {
+        if written.is_some() {
+            let text = "the instance is paid by usage, so it has no limits of a specification: they come with \
+                        instance-charge-type: PayBySpec";
+            annotations.warn("spec", text);
+        }
+        BY_USAGE
+    };
+    Limits { connections: Some(connections), connections_per_s: Some(per_s), listener_connections_per_s: None }
+}
+
+/// How long connections may be silent, and what they meet then. An NLB's end is an assumption: it forgets them.
+pub(super) fn idle(annotations: &Annotations<'_>, is_nlb: bool) -> IdleRule {
+    let (suffix, least, end) =
+        if is_nlb { ("idle-timeout", 1, IdleEnd::Forgotten) } else { ("established-timeout", 10, IdleEnd::Reset) };
+    IdleRule { timeout: Duration::from_secs(annotations.number(suffix, least, 900, IDLE.as_secs())), end }
+}
+
+/// For how long a client's address keeps its target.
+pub(super) fn persistence(annotations: &Annotations<'_>, is_nlb: bool) -> Option<Duration> {
+    let seconds = if is_nlb { 0 } else { annotations.number("persistence-timeout", 0, 3600, 0) };
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// The annotation behind the limits: its last part, with where it stands, or would.
+pub(in crate::scenario) fn limit_source(
+    service: &ServiceManifest,
+    is_nlb: bool,
+) -> (&'static str, Option<&(String, Place)>) {
+    let suffixes: [&'static str; 2] = if is_nlb { ["cps", "zone-maps"] } else { ["spec", "instance-charge-type"] };
+    let written = suffixes.into_iter().find_map(|suffix| Some((suffix, Some(service.balancer_annotation(suffix)?))));
+    written.unwrap_or((suffixes[0], None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specifications_grow() {
+        assert!(SPECS.windows(2).all(|pair| pair[0].1 < pair[1].1 && pair[0].2 < pair[1].2));
+        assert!(SPECS.iter().any(|(name, ..)| *name == SPEC));
+    }
+}
