@@ -342,7 +342,6 @@ fn load_spec(
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
-#[expect(clippy::too_many_lines, reason = "a flat table, one entry per cause")]
 pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
@@ -413,7 +412,7 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, written, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    let of_balancer = balancer::sources(front, &path);
+    let of_balancer = balancer::sources(front, path);
     for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(of_balancer) {
         add(&[code], place, &path, value);
     }
