@@ -138,8 +138,8 @@ impl Eligibility {
         let is_excluded = EXCLUDING.iter().any(|label| node.labels.contains_key(*label));
         let is_leaving = node.taints.iter().any(|taint| taint.key == TO_BE_DELETED);
         let has_labels = self.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-        let is_cordoned = node.unschedulable && self.leaves_out_cordoned;
-        has_labels && !is_excluded && !is_leaving && !is_cordoned
+        let is_left_out = node.unschedulable && self.leaves_out_cordoned;
+        has_labels && !is_excluded && !is_leaving && !is_left_out
     }
 }
 

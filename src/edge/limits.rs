@@ -119,6 +119,7 @@ mod tests {
         let open = |count: u64| Some((Limit::Connections, count));
         let per_s = |count: u64| Some((Limit::ConnectionsPerSecond, count));
         let listener = |count: u64| Some((Limit::ListenerConnectionsPerSecond, count));
+        /// What it is about, the limits, each connection's time, port and open ones, and what it meets.
         type Row<'a> = (&'a str, Limits, &'a [(u64, u16, u64)], &'a [Option<(Limit, u64)>]);
         let table: [Row<'_>; 6] = [
             ("none", none, &[(0, 80, 1_000_000); 4], &[None; 4]),

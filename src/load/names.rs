@@ -46,7 +46,7 @@ impl Names {
     ///
     /// # Panics
     ///
-    /// Never: there is an answer from the start on, and one of its addresses has a weight.
+    /// If there has never been an answer: the first one is there from the start.
     pub fn draw(&self, now: SimTime, draws: &mut Stream) -> Ipv4Addr {
         let answers = self.answers.borrow();
         let (last_at, last) = answers.last().expect("there is an answer from the start on");

@@ -49,6 +49,7 @@ fn note_owner(entry: &TimelineEntry, key: &str, sink: &Sink) {
 }
 
 /// One entry of the timeline: applied to the objects, and what that means for the world.
+#[expect(clippy::too_many_lines, reason = "one arm per verb")]
 pub(super) fn act(
     entry: &TimelineEntry,
     state: &mut State,

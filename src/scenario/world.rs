@@ -342,6 +342,7 @@ fn load_spec(
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
+#[expect(clippy::too_many_lines, reason = "a flat table, one entry per cause")]
 pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
     let mut sources = Sources::new();
     let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
@@ -385,6 +386,7 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     }
     let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
     let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
+    let of_balancer = balancer::sources(front, &path);
     match written {
         Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
         None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
@@ -412,7 +414,6 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    let of_balancer = balancer::sources(front, &path);
     for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(of_balancer) {
         add(&[code], place, &path, value);
     }
