@@ -140,7 +140,7 @@ mod tests {
         let text = format!(
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ name: edge, namespace: ns }}\nspec:\n  selector: {{ matchLabels: {{ a: b }} }}\n  \
              template:\n    metadata: {{ labels: {{ a: b }} }}\n    spec: {{ {pod} containers: [ {{ name: m, image: i, resources: {one} }}, \
-             {{ name: n, image: i, resources: {other} }} ] }}\n"
+             {{ name: other, image: i, resources: {other} }} ] }}\n"
         );
         let (documents, problems) = yaml::parse(&text, 0);
         assert!(problems.is_empty(), "{text}");
