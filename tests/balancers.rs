@@ -328,7 +328,9 @@ fn odd_settings_are_told_with_their_line() {
     let clb = |annotations| said(&Case { annotations, ..Case::default() });
     let nlb = |annotations| said(&Case { annotations, is_nlb: true, ..Case::default() });
     let local = |annotations| said(&Case { annotations, policy: "Local", ..Case::default() });
-    let table: [(&str, (Vec<String>, Vec<String>), &str); 15] = [
+    /// What it is about, the problems and warnings, and what one of them begins with.
+    type Row<'a> = (&'a str, (Vec<String>, Vec<String>), &'a str);
+    let table: [Row<'_>; 15] = [
         ("V3", nlb(&[("zone-maps", "a:vsw-a")]), "25: an NLB needs two zones"),
         ("V4, NLB", nlb(&[("spec", "slb.s1.small")]), "25: an NLB's controller does not read it"),
         ("V4, by usage", clb(&[("spec", "slb.s1.small")]), "25: the instance is paid by usage"),
