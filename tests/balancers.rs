@@ -109,7 +109,7 @@ impl Default for Case<'_> {
         Self {
             is_nlb: false,
             annotations: &[],
-            rate: "100/s",
+            rate: "20/s",
             clients: "connections: 20",
             policy: "Cluster",
             balancer: "{}",
@@ -207,12 +207,13 @@ fn a_specification_counts_only_where_it_is_paid_for() {
     let by_usage = flood(&[("spec", "slb.s1.small")]);
     assert_eq!(lost(&by_usage), BTreeMap::new());
     let by_spec = flood(&[("spec", "slb.s1.small"), ("instance-charge-type", "PayBySpec")]);
-    // Their SYNs are sent again after 1 and 3 s, when there is room.
-    assert_eq!(lost(&by_spec), BTreeMap::new());
+    // Their SYNs are sent again a second later, when others come; after three seconds they give up.
+    let dropped = lost_of(&by_spec, "GD4125");
+    assert!(dropped > 0 && dropped == by_spec.run.results.totals.dropped, "{:?}", lost(&by_spec));
     let late = |outcome: &Outcome| outcome.run.results.latency_us.p99.expect("requests were served");
     assert!(late(&by_usage) < 1_000_000 && late(&by_spec) > 1_000_000, "{} {}", late(&by_usage), late(&by_spec));
     let told = moments(&by_spec, &["lb_limit_reached"]).len();
-    assert!((2..=3).contains(&told), "once a second, not {told} times");
+    assert!((2..=4).contains(&told), "once a second, not {told} times");
 }
 
 #[test]
@@ -247,7 +248,10 @@ fn a_client_that_sticks_has_one_pod() {
     assert_eq!(pods(&[("persistence-timeout", "60")]), 1);
     assert_eq!(pods(&[("scheduler", "sch")]), 1);
     assert_eq!(pods(&[("scheduler", "tch")]), 4);
-    assert_eq!(pods(&[("scheduler", "wlc")]), 4);
+    // Of equals the first: as long as no connection is open when the next comes, that is all.
+    assert_eq!(pods(&[("scheduler", "wlc")]), 1);
+    let kept = Case { clients: "connections: 20, reuse: lru", annotations: &[("scheduler", "wlc")], ..Case::default() };
+    assert_eq!(serving(&ran(&kept)), 4);
 }
 
 #[test]
@@ -492,7 +496,7 @@ fn clients_leave_the_address_of_a_dead_zone_as_they_hear_of_it() {
     let outcome = failed_zone(&[], "{ probing: 5s, ttl: 0s }", false);
     let dropped = lost_of(&outcome, "GD4126");
     assert_eq!(outcome.run.results.totals.dropped, dropped, "{:?}", lost(&outcome));
-    assert!((200..300).contains(&dropped), "half of 500, not {dropped}");
+    assert!((35..66).contains(&dropped), "half of 100, not {dropped}");
     assert_eq!(lost_within(&outcome, 15.0, 30.0), 0);
     // With answers of up to 10 s of age there are more.
     let cached = failed_zone(&[], "{ probing: 5s, ttl: 10s }", false);

@@ -149,6 +149,50 @@ fn more_connections_than_memory_end_the_gateway_again_and_again() {
 }
 
 #[test]
+fn a_small_balancer_drops_what_it_cannot_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/clb-spec-limit", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let found = results(folder.path(), "clb-spec-limit-3");
+    assert_eq!((found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64()), (Some(38_254), Some(4_073)));
+    assert_eq!(causes(&found), ["GD4125 4073"]);
+    let source = &found["causes"][0]["source"];
+    assert_eq!((source["line"].as_u64(), source["value"].as_str()), (Some(17), Some("slb.s1.small")));
+    let phases: Vec<_> = found["phases"].as_array().expect("a list").iter().collect();
+    assert_eq!(
+        phases.iter().map(|phase| phase["totals"]["dropped"].as_u64()).collect::<Vec<_>>(),
+        [0, 3061, 1012].map(Some)
+    );
+    for variant in ["larger", "by-usage"] {
+        let cured = results(folder.path(), &format!("clb-spec-limit-{variant}-3"));
+        assert_eq!(
+            (&cured["totals"]["sent"], cured["totals"]["dropped"].as_u64()),
+            (&found["totals"]["sent"], Some(0))
+        );
+    }
+}
+
+#[test]
+fn a_dead_zone_takes_half_of_the_addresses_and_a_third_of_the_pods() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/nlb-zone-failure", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    for (variant, dropped, found) in [
+        ("", 720, &["GD4126 552", "GD4110 168"][..]),
+        ("-short-dns", 381, &["GD4110 232", "GD4126 149"]),
+        ("-own-zone-only", 539, &["GD4126 475", "GD4110 54", "GD4105 10"]),
+        ("-address-only", 529, &["GD4126 529"]),
+    ] {
+        let results = results(folder.path(), &format!("nlb-zone-failure{variant}-11"));
+        let totals = &results["totals"];
+        assert_eq!((totals["sent"].as_u64(), totals["dropped"].as_u64()), (Some(43_113), Some(dropped)), "{variant}");
+        assert_eq!(causes(&results), found, "{variant}");
+        let verdict = if variant == "-short-dns" { "pass" } else { "fail" };
+        assert_eq!(results["verdict"], verdict, "{variant}");
+    }
+}
+
+#[test]
 fn two_processes_and_two_threads_give_the_same_bytes() {
     let [one, two] = [1, 2].map(|jobs| {
         let folder = tempfile::tempdir().expect("a folder");

@@ -9,7 +9,7 @@
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
 
-pub(super) mod capacity;
+mod capacity;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ use crate::edge::{
 };
 use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
+use crate::record::CauseCode;
 use crate::record::results::FidelityStatus;
 
 /// Source: NLB documents, server group health check.
@@ -250,6 +251,26 @@ pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize
         .iter()
         .flat_map(|group| (0..group.count).map(move |index| Rc::from(format!("{}-{}", group.name, index + 1))));
     names.enumerate().map(|(index, name)| (name, index))
+}
+
+/// The annotations behind causes of loss: where each stands or would, its path by its last part, its value.
+pub(super) fn sources(
+    service: &ServiceManifest,
+    path: impl Fn(&str) -> String,
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
+    let is_nlb = is_nlb(service);
+    let first_of = |code: CauseCode, suffixes: &[&str]| {
+        let mut written = suffixes.iter().filter_map(|suffix| Some((*suffix, service.balancer_annotation(suffix)?)));
+        match written.next() {
+            Some((suffix, (text, place))) => (code, *place, path(suffix), Some(text.clone())),
+            None => (code, service.annotations_at, path(suffixes[0]), None),
+        }
+    };
+    vec![
+        first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
+        first_of(CauseCode::IdleTimeout, if is_nlb { &["idle-timeout"] } else { &["established-timeout"] }),
+        first_of(CauseCode::LbZoneLost, &["zone-maps"]),
+    ]
 }
 
 /// The zones of an NLB: `zone:vswitch,zone:vswitch`.

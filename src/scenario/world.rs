@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancer::{self, capacity::limit_source};
+use super::balancer;
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
@@ -386,22 +386,11 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     }
     let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
     let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
+    let of_balancer = balancer::sources(front, &path);
     match written {
         Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
         None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
     }
-    let (suffix, limit) = limit_source(front, balancer::is_nlb(front));
-    let (text, place) = limit.map_or((None, front.annotations_at), |(text, place)| (Some(text.clone()), *place));
-    add(&[CauseCode::LbLimit], place, &path(suffix), text);
-    if let Some((text, place)) = front.balancer_annotation("zone-maps") {
-        add(&[CauseCode::LbZoneLost], *place, &path("zone-maps"), Some(text.clone()));
-    }
-    let suffix = if balancer::is_nlb(front) { "idle-timeout" } else { "established-timeout" };
-    let (text, place) = match front.balancer_annotation(suffix) {
-        Some((text, place)) => (Some(text.clone()), *place),
-        None => (None, front.annotations_at),
-    };
-    add(&[CauseCode::IdleTimeout], place, &path(suffix), text);
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
@@ -425,7 +414,7 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, path, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    for (code, place, path, value) in kill_sources(manifest, settings, timeline) {
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(of_balancer) {
         add(&[code], place, &path, value);
     }
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use super::Annotations;
 use crate::edge::{IdleEnd, IdleRule, Limits};
-use crate::manifest::Place;
-use crate::manifest::service::ServiceManifest;
 
 /// A specification: its name, open connections, new ones per second. Queries count for HTTP listeners only.
 const SPECS: [(&str, u64, u64); 8] = [
@@ -75,16 +73,6 @@ pub(super) fn idle(annotations: &Annotations<'_>, is_nlb: bool) -> IdleRule {
 pub(super) fn persistence(annotations: &Annotations<'_>, is_nlb: bool) -> Option<Duration> {
     let seconds = if is_nlb { 0 } else { annotations.number("persistence-timeout", 0, 3600, 0) };
     (seconds > 0).then(|| Duration::from_secs(seconds))
-}
-
-/// The annotation behind the limits: its last part, with where it stands, or would.
-pub(in crate::scenario) fn limit_source(
-    service: &ServiceManifest,
-    is_nlb: bool,
-) -> (&'static str, Option<&(String, Place)>) {
-    let suffixes: [&'static str; 2] = if is_nlb { ["cps", "zone-maps"] } else { ["spec", "instance-charge-type"] };
-    let written = suffixes.into_iter().find_map(|suffix| Some((suffix, Some(service.balancer_annotation(suffix)?))));
-    written.unwrap_or((suffixes[0], None))
 }
 
 #[cfg(test)]
