@@ -382,7 +382,9 @@ proptest! {
     ) {
         let mut spec = deployment(replicas, surge, unavailable);
         spec.min_ready_seconds = min_ready;
-        let world = World::new(seed, NOW);
+        // Calls that wait for their turn would leave pods that give way for longer than a look.
+        let controllers = ClientLimits { per_second: 500, burst: 1000 };
+        let world = World::of_size(seed, NOW, 4, ClientRates { controllers, ..ClientRates::DEFAULT });
         world.cluster.apply_deployment(spec, None);
         world.pass(15_000);
         world.image("edge:2");

@@ -449,7 +449,7 @@ fn destinations_need_a_share() {
 fn what_they_take_is_taken() {
     for (before, after) in [
         ("topologyKey: kubernetes.io/hostname", "topologyKey: example.com/rack"),
-        ("requests: {}", "requests: { aliyun.com/gpu: 1 }"),
+        ("memory: 4G }", "memory: 4G, aliyun.com/gpu: 1 }"),
         ("protocol: TCP } ]", "protocol: TCP }, { name: h3, port: 80, protocol: UDP } ]"),
         (
             "EXIT_ON_ZERO_ACTIVE_CONNECTIONS, value: \"true\"",
