@@ -335,7 +335,7 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
     let output = gatedrill(folder.path(), &["run", "scenarios/node-failure", "--variant", "*", "-q"]);
     assert_eq!(output.status.code(), Some(99));
     for (run, dropped) in
-        [("node-failure-42", 1006), ("node-failure-quick-checks-42", 165), ("node-failure-comes-back-42", 1006)]
+        [("node-failure-42", 1246), ("node-failure-quick-checks-42", 216), ("node-failure-comes-back-42", 1246)]
     {
         let found = results(folder.path(), run);
         assert_eq!(

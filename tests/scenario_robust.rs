@@ -24,8 +24,11 @@ struct Folder(PathBuf);
 
 impl Library for Folder {
     fn read(&self, path: &str) -> Result<Vec<NamedText>, (String, String)> {
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(self.0.join(path)).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        let path = self.0.join(path);
+        let mut files: Vec<PathBuf> = match path.is_dir() {
+            true => fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()).collect(),
+            false => vec![path],
+        };
         files.sort();
         Ok(files
             .iter()
@@ -392,8 +395,8 @@ fn what_the_api_server_or_istio_would_refuse_is_refused_once_and_in_its_place() 
         ),
         (
             "alicloud-loadbalancer-health-check-flag: \"on\"",
-            "alicloud-loadbalancer-scheduler: sch",
-            "spec.serviceAnnotations[service.beta.kubernetes.io/alicloud-loadbalancer-scheduler]: `sch`",
+            "alicloud-loadbalancer-scheduler: fastest",
+            "spec.serviceAnnotations[service.beta.kubernetes.io/alicloud-loadbalancer-scheduler]: the API rejects `fastest`",
         ),
         (
             "cpu: { targetAverageUtilization: 80 }",

@@ -51,7 +51,7 @@ spec:
           image: proxy
           ports: [ { containerPort: 80 } ]
           resources: { requests: { cpu: "1" } }
-          lifecycle: { preStop: { sleep: { seconds: PRESTOP } } }
+          lifecycle: { preStop: { exec: { command: [sleep, "PRESTOP"] } } }
           readinessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1 }
 ---
 apiVersion: v1

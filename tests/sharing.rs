@@ -91,7 +91,7 @@ fn causes(results: &Results) -> Vec<(&str, u64)> {
 fn services(outcome: &Outcome) -> Vec<[String; 3]> {
     let tables = outcome.objects[0].tables.iter().filter(|table| table.kind == "svc");
     let rows = tables.flat_map(|table| &table.rows);
-    rows.map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect()
+    rows.map(|row| [row[0].clone(), row[1].clone(), row[3].clone()]).collect()
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Member {
     }
 
     /// The balancer's addresses: one for each of its zones.
-    fn vips(&self) -> Vec<Ipv4Addr> {
+    pub(super) fn vips(&self) -> Vec<Ipv4Addr> {
         let zones = self.config.front.balancer.as_ref().map_or(1, |config| config.zones.len().max(1));
         let nth = |zone: usize| Ipv4Addr::from_bits(self.vip.to_bits() + (u32::try_from(zone).unwrap_or(0) << 8));
         (0..zones).map(nth).collect()

@@ -30,7 +30,9 @@ impl Member {
     pub(super) fn fail_creation(&self, reason: &str) {
         let event = self.tell_service(&self.config.front.service, None, "lb_sync_failed", reason);
         self.not_created.set(Some(event));
-        self.net.forward(self.vip, self.cloud_link(), Rc::new(Nowhere(event)));
+        for vip in self.vips() {
+            self.net.forward(vip, self.cloud_link(), Rc::new(Nowhere(event)));
+        }
     }
 
     fn tell_service(&self, key: &str, because: Option<EventId>, kind: &'static str, message: &str) -> EventId {
@@ -80,6 +82,7 @@ impl Member {
         let host = self.net.attach(prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let other = LoadBalancer::new(sim, &self.net, host, streams, log, (shared.balancer.clone(), None));
+        other.set_addresses(self.vips());
         if let Some(mut watch) = cluster.watch_endpoints(&key, "cloud-controller-manager") {
             let seen_by = other.clone();
             sim.spawn("cloud-controller-manager", async move {
@@ -114,7 +117,7 @@ impl Member {
     pub(super) fn front_trouble(&self, finished: &Finished, port: u16) -> Option<(CauseCode, EventId)> {
         let sight = &finished.sight;
         // Who dials a node's port or the Service's own address does not ask the balancer.
-        if sight.entrance != Some(self.vip) {
+        if !sight.entrance.is_some_and(|entrance| self.vips().contains(&entrance)) {
             return None;
         }
         if let Some(event) = self.not_created.get() {
