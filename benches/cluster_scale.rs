@@ -95,6 +95,7 @@ fn config(nodes: usize) -> ClusterConfig {
         wall_phase: None,
         autoscaler: None,
         bad_images: BTreeSet::new(),
+        image_sizes: BTreeMap::new(),
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::Constant(Duration::from_millis(10)),

@@ -114,6 +114,7 @@ fn nodes() -> ClusterConfig {
         pod_start: Delay::Constant(Duration::from_millis(50)),
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
+        image_sizes: BTreeMap::new(),
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,

@@ -226,6 +226,7 @@ mod quiet {
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
             bad_images: std::collections::BTreeSet::new(),
+            image_sizes: BTreeMap::new(),
             endpoint_propagation: Delay::ZERO,
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,

@@ -16,6 +16,7 @@ mod changes;
 mod control_plane;
 mod front;
 pub mod gateway_kind;
+mod images;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

@@ -108,5 +108,14 @@ fn an_image_that_nobody_asks_for() {
         )],
         &["s.drill.yaml:18:9", "no pod ever asks for `registry.example.com/mesh/proxyv2:1.26.4-typo`", "did you mean"],
     );
+    let images = |images: &str| format!("    images: [ {images} ]\n    badImages:\n");
+    for (described, part) in [
+        ("{ name: proxyv3, size: 300MiB }", "no pod ever asks for `proxyv3`"),
+        ("{ name: proxyv3 }", "size: 300MiB"),
+        ("{ name: proxyv3, size: 300 }", "spec.cluster.images[0].size"),
+        ("{ size: 300MiB }", "name: gateway:1.2"),
+    ] {
+        check(&[("    badImages:\n", &images(described))], &[part]);
+    }
     check(&[("version: \"1.33\"", "version: \"1.19\"")], &["`1.19` is not a version whose behaviour is known", "1.20"]);
 }

@@ -112,6 +112,7 @@ impl World {
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::new(),
+            image_sizes: BTreeMap::new(),
             endpoint_propagation: Delay::ZERO,
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,

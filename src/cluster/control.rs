@@ -85,6 +85,8 @@ pub struct ClusterConfig {
     pub image_pull: Delay,
     /// Images that no node can pull: the name is wrong, or the registry does not have them.
     pub bad_images: BTreeSet<String>,
+    /// How many bytes an image takes on a node, where that is known: the scheduler prefers nodes that have it.
+    pub image_sizes: BTreeMap<String, u64>,
     /// From a pod's state to the consumers of its Service's endpoints.
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.

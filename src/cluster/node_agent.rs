@@ -390,6 +390,10 @@ impl Agent {
         let inner = &self.cluster.inner;
         if !inner.config.bad_images.contains(image) {
             self.sim().sleep_until(self.image_pulled_at(node, image)).await;
+            // The kubelet tells of it with the node's status; that it does so at once is an approximation.
+            if let (Some(index), Some(bytes)) = (self.node_index.get(), inner.config.image_sizes.get(image)) {
+                inner.state.borrow_mut().placing.put_image(index, image, *bytes);
+            }
             return;
         }
         let mut backoff = ImageBackoff::default();

@@ -164,6 +164,7 @@ fn config(nodes: usize) -> ClusterConfig {
         pod_start: Delay::Constant(seconds(2)),
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
+        image_sizes: BTreeMap::new(),
         endpoint_propagation: Delay::Constant(millis(300)),
         init_container: Delay::ZERO,
         sandbox_removal: Delay::ZERO,

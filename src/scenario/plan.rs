@@ -13,7 +13,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{self, Backends};
-use super::{autoscaling, balancer, front, node_scaling, nodes, pods, sharing, shutdown};
+use super::{autoscaling, balancer, front, images, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
 use crate::engine::Delay;
@@ -123,7 +123,7 @@ impl<'a> Plan<'a> {
     /// What the world gets.
     pub(super) fn finish(self, sink: &Sink) -> MemberConfig {
         let Self { settings, first: resolved, .. } = self;
-        world::check_images(settings, &self.images, sink);
+        images::check(settings, &self.images, sink);
         let cluster = ClusterConfig {
             identity: settings.cluster.identity.clone(),
             version: settings.cluster.version,
@@ -135,6 +135,7 @@ impl<'a> Plan<'a> {
             init_container: settings.cluster.init_container.clone(),
             image_pull: settings.cluster.image_pull.clone(),
             bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
+            image_sizes: settings.cluster.images.iter().map(|image| (image.name.clone(), image.bytes)).collect(),
             endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
             sandbox_removal: settings.cluster.sandbox_removal.clone(),
             autoscaler: node_scaling::config(settings, &self.names),

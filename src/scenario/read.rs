@@ -12,7 +12,7 @@ use super::settings::{
     GatewaySettings, KnownBalancer, LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings,
     TimelineEntry, Variant, WaySettings, WithoutDrain, defaults,
 };
-use super::{nodes, slo};
+use super::{images, nodes, slo};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::{CLUSTERS_MAX, Identity, Version};
 use crate::drill::{MixEntry, NameSpec};
@@ -230,8 +230,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         None => Some(ProxySettings::usual(ProxyMode::Iptables)),
     };
     let autoscaler_field = fields.and_then(|fields| fields.get("autoscaler"));
-    let bad_images = fields.and_then(|fields| fields.get("badImages")).map(|field| field.items()).unwrap_or_default();
-    let bad_images = bad_images.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
+    let described = images::read(fields);
     let timings = fields.and_then(|fields| fields.get("timings")).and_then(|field| field.fields());
     let timings = timings.as_ref();
     let schedule = delay(timings, "schedule", defaults::SCHEDULE);
@@ -252,6 +251,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         Some(field) => Some(node_scaling::read(field, &nodes)?),
         None => None,
     };
+    let (images, bad_images) = described?;
     Some(ClusterSettings {
         id: None,
         at: Place::NOWHERE,
@@ -267,6 +267,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         pod_start: pod_start?,
         init_container: init_container?,
         image_pull: image_pull?,
+        images,
         bad_images,
         endpoint_propagation: endpoint_propagation?,
         config_propagation: config_propagation?,

@@ -11,6 +11,7 @@ use super::address::Patch;
 use super::autoscaling;
 use super::control_plane;
 use super::gateway_kind::Kind;
+use super::images;
 use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, ORIGINS, PROXY_MODES};
 use super::settings::{
     BackendSettings, ClusterSettings, Edition, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over,
@@ -156,8 +157,8 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("kubeProxy", proxy),
         ("controllerManager", control_plane::written(cluster.client_rates)),
         ("timings", map(timings)),
-        ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),
     ];
+    entries.extend(images::written(cluster));
     entries.extend(cluster.region.as_ref().map(|region| ("region", text(region))));
     if !cluster.load_balancers {
         entries.push(("loadBalancers", bare(false)));

@@ -92,6 +92,17 @@ impl Settings {
     }
 }
 
+/// An image, and how much of a node's disk it takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImageSize {
+    /// As pods name it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Where it is written.
+    pub at: Place,
+}
+
 /// The cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
@@ -127,6 +138,8 @@ pub struct ClusterSettings {
     pub init_container: Delay,
     /// Added once per node and image.
     pub image_pull: Delay,
+    /// Images of known size.
+    pub images: Vec<ImageSize>,
     /// Images that no node can pull, with where they are named.
     pub bad_images: Vec<(String, Place)>,
     /// Pod state to consumers of its EndpointSlice.

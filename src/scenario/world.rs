@@ -285,16 +285,6 @@ pub(super) fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = S
     init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
 }
 
-/// An image that cannot be pulled, and that nobody asks for, is a slip of the pen.
-pub(super) fn check_images(settings: &Settings, images: &BTreeSet<String>, sink: &Sink) {
-    for (image, place) in &settings.cluster.bad_images {
-        if !images.contains(image) {
-            let problem = Problem::at(*place, "spec.cluster.badImages", format!("no pod ever asks for `{image}`"));
-            sink.report(problem.did_you_mean(image, images.iter().map(String::as_str)));
-        }
-    }
-}
-
 fn load_spec(
     load: &super::settings::LoadSettings,
     (duration, network_latency): (Duration, Duration),

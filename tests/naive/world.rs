@@ -159,6 +159,7 @@ impl World {
             init_container: Delay::ZERO,
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::from(["edge:bad".to_owned()]),
+            image_sizes: BTreeMap::new(),
             endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
             sandbox_removal: Delay::ZERO,
             autoscaler: None,

@@ -116,6 +116,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),
         image_pull: Delay::ZERO,
         bad_images: std::collections::BTreeSet::new(),
+        image_sizes: BTreeMap::new(),
         endpoint_propagation: Delay::ZERO,
         init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),

@@ -55,6 +55,11 @@ impl Placing {
         self.scheduler.cache.put_node(index, node);
     }
 
+    /// An image is on a node from now on.
+    pub(in crate::cluster) fn put_image(&mut self, index: usize, image: &str, bytes: u64) {
+        self.scheduler.cache.put_image(image, bytes, index);
+    }
+
     /// A node is no more.
     pub(super) fn remove_node(&mut self, index: usize) {
         self.scheduler.cache.remove_node(index);

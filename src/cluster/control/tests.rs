@@ -124,12 +124,42 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
 }
 
 fn world(seed: u64, nodes: usize, ready_after: Duration, exits_after: Duration) -> World {
-    world_with(seed, nodes, ready_after, exits_after, None)
+    world_with(seed, config(nodes), ready_after, exits_after, None)
+}
+
+/// A cluster of `count` nodes in three zones.
+fn config(count: usize) -> ClusterConfig {
+    let node = |index: usize| {
+        Node::new(
+            Rc::from(format!("node-{index}")),
+            Ipv4Addr::new(192, 168, u8::try_from(index / 256).unwrap(), u8::try_from(index % 256).unwrap()),
+            Rc::from(["a", "b", "c"][index % 3]),
+            Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
+        )
+    };
+    ClusterConfig {
+        identity: Identity::ALONE,
+        version: Version::new(1, 33),
+        wall_phase: Some(Duration::ZERO),
+        nodes: (0..count).map(node).collect(),
+        hop: Delay::Constant(Duration::from_millis(10)),
+        schedule: Delay::Constant(Duration::from_millis(10)),
+        pod_start: Delay::Uniform { min: seconds(1), max: seconds(4) },
+        image_pull: Delay::ZERO,
+        bad_images: BTreeSet::new(),
+        image_sizes: BTreeMap::new(),
+        endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
+        init_container: Delay::ZERO,
+        sandbox_removal: Delay::Constant(seconds(2)),
+        autoscaler: None,
+        client_rates: ClientRates::DEFAULT,
+        stands_at_zero: false,
+    }
 }
 
 fn world_with(
     seed: u64,
-    nodes: usize,
+    config: ClusterConfig,
     ready_after: Duration,
     exits_after: Duration,
     crashes_after: Option<Duration>,
@@ -144,31 +174,6 @@ fn world_with(
         started: RefCell::default(),
         released: RefCell::default(),
     });
-    let node = |index: usize| {
-        Node::new(
-            Rc::from(format!("node-{index}")),
-            Ipv4Addr::new(192, 168, u8::try_from(index / 256).unwrap(), u8::try_from(index % 256).unwrap()),
-            Rc::from(["a", "b", "c"][index % 3]),
-            Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
-        )
-    };
-    let config = ClusterConfig {
-        identity: Identity::ALONE,
-        version: Version::new(1, 33),
-        wall_phase: Some(Duration::ZERO),
-        nodes: (0..nodes).map(node).collect(),
-        hop: Delay::Constant(Duration::from_millis(10)),
-        schedule: Delay::Constant(Duration::from_millis(10)),
-        pod_start: Delay::Uniform { min: seconds(1), max: seconds(4) },
-        image_pull: Delay::ZERO,
-        bad_images: BTreeSet::new(),
-        endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
-        init_container: Delay::ZERO,
-        sandbox_removal: Delay::Constant(seconds(2)),
-        autoscaler: None,
-        client_rates: ClientRates::DEFAULT,
-        stands_at_zero: false,
-    };
     let kept: Rc<dyn Runtime> = Rc::<Fake>::clone(&runtime);
     let cluster = Cluster::new(&sim, Streams::new(seed), Rc::clone(&log), config, kept);
     World { sim, log, cluster, runtime }
@@ -188,6 +193,20 @@ impl World {
 
     fn kinds(&self) -> Vec<&'static str> {
         self.log.borrow().events().iter().map(|event| event.kind).collect()
+    }
+}
+
+#[test]
+fn a_pod_prefers_the_node_that_has_its_large_image() {
+    // One pod of two nodes gives way to a new one: the other node is the emptier, unless the image counts.
+    for (bytes, stays) in [(None, false), (Some(46 << 20), false), (Some(2000 << 20), true)] {
+        let image_sizes = bytes.map(|bytes| ("proxy:1".to_owned(), bytes)).into_iter().collect();
+        let world = world_with(1, ClusterConfig { image_sizes, ..config(2) }, Duration::ZERO, seconds(5), None);
+        world.settled(deployment(1, 0, 1));
+        world.cluster.restart(EDGE, None);
+        world.run_to(120);
+        let records = world.cluster.pod_records();
+        assert_eq!((records.len(), records[0].node == records[1].node), (2, stays), "{bytes:?}");
     }
 }
 
@@ -350,7 +369,7 @@ fn recreate_waits_until_the_old_pods_have_ended() {
 
 #[test]
 fn a_process_that_crashes_is_started_again_with_growing_waits() {
-    let world = world_with(1, 1, Duration::ZERO, seconds(1), Some(seconds(1)));
+    let world = world_with(1, config(1), Duration::ZERO, seconds(1), Some(seconds(1)));
     world.cluster.apply_deployment(deployment(1, 1, 0), None);
     world.run_to(100);
     let log = world.log.borrow();

@@ -84,6 +84,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
         wall_phase: Some(Duration::ZERO),
         autoscaler: None,
         bad_images: BTreeSet::new(),
+        image_sizes: BTreeMap::new(),
         nodes: vec![node],
         hop: Delay::Constant(Duration::from_millis(10)),
         schedule: Delay::ZERO,
