@@ -1,6 +1,6 @@
 //! How the target's process ends, out of all that decides it, each with its line; and what in it is probably not what is wanted.
 //!
-//! Environment of the container before `ProxyConfig` ([`proxy_config`]) before the scenario's own word before Istio's default. Another
+//! Environment of the container before `ProxyConfig` (`manifest::proxy_config`) before the scenario's own word before Istio's default. Another
 //! `gateway.kind` has settings of its own, and none of these.
 //!
 //! Two generations of ASM's graceful shutdown, by `gateway.istio`, whose number is ASM's too: before 1.26 the balancer's connection draining, which

@@ -131,8 +131,15 @@ fn axis(picture: &Picture<'_>, clock: units::Clock, paint: Paint) -> String {
 
 fn legend(picture: &Picture<'_>, paint: Paint) -> String {
     let is_stale = picture.lanes.iter().any(|lane| lane.stale().next().is_some());
-    let stale = if is_stale { "   × gone, but the balancer still sends" } else { "" };
-    paint.dim(&format!("  ░ starting   █ ready   ▒ draining{stale}"))
+    let mut states = picture.lanes.iter().flat_map(|lane| &lane.life).map(|stretch| stretch.state);
+    let is_unready = states.any(|state| state == PodState::Unready);
+    let unready = if is_unready { "   ▄ not ready" } else { "" };
+    let stale = match (is_stale, is_unready) {
+        (false, _) => "",
+        (true, false) => "   × gone, but the balancer still sends",
+        (true, true) => "   × gone, but still sent to",
+    };
+    paint.dim(&format!("  ░ starting   █ ready{unready}   ▒ draining{stale}"))
 }
 
 #[cfg(test)]
