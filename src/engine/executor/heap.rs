@@ -61,17 +61,31 @@ impl<T: Ordered> Heap<T> {
 
     /// Puts an entry at a place, or below it, whose former entry is no longer needed.
     fn sink(&mut self, mut at: usize, entry: T) {
-        loop {
-            let children = 4 * at + 1;
-            let end = self.entries.len().min(children + 4);
-            let Some(least) = (children..end).min_by_key(|child| self.entries[*child].order()) else { break };
-            if entry.order() < self.entries[least].order() {
-                break;
-            }
+        let order = entry.order();
+        while let Some((least, least_order)) = self.least_child(at)
+            && least_order < order
+        {
             self.entries[at] = self.entries[least];
             at = least;
         }
         self.entries[at] = entry;
+    }
+
+    /// The least of the children of a place, and its order.
+    fn least_child(&self, at: usize) -> Option<(usize, u128)> {
+        let first = 4 * at + 1;
+        let children = self.entries.get(first..)?;
+        // Nearly all places have either four children or none.
+        let (child, order) = match children.first_chunk::<4>() {
+            Some(all) => {
+                let [a, b, c, d] = all.map(|child| child.order());
+                let left = if b < a { (1, b) } else { (0, a) };
+                let right = if d < c { (3, d) } else { (2, c) };
+                if right.1 < left.1 { right } else { left }
+            }
+            None => children.iter().map(Ordered::order).enumerate().min_by_key(|(_, order)| *order)?,
+        };
+        Some((first + child, order))
     }
 }
 
