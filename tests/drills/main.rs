@@ -7,6 +7,7 @@ mod clusters;
 mod kubelet;
 mod naive;
 mod nodes;
+mod products;
 mod rollouts;
 mod scenario_robust;
 #[path = "../support/scenarios.rs"]

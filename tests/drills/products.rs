@@ -5,17 +5,14 @@
 //! request. L ends when the balancer sends the last new connection, P when the pod's process ends; both are read from the event log and, where the profile
 //! fixes them, held against the profile too.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
 use std::collections::BTreeMap;
 
+use crate::scenarios::loaded;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Datum;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
-use scenarios::loaded;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
