@@ -9,6 +9,7 @@
 pub mod causes;
 pub mod config;
 pub mod memory;
+pub mod node_memory;
 pub mod objects;
 pub mod pod_host;
 pub mod process;

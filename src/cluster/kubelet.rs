@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod exit;
 pub mod grace;
 pub mod image_backoff;
+pub mod oom;
 pub mod pressure;
 pub mod probe;
 pub mod sidecar;

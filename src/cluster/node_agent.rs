@@ -32,7 +32,7 @@ use std::time::Duration;
 use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
-use super::kubelet::exit::ContainerExit;
+use super::kubelet::exit::{ContainerExit, ProcessEnd};
 use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
 use super::kubelet::image_backoff::{Attempt, ImageBackoff};
 use super::kubelet::pressure;
@@ -588,7 +588,8 @@ impl Agent {
     /// The process has ended: as it says itself, or else so. `why` is told of the end of a process that was made to end, and its pod not deleted.
     fn has_exited(&self, container: &Container, otherwise: ContainerExit, why: Option<KillCause>) {
         container.has_ended();
-        let exit = ContainerExit::of(container.process().own_end(), otherwise);
+        let own_end = container.process().own_end();
+        let exit = ContainerExit::of(own_end, otherwise);
         let is_oom = exit == ContainerExit::OUT_OF_MEMORY;
         let mut data = vec![("code", exit.code.into())];
         if is_oom {
@@ -600,7 +601,11 @@ impl Agent {
             record.exited_at = Some(now);
             record.exit_reason = Some(exit.reason);
             record.exit_event = Some(event);
-            let why = if is_oom { Some(KillCause::OutOfMemory) } else { why };
+            let why = match own_end {
+                Some(ProcessEnd::OutOfMemory) => Some(KillCause::OutOfMemory),
+                Some(ProcessEnd::NodeOutOfMemory) => Some(KillCause::NodePressure),
+                _ => why,
+            };
             if let Some(why) = why {
                 record.killed = Some(Kill { why, at: now, event, restarted_at: None });
             }

@@ -13,6 +13,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use super::config::MemoryCosts;
+use super::node_memory::NodeMemory;
 use crate::engine::Signal;
 
 /// The memory of one process.
@@ -27,6 +28,9 @@ pub struct Memory {
     requests_begun: Cell<u64>,
     requests_done: Cell<u64>,
     exceeded: Signal,
+    /// What it shares its node's memory with, if that is known.
+    node: OnceCell<Rc<NodeMemory>>,
+    is_nodes_victim: Cell<bool>,
 }
 
 impl Memory {
@@ -41,6 +45,8 @@ impl Memory {
             requests_begun: Cell::new(0),
             requests_done: Cell::new(0),
             exceeded: Signal::default(),
+            node: OnceCell::new(),
+            is_nodes_victim: Cell::new(false),
         }
     }
 
@@ -63,10 +69,32 @@ impl Memory {
         self.requests_begun.get()
     }
 
-    /// Raised when the process holds more than its limit.
+    /// Raised when the process has to end: it holds more than its limit, or its node has no more.
     #[must_use]
     pub fn exceeded(&self) -> Signal {
         self.exceeded.clone()
+    }
+
+    /// It shares the memory of this node from now on.
+    ///
+    /// # Panics
+    ///
+    /// If it shares another's already.
+    pub(super) fn share(&self, node: Rc<NodeMemory>) {
+        assert!(self.node.set(node).is_ok(), "a process is on one node");
+        self.look();
+    }
+
+    /// Its node has no memory left, and it has to go.
+    pub(super) fn end_for_node(&self) {
+        self.is_nodes_victim.set(true);
+        self.exceeded.raise();
+    }
+
+    /// Whether it had to go for its node's sake.
+    #[must_use]
+    pub fn ended_for_node(&self) -> bool {
+        self.is_nodes_victim.get()
     }
 
     /// Its connections are counted there.
@@ -104,6 +132,8 @@ impl Memory {
     fn look(&self) {
         if self.limit_bytes.is_some_and(|limit| self.bytes() > limit) {
             self.exceeded.raise();
+        } else if let Some(node) = self.node.get() {
+            node.look();
         }
     }
 }

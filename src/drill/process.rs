@@ -6,8 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::memory::Memory;
+use super::node_memory::NodeMemory;
 use super::pod_host::{Cpu, CpuCosts, PodHost};
 use crate::backend::{Backend, BackendConfig};
+use crate::cluster::kubelet::oom::Qos;
 use crate::cluster::metrics::Usage;
 use crate::cluster::{LocalFuture, Process, ProcessEnd};
 use crate::engine::{Delay, EventId, EventLog, Signal, Sim, Streams, TaskGroup};
@@ -152,6 +154,12 @@ impl GatewayProcess {
         process
     }
 
+    /// Its node has so much memory, which it shares from now on.
+    pub(super) fn share_memory(&self, node: &Rc<NodeMemory>, qos: Qos, request_bytes: u64) {
+        let score_adj = qos.oom_score_adj(request_bytes, node.capacity_bytes());
+        node.join(&self.object, &self.memory, self.ended.clone(), score_adj);
+    }
+
     fn witness(&self) -> Witness {
         Witness { around: self.around.clone(), object: Rc::clone(&self.object), ending: Rc::clone(&self.ending) }
     }
@@ -168,11 +176,13 @@ impl GatewayProcess {
     /// The kernel ends it at once when it holds more than its limit.
     fn watch_memory(&self, surroundings: &Surroundings) {
         let (exceeded, ended, own_end) = (self.memory.exceeded(), self.ended.clone(), Rc::clone(&self.own_end));
+        let memory = Rc::clone(&self.memory);
         let tasks = self.tasks.clone();
         surroundings.sim.spawn("oom-killer", async move {
             exceeded.raised().await;
             if !ended.is_raised() {
-                own_end.set(Some(ProcessEnd::OutOfMemory));
+                let of_node = memory.ended_for_node();
+                own_end.set(Some(if of_node { ProcessEnd::NodeOutOfMemory } else { ProcessEnd::OutOfMemory }));
                 tasks.abort();
                 ended.raise();
             }

@@ -272,6 +272,25 @@ fn a_sidecar_ends_after_the_gateway_and_its_hook_runs_inside_the_same_grace() {
     }
 }
 
+#[test]
+fn a_kernel_does_not_wait_for_the_kubelet_when_a_node_has_no_memory_left() {
+    // 800 MiB may be asked for, and 100 more are there: each node has one pod, which holds its base, and 20 KB for each request under way.
+    for (base, is_out) in [("897MiB", false), ("901MiB", true)] {
+        let container = "livenessProbe: { tcpSocket: { port: 15021 } }";
+        let outcome = Drill { base, container, memory: "800Mi", timeline: "phase: nothing", ..USUAL }.run();
+        let killed = of_kind(&outcome, "node_out_of_memory");
+        assert_eq!(!killed.is_empty(), is_out, "{base}");
+        // The kubelet evicts in both.
+        assert!(!of_kind(&outcome, "evicted_by_kubelet").is_empty() || is_out, "{base}");
+        let Some(first) = killed.first() else { continue };
+        assert_eq!(first.at.as_nanos(), 0, "as soon as it holds too much");
+        let exits = of_kind(&outcome, "sigkill");
+        let reason = |event: &&Event| format!("{:?}", event.data).contains("OOMKilled");
+        assert!(exits.iter().any(reason), "{exits:?}");
+        assert!(lost(&outcome).1.contains(&"GD4114"), "{:?}", lost(&outcome));
+    }
+}
+
 /// The line behind a cause of loss.
 fn source(outcome: &Outcome, code: &str) -> String {
     let found = outcome.run.results.causes.iter().find(|cause| cause.code == code);

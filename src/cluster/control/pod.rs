@@ -136,7 +136,7 @@ pub enum KillCause {
     OutOfMemory,
     /// Its liveness or startup probe failed.
     Probe,
-    /// Its node was short of memory, and the kubelet evicted the pod.
+    /// Its node was short of memory: the kubelet evicted the pod, or the kernel killed it.
     NodePressure,
 }
 

@@ -13,6 +13,8 @@ pub enum ProcessEnd {
     Exited(i64),
     /// It held more memory than its limit, and the kernel killed it.
     OutOfMemory,
+    /// Its node had no memory left, and the kernel killed it.
+    NodeOutOfMemory,
 }
 
 /// The end of a container.
@@ -40,7 +42,7 @@ impl ContainerExit {
         match end {
             None => otherwise,
             Some(ProcessEnd::Exited(code)) => Self { code, ..Self::BY_ITSELF },
-            Some(ProcessEnd::OutOfMemory) => Self::OUT_OF_MEMORY,
+            Some(ProcessEnd::OutOfMemory | ProcessEnd::NodeOutOfMemory) => Self::OUT_OF_MEMORY,
         }
     }
 }
@@ -57,6 +59,7 @@ mod tests {
             (Some(ProcessEnd::Exited(0)), ContainerExit::BY_ITSELF, (0, "ended by itself")),
             (Some(ProcessEnd::Exited(3)), ContainerExit::COMPLETED, (3, "ended by itself")),
             (Some(ProcessEnd::OutOfMemory), ContainerExit::COMPLETED, (137, "OOMKilled")),
+            (Some(ProcessEnd::NodeOutOfMemory), ContainerExit::COMPLETED, (137, "OOMKilled")),
         ];
         for (end, otherwise, expected) in table {
             let exit = ContainerExit::of(end, otherwise);

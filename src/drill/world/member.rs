@@ -8,10 +8,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
+use crate::drill::node_memory::NodeMemory;
 use crate::drill::objects::Further;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
@@ -81,6 +83,8 @@ pub(super) struct Member {
     pub(super) listeners_pending: Cell<usize>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
+    /// Of nodes with a gateway.
+    node_memories: RefCell<BTreeMap<Rc<str>, Rc<NodeMemory>>>,
     /// What pods are called in results, by their numbers.
     pod_keys: RefCell<BTreeMap<u64, Rc<str>>>,
 }
@@ -118,6 +122,7 @@ impl Member {
             further: RefCell::default(),
             listeners_pending: Cell::new(0),
             owned: Cell::new(config.scaling.owned),
+            node_memories: RefCell::default(),
             pod_keys: RefCell::default(),
             config,
         });
@@ -157,6 +162,29 @@ impl Member {
     pub(super) fn is_quiet(&self) -> bool {
         let are_settled = self.targets_settled.get() && self.listeners_pending.get() == 0;
         are_settled && self.cluster().is_calm(&self.config.target) && self.nodes_are_settled()
+    }
+
+    /// The memory of a node, which its gateways share.
+    fn memory_of(self: &Rc<Self>, node: &Rc<str>) -> Rc<NodeMemory> {
+        let known = self.node_memories.borrow().get(node).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        // The nodes of the start are in the settings; the cluster is still being built when its first pods start.
+        let of_start = self.config.cluster.nodes.iter().find(|spec| spec.name == *node);
+        let later = || self.cluster.borrow().as_ref()?.node_specs().into_iter().find(|spec| spec.name == *node);
+        let allocatable = of_start.map(|spec| spec.allocatable).or_else(|| Some(later()?.allocatable));
+        let bytes = allocatable.map_or(u64::MAX, |it| it.memory_bytes.saturating_add(EVICTION_THRESHOLD_BYTES));
+        let (member, name) = (Rc::downgrade(self), Rc::clone(node));
+        let tell = Box::new(move |object: &str| {
+            let Some(member) = member.upgrade() else { return };
+            let on = member.identity().object(format!("Node/{name}"));
+            let (now, data) = (member.around.sim.now(), vec![("victim", object.into())]);
+            member.around.log.borrow_mut().record(now, None, "node_out_of_memory", on, data);
+        });
+        let memory = NodeMemory::new(bytes, tell);
+        self.node_memories.borrow_mut().insert(Rc::clone(node), Rc::clone(&memory));
+        memory
     }
 
     /// What a pod is called in results.
@@ -247,6 +275,10 @@ impl Runtime for Containers {
             let site = member.site(&pod.node, &pod.template);
             let pod_of_it = GatewayPod { object: &object, site, memory };
             let process = Rc::new(GatewayProcess::start(&member.around, &host, pod_of_it, spec, routes, observer));
+            let requests = pod.template.requests;
+            let asked = [requests.cpu_millicores, requests.memory_bytes];
+            let qos = Qos::of(asked, [spec.cpu_limit_millicores, spec.memory_limit_bytes]);
+            process.share_memory(&member.memory_of(&pod.node), qos, requests.memory_bytes);
             member.tell_all(&process);
             member.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
