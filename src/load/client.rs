@@ -477,7 +477,6 @@ impl Inner {
     }
 }
 
-/// `shoppers-r42`. By hand: one is made for each request, and `format!` takes ten times as long for it.
 /// What an answer means. An error that the gateway made never reached a backend; whether it was configured so, the client cannot see.
 fn outcome_of(answer: &Answer) -> Outcome {
     match (answer.status, answer.is_from_backend) {
@@ -487,6 +486,7 @@ fn outcome_of(answer: &Answer) -> Outcome {
     }
 }
 
+/// `shoppers-r42`. By hand: one is made for each request, and `format!` takes ten times as long for it.
 fn request_id(load: &str, mut sequence: u64) -> String {
     let mut digits = [0; 20];
     let mut first = digits.len();

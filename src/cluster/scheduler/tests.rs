@@ -1,4 +1,4 @@
-//! Whole decisions. The rules one by one are held against upstream's tables in `tests/vectors_scheduler.rs`.
+//! Whole decisions. The rules one by one are held against upstream's tables in `tests/vectors/vectors_scheduler.rs`.
 
 use super::*;
 use crate::cluster::objects::{Node, Resources};

@@ -1,0 +1,18 @@
+//! Whole drills and what is read for them, in virtual time; one program, so that it is linked once.
+
+mod bad_input;
+mod bad_rollout;
+mod balancers;
+mod clusters;
+mod kubelet;
+mod naive;
+mod nodes;
+mod rollouts;
+mod scenario_robust;
+#[path = "../support/scenarios.rs"]
+mod scenarios;
+mod service_types;
+mod services;
+mod sharing;
+mod shutdown_settings;
+mod zones;
