@@ -5,6 +5,7 @@
 
 mod actions;
 mod controller;
+mod edits;
 mod endpoints;
 mod front;
 mod member;
@@ -452,9 +453,10 @@ impl World {
                 ended_at_node: member.ended_at_node(finished),
             };
             let front = member.front_trouble(finished, entry.port);
+            let front = front.or_else(|| member.port_trouble(finished, entry.port));
             let (pod, ending) = (record.as_ref(), ending.as_deref());
             let evidence = Evidence { pod, way, node_death, front, ending, flags, log: &log, last_resort };
-            cause_of(finished, &evidence, &member.config.sources)
+            cause_of(finished, &evidence, &member.sources.borrow())
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
             let data = vec![

@@ -6,7 +6,7 @@
 //!
 //! A URL names the Service's port or the nodes' port; what is dialled follows from the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::balancer;
@@ -28,9 +28,20 @@ const NODE_PORT_FIRST: u16 = 31_080;
 
 /// The way in.
 pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<FrontSpec> {
+    let node_ports = node_ports(resolved.front()?, &BTreeMap::new());
+    spec_with(resolved, settings, &node_ports, sink)
+}
+
+/// The way in, with the node ports that the API server has given.
+pub(super) fn spec_with(
+    resolved: &Resolved,
+    settings: &Settings,
+    node_ports: &BTreeMap<u16, u16>,
+    sink: &Sink,
+) -> Option<FrontSpec> {
     let service = resolved.front()?;
     let ports = ports(resolved, service, sink)?;
-    let node_ports = node_ports(service);
+    let node_ports = node_ports.clone();
     let balancer = match service.kind {
         ServiceKind::LoadBalancer => {
             Some(balancer::config(resolved, settings, (ports.clone(), node_ports.clone()), sink)?)
@@ -48,7 +59,6 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         let kind = kind(&load.way, &load.name, service, settings, sink);
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
-        check_urls(load, ports.keys().copied(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
@@ -94,23 +104,26 @@ fn ports(resolved: &Resolved, service: &ServiceManifest, sink: &Sink) -> Option<
     Some(ports)
 }
 
-/// The Service's ports, and those of the nodes: as they are written, or the next that is free.
-fn node_ports(service: &ServiceManifest) -> BTreeMap<u16, u16> {
+/// The Service's ports, and those of the nodes: as they are written, or as they were given before, or the next that is free.
+pub(super) fn node_ports(service: &ServiceManifest, known: &BTreeMap<u16, u16>) -> BTreeMap<u16, u16> {
     let has_some = matches!(service.kind, ServiceKind::LoadBalancer | ServiceKind::NodePort);
     let written: Vec<u16> = service.ports.iter().filter_map(|port| port.node_port).collect();
     let last = u16::try_from(NODE_PORTS.1).unwrap_or(u16::MAX);
-    let is_free = |port: &u16| !written.contains(port) && service.health_check_node_port != Some(*port);
+    let is_given = |port: &u16| known.values().any(|given| given == port);
+    let is_free =
+        |port: &u16| !written.contains(port) && !is_given(port) && service.health_check_node_port != Some(*port);
     let mut free = (NODE_PORT_FIRST..=last).filter(is_free);
     let mut found = BTreeMap::new();
     for port in service.ports.iter().filter(|_| has_some) {
+        let given = known.get(&port.port).copied().filter(|given| !written.contains(given));
         let drawn = || free.next().filter(|_| service.draws_node_ports);
-        found.extend(port.node_port.or_else(drawn).map(|node_port| (port.port, node_port)));
+        found.extend(port.node_port.or(given).or_else(drawn).map(|node_port| (port.port, node_port)));
     }
     found
 }
 
 /// What kube-proxies know of the Service, and what nodes can hold.
-fn nodes(service: &ServiceManifest, settings: &Settings) -> NodesConfig {
+pub(super) fn nodes(service: &ServiceManifest, settings: &Settings) -> NodesConfig {
     let proxy = settings.cluster.kube_proxy;
     let reach = if service.kind == ServiceKind::ClusterIp { Reach::Internal } else { Reach::External };
     let policies = Policies { internal: service.internal_policy, external: service.policy, reach };
@@ -219,9 +232,19 @@ fn dialled(
     found
 }
 
-/// Clients ask for ports that there are.
-fn check_urls(load: &LoadSettings, known: impl Iterator<Item = u16>, sink: &Sink) {
-    let known: Vec<u16> = known.collect();
+/// What the clients of each load may name, in the order of the loads.
+pub(super) fn named(front: &FrontSpec, loads: usize) -> Vec<BTreeSet<u16>> {
+    let door = |load: usize| front.doors.get(load).and_then(Option::as_ref);
+    let of = |load: usize| match door(load) {
+        Some(door) => door.ports.keys().copied().collect(),
+        None => front.ports.keys().copied().collect(),
+    };
+    (0..loads).map(of).collect()
+}
+
+/// Clients ask for ports that there are, at some time.
+pub(super) fn check_urls(load: &LoadSettings, known: &BTreeSet<u16>, sink: &Sink) {
+    let known: Vec<u16> = known.iter().copied().collect();
     for kind in load.mix.iter().filter(|kind| !known.contains(&kind.entry.port)) {
         let known: Vec<String> = known.iter().map(u16::to_string).collect();
         let text = format!("the Service in front has no port {}", kind.entry.port);

@@ -365,6 +365,7 @@ fn entry(entry: &TimelineEntry) -> Node {
             entries.push((if *is_pause { "pause" } else { "resume" }, map(Vec::new())));
         }
         TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
+        TimelineVerb::DeleteService(key, _) => entries.push(("delete", map(vec![("service", text(key))]))),
         TimelineVerb::Load(name, factor) => {
             let name = name.as_ref().map(|name| ("name", text(name)));
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();

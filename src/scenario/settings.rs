@@ -470,6 +470,8 @@ pub enum TimelineVerb {
     Pause(bool),
     /// The Deployment is deleted.
     Delete,
+    /// A Service is deleted: its `namespace/name`, and where it is named.
+    DeleteService(String, Place),
     /// The rate of a load, or of all, times this.
     Load(Option<String>, f64),
     /// The whole configuration is pushed to the gateway's pods.

@@ -27,6 +27,11 @@ fn overrides(service: &ServiceManifest) -> bool {
     service.balancer_annotation("force-override-listeners").is_some_and(|(text, _)| text == "true")
 }
 
+/// Whether the controller writes the listeners of its balancer: always those of its own.
+pub(super) fn writes_listeners(service: &ServiceManifest) -> bool {
+    wanted(service).is_none() || overrides(service)
+}
+
 /// Why a Service gets no balancer, in the controller's words where there are any.
 fn failure(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Option<String> {
     if !settings.cluster.load_balancers {

@@ -11,7 +11,7 @@ use crate::drill::config::{Creation, DoorSpec};
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
-use crate::edge::{BackendMode, Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
+use crate::edge::{Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
 use crate::engine::EventId;
 use crate::load::Finished;
 use crate::net::{Forward, LinkConfig};
@@ -40,10 +40,13 @@ impl Member {
         if front.nodes.is_some() {
             self.watch_nodes(cluster);
         }
+        self.doors.borrow_mut().resize(front.doors.len(), None);
         for (load, spec) in front.doors.iter().enumerate() {
             let (Some(DoorSpec { kind, choice, ports }), Some(nodes)) = (spec, &*self.nodes.borrow()) else { continue };
             let door = Door::new(nodes.clone(), *kind, choice.clone(), ports.clone());
-            self.net.forward(self.door_address(load), LinkConfig::default(), Rc::new(door));
+            let door = Rc::new(door);
+            self.doors.borrow_mut()[load] = Some(Rc::clone(&door));
+            self.net.forward(self.door_address(load), LinkConfig::default(), door);
         }
         self.start_gauge();
     }
@@ -79,7 +82,7 @@ impl Member {
     /// Whether the connections of a load pass over nodes.
     pub(super) fn passes_nodes(&self, load: usize) -> bool {
         let front = &self.config.front;
-        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
+        let to_nodes = self.balancer.borrow().as_ref().is_some_and(LoadBalancer::reaches_nodes);
         to_nodes || front.doors.get(load).is_some_and(Option::is_some)
     }
 
@@ -177,10 +180,9 @@ impl Member {
                     }
                 }
                 let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
-                let config = member.config.front.balancer.as_ref();
-                if let (Some(balancer), Some(config)) = (&*member.balancer.borrow(), config) {
+                if let Some(balancer) = &*member.balancer.borrow() {
                     let specs = cluster.node_specs().into_iter().filter(|node| ready.contains(&node.name));
-                    balancer.handle_nodes(eligible(specs.collect(), &config.targets.nodes));
+                    balancer.handle_nodes(eligible(specs.collect(), &balancer.node_rules()));
                 }
             }
         });
@@ -204,7 +206,7 @@ impl Member {
 }
 
 /// The nodes that the balancer's controller may take as targets.
-fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
+pub(super) fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
     let accepted = nodes.into_iter().filter(|node| rules.accepts(node));
     accepted.map(|node| NodeTarget { name: node.name, ip: node.ip }).collect()
 }

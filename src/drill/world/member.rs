@@ -10,18 +10,21 @@ use std::sync::Arc;
 
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
-use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
+use crate::drill::Sources;
+use crate::drill::config::{ClusterSpec, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::objects::Further;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
+use crate::edge::door::Door;
 use crate::edge::{LoadBalancer, Nodes};
 use crate::engine::{Datum, EventId};
 use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::net::{Host, LinkConfig, Net};
+use crate::units::SimTime;
 
 /// The load balancer's address; of several, the first one's.
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -77,8 +80,24 @@ pub(super) struct Member {
     pub(super) not_created: Cell<Option<EventId>>,
     /// Further Services of type `LoadBalancer`.
     pub(super) further: RefCell<BTreeMap<Rc<str>, Further>>,
+    /// Their parts of the balancer in front, of those that have overwritten its listeners.
+    pub(super) sharing: RefCell<BTreeMap<Rc<str>, LoadBalancer>>,
     /// Services whose listeners the controller has not come to yet.
     pub(super) listeners_pending: Cell<usize>,
+    /// Where its gateways listen, as the control plane has it.
+    pub(super) listeners: RefCell<Vec<(u16, u16)>>,
+    /// Ports where they listen no more, with the edits that took them away.
+    pub(super) removed_listeners: RefCell<BTreeMap<u16, EventId>>,
+    /// When configuration was last pushed for an edit.
+    pub(super) pushed_at: Cell<Option<SimTime>>,
+    /// Processes that are others than at the start, by the `other` of their template.
+    pub(super) specs: RefCell<BTreeMap<String, GatewaySpec>>,
+    /// The ports of the Service in front, as they are now.
+    pub(super) front_ports: RefCell<FrontPorts>,
+    /// What clients dial in place of the balancer, in the order of the loads.
+    pub(super) doors: RefCell<Vec<Option<Rc<Door>>>>,
+    /// The lines behind causes of loss, as they are now.
+    pub(super) sources: RefCell<Sources>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
     /// What pods are called in results, by their numbers.
@@ -93,6 +112,12 @@ impl Member {
         if let Some(name) = config.cluster.identity.name() {
             around.streams = around.streams.within(name);
         }
+        let of_target = config.deployments.iter().find(|deployment| deployment.key == config.target);
+        let other = of_target.map(|deployment| deployment.template.other.as_str()).unwrap_or_default();
+        let spec = config.gateways.get(other).or_else(|| config.gateways.values().next());
+        let listeners = spec.map(|spec| spec.config.listeners.clone()).unwrap_or_default();
+        let (ports, node_ports) = (config.front.ports.clone(), config.front.node_ports.clone());
+        let front_ports = FrontPorts { ports, node_ports };
         let nth = |first: Ipv4Addr| Ipv4Addr::from_bits(first.to_bits() + u32::try_from(index).unwrap_or(0));
         let member = Rc::new(Self {
             index,
@@ -116,7 +141,15 @@ impl Member {
             targets_settled: Cell::new(true),
             not_created: Cell::new(None),
             further: RefCell::default(),
+            sharing: RefCell::default(),
             listeners_pending: Cell::new(0),
+            listeners: RefCell::new(listeners),
+            removed_listeners: RefCell::default(),
+            pushed_at: Cell::new(None),
+            specs: RefCell::default(),
+            front_ports: RefCell::new(front_ports),
+            doors: RefCell::default(),
+            sources: RefCell::new(config.sources.clone()),
             owned: Cell::new(config.scaling.owned),
             pod_keys: RefCell::default(),
             config,
@@ -235,7 +268,7 @@ impl Runtime for Containers {
         let namespace = pod.owner.split('/').next().unwrap_or_default();
         let object = member.identity().object(format!("Pod/{namespace}/{}", pod.name));
         if pod.owner == member.config.target {
-            let spec = member.gateway_spec(&pod.template.other);
+            let spec = &member.spec_of_new(&pod.template.other);
             let costs = member.config.scaling.memory;
             let memory = Rc::new(Memory::new(costs, member.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {

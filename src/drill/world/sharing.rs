@@ -83,6 +83,7 @@ impl Member {
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let other = LoadBalancer::new(sim, &self.net, host, streams, log, (shared.balancer.clone(), None));
         other.set_addresses(self.vips());
+        self.sharing.borrow_mut().insert(Rc::clone(&key), other.clone());
         if let Some(mut watch) = cluster.watch_endpoints(&key, "cloud-controller-manager") {
             let seen_by = other.clone();
             sim.spawn("cloud-controller-manager", async move {
@@ -104,11 +105,33 @@ impl Member {
             if let Some(member) = member.upgrade() {
                 member.listeners_pending.set(member.listeners_pending.get() - 1);
             }
-            for port in ports {
+            // It may have been deleted meanwhile.
+            let is_there = member.upgrade().is_some_and(|member| member.sharing.borrow().contains_key(&key));
+            for port in ports.into_iter().filter(|_| is_there) {
                 let data = vec![("port", i64::from(port).into()), ("by", (&*key).into())];
                 let taken =
                     log.borrow_mut().record(clock.now(), Some(event), "lb_listener_taken", object.clone(), data);
                 front.hand_over(port, &other, taken);
+            }
+        });
+    }
+
+    /// A further Service is deleted. Listeners that it had overwritten go with it when its controller has come to that; the Service in front gets them back when
+    /// it is edited itself, since its controller looks at listeners only then.
+    pub(super) fn unshare(self: &Rc<Self>, key: &Rc<str>, event: EventId) {
+        self.cluster().delete_service(key);
+        self.further.borrow_mut().remove(key);
+        let (front, other) = (self.balancer.borrow().clone(), self.sharing.borrow_mut().remove(key));
+        let (Some(front), Some(other)) = (front, other) else { return };
+        let purpose = format!("{key}/{}", event.number());
+        let latency = front.update_latency(&purpose);
+        let (clock, member) = (self.around.sim.clone(), Rc::downgrade(self));
+        self.listeners_pending.set(self.listeners_pending.get() + 1);
+        self.around.sim.spawn("lb-listeners", async move {
+            clock.sleep(latency).await;
+            front.give_up_listeners(&other, event);
+            if let Some(member) = member.upgrade() {
+                member.listeners_pending.set(member.listeners_pending.get() - 1);
             }
         });
     }

@@ -180,7 +180,7 @@ impl LoadBalancer {
                 let state = inner.state.borrow();
                 let weight = |id: &TargetId| state.balancer.weight(*id).unwrap_or(0);
                 let known = state.registered.iter().filter_map(|(ip, id)| Some((*ip, weight(id.as_ref()?))));
-                plan(&inner.config.targets, &known.collect(), &state.wanted)
+                plan(&inner.live().targets, &known.collect(), &state.wanted)
             };
             let mut has_failed = todo.is_over_quota;
             for call in &todo.calls {
@@ -319,7 +319,7 @@ impl Inner {
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;
         let zone = || state.node_zones.get(&node).and_then(|zone| self.config.zones.iter().position(|it| it == zone));
-        let group = if self.config.is_cross_zone { Some(0) } else { zone() };
+        let group = if self.live().is_cross_zone { Some(0) } else { zone() };
         let event = self.tell(because, "target_registered", &name, ip);
         let address = SocketAddrV4::new(ip, self.probe_port());
         let id = state.balancer.register_in(group, address, weight, Some(event));
