@@ -88,6 +88,8 @@ pub(super) struct Member {
     pub(super) listeners: RefCell<Vec<(u16, u16)>>,
     /// Ports where they listen no more, with the edits that took them away.
     pub(super) removed_listeners: RefCell<BTreeMap<u16, EventId>>,
+    /// Pods that a push is on its way to.
+    pub(super) pushes_pending: Cell<usize>,
     /// When configuration was last pushed for an edit.
     pub(super) pushed_at: Cell<Option<SimTime>>,
     /// Processes that are others than at the start, by the `other` of their template.
@@ -145,6 +147,7 @@ impl Member {
             listeners_pending: Cell::new(0),
             listeners: RefCell::new(listeners),
             removed_listeners: RefCell::default(),
+            pushes_pending: Cell::new(0),
             pushed_at: Cell::new(None),
             specs: RefCell::default(),
             front_ports: RefCell::new(front_ports),
@@ -188,7 +191,8 @@ impl Member {
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
     pub(super) fn is_quiet(&self) -> bool {
-        let are_settled = self.targets_settled.get() && self.listeners_pending.get() == 0;
+        let is_pushed = self.pushes_pending.get() == 0;
+        let are_settled = is_pushed && self.targets_settled.get() && self.listeners_pending.get() == 0;
         are_settled && self.cluster().is_calm(&self.config.target) && self.nodes_are_settled()
     }
 

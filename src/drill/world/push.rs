@@ -35,8 +35,10 @@ impl Member {
             let drawn = self.gateway_spec("").config_propagation.draw(&mut pushes);
             let delay = if now == SimTime::ZERO { Duration::ZERO } else { drawn };
             let (member, process, ip, key) = (Rc::clone(self), Rc::clone(process), *ip, record.key);
+            self.pushes_pending.set(self.pushes_pending.get() + 1);
             self.around.sim.spawn("config-push", async move {
                 member.around.sim.sleep(delay).await;
+                member.pushes_pending.set(member.pushes_pending.get() - 1);
                 // Whoever has ended meanwhile hears nothing.
                 let is_there = member.gateways.borrow().get(&ip).is_some_and(|known| Rc::ptr_eq(known, &process));
                 if is_there {

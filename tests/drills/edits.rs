@@ -3,12 +3,9 @@
 //! Goal: each edit has the effect that its controllers give it, when they give it, and nothing restarts that would not; what is lost has a cause whose line is the
 //! edit's. Method: small scenarios from memory, run to their end; each figure has its other side.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
+use crate::scenarios::loaded;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::record::results::{FidelityStatus, Results};
-use scenarios::loaded;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -280,7 +277,7 @@ fn clients_ask_for_ports_that_there_are_at_some_time() {
     let without = Drill::new(&["{ at: 20s, restart: {} }"]);
     let manifest =
         MANIFEST.replace("SERVICE", &without.service).replace("{ name: alt, port: 8080, targetPort: 8080 }", "");
-    let told = loaded(&without.text(), &manifest, &[], None).err().expect("nobody has that port").to_string();
+    let told = loaded(&without.text(), &manifest, &[], None).expect_err("nobody has that port").to_string();
     assert!(told.contains("the Service in front has no port 8080"), "{told}");
     let later = Drill::new(&[&ports("20s", &[(80, 80), (8080, 8080)])]);
     let manifest =
