@@ -471,3 +471,35 @@ fn five_gateways_lose_in_five_ways() {
         assert!(line, "{variant}: a cause without its line: {decided:?}");
     }
 }
+
+#[test]
+fn other_clouds_balancers_lose_by_their_own_times() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/other-balancers", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99), "{}", String::from_utf8_lossy(&output.stderr));
+    let nlb = "AWS Network Load Balancer, IP targets";
+    let alb = "AWS Application Load Balancer, IP targets";
+    let (gcp, metallb) = ("GCP passthrough Network Load Balancer", "MetalLB, layer 2");
+    for (variant, product, dropped, most) in [
+        ("", nlb, 4536, Some("GD4302 4502")),
+        ("-aws-nlb-gate", nlb, 2635, Some("GD4302 2613")),
+        ("-aws-nlb-remedy", nlb, 0, None),
+        ("-aws-alb", alb, 0, None),
+        ("-aws-alb-remedy", alb, 0, None),
+        ("-gcp-passthrough", gcp, 7, Some("GD4106 7")),
+        ("-gcp-passthrough-remedy", gcp, 0, None),
+        ("-metallb-l2", metallb, 15, Some("GD4104 14")),
+        ("-metallb-l2-cluster", metallb, 0, None),
+        ("-metallb-l2-remedy", metallb, 0, None),
+    ] {
+        let found = results(folder.path(), &format!("other-balancers{variant}-11"));
+        assert_eq!(
+            (&found["totals"]["sent"], &found["totals"]["dropped"]),
+            (&28_900.into(), &dropped.into()),
+            "{variant}"
+        );
+        assert_eq!(causes(&found).first().map(String::as_str), most, "{variant}");
+        assert_eq!(found["gateway"]["balancer"], product, "{variant}");
+        assert_eq!(found["rollouts"][0]["complete"], true, "{variant}");
+    }
+}

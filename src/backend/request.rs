@@ -52,7 +52,14 @@ mod tests {
 
     /// A head with only the facts named.
     fn head(body_bytes: usize, id: &str) -> Head<'_> {
-        Head { length: 0, body_bytes, wants_no_body: false, says_close: false, expects_continue: false, id: id.as_bytes() }
+        Head {
+            length: 0,
+            body_bytes,
+            wants_no_body: false,
+            says_close: false,
+            expects_continue: false,
+            id: id.as_bytes(),
+        }
     }
 
     #[track_caller]

@@ -403,6 +403,7 @@ impl World {
             cpu_ratio_mean: mean,
             cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
             memory_bytes_max: Some(self.memory_max.get()).filter(|bytes| *bytes > 0),
+            balancer: self.members.iter().find_map(|member| member.product()).map(str::to_owned),
             status: statuses,
             ..GatewayFacts::default()
         }

@@ -97,6 +97,17 @@ impl Backoff {
     }
 }
 
+/// Which of the nodes that may be targets are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeReach {
+    /// Under policy `Local` those with a pod, under `Cluster` all.
+    WithPods,
+    /// All: their health checks tell which have a pod.
+    All,
+    /// One, which answers for the address: [`super::announcer`].
+    Leader,
+}
+
 /// What the controller is told of its targets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetRules {
@@ -112,13 +123,17 @@ pub struct TargetRules {
     pub quota: Option<usize>,
     /// Which nodes may be targets.
     pub nodes: Eligibility,
+    /// Which of those are.
+    pub reach: NodeReach,
 }
 
 impl TargetRules {
     /// All that is ready, with this weight.
     #[must_use]
     pub fn of(mode: BackendMode, weight: u32) -> Self {
-        Self { mode, weight, is_gentle: false, keeps_weights: false, quota: None, nodes: Eligibility::default() }
+        let nodes = Eligibility::default();
+        let reach = NodeReach::WithPods;
+        Self { mode, weight, is_gentle: false, keeps_weights: false, quota: None, nodes, reach }
     }
 }
 
@@ -173,11 +188,12 @@ pub fn wanted(rules: &TargetRules, endpoints: &[EndpointView], eligible: &[NodeT
     };
     let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
     let pods_on = |node: &NodeTarget| endpoints.iter().filter(is_ready).filter(|pod| pod.node == node.name).count();
-    let weight = |node: &NodeTarget| match policy {
-        TrafficPolicy::Cluster => rules.weight,
-        TrafficPolicy::Local => u32::try_from(pods_on(node)).unwrap_or(u32::MAX),
+    let counts_pods = policy == TrafficPolicy::Local && rules.reach == NodeReach::WithPods;
+    let weight = |node: &NodeTarget| match counts_pods {
+        true => u32::try_from(pods_on(node)).unwrap_or(u32::MAX),
+        false => rules.weight,
     };
-    let is_target = |node: &&NodeTarget| policy == TrafficPolicy::Cluster || pods_on(node) > 0;
+    let is_target = |node: &&NodeTarget| !counts_pods || pods_on(node) > 0;
     let nodes = eligible.iter().filter(is_target).map(|node| (weight(node), node));
     let told = |(weight, node): (u32, &NodeTarget)| {
         let (name, node_name) = (Rc::clone(&node.name), Rc::clone(&node.name));

@@ -10,6 +10,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
 
 mod capacity;
+pub(super) mod products;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,10 @@ use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
+use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
-    BackendMode, Calls, Eligibility, HealthCheck, LoadBalancerConfig, Pace, Scheduler, Spacing, TargetRules,
-    TrafficPolicy,
+    BackendMode, Calls, Eligibility, HealthCheck, LoadBalancerConfig, NodeReach, Pace, Scheduler, Spacing, TargetRules,
+    TrafficPolicy, Ways,
 };
 use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
@@ -71,10 +73,15 @@ impl Annotations<'_> {
         self.sink.note(place, path, FidelityStatus::Warning, Some(text));
     }
 
+    /// The path of an annotation by its whole name.
+    fn path(&self, name: &str) -> String {
+        let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
+        format!("{parent}[{name}]")
+    }
+
     fn place_and_path(&self, suffix: &str) -> (Place, String) {
         let place = self.service.balancer_annotation(suffix).map_or(self.service.annotations_at, |(_, place)| *place);
-        let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
-        (place, format!("{parent}[{}]", self.service.written_name(suffix)))
+        (place, self.path(&self.service.written_name(suffix)))
     }
 
     /// Whole seconds or a count within a range.
@@ -110,10 +117,17 @@ pub(super) fn config(
     let is_made =
         origin.kind == "IstioGateway" && *service.service.key == *format!("{}/istio-{}", origin.namespace, origin.name);
     let annotations = Annotations { service, is_made, sink };
+    let product = &settings.balancer.product;
+    if let Some(profile) = product.profile(service.policy) {
+        return products::config(resolved, settings, (&annotations, profile), (ports, node_ports));
+    }
+    products::note_aws_elsewhere(&annotations, product.product);
     if let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) {
         let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
         let problem = Problem::at(*at, "spec.loadBalancerClass", text);
-        sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
+        sink.report(problem.help(format!(
+            "write {NLB}, or leave it out for a CLB, or choose the loadBalancer.profile of another cloud"
+        )));
         return None;
     }
     let is_nlb = is_nlb(service);
@@ -157,6 +171,7 @@ pub(super) fn config(
             scheduler,
             persistence: capacity::persistence(&annotations, is_nlb),
             health_check: check,
+            first_passes: None,
             on_deregister: removal,
             on_unhealthy: if matches!(removal, OnRemoval::CutAfter(span) if !span.is_zero()) {
                 removal
@@ -180,6 +195,7 @@ pub(super) fn config(
                 labels: rules::backend_label(&annotations),
                 leaves_out_cordoned: annotations.is_on("remove-unscheduled-backend", false),
             },
+            reach: NodeReach::WithPods,
         },
         pace: match (settings.balancer.in_batches, is_nlb) {
             (false, _) => Pace::Each,
@@ -187,6 +203,7 @@ pub(super) fn config(
             (true, false) => Pace::Batches(Calls::Synchronous),
         },
         probe,
+        ways: Ways::at_once(condition_of(&service.service.key)),
         register_latency: settings.balancer.controller_latency.clone(),
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
@@ -266,7 +283,14 @@ pub(super) fn sources(
             None => (code, service.annotations_at, path(suffixes[0]), None),
         }
     };
+    // The one that decides is told first: the timeout of a draining that is on, or the switch.
+    let is_on = service.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
+    let mut draining = ["connection-drain-timeout", "connection-drain"];
+    if !is_on {
+        draining.reverse();
+    }
     vec![
+        first_of(CauseCode::LbCutConnection, &draining),
         first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
         first_of(CauseCode::IdleTimeout, if is_nlb { &["idle-timeout"] } else { &["established-timeout"] }),
         first_of(CauseCode::LbZoneLost, &["zone-maps"]),

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::balancer;
+use super::balancer::{self, products};
 use super::settings::{Address, LoadSettings, Location, Settings, WaySettings};
 use super::state::Resolved;
 use crate::cluster::Version;
@@ -42,7 +42,8 @@ pub(super) fn spec_with(
     let service = resolved.front()?;
     let ports = ports(resolved, service, sink)?;
     let node_ports = node_ports.clone();
-    let balancer = match service.kind {
+    let kind_of_it = products::kind(service, settings);
+    let balancer = match kind_of_it {
         ServiceKind::LoadBalancer => {
             Some(balancer::config(resolved, settings, (ports.clone(), node_ports.clone()), sink)?)
         }
@@ -161,7 +162,8 @@ fn kind(
     sink: &Sink,
 ) -> Option<DoorKind> {
     use Address as Dialled;
-    let usual = match (way.location, service.kind) {
+    let of_service = products::kind(service, settings);
+    let usual = match (way.location, of_service) {
         (_, ServiceKind::LoadBalancer) => Dialled::LoadBalancer,
         (Location::Internet, ServiceKind::NodePort) => Dialled::NodePort,
         _ => Dialled::ClusterIp,
@@ -171,7 +173,7 @@ fn kind(
         None
     };
     match (way.location, way.address.unwrap_or(usual)) {
-        (_, Dialled::LoadBalancer) if service.kind != ServiceKind::LoadBalancer => {
+        (_, Dialled::LoadBalancer) if of_service != ServiceKind::LoadBalancer => {
             refuse("the Service in front has no balancer", "write address: nodePort or clusterIP, or leave it out")
         }
         (Location::Internet, Dialled::LoadBalancer) => None,
@@ -188,8 +190,7 @@ fn kind(
         }
         (Location::Cluster, Dialled::ClusterIp) => Some(DoorKind::ClusterIp),
         (Location::Cluster, Dialled::LoadBalancer) => {
-            let names_it = balancer::is_nlb(service) || service.balancer_annotation("hostname").is_some();
-            let leaves = names_it || settings.balancer.is_proxy_mode;
+            let leaves = products::has_name(service, settings) || settings.balancer.is_proxy_mode;
             (!leaves).then_some(DoorKind::BalancerFromWithin)
         }
     }

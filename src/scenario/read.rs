@@ -7,6 +7,7 @@ use super::autoscaling;
 use super::control_plane;
 use super::gateway_kind;
 use super::node_scaling;
+use super::product::{self, ProductSettings};
 use super::settings::{
     Address, BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, DrainTimers, Edition,
     GatewaySettings, KnownBalancer, LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings,
@@ -324,7 +325,9 @@ pub(super) const ORIGINS: [(&str, BalancerOrigin); 2] =
 fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
-    let controller_latency = delay(fields, "controllerLatency", defaults::CONTROLLER_LATENCY);
+    let product = product::read(fields, field.map_or(Place::NOWHERE, Field::place));
+    let of_product = product.as_ref().and_then(ProductSettings::controller);
+    let controller_latency = delay(fields, "controllerLatency", of_product.unwrap_or(defaults::CONTROLLER_LATENCY));
     let in_batches = match fields.and_then(|fields| fields.get("controller")) {
         Some(field) => field.choice(&[("each", false), ("batches", true)]),
         None => Some(defaults::IN_BATCHES),
@@ -350,6 +353,7 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
         fields.finish();
     }
     Some(BalancerSettings {
+        product: product?,
         controller_latency: controller_latency?,
         in_batches: in_batches?,
         names: names?,

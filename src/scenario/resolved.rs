@@ -49,7 +49,7 @@ pub(super) fn span(value: Duration) -> Node {
     bare(duration_text(value))
 }
 
-fn delay(value: &Delay) -> Node {
+pub(super) fn delay(value: &Delay) -> Node {
     match value {
         Delay::Constant(value) => span(*value),
         Delay::Lognormal { p50, p99 } => map(vec![("p50", span(*p50)), ("p99", span(*p99))]),
@@ -186,8 +186,13 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Cut => "cut",
         WithoutDrain::Keep => "keep",
     };
-    let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
-    entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
+    let mut entries = balancer.product.entries();
+    let is_alibaba = entries.is_empty();
+    entries.push(("controllerLatency", delay(&balancer.controller_latency)));
+    if is_alibaba {
+        entries.push(("withoutDrain", text(without)));
+        entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
+    }
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));
     }

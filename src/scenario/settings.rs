@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use super::gateway_kind::KindSettings;
+use super::product::ProductSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
@@ -230,6 +231,8 @@ pub enum BalancerOrigin {
 /// The load balancer.
 #[derive(Clone, Debug)]
 pub struct BalancerSettings {
+    /// Whose it is.
+    pub product: ProductSettings,
     /// From an endpoint's change, as the controller sees it, to the change at the balancer.
     pub controller_latency: Delay,
     /// The health check where annotations say nothing; the product's, if the scenario says nothing either.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancer;
+use super::balancer::{self, products};
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
@@ -15,7 +15,7 @@ use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, Sources, WorldConfig};
-use crate::edge::TrafficPolicy;
+use crate::edge::{Product, TrafficPolicy};
 use crate::gateway::{AgentConfig, DownstreamConfig, GatewayConfig};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
@@ -368,17 +368,12 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         }
     }
     let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
-    let is_on = front.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
-    let mut suffixes = ["connection-drain-timeout", "connection-drain"];
-    if !is_on {
-        suffixes.reverse();
-    }
-    let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
     let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
-    match written {
-        Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
-        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
-    }
+    let is_alibaba = settings.balancer.product.product == Product::Alibaba;
+    let of_balancer = match is_alibaba {
+        true => balancer::sources(front, path),
+        false => products::sources(front, settings, |name| format!("{parent}[{name}]")),
+    };
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
@@ -402,7 +397,6 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, written, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    let of_balancer = balancer::sources(front, path);
     for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(of_balancer) {
         add(&[code], place, &path, value);
     }

@@ -61,6 +61,11 @@ impl Member {
         if live.is_empty() { self.vips() } else { live }
     }
 
+    /// How reports call its balancer, if the scenario names a product.
+    pub(super) fn product(&self) -> Option<&'static str> {
+        self.config.front.balancer.as_ref()?.ways.title
+    }
+
     /// The balancer's addresses: one for each of its zones.
     pub(super) fn vips(&self) -> Vec<Ipv4Addr> {
         let zones = self.config.front.balancer.as_ref().map_or(1, |config| config.zones.len().max(1));

@@ -320,6 +320,9 @@ impl Runtime for Containers {
                 nodes.handle_death(node, because);
             }
         }
+        if let Some(balancer) = &*member.balancer.borrow() {
+            balancer.handle_machine(node, is_alive);
+        }
     }
 
     fn released(&self, ip: Ipv4Addr) {

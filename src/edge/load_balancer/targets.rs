@@ -53,7 +53,7 @@ impl LoadBalancer {
         }
     }
 
-    fn register_later(&self, ip: Ipv4Addr) {
+    pub(super) fn register_later(&self, ip: Ipv4Addr) {
         let this = self.clone();
         self.inner.sim.spawn("lb-register", async move {
             let inner = &this.inner;
@@ -73,7 +73,7 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
-                inner.tell_hook(ip, event);
+                inner.tell_registered(id, ip, event);
                 this.probe(id, ip, event, stands).await;
             }
         });
@@ -97,28 +97,30 @@ impl LoadBalancer {
         let this = self.clone();
         self.inner.sim.spawn("lb-deregister", async move {
             let inner = &this.inner;
-            let latency = inner.config.deregister_latency.draw(&mut inner.streams.stream("lb-deregister", &name));
-            inner.sim.sleep(latency).await;
-            let removed = {
-                let mut state = inner.state.borrow_mut();
-                if state.wanted.contains_key(&ip) {
-                    // It came back while the controller was at it.
-                    return;
-                }
-                let Some(Some(id)) = state.registered.remove(&ip) else { return };
-                state.balancer.deregister(id);
-                state.names.remove(&id);
-                let event = inner.tell(because, "target_deregistered", &name, ip);
-                state.last_removal = Some(event);
-                (id, event)
+            inner.sim.sleep(this.removal_latency(&name)).await;
+            let Some((id, event)) = this.stop_checks(ip, &name, because) else { return };
+            let lingers = inner.config.ways.deregistration.draw(&mut inner.streams.stream("lb-deregistration", &name));
+            if !lingers.is_zero() {
+                inner.sim.sleep(lingers).await;
+            }
+            if !this.leave(ip, id, event) {
+                return;
+            }
+            let rule = match inner.removal.get().on_deregister {
+                OnRemoval::CutAfter(delay) => OnRemoval::CutAfter(delay.saturating_sub(lingers)),
+                other => other,
             };
-            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
+            this.cut_later(id, name, ip, rule, event);
         });
     }
 
     /// Cuts a target's connections when their time is over.
     pub(super) fn cut_later(&self, id: TargetId, name: Rc<str>, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
-        let OnRemoval::CutAfter(delay) = rule else { return };
+        let (delay, how) = match rule {
+            OnRemoval::Keep => return,
+            OnRemoval::CutAfter(delay) => (delay, Sever::Reset),
+            OnRemoval::Forget => (Duration::ZERO, Sever::Silent),
+        };
         let this = self.clone();
         self.inner.sim.spawn("lb-cut", async move {
             let inner = &this.inner;
@@ -132,7 +134,10 @@ impl LoadBalancer {
             };
             let event = inner.tell(Some(because), "target_drained", &name, ip);
             for connection in connections {
-                inner.net.sever(connection, Sever::Reset, Some(event));
+                if how == Sever::Silent {
+                    inner.state.borrow_mut().forgotten.insert(connection, event);
+                }
+                inner.net.sever(connection, how, Some(event));
             }
         });
     }
@@ -261,7 +266,7 @@ impl LoadBalancer {
             inner.register(&mut state, ip, wanted, stands)
         };
         let (this, (id, event)) = (self.clone(), registered);
-        inner.tell_hook(ip, event);
+        inner.tell_registered(id, ip, event);
         inner.sim.spawn("lb-probe", async move { this.probe(id, ip, event, stands).await });
     }
 
@@ -307,14 +312,6 @@ impl State {
 }
 
 impl Inner {
-    /// Whoever wants to know hears of a target that has been registered.
-    fn tell_hook(&self, ip: Ipv4Addr, event: EventId) {
-        let hook = self.on_registered.borrow().clone();
-        if let Some(hook) = hook {
-            hook(ip, event);
-        }
-    }
-
     /// Writes a target down; its name at the balancer, and the event.
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;
@@ -325,7 +322,7 @@ impl Inner {
         let id = state.balancer.register_in(group, address, weight, Some(event));
         state.registered.insert(ip, Some(id));
         state.names.insert(id, Rc::clone(&name));
-        if stands {
+        if stands && self.stands_healthy(state, &node) {
             state.balancer.set_healthy(id);
         }
         if state.balancer.is_healthy(id) {

@@ -10,7 +10,7 @@ use super::super::read::{Field, did_you_mean};
 use crate::record::results::FidelityStatus;
 
 /// Both spellings of Alibaba's annotations; the first is looked up first. Source: cloud-provider-alibaba-cloud.
-pub(super) const PREFIXES: [&str; 2] =
+pub const PREFIXES: [&str; 2] =
     ["service.beta.kubernetes.io/alibaba-cloud-loadbalancer-", "service.beta.kubernetes.io/alicloud-loadbalancer-"];
 
 /// Which product's controller reads an annotation.
