@@ -49,6 +49,8 @@ pub struct NodeTarget {
     pub name: Rc<str>,
     /// The node's address.
     pub ip: Ipv4Addr,
+    /// Not it, but each of its pods is a target.
+    pub is_virtual: bool,
 }
 
 /// What the balancer's targets are.
@@ -112,6 +114,8 @@ struct Inner {
     config: LoadBalancerConfig,
     /// The nodes, where they are the targets.
     nodes: Option<Nodes>,
+    /// Pods that are targets beside the nodes.
+    beside_nodes: RefCell<BTreeSet<Ipv4Addr>>,
     removal: Cell<Removal>,
     state: RefCell<State>,
     on_registered: RefCell<Option<OnRegistered>>,
@@ -245,7 +249,8 @@ impl LoadBalancer {
         let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
         let removal = Cell::new(Removal { on_deregister, on_unhealthy });
         let on_registered = RefCell::default();
-        let inner = Inner { sim, net, host, streams, log, config, nodes, removal, state, on_registered };
+        let beside_nodes = RefCell::default();
+        let inner = Inner { sim, net, host, streams, log, config, nodes, beside_nodes, removal, state, on_registered };
         Self { inner: Rc::new(inner) }
     }
 
@@ -263,7 +268,7 @@ impl LoadBalancer {
         };
         match self.inner.config.pace {
             Pace::Each => self.change_each(wanted),
-            Pace::Batches(calls) => self.reconcile_soon(wanted, calls),
+            Pace::Batches { .. } => self.reconcile_soon(wanted),
         }
     }
 
@@ -445,6 +450,11 @@ impl State {
 }
 
 impl Inner {
+    /// Whether a target is a pod, and no node.
+    fn is_pod(&self, ip: Ipv4Addr) -> bool {
+        self.config.targets.mode == BackendMode::Pods || self.beside_nodes.borrow().contains(&ip)
+    }
+
     /// A limit is told once for each second in which it holds somebody up.
     fn tell_limit(&self, state: &mut State, port: u16, limit: Limit, value: u64) -> EventId {
         let now = self.sim.now();
@@ -467,12 +477,12 @@ impl Inner {
         let identity = &self.config.identity;
         let object = identity.object(format!("Target/{}/{address}", self.config.service));
         let namespace = self.config.service.split('/').next().unwrap_or_default();
-        let data = match self.config.targets.mode {
-            BackendMode::Pods => {
+        let data = match self.is_pod(ip) {
+            true => {
                 let pod = identity.key(&format!("{namespace}/{name}"));
                 vec![("pod", (&*pod).into()), ("address", address.into())]
             }
-            BackendMode::Nodes(_) => vec![("node", name.into()), ("address", address.into())],
+            false => vec![("node", name.into()), ("address", address.into())],
         };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)
     }
@@ -499,7 +509,10 @@ impl Forward for LoadBalancer {
         // The balancer keeps the choice it made for the first SYN; once that target is removed, it drops what follows.
         let before = match &inner.nodes {
             None => syn.sent_to.map(|sent_to| *sent_to.ip()),
-            Some(nodes) => nodes.opened_via(syn.id).map(|place| place.ip),
+            Some(nodes) => {
+                let direct = || syn.sent_to.map(|to| *to.ip()).filter(|ip| state.registered.contains_key(ip));
+                nodes.opened_via(syn.id).map(|place| place.ip).or_else(direct)
+            }
         };
         let (now, front_port) = (inner.sim.now(), syn.to.port());
         let vip = state.vip(*syn.to.ip());
@@ -525,7 +538,7 @@ impl Forward for LoadBalancer {
         let Some((id, ip)) = chosen else {
             return Verdict::Refuse { by: None, why: state.last_removal };
         };
-        let verdict = match &inner.nodes {
+        let verdict = match inner.nodes.as_ref().filter(|_| !inner.is_pod(ip)) {
             None => {
                 let target = SocketAddrV4::new(ip, port);
                 Verdict::To { target, extra_latency: Duration::ZERO, snat: None }

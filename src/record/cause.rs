@@ -41,6 +41,8 @@ pub enum CauseCode {
     LbNotCreated,
     /// Another Service had overwritten the balancer's listener.
     LbListenerTaken,
+    /// The gateway never had a configuration.
+    GatewayUnconfigured,
     /// A node sent a new connection to a pod that no longer listens.
     StaleNodeRules,
     /// The Service had no endpoint at all.
@@ -93,7 +95,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -110,6 +112,7 @@ impl CauseCode {
         Self::NodePressure,
         Self::LbNotCreated,
         Self::LbListenerTaken,
+        Self::GatewayUnconfigured,
         Self::StaleNodeRules,
         Self::NoEndpoint,
         Self::ConntrackFull,
@@ -262,6 +265,12 @@ impl CauseCode {
                 "lb-listener-taken",
                 "another Service that reuses the load balancer had overwritten its listener",
                 "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",
+            ),
+            Self::GatewayUnconfigured => entry(
+                "GD4117",
+                "gateway-unconfigured",
+                "the gateway had no configuration, so its pods were never ready and the balancer had no target",
+                "write namespace: istio-system: gateways elsewhere are served no configuration",
             ),
             Self::StaleNodeRules => entry(
                 "GD4121",

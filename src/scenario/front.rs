@@ -49,6 +49,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
         check_urls(load, ports.keys().copied(), sink);
+        check_schemes(load, service, kind.is_some(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
@@ -217,6 +218,25 @@ fn dialled(
         found.extend(node_port.filter(|_| service.kind != ServiceKind::ClusterIp).map(|node_port| (node_port, door)));
     }
     found
+}
+
+/// Only a listener that ends TLS is spoken to in TLS, and in nothing else.
+fn check_schemes(load: &LoadSettings, service: &ServiceManifest, has_door: bool, sink: &Sink) {
+    let tls_ports = if has_door { Vec::new() } else { balancer::listeners::tls_ports(service) };
+    for kind in &load.mix {
+        let port = kind.entry.port;
+        let (text, help) = match (kind.entry.speaks_tls(), tls_ports.contains(&port)) {
+            (true, false) => (
+                format!("TLS is simulated only where the balancer ends it, and nothing ends it on port {port}"),
+                format!("write http://, or for an NLB the annotation protocol-port: \"TCPSSL:{port}\""),
+            ),
+            (false, true) => {
+                (format!("the listener of port {port} ends TLS, and answers nobody else"), "write https://".to_owned())
+            }
+            _ => continue,
+        };
+        sink.report(Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text).help(help));
+    }
 }
 
 /// Clients ask for ports that there are.

@@ -89,7 +89,7 @@ impl Inner {
     /// One probe of the target at `ip`; a node passes it on as it would any connection.
     async fn probe_once(&self, ip: Ipv4Addr) -> bool {
         let mut ip = ip;
-        if let Some(nodes) = &self.nodes {
+        if let Some(nodes) = self.nodes.as_ref().filter(|_| !self.is_pod(ip)) {
             let Some(node) = self.state.borrow().node_at(ip).cloned() else { return false };
             if nodes.is_dead(&node) {
                 // Nobody answers: only the time limit ends it.
