@@ -53,6 +53,8 @@ pub struct NodeTarget {
     pub name: Rc<str>,
     /// The node's address.
     pub ip: Ipv4Addr,
+    /// Not it, but each of its pods is a target.
+    pub is_virtual: bool,
 }
 
 /// What the balancer's targets are.
@@ -297,7 +299,7 @@ impl LoadBalancer {
                 self.change_each(wanted);
                 self.stand_up();
             }
-            Pace::Batches(calls) => self.reconcile_soon(wanted, calls),
+            Pace::Batches { .. } => self.reconcile_soon(wanted),
         }
     }
 
@@ -538,8 +540,8 @@ impl Forward for LoadBalancer {
         let before = match &inner.nodes {
             None => syn.sent_to.map(|sent_to| *sent_to.ip()),
             Some(nodes) => {
-                let via = nodes.opened_via(syn.id).map(|place| place.ip);
-                via.or(syn.sent_to.map(|sent_to| *sent_to.ip()))
+                let direct = || syn.sent_to.map(|to| *to.ip()).filter(|ip| state.registered.contains_key(ip));
+                nodes.opened_via(syn.id).map(|place| place.ip).or_else(direct)
             }
         };
         let before = inner.follows(state, before);

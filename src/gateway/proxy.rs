@@ -330,9 +330,7 @@ impl<H: Host> Context<'_, H> {
             }
         }
         plan.onward = Some(match &route.action {
-            Action::Forward(forward) => {
-                self.onward(&found, route, forward, is_grpc, prepared, record, request)
-            }
+            Action::Forward(forward) => self.onward(&found, route, forward, is_grpc, prepared, record, request),
             Action::Redirect(redirect) => {
                 let reply = self.redirect(redirect, &view(request, authority, &prepared), route);
                 Err(self.changed(reply, &found, route, request, &prepared).into())

@@ -60,6 +60,7 @@ pub(super) fn spec_with(
         let kind = kind(&load.way, &load.name, service, settings, sink);
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
+        check_schemes(load, service, kind.is_some(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
@@ -241,6 +242,25 @@ pub(super) fn named(front: &FrontSpec, loads: usize) -> Vec<BTreeSet<u16>> {
         None => front.ports.keys().copied().collect(),
     };
     (0..loads).map(of).collect()
+}
+
+/// Only a listener that ends TLS is spoken to in TLS, and in nothing else.
+fn check_schemes(load: &LoadSettings, service: &ServiceManifest, has_door: bool, sink: &Sink) {
+    let tls_ports = if has_door { Vec::new() } else { balancer::listeners::tls_ports(service) };
+    for kind in &load.mix {
+        let port = kind.entry.port;
+        let (text, help) = match (kind.entry.speaks_tls(), tls_ports.contains(&port)) {
+            (true, false) => (
+                format!("TLS is simulated only where the balancer ends it, and nothing ends it on port {port}"),
+                format!("write http://, or for an NLB the annotation protocol-port: \"TCPSSL:{port}\""),
+            ),
+            (false, true) => {
+                (format!("the listener of port {port} ends TLS, and answers nobody else"), "write https://".to_owned())
+            }
+            _ => continue,
+        };
+        sink.report(Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text).help(help));
+    }
 }
 
 /// Clients ask for ports that there are, at some time.
