@@ -215,6 +215,7 @@ fn load(connections: usize, rate: u32, duration: Duration) -> LoadSpec {
         url: format!("http://host-{number}.example.com/service-{number}/item"),
         host: format!("host-{number}.example.com"),
         port: 80,
+        tls_round_trips: 0,
         path: format!("/service-{number}/item"),
         headers: Vec::new(),
         body_bytes: 0,

@@ -35,6 +35,6 @@ pub use kube_proxy::categories::TrafficPolicy;
 pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};
 pub use limits::Limits;
 pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
-pub use nodes::{NodeChoice, NodePlace, Nodes, NodesConfig};
+pub use nodes::{NodeChoice, NodePlace, Nodes, NodesConfig, ServiceFace};
 pub use product::{Product, Ways};
 pub use scheduler::Scheduler;

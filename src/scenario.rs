@@ -15,6 +15,7 @@ mod balancer;
 mod changes;
 mod control_plane;
 mod front;
+mod front_changes;
 pub mod gateway_kind;
 mod images;
 pub mod node_scaling;

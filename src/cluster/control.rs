@@ -459,6 +459,19 @@ impl Cluster {
         self.publish_all_endpoints();
     }
 
+    /// Tells a consumer of a Service's endpoints once more; when it does at the latest. Of an edit of the Service, by its number, it hears as of its endpoints.
+    pub fn retell_endpoints(&self, service: &str, consumer: &str, edit: Option<u64>) -> Option<SimTime> {
+        let state = self.inner.state.borrow();
+        let known = state.services.get(service)?;
+        let delay = edit.map_or(Duration::ZERO, |edit| {
+            let purpose = format!("{service}/{consumer}/edit-{edit}");
+            self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
+        });
+        let at = self.inner.sim.now().after(delay);
+        let queues = known.consumers.iter().filter(|(name, _)| **name == *consumer);
+        queues.map(|(_, queue)| queue.borrow_mut().push(at, Rc::clone(&known.snapshot))).max()
+    }
+
     /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
     #[must_use]
     pub fn watch_endpoints(&self, service: &str, consumer: &str) -> Option<EndpointWatch> {

@@ -58,13 +58,14 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A snapshot that arrives `at`, or behind the one before it.
-    pub(super) fn push(&mut self, at: SimTime, snapshot: Snapshot) {
+    /// A snapshot that arrives `at`, or behind the one before it; when it does.
+    pub(super) fn push(&mut self, at: SimTime, snapshot: Snapshot) -> SimTime {
         self.last_at = self.last_at.max(at);
         self.waiting.push_back((self.last_at, snapshot));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        self.last_at
     }
 }
 

@@ -142,7 +142,7 @@ pub enum ProbeAction {
 }
 
 /// A Service, as far as its endpoints go.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
     /// `namespace/name`.
     pub key: Rc<str>,

@@ -14,8 +14,8 @@ use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
 use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
 use crate::edge::door::{DoorKind, DoorPort};
-use crate::edge::load_balancer::Removal;
-use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig};
+use crate::edge::load_balancer::Failure;
+use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
 use crate::load::{ClientConfig, Pacing, RateSegment};
@@ -158,11 +158,16 @@ pub struct NameSpec {
     pub ttl: Duration,
 }
 
-/// What became of the wish for a balancer.
+/// What became of the wish for a gateway with a balancer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Creation {
     /// It is there.
     Stands,
+    /// It is there, but the gateway behind it is served no configuration: no pod is ever ready.
+    Unconfigured {
+        /// Why.
+        reason: String,
+    },
     /// There is none, and no address.
     Fails {
         /// What the controller says.
@@ -213,6 +218,62 @@ impl FrontSpec {
             names: NameSpec::default(),
         }
     }
+}
+
+/// Where a gateway listens, from an edit on.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The ports that are bound, and those by which routes know them.
+    pub listeners: Vec<(u16, u16)>,
+    /// The lines behind causes of loss that the edit changes.
+    pub sources: Sources,
+}
+
+/// Ports of the Service in front.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct FrontPorts {
+    /// Its ports, and what its pods listen on.
+    pub ports: BTreeMap<u16, u16>,
+    /// Its ports, and those of the nodes.
+    pub node_ports: BTreeMap<u16, u16>,
+}
+
+impl FrontPorts {
+    /// The nodes' ports, and what pods listen on.
+    #[must_use]
+    pub fn behind_nodes(&self) -> BTreeMap<u16, u16> {
+        self.node_ports.iter().filter_map(|(port, node)| Some((*node, *self.ports.get(port)?))).collect()
+    }
+}
+
+/// An edit of the Service in front.
+#[derive(Clone, Debug)]
+pub struct FrontChange {
+    /// The Service as it is to be.
+    pub service: Service,
+    /// Its ports.
+    pub after: FrontPorts,
+    /// What kube-proxies know of it before and after; none: no connection passes over a node.
+    pub rules_before: Option<ServiceRules>,
+    /// After it.
+    pub rules: Option<ServiceRules>,
+    /// What clients may dial, in the order of the loads.
+    pub doors: Vec<Option<DoorSpec>>,
+    /// What its balancer comes to, if it has one.
+    pub balancer: Option<BalancerEdit>,
+    /// The lines behind causes of loss that the edit changes.
+    pub sources: Sources,
+}
+
+/// What an edit does to a balancer.
+#[derive(Clone, Debug)]
+pub struct BalancerEdit {
+    /// Its settings as they are to be.
+    pub config: LoadBalancerConfig,
+    /// The controller writes the listeners of the Service's ports.
+    pub writes_listeners: bool,
+    /// Why it cannot.
+    pub failure: Option<Failure>,
 }
 
 /// What clients dial in place of the balancer.
@@ -293,12 +354,22 @@ pub struct MixEntry {
     pub host: String,
     /// The balancer's port.
     pub port: u16,
+    /// Round trips of the TLS handshake with the balancer, after the connection is open.
+    pub tls_round_trips: u32,
     /// Path and query.
     pub path: String,
     /// More headers.
     pub headers: Vec<(String, String)>,
     /// Bytes of body.
     pub body_bytes: usize,
+}
+
+impl MixEntry {
+    /// Whether it is sent over TLS, which the balancer ends.
+    #[must_use]
+    pub fn speaks_tls(&self) -> bool {
+        self.url.starts_with("https://")
+    }
 }
 
 /// Something that happens, and the phase it begins.
@@ -333,8 +404,16 @@ pub enum Verb {
     Own(Option<OwnedReplicas>),
     /// The routes change.
     Routes(Routes),
-    /// The balancer gets another rule for the connections of targets that go.
-    Removal(Removal),
+    /// The gateway listens elsewhere.
+    Listeners(Listening),
+    /// The Service in front is edited, and with it its balancer.
+    Front(Box<FrontChange>),
+    /// Another Service is edited: it has other pods.
+    Service(Service),
+    /// Gateway processes of this `other` that start from now on are others.
+    Process(String, Box<GatewaySpec>),
+    /// A further Service of type `LoadBalancer` is deleted.
+    Unshare(Rc<str>),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.
@@ -362,6 +441,8 @@ pub struct ClusterSpec {
     pub config: UpstreamConfig,
     /// Which of its endpoints come first.
     pub endpoints: EndpointPolicy,
+    /// Labels that its endpoints have; empty: it has all of its Service.
+    pub subset: BTreeMap<String, String>,
 }
 
 /// Whether a Deployment that is applied says how many pods it wants.

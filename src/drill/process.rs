@@ -1,6 +1,7 @@
 //! What containers do: a gateway with its agent, a backend, or a process that only exists until it is told to end.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,6 +72,14 @@ pub(super) struct Ending {
     was_told: Cell<bool>,
 }
 
+/// A port on which a gateway listened no more.
+struct Removed {
+    at: SimTime,
+    event: EventId,
+    /// Since when it listens there again.
+    back_at: Option<SimTime>,
+}
+
 /// The end of a gateway's listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Closing {
@@ -90,6 +99,10 @@ pub(super) struct GatewayProcess {
     pub(super) memory: Rc<Memory>,
     /// What became of its listeners and connections before its end.
     pub(super) ending: Rc<Ending>,
+    /// Where it listens.
+    listeners: RefCell<Vec<(u16, u16)>>,
+    /// Ports where it listened no more, for a time or for good.
+    removed: RefCell<BTreeMap<u16, Removed>>,
     pre_stop: Vec<(Duration, Order)>,
     object: Rc<str>,
     around: Surroundings,
@@ -129,6 +142,8 @@ impl GatewayProcess {
             limit_millicores: spec.cpu_limit_millicores,
             memory,
             ending: Rc::default(),
+            listeners: RefCell::new(spec.config.listeners.clone()),
+            removed: RefCell::default(),
             pre_stop: spec.pre_stop.clone(),
             object: Rc::from(object),
             around: surroundings.clone(),
@@ -158,6 +173,37 @@ impl GatewayProcess {
     pub(super) fn share_memory(&self, node: &Rc<NodeMemory>, qos: Qos, request_bytes: u64) {
         let score_adj = qos.oom_score_adj(request_bytes, node.capacity_bytes());
         node.join(&self.object, &self.memory, self.ended.clone(), score_adj);
+    }
+
+    /// It listens there from now on, and tells what that changes.
+    pub(super) fn listen(&self, wanted: &[(u16, u16)], because: EventId) {
+        let old = self.listeners.replace(wanted.to_vec());
+        self.gateway.set_listeners(wanted).expect("a pod has no other process on the gateway's ports");
+        let tell = |kind: &'static str, port: u16| {
+            let now = self.around.sim.now();
+            let data = vec![("port", i64::from(port).into())];
+            self.around.log.borrow_mut().record(now, Some(because), kind, self.object.to_string(), data)
+        };
+        let has = |all: &[(u16, u16)], port: u16| all.iter().any(|(bound, _)| *bound == port);
+        for (port, _) in old.iter().filter(|(port, _)| !has(wanted, *port)) {
+            let event = tell("listener_removed", *port);
+            let at = self.around.sim.now();
+            self.removed.borrow_mut().insert(*port, Removed { at, event, back_at: None });
+        }
+        for (port, _) in wanted.iter().filter(|(port, _)| !has(&old, *port)) {
+            tell("listener_added", *port);
+            if let Some(removed) = self.removed.borrow_mut().get_mut(port) {
+                removed.back_at = Some(self.around.sim.now());
+            }
+        }
+    }
+
+    /// The event with which it had ceased to listen on a port that somebody dialled at one time and was refused at by another.
+    pub(super) fn removed_listener(&self, port: u16, dialled_at: SimTime, refused_at: SimTime) -> Option<EventId> {
+        let removed = self.removed.borrow();
+        let Removed { at, event, back_at } = removed.get(&port)?;
+        let was_gone = *at <= refused_at && back_at.is_none_or(|back_at| dialled_at < back_at);
+        was_gone.then_some(*event)
     }
 
     fn witness(&self) -> Witness {

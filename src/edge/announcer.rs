@@ -45,8 +45,11 @@ mod tests {
     use super::*;
 
     fn nodes(count: u8) -> Vec<NodeTarget> {
-        let node =
-            |number| NodeTarget { name: Rc::from(format!("n-{number}")), ip: Ipv4Addr::new(192, 168, 0, number) };
+        let node = |number| NodeTarget {
+            is_virtual: false,
+            name: Rc::from(format!("n-{number}")),
+            ip: Ipv4Addr::new(192, 168, 0, number),
+        };
         (1..=count).map(node).collect()
     }
 

@@ -157,6 +157,25 @@ impl Balancer {
         &self.config
     }
 
+    /// Its rules are others from now on; targets are in these groups, or in none. Turns begin anew, and who is healthy stays so; without a check all are.
+    pub fn set_config(&mut self, config: BalancerConfig, groups: &BTreeMap<TargetId, Option<usize>>) {
+        let is_same = config.scheduler == self.config.scheduler && config.groups == self.config.groups;
+        let loses_check = config.health_check.is_none() && self.config.health_check.is_some();
+        self.config = config;
+        if !is_same {
+            self.spreads = (0..=self.config.groups).map(|_| Spread::new(self.config.scheduler)).collect();
+            for (id, target) in &mut self.targets {
+                let group = groups.get(id).copied().flatten().unwrap_or(self.config.groups);
+                (target.group, target.credit) = (group.min(self.config.groups), 0);
+            }
+        }
+        let all: Vec<TargetId> = self.targets.keys().copied().filter(|_| loses_check).collect();
+        for id in all {
+            self.set_healthy(id);
+        }
+        self.admit_all();
+    }
+
     /// Adds a target to the first group. Without a health check it is healthy at once.
     pub fn register(&mut self, address: SocketAddrV4, weight: u32, why: Option<EventId>) -> TargetId {
         self.register_in(Some(0), address, weight, why)

@@ -5,7 +5,7 @@
 //!
 //! Both can be narrowed to one node, or to those of a zone. A connection whose SYN is sent again keeps its node.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 
@@ -39,7 +39,7 @@ pub struct Door {
     kind: DoorKind,
     choice: NodeChoice,
     /// By the port that clients name.
-    ports: BTreeMap<u16, DoorPort>,
+    ports: RefCell<BTreeMap<u16, DoorPort>>,
     turn: Cell<usize>,
 }
 
@@ -47,7 +47,15 @@ impl Door {
     /// A way over these nodes.
     #[must_use]
     pub fn new(nodes: Nodes, kind: DoorKind, choice: NodeChoice, ports: BTreeMap<u16, DoorPort>) -> Self {
-        Self { nodes, kind, choice, ports, turn: Cell::new(0) }
+        Self { nodes, kind, choice, ports: RefCell::new(ports), turn: Cell::new(0) }
+    }
+
+    /// The Service has these ports too from now on, if its nodes know of them. What it has no more, they do not know.
+    pub fn add_ports(&self, ports: &BTreeMap<u16, DoorPort>) {
+        let mut known = self.ports.borrow_mut();
+        for (port, door) in ports {
+            known.entry(*port).or_insert(*door);
+        }
     }
 
     /// The node of the next connection; the nearest there is to one, if none can be one.
@@ -68,7 +76,9 @@ impl Door {
 
 impl Forward for Door {
     fn syn(&self, syn: &Syn) -> Verdict {
-        let Some(port) = self.ports.get(&syn.to.port()) else { return Verdict::Refuse { by: None, why: None } };
+        let Some(port) = self.ports.borrow().get(&syn.to.port()).copied() else {
+            return Verdict::Refuse { by: None, why: None };
+        };
         let known = self.nodes.opened_via(syn.id);
         let place = match known.map_or_else(|| self.next(), Ok) {
             Ok(place) => place,

@@ -151,6 +151,21 @@ impl KubeProxy {
         }
     }
 
+    /// What it knows of the Service.
+    #[must_use]
+    pub fn rules(&self) -> ServiceRules {
+        self.rules
+    }
+
+    /// The Service is another: what follows from that is written with the next rules.
+    pub fn set_rules(&mut self, rules: ServiceRules) {
+        if self.rules.affinity != rules.affinity {
+            let clients_max = (rules.mode == ProxyMode::Iptables).then_some(RECENT_CLIENTS_MAX);
+            self.affinity = rules.affinity.map(|timeout| Affinity::new(timeout, clients_max));
+        }
+        self.rules = rules;
+    }
+
     /// A change has come; its rules are still to be written.
     pub fn handle_change(&mut self, now: SimTime) {
         self.health.handle_change(now);

@@ -17,6 +17,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
 
+mod changes;
 mod checks;
 mod product;
 mod silence;
@@ -29,6 +30,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::changes::{Change, Failure};
 pub use self::checks::Probe;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
@@ -51,6 +53,8 @@ pub struct NodeTarget {
     pub name: Rc<str>,
     /// The node's address.
     pub ip: Ipv4Addr,
+    /// Not it, but each of its pods is a target.
+    pub is_virtual: bool,
 }
 
 /// What the balancer's targets are.
@@ -113,10 +117,14 @@ struct Inner {
     host: Host,
     streams: Streams,
     log: Rc<RefCell<EventLog>>,
+    /// As it was made. What may change since is `live`.
     config: LoadBalancerConfig,
-    /// The nodes, where they are the targets.
+    live: RefCell<Rc<LoadBalancerConfig>>,
+    /// The nodes, where they are or may become the targets.
     nodes: Option<Nodes>,
     removal: Cell<Removal>,
+    /// How often health checks have been switched on: probes of before end.
+    probing: Cell<u64>,
     state: RefCell<State>,
     on_registered: RefCell<Option<OnRegistered>>,
 }
@@ -127,6 +135,10 @@ struct Entry {
     target: TargetId,
     /// The address it came to.
     vip: usize,
+    /// The port it came to.
+    port: u16,
+    /// For how long it may be silent, as it was when it was opened.
+    idle: Option<IdleRule>,
     /// When its silence is looked at.
     look_at: SimTime,
 }
@@ -143,11 +155,11 @@ struct Vip {
 
 /// What becomes of open connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Removal {
+struct Removal {
     /// Of a target that is removed.
-    pub on_deregister: OnRemoval,
+    on_deregister: OnRemoval,
     /// Of one that fails its check.
-    pub on_unhealthy: OnRemoval,
+    on_unhealthy: OnRemoval,
 }
 
 /// Called with the address of each target that has been registered, and the event of that.
@@ -184,8 +196,8 @@ struct State {
     /// When each limit was last told to have been reached, by front port, in seconds; and the event that tells it.
     told: BTreeMap<(Limit, u16), (u64, EventId)>,
     idle: IdleWatch,
-    /// Somebody looks after silent connections.
-    idle_is_watched: bool,
+    /// Who looks after silent connections.
+    idle_watcher: silence::Watcher,
     /// Connections that were forgotten for their silence, with the event that tells it.
     forgotten: BTreeMap<ConnectionId, EventId>,
     /// The last event that took a target away: the reason if none is left.
@@ -196,6 +208,12 @@ struct State {
     handed: BTreeMap<u16, Handed>,
     /// Connections that went to another Service, with the event of its takeover.
     through_other: BTreeMap<ConnectionId, EventId>,
+    /// Front ports whose listeners are gone, with the event of that.
+    closed: BTreeMap<u16, EventId>,
+    /// Its controller fails: targets stay as they are.
+    is_stuck: bool,
+    /// Changes of its settings that have not come to it yet, the number of the last one that was asked for, and of the last that holds.
+    changes: changes::Numbers,
 }
 
 /// A listener that leads to another Service.
@@ -220,7 +238,6 @@ impl LoadBalancer {
         log: Rc<RefCell<EventLog>>,
         (config, nodes): (LoadBalancerConfig, Option<Nodes>),
     ) -> Self {
-        let nodes = nodes.filter(|_| config.targets.mode != BackendMode::Pods);
         assert!(nodes.is_some() || config.targets.mode == BackendMode::Pods, "targets that are nodes need nodes");
         let state = State {
             eligible: Vec::new(),
@@ -241,18 +258,23 @@ impl LoadBalancer {
             meter: Meter::default(),
             told: BTreeMap::new(),
             idle: IdleWatch::default(),
-            idle_is_watched: false,
+            idle_watcher: silence::Watcher::default(),
             forgotten: BTreeMap::new(),
             last_removal: None,
             deleted: None,
             handed: BTreeMap::new(),
             through_other: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            is_stuck: false,
+            changes: changes::Numbers::default(),
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
         let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
         let removal = Cell::new(Removal { on_deregister, on_unhealthy });
         let on_registered = RefCell::default();
-        let inner = Inner { sim, net, host, streams, log, config, nodes, removal, state, on_registered };
+        let live = RefCell::new(Rc::new(config.clone()));
+        let probing = Cell::new(0);
+        let inner = Inner { sim, net, host, streams, log, config, live, nodes, removal, probing, state, on_registered };
         Self { inner: Rc::new(inner) }
     }
 
@@ -266,15 +288,18 @@ impl LoadBalancer {
         let wanted = {
             let mut state = self.inner.state.borrow_mut();
             state.endpoints = endpoints.to_vec();
+            if state.is_stuck {
+                return;
+            }
             let candidates = self.inner.candidates(&state, endpoints);
-            controller::wanted(&self.inner.config.targets, endpoints, &candidates)
+            controller::wanted(&self.inner.live().targets, endpoints, &candidates)
         };
         match self.inner.config.pace {
             Pace::Each => {
                 self.change_each(wanted);
                 self.stand_up();
             }
-            Pace::Batches(calls) => self.reconcile_soon(wanted, calls),
+            Pace::Batches { .. } => self.reconcile_soon(wanted),
         }
     }
 
@@ -343,18 +368,6 @@ impl LoadBalancer {
         })
     }
 
-    /// Another rule for connections is written into the Service; it holds when the controller has come to it.
-    pub fn set_removal_later(&self, removal: Removal, because: EventId) {
-        let this = self.clone();
-        self.inner.sim.spawn("lb-update", async move {
-            let inner = &this.inner;
-            let mut stream =
-                inner.streams.stream("lb-update", &format!("{}/{}", inner.config.service, because.number()));
-            inner.sim.sleep(inner.config.deregister_latency.draw(&mut stream)).await;
-            inner.removal.set(removal);
-        });
-    }
-
     /// The nodes that may be targets before the controller has seen any.
     pub fn set_eligible(&self, nodes: Vec<NodeTarget>) {
         self.inner.state.borrow_mut().eligible = nodes;
@@ -382,7 +395,8 @@ impl LoadBalancer {
         let state = self.inner.state.borrow();
         let is_known = |ip: &Ipv4Addr| state.registered.get(ip).is_some_and(Option::is_some);
         let all_registered = state.wanted.keys().all(is_known) && state.registered.len() == state.wanted.len();
-        all_registered && state.balancer.healthy_count() == self.inner.healthy_wanted(&state)
+        let is_as_written = state.changes.pending == 0;
+        is_as_written && all_registered && state.balancer.healthy_count() == self.inner.healthy_wanted(&state)
     }
 
     /// Registered targets, healthy or not.
@@ -401,8 +415,9 @@ impl LoadBalancer {
     fn pass(&self, state: &mut State, syn: &Syn, target: TargetId) {
         let now = self.inner.sim.now();
         let vip = state.vip(*syn.to.ip());
-        let look_at = self.inner.config.idle.map_or(SimTime::ZERO, |rule| now.after(rule.timeout));
-        if state.connections.insert(syn.id, Entry { target, vip, look_at }).is_some() {
+        let (idle, port) = (self.inner.live().idle, syn.to.port());
+        let look_at = idle.map_or(SimTime::ZERO, |rule| now.after(rule.timeout));
+        if state.connections.insert(syn.id, Entry { target, vip, port, idle, look_at }).is_some() {
             return;
         }
         state.by_target.entry(target).or_default().insert(syn.id);
@@ -410,10 +425,10 @@ impl LoadBalancer {
         state.meter.handle_open(now, syn.to.port());
         state.vips[vip].meter.handle_open(now, syn.to.port());
         state.vips[vip].open.insert(syn.id);
-        if let Some(rule) = self.inner.config.idle {
+        if idle.is_some() {
             state.idle.add(look_at, syn.id);
-            if !std::mem::replace(&mut state.idle_is_watched, true) {
-                self.watch_idle(rule);
+            if let Some(number) = state.idle_watcher.is_wanted(look_at) {
+                self.watch_idle(number);
             }
         }
     }
@@ -456,6 +471,16 @@ impl State {
 }
 
 impl Inner {
+    /// Its settings as they are by now.
+    fn live(&self) -> Rc<LoadBalancerConfig> {
+        Rc::clone(&self.live.borrow())
+    }
+
+    /// Whether a target of this name is a node.
+    fn is_node(&self, name: &str) -> bool {
+        self.nodes.as_ref().is_some_and(|nodes| nodes.has(name))
+    }
+
     /// A limit is told once for each second in which it holds somebody up.
     fn tell_limit(&self, state: &mut State, port: u16, limit: Limit, value: u64) -> EventId {
         let now = self.sim.now();
@@ -478,12 +503,12 @@ impl Inner {
         let identity = &self.config.identity;
         let object = identity.object(format!("Target/{}/{address}", self.config.service));
         let namespace = self.config.service.split('/').next().unwrap_or_default();
-        let data = match self.config.targets.mode {
-            BackendMode::Pods => {
+        let data = match self.is_node(name) {
+            false => {
                 let pod = identity.key(&format!("{namespace}/{name}"));
                 vec![("pod", (&*pod).into()), ("address", address.into())]
             }
-            BackendMode::Nodes(_) => vec![("node", name.into()), ("address", address.into())],
+            true => vec![("node", name.into()), ("address", address.into())],
         };
         self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)
     }
@@ -504,13 +529,20 @@ impl Forward for LoadBalancer {
         if let Some(event) = state.deleted {
             return Verdict::Drop { by: None, why: Some(event) };
         }
-        let Some(port) = inner.config.ports.get(&syn.to.port()).copied() else {
+        if let Some(event) = state.closed.get(&syn.to.port()) {
+            return Verdict::Refuse { by: None, why: Some(*event) };
+        }
+        let live = inner.live();
+        let Some(port) = live.ports.get(&syn.to.port()).copied() else {
             return Verdict::Refuse { by: None, why: None };
         };
         // The balancer keeps the choice it made for the first SYN; once that target is removed, it drops what follows.
         let before = match &inner.nodes {
             None => syn.sent_to.map(|sent_to| *sent_to.ip()),
-            Some(nodes) => nodes.opened_via(syn.id).map(|place| place.ip),
+            Some(nodes) => {
+                let direct = || syn.sent_to.map(|to| *to.ip()).filter(|ip| state.registered.contains_key(ip));
+                nodes.opened_via(syn.id).map(|place| place.ip).or_else(direct)
+            }
         };
         let before = inner.follows(state, before);
         let (now, front_port) = (inner.sim.now(), syn.to.port());
@@ -519,7 +551,7 @@ impl Forward for LoadBalancer {
             return Verdict::Drop { by: None, why: Some(event) };
         }
         if before.is_none()
-            && let Err((limit, value)) = state.check_limits(&inner.config.limits, vip, now, front_port)
+            && let Err((limit, value)) = state.check_limits(&live.limits, vip, now, front_port)
         {
             return Verdict::Drop { by: None, why: Some(inner.tell_limit(state, front_port, limit, value)) };
         }
@@ -530,22 +562,22 @@ impl Forward for LoadBalancer {
             },
             None => {
                 let flow = Flow { from: syn.from, to: syn.to };
-                let group = if inner.config.is_cross_zone { 0 } else { vip };
+                let group = if live.is_cross_zone { 0 } else { vip };
                 state.balancer.choose(now, flow, group).map(|(id, address)| (id, *address.ip()))
             }
         };
         let Some((id, ip)) = chosen else {
             return Verdict::Refuse { by: None, why: state.last_removal };
         };
-        let verdict = match &inner.nodes {
+        let node = || state.names.get(&id).filter(|name| inner.is_node(name)).cloned();
+        let verdict = match inner.nodes.as_ref().and_then(|nodes| Some((nodes, node()?))) {
             None => {
                 let target = SocketAddrV4::new(ip, port);
                 Verdict::To { target, extra_latency: Duration::ZERO, snat: None }
             }
-            Some(nodes) => {
-                let node = state.names.get(&id).expect("every target has a name");
-                let node_port = inner.config.node_ports.get(&syn.to.port()).copied().unwrap_or(port);
-                nodes.cross(syn, node, (node_port, port), Origin::External)
+            Some((nodes, node)) => {
+                let node_port = live.node_ports.get(&syn.to.port()).copied().unwrap_or(port);
+                nodes.cross(syn, &node, (node_port, port), Origin::External)
             }
         };
         if matches!(verdict, Verdict::To { .. }) {

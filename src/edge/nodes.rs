@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::conntrack::{ConnectionTable, Full, TableSize};
 use super::kube_proxy::health::ServiceHealth;
-use super::kube_proxy::{KubeProxy, NodePath, Origin, ServiceRules};
+use super::kube_proxy::{KubeProxy, NodePath, Origin, ProxyMode, ServiceRules};
 use crate::cluster::{EndpointView, Identity};
 use crate::engine::{EventId, EventLog, Sim, Stream, Streams};
 use crate::net::{ConnectionId, Net, Sever, Syn, Verdict};
@@ -41,6 +41,39 @@ pub struct NodesConfig {
     pub hop_latency: Duration,
     /// How long connection tables are.
     pub table: TableSize,
+}
+
+/// What a kube-proxy knows of a Service beside its endpoints.
+#[derive(Clone, Debug)]
+pub struct ServiceFace {
+    /// How it chooses.
+    pub rules: ServiceRules,
+    /// The Service's ports, and what pods listen on.
+    pub ports: BTreeMap<u16, u16>,
+    /// Ports of the nodes, and what pods listen on.
+    pub node_ports: BTreeMap<u16, u16>,
+    /// The event that made it so.
+    pub because: Option<EventId>,
+}
+
+impl ServiceFace {
+    /// What the pods listen on for a connection to `port`.
+    fn pod_port(&self, port: u16, origin: Origin) -> Option<u16> {
+        let ports = if origin == Origin::External { &self.node_ports } else { &self.ports };
+        ports.get(&port).copied()
+    }
+
+    /// What becomes of a connection to a port that the Service does not have. A node port that nobody listens on is refused by the node. Within the cluster
+    /// rules of iptables let it pass to an address that nobody has; IPVS has the address on the node, and nftables refuses it. The balancer's address
+    /// is the balancer's then, which has no listener.
+    ///
+    /// Source: Kubernetes pkg/proxy/{iptables,ipvs,nftables}/proxier.go (`cluster-ips-check`); KEP-3866.
+    fn without_port(&self, by: Option<SocketAddrV4>, origin: Origin) -> Verdict {
+        match (origin, self.rules.mode) {
+            (Origin::Internal, ProxyMode::Iptables) => Verdict::Drop { by, why: self.because },
+            _ => Verdict::Refuse { by, why: self.because },
+        }
+    }
 }
 
 /// A node, as those see it who send to it.
@@ -91,6 +124,8 @@ struct Inner {
 struct State {
     /// Whose objects are there.
     places: Vec<NodePlace>,
+    /// What kube-proxies that start know of the Service; none: as at the start.
+    face: Option<Rc<ServiceFace>>,
     /// By name, those that are gone included.
     nodes: BTreeMap<Rc<str>, NodeState>,
     stream: Stream,
@@ -105,6 +140,10 @@ struct State {
 struct NodeState {
     ip: Ipv4Addr,
     proxy: KubeProxy,
+    /// What its rules say; none: as at the start.
+    face: Option<Rc<ServiceFace>>,
+    /// What it hears next, and when.
+    announced: Option<(SimTime, Rc<ServiceFace>)>,
     table: ConnectionTable,
     table_max: Option<u64>,
     is_dead: bool,
@@ -146,6 +185,7 @@ impl Nodes {
     pub fn new(sim: &Sim, net: &Net, streams: Streams, log: Rc<RefCell<EventLog>>, config: NodesConfig) -> Self {
         let state = State {
             places: Vec::new(),
+            face: None,
             nodes: BTreeMap::new(),
             stream: streams.stream("node-path", &config.service),
             opening: BTreeMap::new(),
@@ -167,9 +207,13 @@ impl Nodes {
         let mut state = self.inner.state.borrow_mut();
         for place in &places {
             let table_max = self.inner.config.table.entries(place.cores);
+            let face = state.face.clone();
+            let rules = face.as_ref().map_or(self.inner.config.rules, |face| face.rules);
             state.nodes.entry(Rc::clone(&place.name)).or_insert_with(|| NodeState {
                 ip: place.ip,
-                proxy: KubeProxy::new(Rc::clone(&place.name), self.inner.config.rules),
+                proxy: KubeProxy::new(Rc::clone(&place.name), rules),
+                face,
+                announced: None,
                 table: ConnectionTable::new(table_max),
                 table_max,
                 is_dead: false,
@@ -194,9 +238,30 @@ impl Nodes {
         }
     }
 
-    /// A node's kube-proxy writes its rules for the Service's endpoints.
+    /// The Service is edited from `before` to `after`: kube-proxies that start know it, and each that runs when it has heard of it.
+    pub fn edit_service(
+        &self,
+        before: &ServiceFace,
+        after: ServiceFace,
+        mut heard_at: impl FnMut(&str) -> Option<SimTime>,
+    ) {
+        let (before, after) = (Rc::new(before.clone()), Rc::new(after));
+        let mut state = self.inner.state.borrow_mut();
+        state.face = Some(Rc::clone(&after));
+        for (name, node) in &mut state.nodes {
+            node.face.get_or_insert_with(|| Rc::clone(&before));
+            node.announced = heard_at(name).map(|at| (at, Rc::clone(&after))).or(node.announced.take());
+        }
+    }
+
+    /// A node's kube-proxy writes its rules for the Service's endpoints, and for what it has heard of the Service itself.
     pub fn handle_endpoints(&self, node: &str, endpoints: &[EndpointView]) {
+        let now = self.inner.sim.now();
         if let Some(node) = self.inner.state.borrow_mut().nodes.get_mut(node) {
+            if let Some((_, face)) = node.announced.take_if(|(at, _)| *at <= now) {
+                node.proxy.set_rules(face.rules);
+                node.face = Some(face);
+            }
             node.proxy.sync(endpoints);
         }
     }
@@ -228,6 +293,12 @@ impl Nodes {
         }
     }
 
+    /// Whether a node is called so.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.inner.state.borrow().nodes.contains_key(name)
+    }
+
     /// Whether a node's machine is dead.
     #[must_use]
     pub fn is_dead(&self, name: &str) -> bool {
@@ -257,7 +328,7 @@ impl Nodes {
     pub fn all_know(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {
         let state = self.inner.state.borrow();
         let mut living = state.places.iter().filter_map(|place| state.nodes.get(&place.name)).filter(|it| !it.is_dead);
-        living.all(|node| node.proxy.knows(ready))
+        living.all(|node| node.proxy.knows(ready) && node.announced.is_none())
     }
 
     /// What the Service's `healthCheckNodePort` answers on a node; nothing if its machine is dead.
@@ -319,6 +390,14 @@ impl Nodes {
             }
             way
         } else {
+            let pod_port = match &node.face {
+                None => pod_port,
+                Some(face) => match face.pod_port(port, origin) {
+                    Some(pod_port) => pod_port,
+                    None => return face.without_port(by, origin),
+                },
+            };
+            let rules = node.proxy.rules();
             let (ip, is_remote) = match node.proxy.choose(now, *syn.from.ip(), origin, &mut state.stream) {
                 NodePath::To { ip, is_remote } => (ip, is_remote),
                 NodePath::Drop => return Verdict::Drop { by, why: node.proxy.why_none() },
@@ -328,7 +407,7 @@ impl Nodes {
             let way = Way {
                 target: SocketAddrV4::new(ip, pod_port),
                 extra_latency: if is_second_hop { config.hop_latency } else { Duration::ZERO },
-                snat: config.rules.masquerades(origin).then_some(node.ip),
+                snat: rules.masquerades(origin).then_some(node.ip),
             };
             if let Err(full) = node.table.open(now, way.masqueraded_to()) {
                 let why = *node.full_since.get_or_insert_with(|| self.inner.tell_full(name, full, way.target));

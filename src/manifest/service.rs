@@ -112,6 +112,12 @@ impl ServiceManifest {
         self.annotations.get(&self.written_name(suffix))
     }
 
+    /// Whether an annotation is one of Alibaba's balancers, in either spelling.
+    #[must_use]
+    pub fn is_balancer_annotation(name: &str) -> bool {
+        annotations::suffix(name).is_some()
+    }
+
     /// Whether its balancer's targets are pods, or nodes.
     #[must_use]
     pub fn reaches_pods(&self) -> bool {

@@ -41,6 +41,12 @@ pub enum CauseCode {
     LbNotCreated,
     /// Another Service had overwritten the balancer's listener.
     LbListenerTaken,
+    /// The Service no longer had the port that was asked for.
+    FrontPortClosed,
+    /// The gateway no longer listened on the port that it was sent to.
+    ListenerRemoved,
+    /// The gateway never had a configuration.
+    GatewayUnconfigured,
     /// A node sent a new connection to a pod that no longer listens.
     StaleNodeRules,
     /// The Service had no endpoint at all.
@@ -93,7 +99,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -110,6 +116,9 @@ impl CauseCode {
         Self::NodePressure,
         Self::LbNotCreated,
         Self::LbListenerTaken,
+        Self::FrontPortClosed,
+        Self::ListenerRemoved,
+        Self::GatewayUnconfigured,
         Self::StaleNodeRules,
         Self::NoEndpoint,
         Self::ConntrackFull,
@@ -262,6 +271,24 @@ impl CauseCode {
                 "lb-listener-taken",
                 "another Service that reuses the load balancer had overwritten its listener",
                 "give each Service a balancer of its own, or other ports, and leave force-override-listeners out",
+            ),
+            Self::FrontPortClosed => entry(
+                "GD4117",
+                "front-port-closed",
+                "the Service no longer had the port that was asked for: its listener at the balancer, or at the nodes, was gone",
+                "move clients to another port first, and take the old one out of the Service when nobody asks for it",
+            ),
+            Self::ListenerRemoved => entry(
+                "GD4118",
+                "listener-removed",
+                "the gateway no longer listened on the port that the connection was sent to",
+                "change ports in steps: the new one in Gateway and Service first, then the old one out of the Service, then of the Gateway",
+            ),
+            Self::GatewayUnconfigured => entry(
+                "GD4119",
+                "gateway-unconfigured",
+                "the gateway had no configuration, so its pods were never ready and the balancer had no target",
+                "write namespace: istio-system: gateways elsewhere are served no configuration",
             ),
             Self::StaleNodeRules => entry(
                 "GD4121",

@@ -10,10 +10,11 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
 
 mod capacity;
+pub(super) mod listeners;
 pub(super) mod products;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -131,12 +132,16 @@ pub(super) fn config(
         return None;
     }
     let is_nlb = is_nlb(service);
-    if is_nlb {
-        check_zones(&annotations);
+    if let Some(reason) = zones_trouble(service) {
+        let text = format!("{reason}: no NLB is created; write \"zone-a:vsw-…,zone-b:vsw-…\"");
+        annotations.warn("zone-maps", &text);
     }
     let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
     let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
     rules::check_values(&annotations, is_nlb);
+    let plain: Vec<u16> = resolved.routing.listeners.iter().map(|(bound, _)| *bound).collect();
+    let listeners = listeners::read(&annotations, &ports, &plain);
+    listeners::note(&listeners, &annotations, sink);
     let scheduler = match annotations.text("scheduler") {
         None if is_nlb => Scheduler::WeightedRoundRobin,
         Some("wrr") => Scheduler::WeightedRoundRobin,
@@ -181,7 +186,7 @@ pub(super) fn config(
             fail_open: false,
             groups: if is_cross_zone { 1 } else { zones(service).len().max(1) },
         },
-        limits: capacity::limits(&annotations, is_nlb),
+        limits: capacity::limits(&annotations, is_nlb, listeners::has_http(&listeners)),
         zones: if is_nlb { zones(service) } else { Vec::new() },
         is_cross_zone,
         idle: Some(capacity::idle(&annotations, is_nlb)),
@@ -197,10 +202,12 @@ pub(super) fn config(
             },
             reach: NodeReach::WithPods,
         },
-        pace: match (settings.balancer.in_batches, is_nlb) {
-            (false, _) => Pace::Each,
-            (true, true) => Pace::Batches(Calls::Jobs),
-            (true, false) => Pace::Batches(Calls::Synchronous),
+        pace: if settings.balancer.in_batches {
+            let calls = if is_nlb { Calls::Jobs } else { Calls::Synchronous };
+            let (further, throttled_ppm) = (settings.balancer.call_latency, settings.balancer.throttled_ppm);
+            Pace::Batches { calls, further, throttled_ppm }
+        } else {
+            Pace::Each
         },
         probe,
         ways: Ways::at_once(condition_of(&service.service.key)),
@@ -303,6 +310,21 @@ pub(super) fn zones(service: &ServiceManifest) -> Vec<Rc<str>> {
     text.split(',').filter_map(|part| Some(Rc::from(part.split_once(':')?.0.trim()))).collect()
 }
 
+/// Why an NLB is not created for want of zones: in the words of its controller, which makes nothing of what it cannot read, or for the cloud's API, which
+/// makes none in one zone. A balancer that is reused has its zones.
+pub(super) fn zones_trouble(service: &ServiceManifest) -> Option<String> {
+    let is_reused = service.balancer_annotation("id").is_some();
+    let Some((text, _)) = service.balancer_annotation("zone-maps").filter(|_| is_nlb(service)) else {
+        let is_missing = is_nlb(service) && !is_reused;
+        return is_missing.then(|| "ParameterMissing, zone mappings are required".to_owned());
+    };
+    if text.split(',').any(|part| !part.contains(':')) {
+        return Some(format!("ZoneMapping format error, expect [zone-a:vsw-id-1,zone-b:vsw-id-2], got {text}"));
+    }
+    let distinct: BTreeSet<Rc<str>> = zones(service).into_iter().collect();
+    (distinct.len() < 2 && !is_reused).then(|| "create nlb error: an NLB needs two zones".to_owned())
+}
+
 /// Whether each address of an NLB sends to targets of all zones. What holds where nobody writes it is an assumption.
 fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
     let is_cross_zone = annotations.is_on("cross-zone-enabled", true);
@@ -320,20 +342,6 @@ fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
         );
     }
     is_cross_zone
-}
-
-fn check_zones(annotations: &Annotations<'_>) {
-    match annotations.text("zone-maps") {
-        Some(zones) if zones.split(',').filter(|zone| zone.contains(':')).count() >= 2 => {}
-        Some(_) => {
-            annotations.refuse("zone-maps", "an NLB needs two zones".to_owned(), "write \"zone-a:vsw-…,zone-b:vsw-…\"")
-        }
-        None => annotations.refuse(
-            "zone-maps",
-            "an NLB is not created without its zones".to_owned(),
-            "write \"zone-a:vsw-…,zone-b:vsw-…\" under this annotation",
-        ),
-    }
 }
 
 fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSettings) -> Option<HealthCheck> {

@@ -8,22 +8,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::address::{Patch, Subject};
+use super::front_changes::{self, Moments};
 use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::{Backends, gateway_spec};
 use super::{autoscaling, front, sharing};
 use crate::cluster::autoscaler::AutoscalerSpec;
-use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Size, Verb};
-use crate::edge::load_balancer::Removal;
-use crate::edge::{BalancerConfig, OnRemoval};
+use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Share, Size, Verb};
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
-use crate::manifest::{Node, Object, Place, Problem, Sink, quantity};
+use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
 use crate::record::results::FidelityStatus;
 
 /// What a restart writes. Source: kubectl rollout restart.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// What the plan of a cluster has made so far, for the world as a whole.
+pub(super) struct Made<'a> {
+    pub(super) gateways: &'a mut BTreeMap<String, GatewaySpec>,
+    pub(super) backends: &'a mut Backends,
+    pub(super) front: &'a mut FrontSpec,
+    pub(super) files: &'a Files,
+}
 
 /// The Deployment that an entry of the timeline is for.
 pub(super) fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) -> Option<String> {
@@ -54,7 +61,7 @@ pub(super) fn act(
     entry: &TimelineEntry,
     state: &mut State,
     (current, past): (&mut Resolved, &mut Past),
-    made: (&mut BTreeMap<String, GatewaySpec>, &mut Backends),
+    mut made: Made<'_>,
     settings: &Settings,
     sink: &Sink,
 ) -> Vec<Action> {
@@ -122,6 +129,20 @@ pub(super) fn act(
             past.delete(&key);
             return told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
         }
+        TimelineVerb::DeleteService(service, place) => {
+            let front = current.front_key();
+            if service == front || !state.delete_service(service) {
+                let text = match service == front {
+                    true => format!("{service} is the Service in front, and goes with the gateway"),
+                    false => format!("no manifest has a Service `{service}` then"),
+                };
+                let problem = Problem::at(*place, "spec.timeline.delete.service", text);
+                let others = current.services.keys().filter(|key| *key != front).map(String::as_str);
+                sink.report(problem.did_you_mean(service, others));
+                return Vec::new();
+            }
+            format!("delete Service {service}")
+        }
         TimelineVerb::Load(name, factor) => {
             if let Some(name) = name.as_ref().filter(|name| settings.loads.iter().all(|load| load.name != **name)) {
                 let problem = Problem::at(entry.place, "spec.timeline", format!("no load is called `{name}`"));
@@ -139,9 +160,8 @@ pub(super) fn act(
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
-    let (gateways, backends) = made;
-    backends.add(&next, settings, sink);
-    let mut verbs = changes(entry, (current, &next), past, gateways, settings, sink);
+    made.backends.add(&next, settings, sink);
+    let mut verbs = changes(entry, (current, &next), past, &mut made, settings, sink);
     if verbs.is_empty() && sink.problem_count() == 0 {
         let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
         sink.report(
@@ -175,8 +195,8 @@ fn edit(state: &mut State, key: &str, path: &str, value: Node, at: Place, sink: 
 fn changes(
     entry: &TimelineEntry,
     (current, next): (&Resolved, &Resolved),
-    past: &Past,
-    gateways: &mut BTreeMap<String, GatewaySpec>,
+    past: &mut Past,
+    made: &mut Made<'_>,
     settings: &Settings,
     sink: &Sink,
 ) -> Vec<Verb> {
@@ -204,11 +224,25 @@ fn changes(
     verbs.extend(fresh.cloned().map(Verb::Budget));
     verbs.extend(scaling_changes(current, next, settings));
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
-        gateways.entry(target.deployment.template.other.clone()).or_insert(spec);
+        let other = &target.deployment.template.other;
+        let known = made.gateways.entry(other.clone()).or_insert_with(|| spec.clone());
+        let before = past.processes.entry(other.clone()).or_insert_with(|| started(known)).clone();
+        if before != started(&spec) {
+            let text =
+                "it is read at the start of a process: pods that run keep what they began with, and nothing restarts";
+            sink.note(entry.place, "ProxyConfig".to_owned(), FidelityStatus::Warning, Some(text));
+            past.processes.insert(other.clone(), started(&spec));
+            verbs.push(Verb::Process(other.clone(), Box::new(spec)));
+        }
     }
     let changed = changed_clusters(&current.routing.upstreams, &next.routing.upstreams);
     if !changed.is_empty() {
         verbs.push(Verb::Clusters(changed));
+    }
+    let moments = Moments { entry, current, next };
+    // A listener that goes keeps the routes it has, so it goes first.
+    if current.routing.listeners != next.routing.listeners {
+        verbs.push(Verb::Listeners(front_changes::listening(&moments, made.files)));
     }
     if told(&current.routing.routes) != told(&next.routing.routes) {
         verbs.push(Verb::Routes(next.routing.routes.clone()));
@@ -218,50 +252,61 @@ fn changes(
             Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
     };
-    let way_in = |resolved: &Resolved| front::spec(resolved, settings, &Sink::default());
-    let removal = |front: &Option<FrontSpec>| {
-        let BalancerConfig { on_deregister, on_unhealthy, .. } = front.as_ref()?.balancer.as_ref()?.balancer;
-        Some(Removal { on_deregister, on_unhealthy })
-    };
-    let without_removal = |front: &Option<FrontSpec>| {
-        let mut front = front.clone();
-        if let Some(config) = front.as_mut().and_then(|front| front.balancer.as_mut()) {
-            (config.balancer.on_deregister, config.balancer.on_unhealthy) = (OnRemoval::Keep, OnRemoval::Keep);
+    verbs.extend(front_changes::change(&moments, (&mut past.standing, made.front), settings, made.files, sink));
+    verbs.extend(sharing_changes((current, next), settings, sink));
+    for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
+        let Some(before) = current.services.get(key) else { continue };
+        let target = |of: &ServiceManifest, upstream: &Upstream| {
+            let port = of.ports.iter().find(|port| port.port == upstream.port);
+            port.map(|port| format!("{:?}", port.target))
+        };
+        let mut used = next.routing.upstreams.iter().filter(|upstream| upstream.service == *key);
+        let is_shared = is_further(service) || is_further(before);
+        if used.any(|upstream| target(before, upstream) != target(service, upstream)) {
+            refuse("the target port of a Service that routes lead to");
         }
-        told(&front)
-    };
-    let (before, after) = (way_in(current), way_in(next));
-    if without_removal(&before) != without_removal(&after) {
-        refuse("the Service in front and the settings of its load balancer, but for its connection draining,");
-    } else if removal(&before) != removal(&after) {
-        verbs.extend(removal(&after).map(Verb::Removal));
+        if before.service != service.service && !is_shared {
+            verbs.push(Verb::Service(service.service.clone()));
+        }
     }
-    let name = |resolved: &Resolved| resolved.target().map(|manifest| manifest.deployment.template.other.clone());
-    if current.proxy_config != next.proxy_config && name(current) == name(next) {
-        refuse("a ProxyConfig object");
-    }
-    if current.routing.listeners != next.routing.listeners {
-        refuse("the ports of the gateway");
-    }
-    let known = |upstream: &Upstream| current.routing.upstreams.iter().find(|known| known.cluster == upstream.cluster);
-    if next.routing.upstreams.iter().any(|upstream| known(upstream).is_some_and(|of| of.subset != upstream.subset)) {
-        refuse("the labels of a subset");
-    }
-    let is_further = |service: &ServiceManifest| service.kind == ServiceKind::LoadBalancer;
-    for (key, service) in next.services.iter().filter(|(_, service)| is_further(service)) {
-        let balancer = front::spec(current, settings, &Sink::default()).and_then(|spec| spec.balancer);
-        if let (false, Some(balancer)) = (current.services.contains_key(key), balancer) {
-            let shared = sharing::shared(service, next, &balancer, settings, sink);
+    verbs
+}
+
+/// What a process reads at its start, and nothing that the control plane tells it later.
+fn started(spec: &GatewaySpec) -> String {
+    let GatewaySpec { config, agent, pre_stop, workers, cpu_limit_millicores, memory_limit_bytes, .. } = spec;
+    format!("{:?}", (config.drain, agent, pre_stop, workers, cpu_limit_millicores, memory_limit_bytes))
+}
+
+fn is_further(service: &ServiceManifest) -> bool {
+    service.kind == ServiceKind::LoadBalancer
+}
+
+/// Further Services of type `LoadBalancer` that come, change their mind, or go.
+fn sharing_changes((current, next): (&Resolved, &Resolved), settings: &Settings, sink: &Sink) -> Vec<Verb> {
+    let mut verbs = Vec::new();
+    let balancer = front::spec(current, settings, &Sink::default()).and_then(|spec| spec.balancer);
+    for (key, service) in next.services.iter().filter(|(key, service)| **key != next.front_key() && is_further(service))
+    {
+        let Some(balancer) = &balancer else { continue };
+        let shared = sharing::shared(service, next, balancer, settings, sink);
+        let had = current.services.get(key).filter(|before| is_further(before));
+        let had = had.map(|before| sharing::shared(before, current, balancer, settings, &Sink::default()));
+        let is_same = had.as_ref().is_some_and(|had| {
+            let text =
+                |shared: &crate::drill::SharedService| format!("{:?}", (&shared.service, &shared.balancer.ports));
+            had.share == shared.share && text(had) == text(&shared)
+        });
+        // What has listeners keeps them when it is told to leave them alone.
+        let keeps = shared.share == Share::LeavesAlone && had.is_some();
+        if !is_same && !keeps {
             verbs.push(Verb::Share(Box::new(shared)));
         }
     }
-    // What is behind a Service: its pods and their ports. The balancer's side was compared above.
-    let behind = |service: &ServiceManifest| told(&(&service.service, &service.ports));
-    for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
-        if current.services.get(key).is_some_and(|before| behind(before) != behind(service)) {
-            refuse("the ports and pods of a Service");
-        }
-    }
+    let gone =
+        current.services.iter().filter(|(key, service)| is_further(service) && !next.services.contains_key(*key));
+    let gone = gone.filter(|(key, _)| **key != current.front_key());
+    verbs.extend(gone.map(|(key, _)| Verb::Unshare(Rc::from(key.as_str()))));
     verbs
 }
 
@@ -302,13 +347,15 @@ fn scaling_changes(current: &Resolved, next: &Resolved, settings: &Settings) -> 
 
 /// The clusters that are new, or differ.
 fn changed_clusters(current: &[Upstream], next: &[Upstream]) -> Vec<ClusterSpec> {
-    let is_same =
-        |a: &Upstream, b: &Upstream| a.cluster == b.cluster && a.config == b.config && a.endpoints == b.endpoints;
+    let is_same = |a: &Upstream, b: &Upstream| {
+        a.cluster == b.cluster && a.config == b.config && a.endpoints == b.endpoints && a.subset == b.subset
+    };
     let changed = next.iter().filter(|upstream| !current.iter().any(|known| is_same(known, upstream)));
     let spec = |upstream: &Upstream| ClusterSpec {
         name: Arc::clone(&upstream.cluster),
         config: upstream.config,
         endpoints: upstream.endpoints.clone(),
+        subset: upstream.subset.clone(),
     };
     changed.map(spec).collect()
 }

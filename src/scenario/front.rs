@@ -6,7 +6,7 @@
 //!
 //! A URL names the Service's port or the nodes' port; what is dialled follows from the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::balancer::{self, products};
@@ -28,9 +28,20 @@ const NODE_PORT_FIRST: u16 = 31_080;
 
 /// The way in.
 pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<FrontSpec> {
+    let node_ports = node_ports(resolved.front()?, &BTreeMap::new());
+    spec_with(resolved, settings, &node_ports, sink)
+}
+
+/// The way in, with the node ports that the API server has given.
+pub(super) fn spec_with(
+    resolved: &Resolved,
+    settings: &Settings,
+    node_ports: &BTreeMap<u16, u16>,
+    sink: &Sink,
+) -> Option<FrontSpec> {
     let service = resolved.front()?;
     let ports = ports(resolved, service, sink)?;
-    let node_ports = node_ports(service);
+    let node_ports = node_ports.clone();
     let kind_of_it = products::kind(service, settings);
     let balancer = match kind_of_it {
         ServiceKind::LoadBalancer => {
@@ -49,7 +60,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Opt
         let kind = kind(&load.way, &load.name, service, settings, sink);
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
-        check_urls(load, ports.keys().copied(), sink);
+        check_schemes(load, service, kind.is_some(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
@@ -95,23 +106,26 @@ fn ports(resolved: &Resolved, service: &ServiceManifest, sink: &Sink) -> Option<
     Some(ports)
 }
 
-/// The Service's ports, and those of the nodes: as they are written, or the next that is free.
-fn node_ports(service: &ServiceManifest) -> BTreeMap<u16, u16> {
+/// The Service's ports, and those of the nodes: as they are written, or as they were given before, or the next that is free.
+pub(super) fn node_ports(service: &ServiceManifest, known: &BTreeMap<u16, u16>) -> BTreeMap<u16, u16> {
     let has_some = matches!(service.kind, ServiceKind::LoadBalancer | ServiceKind::NodePort);
     let written: Vec<u16> = service.ports.iter().filter_map(|port| port.node_port).collect();
     let last = u16::try_from(NODE_PORTS.1).unwrap_or(u16::MAX);
-    let is_free = |port: &u16| !written.contains(port) && service.health_check_node_port != Some(*port);
+    let is_given = |port: &u16| known.values().any(|given| given == port);
+    let is_free =
+        |port: &u16| !written.contains(port) && !is_given(port) && service.health_check_node_port != Some(*port);
     let mut free = (NODE_PORT_FIRST..=last).filter(is_free);
     let mut found = BTreeMap::new();
     for port in service.ports.iter().filter(|_| has_some) {
+        let given = known.get(&port.port).copied().filter(|given| !written.contains(given));
         let drawn = || free.next().filter(|_| service.draws_node_ports);
-        found.extend(port.node_port.or_else(drawn).map(|node_port| (port.port, node_port)));
+        found.extend(port.node_port.or(given).or_else(drawn).map(|node_port| (port.port, node_port)));
     }
     found
 }
 
 /// What kube-proxies know of the Service, and what nodes can hold.
-fn nodes(service: &ServiceManifest, settings: &Settings) -> NodesConfig {
+pub(super) fn nodes(service: &ServiceManifest, settings: &Settings) -> NodesConfig {
     let proxy = settings.cluster.kube_proxy;
     let reach = if service.kind == ServiceKind::ClusterIp { Reach::Internal } else { Reach::External };
     let policies = Policies { internal: service.internal_policy, external: service.policy, reach };
@@ -220,9 +234,38 @@ fn dialled(
     found
 }
 
-/// Clients ask for ports that there are.
-fn check_urls(load: &LoadSettings, known: impl Iterator<Item = u16>, sink: &Sink) {
-    let known: Vec<u16> = known.collect();
+/// What the clients of each load may name, in the order of the loads.
+pub(super) fn named(front: &FrontSpec, loads: usize) -> Vec<BTreeSet<u16>> {
+    let door = |load: usize| front.doors.get(load).and_then(Option::as_ref);
+    let of = |load: usize| match door(load) {
+        Some(door) => door.ports.keys().copied().collect(),
+        None => front.ports.keys().copied().collect(),
+    };
+    (0..loads).map(of).collect()
+}
+
+/// Only a listener that ends TLS is spoken to in TLS, and in nothing else.
+fn check_schemes(load: &LoadSettings, service: &ServiceManifest, has_door: bool, sink: &Sink) {
+    let tls_ports = if has_door { Vec::new() } else { balancer::listeners::tls_ports(service) };
+    for kind in &load.mix {
+        let port = kind.entry.port;
+        let (text, help) = match (kind.entry.speaks_tls(), tls_ports.contains(&port)) {
+            (true, false) => (
+                format!("TLS is simulated only where the balancer ends it, and nothing ends it on port {port}"),
+                format!("write http://, or for an NLB the annotation protocol-port: \"TCPSSL:{port}\""),
+            ),
+            (false, true) => {
+                (format!("the listener of port {port} ends TLS, and answers nobody else"), "write https://".to_owned())
+            }
+            _ => continue,
+        };
+        sink.report(Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text).help(help));
+    }
+}
+
+/// Clients ask for ports that there are, at some time.
+pub(super) fn check_urls(load: &LoadSettings, known: &BTreeSet<u16>, sink: &Sink) {
+    let known: Vec<u16> = known.iter().copied().collect();
     for kind in load.mix.iter().filter(|kind| !known.contains(&kind.entry.port)) {
         let known: Vec<String> = known.iter().map(u16::to_string).collect();
         let text = format!("the Service in front has no port {}", kind.entry.port);

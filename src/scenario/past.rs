@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::front_changes::Standing;
 use super::settings::TimelineEntry;
 use super::state::Resolved;
 use crate::cluster::PodTemplate;
@@ -13,6 +14,10 @@ pub(super) struct Past {
     /// The templates of each Deployment with their numbers, the current one last. A template that comes back gets a new number, as a set does.
     revisions: BTreeMap<String, Vec<Revision>>,
     deleted: BTreeSet<String>,
+    /// The Service in front, as the cloud has it.
+    pub(super) standing: Standing,
+    /// What gateway processes read at their start, by the `other` of their template.
+    pub(super) processes: BTreeMap<String, String>,
 }
 
 struct Revision {
@@ -22,6 +27,11 @@ struct Revision {
 }
 
 impl Past {
+    /// Nothing has happened yet.
+    pub(super) fn new(standing: Standing) -> Self {
+        Self { standing, ..Self::default() }
+    }
+
     /// Takes note of what the objects have come to.
     pub(super) fn note(&mut self, resolved: &Resolved) {
         for (key, manifest) in &resolved.deployments {

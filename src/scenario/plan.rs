@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::changes;
+use super::changes::{self, Made};
+use super::front_changes::Standing;
 use super::operations::NodeNames;
 use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
@@ -15,7 +16,8 @@ use super::state::{Resolved, State};
 use super::world::{self, Backends};
 use super::{autoscaling, balancer, front, images, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
-use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources};
+use crate::drill::config::FrontChange;
+use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources, Verb};
 use crate::engine::Delay;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
@@ -39,6 +41,9 @@ pub(super) struct Plan<'a> {
     sources: Sources,
     images: BTreeSet<String>,
     names: NodeNames<'a>,
+    /// The ports that the clients of each load may name, at some time.
+    named: Vec<BTreeSet<u16>>,
+    files: &'a Files,
 }
 
 impl<'a> Plan<'a> {
@@ -48,7 +53,7 @@ impl<'a> Plan<'a> {
         settings: &'a Settings,
         mut state: State,
         timeline: &[TimelineEntry],
-        files: &Files,
+        files: &'a Files,
         sink: &Sink,
     ) -> Option<Self> {
         state.cluster.clone_from(&settings.cluster.id);
@@ -69,7 +74,9 @@ impl<'a> Plan<'a> {
             index,
             sources: world::sources(&first, settings, timeline, files),
             current: first.clone(),
-            past: Past::default(),
+            past: Past::new(Standing::of(&first)),
+            named: front::named(&front, settings.loads.len()),
+            files,
             images: BTreeSet::new(),
             names: NodeNames::new(settings, &first.daemons),
             settings,
@@ -102,7 +109,12 @@ impl<'a> Plan<'a> {
                 owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
             }
             _ => {
-                let made = (&mut self.gateways, &mut self.backends);
+                let made = Made {
+                    gateways: &mut self.gateways,
+                    backends: &mut self.backends,
+                    front: &mut self.front,
+                    files: self.files,
+                };
                 let moments = (&mut self.current, &mut self.past);
                 changes::act(entry, &mut self.state, moments, made, self.settings, sink)
             }
@@ -111,8 +123,21 @@ impl<'a> Plan<'a> {
         pods::note_gates(&self.current, self.settings, sink);
         for action in &mut actions {
             action.member = self.index;
+            if let Some(Verb::Front(change)) = &action.verb {
+                self.name_ports(change);
+            }
         }
         actions
+    }
+
+    /// Clients may name the ports that come with an edit.
+    fn name_ports(&mut self, change: &FrontChange) {
+        for (load, named) in self.named.iter_mut().enumerate() {
+            match change.doors.get(load).and_then(Option::as_ref) {
+                Some(door) => named.extend(door.ports.keys()),
+                None => named.extend(change.after.ports.keys()),
+            }
+        }
     }
 
     fn note(&mut self) {
@@ -123,6 +148,9 @@ impl<'a> Plan<'a> {
     /// What the world gets.
     pub(super) fn finish(self, sink: &Sink) -> MemberConfig {
         let Self { settings, first: resolved, .. } = self;
+        for (load, named) in settings.loads.iter().zip(&self.named) {
+            front::check_urls(load, named, sink);
+        }
         images::check(settings, &self.images, sink);
         let cluster = ClusterConfig {
             identity: settings.cluster.identity.clone(),

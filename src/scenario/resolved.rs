@@ -192,6 +192,11 @@ fn balancer(settings: &Settings) -> Node {
     if is_alibaba {
         entries.push(("withoutDrain", text(without)));
         entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
+        entries.push(("callLatency", span(balancer.call_latency)));
+        if balancer.throttled_ppm > 0 {
+            entries.push(("throttled", bare(f64::from(balancer.throttled_ppm) / 1_000_000.0)));
+        }
+        entries.push(("tlsRoundTrips", bare(balancer.tls_round_trips)));
     }
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));
@@ -214,6 +219,9 @@ fn known_balancer(balancer: &KnownBalancer) -> Node {
     let origin = ORIGINS.iter().find(|(_, origin)| *origin == balancer.origin).map_or("hand", |(name, _)| name);
     let mut entries = vec![("id", text(&balancer.id)), ("madeBy", text(origin))];
     entries.extend(balancer.region.as_ref().map(|region| ("region", text(region))));
+    if balancer.is_shared_performance {
+        entries.push(("sharedPerformance", bare(true)));
+    }
     map(entries)
 }
 
@@ -370,6 +378,7 @@ fn entry(entry: &TimelineEntry) -> Node {
             entries.push((if *is_pause { "pause" } else { "resume" }, map(Vec::new())));
         }
         TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
+        TimelineVerb::DeleteService(key, _) => entries.push(("delete", map(vec![("service", text(key))]))),
         TimelineVerb::Load(name, factor) => {
             let name = name.as_ref().map(|name| ("name", text(name)));
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();

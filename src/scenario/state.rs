@@ -134,6 +134,13 @@ impl State {
         self.apply(objects.iter().cloned());
     }
 
+    /// Deletes a Service that somebody wrote; whether there was one.
+    pub(super) fn delete_service(&mut self, key: &str) -> bool {
+        let count = self.objects.len();
+        self.objects.retain(|object| object.id.kind != "Service" || object.key() != key);
+        self.objects.len() < count
+    }
+
     /// Edits a Deployment from now on.
     pub(super) fn edit(&mut self, key: &str, patch: Patch) {
         self.edits.push((key.to_owned(), patch));

@@ -112,7 +112,10 @@ fn read_verb(
             factor.and_then(|field| load_factor(&field)).map(|factor| TimelineVerb::Load(name, factor))
         }
         "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
-        "delete" => Some(TimelineVerb::Delete),
+        "delete" => match fields.get("service") {
+            Some(field) => key(&field).map(|key| TimelineVerb::DeleteService(key, field.place())),
+            None => Some(TimelineVerb::Delete),
+        },
         "configPush" => Some(TimelineVerb::ConfigPush),
         _ => Some(TimelineVerb::Restart),
     };

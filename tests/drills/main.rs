@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_rollout;
 mod balancers;
 mod clusters;
+mod edits;
 mod kubelet;
 mod naive;
 mod nodes;

@@ -135,9 +135,10 @@ fn a_rule_that_comes_in_mid_run_holds_from_then_on() {
     };
     assert_eq!(counts("before"), (1000, 1000, 0));
     let (sent, ok, failed) = counts("nowhere");
-    assert!(sent == failed + ok && ok <= 1, "no endpoint is in that zone: {ok} of {sent}");
+    // The gateway hears of it 200 ms later: 20 requests.
+    assert!(sent == failed + ok && (19..=21).contains(&ok), "no endpoint is in that zone: {ok} of {sent}");
     let (sent, ok, _) = counts("zone-b");
-    assert!(sent > 100 && sent - ok <= 1, "{ok} of {sent}");
+    assert!(sent > 100 && (19..=21).contains(&(sent - ok)), "{ok} of {sent}");
 }
 
 #[test]
@@ -161,7 +162,8 @@ fn a_route_may_come_to_lead_to_another_service() {
     };
     let outcome = drill("", &timeline("api"), &["backends[0].errorRatio=1"]).unwrap();
     let errors = |name| phase(&outcome, name).totals.backend_error;
-    assert!(errors("before") == 2000 && errors("other") <= 1, "{} and {}", errors("before"), errors("other"));
+    let later = errors("other");
+    assert!(errors("before") == 2000 && (19..=21).contains(&later), "{} and {later} in 200 ms", errors("before"));
     let refused = drill("", &timeline("nobody"), &[]).unwrap_err();
     assert!(refused.contains("no Service is called `default/nobody`"), "{refused}");
 }

@@ -301,6 +301,7 @@ fn load(inputs: &Value, pool: u64, pools: u64, pacing: Pacing) -> LoadSpec {
         url: "http://recorded/".to_owned(),
         host: "recorded".to_owned(),
         port: 80,
+        tls_round_trips: 0,
         path: format!("/{pool}/"),
         headers: Vec::new(),
         body_bytes: 0,

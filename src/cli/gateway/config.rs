@@ -9,6 +9,7 @@ use crate::cli::find;
 use crate::gateway::EndpointConfig;
 use crate::live::{ClusterTable, ListenerPlan, Plan, Tables};
 use crate::manifest::object::{Object, objects};
+use crate::manifest::proxy_config::objects::KINDS;
 use crate::manifest::read::Note;
 use crate::manifest::routes::{self, Around, Missing, Proxy, Routing};
 use crate::manifest::{Files, Problem, Problems, Sink, Value, service, yaml};
@@ -95,6 +96,10 @@ fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> 
         return Err(Refusal::Problems(Problems::new(sink.take_problems(), files)));
     }
     let chosen = choose_gateways(&found, options, &sink)?;
+    for object in found.iter().filter(|object| KINDS.iter().any(|(kind, group)| object.is(kind, group))) {
+        let text = "how many workers it has and how it ends its options say";
+        sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(text));
+    }
     let mut services = BTreeMap::new();
     for object in found.iter().filter(|object| object.id.kind == "Service") {
         services.extend(service::read(object, &sink).map(|manifest| (object.key(), manifest)));
@@ -267,6 +272,21 @@ mod tests {
         let found = objects(documents, &sink);
         let options = Options { gateway: named.map(str::to_owned), ..Options::default() };
         choose_gateways(&found, &options, &sink).ok()
+    }
+
+    #[test]
+    fn what_only_a_drill_heeds_is_told() {
+        let config = "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: { name: p }\nspec: { concurrency: 4 }\n";
+        let read = |text: String| {
+            let texts = [("all.yaml".to_owned(), text)];
+            let Ok((_, files, notes)) = resolve(&texts, &Options::default()) else { panic!("it can be read") };
+            not_carried_out(&files, &notes).concat()
+        };
+        let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: { name: a }\nspec: { selector: { istio: edge }, \
+                       servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: [\"*\"] } ] }\n";
+        assert_eq!(read(gateway.to_owned()), "");
+        let told = read(format!("{gateway}---\n{config}"));
+        assert!(told.starts_with("all.yaml:7: ProxyConfig") && told.contains("is not carried out"), "{told}");
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Member {
     /// Its objects as they stand.
     fn tables(&self, now: SimTime) -> Vec<ObjectTable> {
         let spec = &self.config.front;
-        let ports = spec.ports.keys().map(|port| (*port, spec.node_ports.get(port).copied())).collect();
+        let known = self.front_ports.borrow();
+        let ports = known.ports.keys().map(|port| (*port, known.node_ports.get(port).copied())).collect();
         let is_pending = self.not_created.get().is_some();
         let ip = spec.balancer.as_ref().map(|_| self.vip).filter(|_| !is_pending);
         let further = self.further.borrow().clone();
@@ -104,18 +105,18 @@ impl Member {
             Verb::ConfigPush => self.push_config(event),
             // Clients and their name server are the world's.
             Verb::Load(..) | Verb::FailZone(..) => {}
-            Verb::Removal(removal) => {
-                if let Some(balancer) = &*self.balancer.borrow() {
-                    balancer.set_removal_later(*removal, event);
-                }
+            Verb::Listeners(changed) => self.change_listeners(changed, event),
+            Verb::Front(change) => self.change_front(change, event),
+            Verb::Service(service) => cluster.apply_service(service.clone()),
+            Verb::Process(other, spec) => self.change_process(other, spec),
+            Verb::Unshare(key) => self.unshare(key, event),
+            Verb::Clusters(changed) => {
+                self.change_clusters(changed);
+                self.push_once(event);
             }
-            Verb::Clusters(changed) => self.change_clusters(changed),
             Verb::Routes(routes) => {
-                let routes = Rc::new(routes.clone());
-                *self.routes.borrow_mut() = Rc::clone(&routes);
-                for process in self.gateways.borrow().values() {
-                    process.gateway.set_routes(Rc::clone(&routes));
-                }
+                *self.routes.borrow_mut() = Rc::new(routes.clone());
+                self.push_once(event);
             }
         }
     }
@@ -143,8 +144,17 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
         Verb::FailZone(zone, _) => format!("Zone/{zone}"),
-        Verb::Removal(_) => format!("Service/{front}"),
-        Verb::Routes(_) | Verb::Clusters(_) | Verb::Operate(_) | Verb::Own(_) | Verb::Load(..) | Verb::ConfigPush => {
+        Verb::Front(_) => format!("Service/{front}"),
+        Verb::Service(service) => format!("Service/{}", service.key),
+        Verb::Unshare(key) => format!("Service/{key}"),
+        Verb::Routes(_)
+        | Verb::Listeners(_)
+        | Verb::Process(..)
+        | Verb::Clusters(_)
+        | Verb::Operate(_)
+        | Verb::Own(_)
+        | Verb::Load(..)
+        | Verb::ConfigPush => {
             format!("Deployment/{target}")
         }
     }

@@ -26,14 +26,13 @@ impl Member {
             balancer.when_registered(Rc::new(move |ip, event| open(ip, Some(event))));
         }
         let (cluster, balancer, sim) = (cluster.clone(), balancer.clone(), self.around.sim.clone());
-        let is_cross_zone = config.is_cross_zone;
         let (streams, latency) = (self.around.streams, config.register_latency.clone());
         self.around.sim.spawn("cloud-controller-manager", async move {
             let mut seen = watch.next().await;
             let mut known = BTreeSet::new();
             loop {
                 let selection = select(&seen, |ip| cluster.gated_at(ip, &gate));
-                if !is_cross_zone {
+                if !balancer.is_cross_zone() {
                     balancer.set_node_zones(zones(&cluster));
                 }
                 balancer.handle_endpoints(&selection.endpoints);

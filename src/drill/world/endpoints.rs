@@ -3,8 +3,9 @@
 //! A pod is told of endpoints by where it runs: its node's zone against theirs (`gateway::locality`). A node's region is its label, or what its
 //! zone's name says. Replicas of services without a Deployment take their zones in turn.
 //!
-//! Clusters that change are told at once, before the routes that change with them: a route never leads to what is not there yet.
+//! Clusters that change come with the next push (`push`), before the routes that change with them: a route never leads to what is not there yet.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,7 +88,8 @@ impl Member {
                 let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
                 let now = member.around.sim.now();
                 member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
-                let found = seen.iter().filter_map(|view| home.endpoint(&spec, view)).collect();
+                let subset = member.subset_of(&spec.cluster);
+                let found = seen.iter().filter_map(|view| home.endpoint((&spec, &subset), view)).collect();
                 member.write_endpoints(&spec, home.index, found);
                 member.tell_endpoints(&spec.cluster);
             }
@@ -100,18 +102,22 @@ impl Member {
     }
 
     /// An endpoint of a cluster; none if it is on its way out, or not of the subset.
-    fn endpoint(&self, spec: &BackendSpec, view: &EndpointView) -> Option<(EndpointConfig, Site)> {
+    fn endpoint(
+        &self,
+        (spec, subset): (&BackendSpec, &BTreeMap<String, String>),
+        view: &EndpointView,
+    ) -> Option<(EndpointConfig, Site)> {
         if view.terminating {
             return None;
         }
         let template = self.cluster().template_at(view.ip);
         let labels = template.as_ref().map(|template| &template.labels);
         let has = |(key, value): (&String, &String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
-        if !spec.subset.iter().all(has) {
+        if !subset.iter().all(has) {
             return None;
         }
         let address = SocketAddr::V4(SocketAddrV4::new(view.ip, spec.port));
-        let site = Site::new(self.locality(&view.node), &view.node, labels.unwrap_or(&spec.subset));
+        let site = Site::new(self.locality(&view.node), &view.node, labels.unwrap_or(subset));
         Some((EndpointConfig { is_healthy: view.ready, ..EndpointConfig::new(address) }, site))
     }
 
@@ -163,17 +169,31 @@ impl Member {
         process.gateway.set_endpoints(cluster, &assigned.unwrap_or_default());
     }
 
-    /// Clusters get other settings, or come to be.
+    /// Clusters have other settings, or come to be; pods hear of it with the next push.
     pub(super) fn change_clusters(&self, changed: &[ClusterSpec]) {
         for spec in changed {
+            let old = self.subset_of(&spec.name);
             self.clusters.borrow_mut().insert(Arc::clone(&spec.name), spec.clone());
-            for process in self.gateways.borrow().values() {
-                process.gateway.set_cluster(&spec.name, spec.config);
-                self.tell(&spec.name, process);
+            if old != spec.subset {
+                self.find_anew(&spec.name);
             }
         }
-        for process in self.gateways.borrow().values() {
-            process.memory.set_cluster_count(process.gateway.cluster_count());
+    }
+
+    /// The labels of a cluster's endpoints, as they are by now.
+    fn subset_of(&self, cluster: &str) -> BTreeMap<String, String> {
+        if let Some(changed) = self.clusters.borrow().get(cluster) {
+            return changed.subset.clone();
+        }
+        let known = self.config.backends.iter().find(|spec| &*spec.cluster == cluster);
+        known.map(|spec| spec.subset.clone()).unwrap_or_default()
+    }
+
+    /// The control plane looks for a cluster's endpoints again, among those that it knows.
+    fn find_anew(&self, cluster: &str) {
+        let Some(spec) = self.config.backends.iter().find(|spec| &*spec.cluster == cluster) else { return };
+        if spec.runs_in(self.index) {
+            self.cluster().retell_endpoints(&spec.service, "istiod", None);
         }
     }
 

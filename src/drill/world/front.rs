@@ -8,10 +8,11 @@ use std::time::Duration;
 use super::member::Member;
 use crate::cluster::Cluster;
 use crate::drill::config::{Creation, DoorSpec};
+use crate::edge::controller::is_virtual;
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
-use crate::edge::{BackendMode, Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
+use crate::edge::{Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
 use crate::engine::EventId;
 use crate::load::Finished;
 use crate::net::{Forward, LinkConfig};
@@ -33,17 +34,25 @@ impl Member {
             *self.nodes.borrow_mut() = Some(nodes);
         }
         match (&front.balancer, &front.creation) {
-            (Some(config), Creation::Stands) => self.start_balancer(cluster, config.clone()),
+            (Some(config), Creation::Stands | Creation::Unconfigured { .. }) => {
+                self.start_balancer(cluster, config.clone());
+            }
             (Some(_), Creation::Fails { reason }) => self.fail_creation(reason),
             (None, _) => {}
+        }
+        if let Creation::Unconfigured { reason } = &front.creation {
+            self.tell_unconfigured(reason);
         }
         if front.nodes.is_some() {
             self.watch_nodes(cluster);
         }
+        self.doors.borrow_mut().resize(front.doors.len(), None);
         for (load, spec) in front.doors.iter().enumerate() {
             let (Some(DoorSpec { kind, choice, ports }), Some(nodes)) = (spec, &*self.nodes.borrow()) else { continue };
             let door = Door::new(nodes.clone(), *kind, choice.clone(), ports.clone());
-            self.net.forward(self.door_address(load), LinkConfig::default(), Rc::new(door));
+            let door = Rc::new(door);
+            self.doors.borrow_mut()[load] = Some(Rc::clone(&door));
+            self.net.forward(self.door_address(load), LinkConfig::default(), door);
         }
         self.start_gauge();
     }
@@ -84,7 +93,7 @@ impl Member {
     /// Whether the connections of a load pass over nodes.
     pub(super) fn passes_nodes(&self, load: usize) -> bool {
         let front = &self.config.front;
-        let to_nodes = front.balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
+        let to_nodes = self.balancer.borrow().as_ref().is_some_and(LoadBalancer::reaches_nodes);
         to_nodes || front.doors.get(load).is_some_and(Option::is_some)
     }
 
@@ -182,10 +191,10 @@ impl Member {
                     }
                 }
                 let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
-                let config = member.config.front.balancer.as_ref();
-                if let (Some(balancer), Some(config)) = (&*member.balancer.borrow(), config) {
-                    let specs = cluster.node_specs().into_iter().filter(|node| ready.contains(&node.name));
-                    balancer.handle_nodes(eligible(specs.collect(), &config.targets.nodes));
+                if let Some(balancer) = &*member.balancer.borrow() {
+                    let counts = |node: &crate::cluster::Node| ready.contains(&node.name) || is_virtual(node);
+                    let specs = cluster.node_specs().into_iter().filter(counts);
+                    balancer.handle_nodes(eligible(specs.collect(), &balancer.node_rules()));
                 }
             }
         });
@@ -209,9 +218,11 @@ impl Member {
 }
 
 /// The nodes that the balancer's controller may take as targets.
-fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
+pub(super) fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
     let accepted = nodes.into_iter().filter(|node| rules.accepts(node));
-    accepted.map(|node| NodeTarget { name: node.name, ip: node.ip }).collect()
+    let target =
+        |node: crate::cluster::Node| NodeTarget { is_virtual: is_virtual(&node), name: node.name, ip: node.ip };
+    accepted.map(target).collect()
 }
 
 /// The zone of each node.
@@ -226,5 +237,6 @@ fn places(cluster: &Cluster) -> Vec<NodePlace> {
         zone: node.zone,
         cores: node.allocatable.cpu_millicores.div_ceil(1000),
     };
-    cluster.node_specs().into_iter().map(place).collect()
+    // No machine is behind a virtual node, and no kube-proxy.
+    cluster.node_specs().into_iter().filter(|node| !is_virtual(node)).map(place).collect()
 }

@@ -11,19 +11,22 @@ use std::sync::Arc;
 use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
-use crate::drill::config::{ClusterSpec, MemberConfig, OwnedReplicas};
+use crate::drill::Sources;
+use crate::drill::config::{ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::node_memory::NodeMemory;
 use crate::drill::objects::Further;
 use crate::drill::process::{
     BackendProcess, GatewayPod, GatewayProcess, GatewaySpec, IdleProcess, Surroundings, probe,
 };
+use crate::edge::door::Door;
 use crate::edge::{LoadBalancer, Nodes};
 use crate::engine::{Datum, EventId};
 use crate::gateway::locality::Site;
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::net::{Host, LinkConfig, Net};
+use crate::units::SimTime;
 
 /// The load balancer's address; of several, the first one's.
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -77,10 +80,30 @@ pub(super) struct Member {
     pub(super) targets_settled: Cell<bool>,
     /// The event with which the wish for a balancer failed.
     pub(super) not_created: Cell<Option<EventId>>,
+    /// The event that tells that the gateway is served no configuration.
+    pub(super) unconfigured: Cell<Option<EventId>>,
     /// Further Services of type `LoadBalancer`.
     pub(super) further: RefCell<BTreeMap<Rc<str>, Further>>,
+    /// Their parts of the balancer in front, of those that have overwritten its listeners.
+    pub(super) sharing: RefCell<BTreeMap<Rc<str>, LoadBalancer>>,
     /// Services whose listeners the controller has not come to yet.
     pub(super) listeners_pending: Cell<usize>,
+    /// Where its gateways listen, as the control plane has it.
+    pub(super) listeners: RefCell<Vec<(u16, u16)>>,
+    /// Ports where they listen no more, with the edits that took them away.
+    pub(super) removed_listeners: RefCell<BTreeMap<u16, EventId>>,
+    /// Pods that a push is on its way to.
+    pub(super) pushes_pending: Cell<usize>,
+    /// When configuration was last pushed for an edit.
+    pub(super) pushed_at: Cell<Option<SimTime>>,
+    /// Processes that are others than at the start, by the `other` of their template.
+    pub(super) specs: RefCell<BTreeMap<String, GatewaySpec>>,
+    /// The ports of the Service in front, as they are now.
+    pub(super) front_ports: RefCell<FrontPorts>,
+    /// What clients dial in place of the balancer, in the order of the loads.
+    pub(super) doors: RefCell<Vec<Option<Rc<Door>>>>,
+    /// The lines behind causes of loss, as they are now.
+    pub(super) sources: RefCell<Sources>,
     /// What the control plane writes.
     pub(super) owned: Cell<Option<OwnedReplicas>>,
     /// Of nodes with a gateway.
@@ -97,6 +120,12 @@ impl Member {
         if let Some(name) = config.cluster.identity.name() {
             around.streams = around.streams.within(name);
         }
+        let of_target = config.deployments.iter().find(|deployment| deployment.key == config.target);
+        let other = of_target.map(|deployment| deployment.template.other.as_str()).unwrap_or_default();
+        let spec = config.gateways.get(other).or_else(|| config.gateways.values().next());
+        let listeners = spec.map(|spec| spec.config.listeners.clone()).unwrap_or_default();
+        let (ports, node_ports) = (config.front.ports.clone(), config.front.node_ports.clone());
+        let front_ports = FrontPorts { ports, node_ports };
         let nth = |first: Ipv4Addr| Ipv4Addr::from_bits(first.to_bits() + u32::try_from(index).unwrap_or(0));
         let member = Rc::new(Self {
             index,
@@ -119,8 +148,18 @@ impl Member {
             targets_healthy: Cell::new(None),
             targets_settled: Cell::new(true),
             not_created: Cell::new(None),
+            unconfigured: Cell::new(None),
             further: RefCell::default(),
+            sharing: RefCell::default(),
             listeners_pending: Cell::new(0),
+            listeners: RefCell::new(listeners),
+            removed_listeners: RefCell::default(),
+            pushes_pending: Cell::new(0),
+            pushed_at: Cell::new(None),
+            specs: RefCell::default(),
+            front_ports: RefCell::new(front_ports),
+            doors: RefCell::default(),
+            sources: RefCell::new(config.sources.clone()),
             owned: Cell::new(config.scaling.owned),
             node_memories: RefCell::default(),
             pod_keys: RefCell::default(),
@@ -160,7 +199,8 @@ impl Member {
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
     pub(super) fn is_quiet(&self) -> bool {
-        let are_settled = self.targets_settled.get() && self.listeners_pending.get() == 0;
+        let is_pushed = self.pushes_pending.get() == 0;
+        let are_settled = is_pushed && self.targets_settled.get() && self.listeners_pending.get() == 0;
         are_settled && self.cluster().is_calm(&self.config.target) && self.nodes_are_settled()
     }
 
@@ -263,7 +303,7 @@ impl Runtime for Containers {
         let namespace = pod.owner.split('/').next().unwrap_or_default();
         let object = member.identity().object(format!("Pod/{namespace}/{}", pod.name));
         if pod.owner == member.config.target {
-            let spec = member.gateway_spec(&pod.template.other);
+            let spec = &member.spec_of_new(&pod.template.other);
             let costs = member.config.scaling.memory;
             let memory = Rc::new(Memory::new(costs, member.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {
@@ -300,6 +340,12 @@ impl Runtime for Containers {
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
         let member = self.0.upgrade().expect("the member outlives its cluster");
         Box::pin(probe(member.kubelet.clone(), ip, action.clone()))
+    }
+
+    fn stands_ready(&self, ip: Ipv4Addr) -> bool {
+        let member = self.0.upgrade().expect("the member outlives its cluster");
+        let is_gateway = member.gateways.borrow().contains_key(&ip);
+        !is_gateway || !matches!(member.config.front.creation, Creation::Unconfigured { .. })
     }
 
     fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {

@@ -17,6 +17,14 @@ use crate::engine::EventId;
 use crate::units::SimTime;
 
 impl Member {
+    /// Pushes once for all that is edited at the same moment.
+    pub(super) fn push_once(self: &Rc<Self>, because: EventId) {
+        let now = Some(self.around.sim.now());
+        if self.pushed_at.replace(now) != now {
+            self.push_config(because);
+        }
+    }
+
     /// Pushes all configuration to all gateway pods.
     pub(super) fn push_config(self: &Rc<Self>, because: EventId) {
         let now = self.around.sim.now();
@@ -27,12 +35,14 @@ impl Member {
             let drawn = self.gateway_spec("").config_propagation.draw(&mut pushes);
             let delay = if now == SimTime::ZERO { Duration::ZERO } else { drawn };
             let (member, process, ip, key) = (Rc::clone(self), Rc::clone(process), *ip, record.key);
+            self.pushes_pending.set(self.pushes_pending.get() + 1);
             self.around.sim.spawn("config-push", async move {
                 member.around.sim.sleep(delay).await;
+                member.pushes_pending.set(member.pushes_pending.get() - 1);
                 // Whoever has ended meanwhile hears nothing.
                 let is_there = member.gateways.borrow().get(&ip).is_some_and(|known| Rc::ptr_eq(known, &process));
                 if is_there {
-                    member.apply_config(&process);
+                    member.apply_config(&process, because);
                     let (object, data) =
                         (member.identity().object(format!("Pod/{key}")), vec![("pod", (&*key).into())]);
                     let at = member.around.sim.now();
@@ -43,16 +53,16 @@ impl Member {
     }
 
     /// Gives a pod all that it should have now. Clusters come before the routes that lead to them.
-    fn apply_config(&self, process: &GatewayProcess) {
+    fn apply_config(&self, process: &GatewayProcess, because: EventId) {
         let spec = self.gateway_spec("");
-        let listens = process.gateway.set_listeners(&spec.config.listeners);
-        listens.expect("the pod listens there already");
+        process.listen(&self.listeners.borrow(), because);
         for (name, config) in &spec.config.clusters {
             if !self.clusters.borrow().contains_key(name) {
                 process.gateway.set_cluster(name, *config);
             }
         }
         self.tell_all(process);
+        process.memory.set_cluster_count(process.gateway.cluster_count());
         process.gateway.set_routes(Rc::clone(&self.routes.borrow()));
     }
 }

@@ -35,6 +35,15 @@ impl Member {
         }
     }
 
+    /// The gateway is served no configuration: its pods never get ready.
+    pub(super) fn tell_unconfigured(&self, reason: &str) {
+        let object = self.identity().object(format!("Deployment/{}", self.config.target));
+        let data = vec![("message", Datum::from(reason))];
+        let now = self.around.sim.now();
+        let event = self.around.log.borrow_mut().record(now, None, "gateway_unconfigured", object, data);
+        self.unconfigured.set(Some(event));
+    }
+
     fn tell_service(&self, key: &str, because: Option<EventId>, kind: &'static str, message: &str) -> EventId {
         let object = self.identity().object(format!("Service/{key}"));
         let mut data: Vec<(&'static str, Datum)> = Vec::new();
@@ -83,6 +92,7 @@ impl Member {
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let other = LoadBalancer::new(sim, &self.net, host, streams, log, (shared.balancer.clone(), None));
         other.set_addresses(self.vips());
+        self.sharing.borrow_mut().insert(Rc::clone(&key), other.clone());
         if let Some(mut watch) = cluster.watch_endpoints(&key, "cloud-controller-manager") {
             let seen_by = other.clone();
             sim.spawn("cloud-controller-manager", async move {
@@ -104,7 +114,9 @@ impl Member {
             if let Some(member) = member.upgrade() {
                 member.listeners_pending.set(member.listeners_pending.get() - 1);
             }
-            for port in ports {
+            // It may have been deleted meanwhile.
+            let is_there = member.upgrade().is_some_and(|member| member.sharing.borrow().contains_key(&key));
+            for port in ports.into_iter().filter(|_| is_there) {
                 let data = vec![("port", i64::from(port).into()), ("by", (&*key).into())];
                 let taken =
                     log.borrow_mut().record(clock.now(), Some(event), "lb_listener_taken", object.clone(), data);
@@ -113,9 +125,32 @@ impl Member {
         });
     }
 
-    /// What kept a request from reaching the gateway: no balancer, or a listener that leads elsewhere.
+    /// A further Service is deleted. Listeners that it had overwritten go with it when its controller has come to that; the Service in front gets them back when
+    /// it is edited itself, since its controller looks at listeners only then.
+    pub(super) fn unshare(self: &Rc<Self>, key: &Rc<str>, event: EventId) {
+        self.cluster().delete_service(key);
+        self.further.borrow_mut().remove(key);
+        let (front, other) = (self.balancer.borrow().clone(), self.sharing.borrow_mut().remove(key));
+        let (Some(front), Some(other)) = (front, other) else { return };
+        let purpose = format!("{key}/{}", event.number());
+        let latency = front.update_latency(&purpose);
+        let (clock, member) = (self.around.sim.clone(), Rc::downgrade(self));
+        self.listeners_pending.set(self.listeners_pending.get() + 1);
+        self.around.sim.spawn("lb-listeners", async move {
+            clock.sleep(latency).await;
+            front.give_up_listeners(&other, event);
+            if let Some(member) = member.upgrade() {
+                member.listeners_pending.set(member.listeners_pending.get() - 1);
+            }
+        });
+    }
+
+    /// What kept a request from reaching the gateway: no configuration, no balancer, or a listener that leads elsewhere.
     pub(super) fn front_trouble(&self, finished: &Finished, port: u16) -> Option<(CauseCode, EventId)> {
         let sight = &finished.sight;
+        if let Some(event) = self.unconfigured.get() {
+            return Some((CauseCode::GatewayUnconfigured, event));
+        }
         // Who dials a node's port or the Service's own address does not ask the balancer.
         if !sight.entrance.is_some_and(|entrance| self.vips().contains(&entrance)) {
             return None;
@@ -143,11 +178,12 @@ impl Member {
     pub(super) fn status(&self, now: SimTime) -> GatewayStatus {
         let ready = self.cluster().counts(&self.config.target).ready;
         let failed = self.not_created.get();
+        let told = failed.or(self.unconfigured.get());
         let deleted = self.balancer.borrow().as_ref().and_then(LoadBalancer::deleted_by);
         let wants_balancer = self.config.front.balancer.is_some();
         let has_address = wants_balancer && failed.is_none() && deleted.is_none();
         let log = self.around.log.borrow();
-        let message = failed.and_then(|event| log.causes(event).next()).and_then(|event| {
+        let message = told.and_then(|event| log.causes(event).next()).and_then(|event| {
             event.data.iter().find(|(key, _)| *key == "message").map(|(_, datum)| match datum {
                 Datum::Text(text) => text.clone(),
                 Datum::Number(_) | Datum::Flag(_) => String::new(),

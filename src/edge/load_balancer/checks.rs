@@ -42,7 +42,8 @@ impl LoadBalancer {
     /// Probes a target for as long as it is registered.
     pub(super) async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId, stands: bool) {
         let inner = &self.inner;
-        let Some(check) = inner.config.balancer.health_check else { return };
+        let probing = inner.probing.get();
+        let Some(check) = inner.live().balancer.health_check else { return };
         let mut next = inner.sim.now();
         if !stands {
             let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_default();
@@ -60,6 +61,9 @@ impl LoadBalancer {
             inner.sim.sleep_until(next).await;
         }
         loop {
+            let Some(check) = inner.live().balancer.health_check.filter(|_| inner.probing.get() == probing) else {
+                return;
+            };
             let is_ok = {
                 let mut probing = pin!(inner.probe_once(ip));
                 let mut limit = pin!(inner.sim.sleep(check.timeout));
@@ -97,23 +101,24 @@ impl LoadBalancer {
 
 impl Inner {
     pub(super) fn probe_port(&self) -> u16 {
-        match &self.config.probe {
+        let live = self.live();
+        match &live.probe {
             Probe::Http { port, .. } | Probe::ServiceHealth { port } | Probe::ProxyHealth { port } => *port,
-            Probe::Tcp => self.config.ports.values().next().copied().unwrap_or(0),
+            Probe::Tcp => live.ports.values().next().copied().unwrap_or(0),
         }
     }
 
     /// One probe of the target at `ip`; a node passes it on as it would any connection.
     async fn probe_once(&self, ip: Ipv4Addr) -> bool {
-        let mut ip = ip;
-        if let Some(nodes) = &self.nodes {
-            let Some(node) = self.state.borrow().node_at(ip).cloned() else { return false };
+        let (mut ip, live) = (ip, self.live());
+        let node = self.state.borrow().node_at(ip).filter(|name| self.is_node(name)).cloned();
+        if let Some((nodes, node)) = self.nodes.as_ref().and_then(|nodes| Some((nodes, node?))) {
             if nodes.is_dead(&node) {
                 // Nobody answers: only the time limit ends it.
                 std::future::pending::<()>().await;
             }
-            let asks_proxy = matches!(self.config.probe, Probe::ProxyHealth { .. });
-            if asks_proxy || matches!(self.config.probe, Probe::ServiceHealth { .. }) {
+            let asks_proxy = matches!(live.probe, Probe::ProxyHealth { .. });
+            if asks_proxy || matches!(live.probe, Probe::ServiceHealth { .. }) {
                 self.sim.sleep(2 * nodes.config().hop_latency).await;
                 let of_service = || Some(nodes.service_health(&node)?.status());
                 let status = if asks_proxy { nodes.proxy_health(&node) } else { of_service() };
@@ -123,7 +128,7 @@ impl Inner {
             ip = pod;
         }
         let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
-        match &self.config.probe {
+        match &live.probe {
             Probe::Tcp | Probe::ServiceHealth { .. } | Probe::ProxyHealth { .. } => {
                 stream.abort();
                 true

@@ -39,7 +39,7 @@ impl LoadBalancer {
     /// At the start targets may be known before their pods are: those whose checks would pass are healthy as soon as that is seen.
     pub(super) fn stand_up(&self) {
         let inner = &self.inner;
-        let asks_for_pods = matches!(inner.config.probe, Probe::ServiceHealth { .. });
+        let asks_for_pods = matches!(inner.live().probe, Probe::ServiceHealth { .. });
         if !asks_for_pods || !inner.config.stands_at_zero || inner.sim.now() > SimTime::ZERO {
             return;
         }
@@ -59,7 +59,7 @@ impl LoadBalancer {
     pub(super) fn removal_latency(&self, name: &str) -> Duration {
         let inner = &self.inner;
         let successor = inner.state.borrow().wanted.values().next().map(|wanted| Rc::clone(&wanted.name));
-        match successor.filter(|_| inner.config.targets.reach == NodeReach::Leader) {
+        match successor.filter(|_| inner.live().targets.reach == NodeReach::Leader) {
             Some(next) => inner.config.register_latency.draw(&mut inner.streams.stream("lb-register", &next)),
             None => inner.config.deregister_latency.draw(&mut inner.streams.stream("lb-deregister", name)),
         }

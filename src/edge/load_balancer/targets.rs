@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Inner, LoadBalancer, State};
 use crate::edge::balancer::{OnRemoval, TargetId};
-use crate::edge::controller::{Backoff, Call, Calls, Wanted, plan};
+use crate::edge::controller::{Backoff, Call, Pace, Wanted, plan};
 use crate::engine::EventId;
 use crate::net::{ConnectionId, Sever};
 use crate::units::SimTime;
@@ -143,7 +143,7 @@ impl LoadBalancer {
     }
 
     /// The controller comes to the Service, now or after the reconcile that runs.
-    pub(super) fn reconcile_soon(&self, wanted: BTreeMap<Ipv4Addr, Wanted>, calls: Calls) {
+    pub(super) fn reconcile_soon(&self, wanted: BTreeMap<Ipv4Addr, Wanted>) {
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         for (ip, target) in &wanted {
@@ -161,35 +161,43 @@ impl LoadBalancer {
         if !std::mem::replace(&mut state.is_reconciling, true) {
             drop(state);
             let this = self.clone();
-            inner.sim.spawn("lb-reconcile", async move { this.reconcile(calls).await });
+            inner.sim.spawn("lb-reconcile", async move { this.reconcile().await });
         }
     }
 
-    /// All that is wanted is registered at once, and healthy.
+    /// All that is wanted is registered at once, and healthy; and weighs what it should, since the run finds one pod of a node after the other.
     fn stand(&self) {
-        let new: Vec<Ipv4Addr> = {
-            let state = self.inner.state.borrow();
-            state.wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect()
-        };
-        for ip in new {
+        let wanted: Vec<Ipv4Addr> = self.inner.state.borrow().wanted.keys().copied().collect();
+        for ip in wanted {
             self.add(ip, true);
+            self.inner.state.borrow_mut().weigh(ip);
         }
     }
 
     /// Reconciles until nothing has changed since the last one.
-    async fn reconcile(&self, calls: Calls) {
+    async fn reconcile(&self) {
         let inner = &self.inner;
+        let Pace::Batches { calls, further, throttled_ppm } = inner.config.pace else { return };
+        let purpose = format!("{}/{}", inner.config.service, inner.sim.now().as_nanos());
+        let mut throttling = inner.streams.stream("lb-throttle", &purpose);
         let mut backoff = Backoff::default();
         while std::mem::take(&mut inner.state.borrow_mut().is_due) {
             let todo = {
                 let state = inner.state.borrow();
                 let weight = |id: &TargetId| state.balancer.weight(*id).unwrap_or(0);
                 let known = state.registered.iter().filter_map(|(ip, id)| Some((*ip, weight(id.as_ref()?))));
-                plan(&inner.config.targets, &known.collect(), &state.wanted)
+                plan(&inner.live().targets, &known.collect(), &state.wanted)
             };
-            let mut has_failed = todo.is_over_quota;
-            for call in &todo.calls {
-                let latency = self.call_latency(call);
+            let mut failure = todo.is_over_quota.then_some("quota");
+            for (index, call) in todo.calls.iter().enumerate() {
+                let latency = if index == 0 { self.latency_until(call) } else { further };
+                let (wait, is_throttled) = calls.throttle(|| throttling.chance_ppm(throttled_ppm));
+                inner.sim.sleep(wait).await;
+                if is_throttled {
+                    inner.sim.sleep(latency).await;
+                    failure = failure.or(Some("throttling"));
+                    continue;
+                }
                 let (ends_after, is_given_up) = calls.end(latency);
                 let started_at = inner.sim.now();
                 if is_given_up {
@@ -200,15 +208,15 @@ impl LoadBalancer {
                         this.carry_out(&call);
                     });
                     inner.sim.sleep(ends_after).await;
-                    has_failed = true;
+                    failure = failure.or(Some("timeout"));
                     break;
                 }
                 inner.sim.sleep(latency).await;
                 self.carry_out(call);
                 inner.sim.sleep_until(started_at.after(ends_after)).await;
             }
-            if has_failed {
-                self.tell_failure(todo.is_over_quota);
+            if let Some(reason) = failure {
+                self.tell_failure(reason);
                 let until = inner.sim.now().after(backoff.fail());
                 // A change in between is heeded at once.
                 while inner.sim.now() < until && !inner.state.borrow().is_due {
@@ -223,8 +231,8 @@ impl LoadBalancer {
         inner.state.borrow_mut().is_reconciling = false;
     }
 
-    /// What a call takes, as its purpose and its moment have it.
-    fn call_latency(&self, call: &Call) -> Duration {
+    /// From a reconcile's start to the end of its first call, as its purpose and its moment have it.
+    fn latency_until(&self, call: &Call) -> Duration {
         let inner = &self.inner;
         let config = &inner.config;
         let (purpose, delay) = match call {
@@ -291,10 +299,9 @@ impl LoadBalancer {
         self.cut_later(id, name, ip, inner.removal.get().on_deregister, event);
     }
 
-    fn tell_failure(&self, is_over_quota: bool) {
+    fn tell_failure(&self, reason: &'static str) {
         let inner = &self.inner;
         let object = inner.config.identity.object(format!("Service/{}", inner.config.service));
-        let reason = if is_over_quota { "quota" } else { "timeout" };
         let data = vec![("reason", reason.into())];
         inner.log.borrow_mut().record(inner.sim.now(), None, "lb_sync_failed", object, data);
     }
@@ -316,7 +323,7 @@ impl Inner {
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;
         let zone = || state.node_zones.get(&node).and_then(|zone| self.config.zones.iter().position(|it| it == zone));
-        let group = if self.config.is_cross_zone { Some(0) } else { zone() };
+        let group = if self.live().is_cross_zone { Some(0) } else { zone() };
         let event = self.tell(because, "target_registered", &name, ip);
         let address = SocketAddrV4::new(ip, self.probe_port());
         let id = state.balancer.register_in(group, address, weight, Some(event));

@@ -1,0 +1,141 @@
+//! What becomes of a gateway and of the way to it when their objects are edited in mid-run.
+//!
+//! - The gateway's listeners, clusters and routes reach each pod with a push of the control plane (`push`).
+//! - The Service in front reaches kube-proxies as its endpoints do, each node for itself; doors keep what clients may dial.
+//! - Its balancer changes as its controller comes to it ([`crate::edge::load_balancer::Change`]).
+//! - What only a process reads at its start counts for pods that start later: nothing restarts.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::front::eligible;
+use super::member::Member;
+use crate::drill::config::{FrontChange, Listening};
+use crate::drill::process::GatewaySpec;
+use crate::edge::ServiceFace;
+use crate::edge::load_balancer::Change;
+use crate::engine::{Datum, EventId};
+use crate::load::Finished;
+use crate::record::{CauseCode, Outcome};
+
+impl Member {
+    /// The gateway listens elsewhere.
+    pub(super) fn change_listeners(self: &Rc<Self>, changed: &Listening, event: EventId) {
+        let old = self.listeners.replace(changed.listeners.clone());
+        let bound = |listeners: &[(u16, u16)]| listeners.iter().map(|(bound, _)| *bound).collect::<BTreeSet<u16>>();
+        let (old, new) = (bound(&old), bound(&changed.listeners));
+        let mut removed = self.removed_listeners.borrow_mut();
+        removed.retain(|port, _| !new.contains(port));
+        removed.extend(old.difference(&new).map(|port| (*port, event)));
+        drop(removed);
+        self.heed_sources(&changed.sources);
+        self.push_once(event);
+    }
+
+    /// Later losses go back to these lines.
+    fn heed_sources(&self, sources: &crate::drill::Sources) {
+        self.sources.borrow_mut().extend(sources.iter().map(|(code, source)| (*code, source.clone())));
+    }
+
+    /// The Service in front is another.
+    pub(super) fn change_front(&self, change: &FrontChange, event: EventId) {
+        let (cluster, front) = (self.cluster(), &self.config.front);
+        cluster.apply_service(change.service.clone());
+        self.heed_sources(&change.sources);
+        let old = self.front_ports.replace(change.after.clone());
+        self.tell_nodes(&old, change, event);
+        for (door, spec) in self.doors.borrow().iter().zip(&change.doors) {
+            if let (Some(door), Some(spec)) = (door, spec) {
+                door.add_ports(&spec.ports);
+            }
+        }
+        let balancer = self.balancer.borrow();
+        if let (Some(balancer), Some(edited)) = (&*balancer, &change.balancer) {
+            let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
+            let mut nodes = cluster.node_specs();
+            nodes.retain(|node| ready.contains(&node.name));
+            let change = Change {
+                config: edited.config.clone(),
+                eligible: eligible(nodes, &edited.config.targets.nodes),
+                writes_listeners: edited.writes_listeners,
+                failure: edited.failure.clone(),
+            };
+            debug_assert_eq!(edited.config.service, front.service, "the balancer stays with its Service");
+            balancer.change_later(change, event);
+        }
+    }
+
+    /// Each node's kube-proxy hears of a Service that has other ports or rules.
+    fn tell_nodes(&self, old: &crate::drill::config::FrontPorts, change: &FrontChange, event: EventId) {
+        let (nodes, Some(rules)) = (self.nodes.borrow(), change.rules) else { return };
+        let Some(nodes) = &*nodes else { return };
+        if change.after == *old && change.rules_before == change.rules {
+            return;
+        }
+        let gone = old.ports.keys().filter(|port| !change.after.ports.contains_key(port));
+        let gone = gone.map(u16::to_string).collect::<Vec<_>>().join(",");
+        let data: Vec<(&'static str, Datum)> = vec![("gone", gone.as_str().into())];
+        let object = self.identity().object(format!("Service/{}", self.config.front.service));
+        let now = self.around.sim.now();
+        let told = self.around.log.borrow_mut().record(now, Some(event), "service_ports_changed", object, data);
+        let face = |ports: &crate::drill::config::FrontPorts, rules, because| ServiceFace {
+            rules,
+            ports: ports.ports.clone(),
+            node_ports: ports.behind_nodes(),
+            because,
+        };
+        let before = face(old, change.rules_before.unwrap_or(rules), None);
+        let after = face(&change.after, rules, Some(told));
+        let (cluster, service) = (self.cluster(), &self.config.front.service);
+        nodes.edit_service(&before, after, |node| {
+            cluster.retell_endpoints(service, &format!("kube-proxy/{node}"), Some(event.number()))
+        });
+    }
+
+    /// Processes that start from now on read this at their start.
+    pub(super) fn change_process(&self, other: &str, spec: &GatewaySpec) {
+        self.specs.borrow_mut().insert(other.to_owned(), spec.clone());
+    }
+
+    /// The process of a pod that starts now.
+    pub(super) fn spec_of_new(&self, other: &str) -> GatewaySpec {
+        let changed = self.specs.borrow().get(other).cloned();
+        let mut spec = changed.unwrap_or_else(|| self.gateway_spec(other).clone());
+        spec.config.listeners.clone_from(&self.listeners.borrow());
+        spec
+    }
+
+    /// A port that is gone, on the way to the gateway or at it.
+    pub(super) fn port_trouble(&self, finished: &Finished, port: u16) -> Option<(CauseCode, EventId)> {
+        let sight = &finished.sight;
+        if !finished.outcome.is_dropped() {
+            return None;
+        }
+        let is_gone = |event: &EventId| {
+            let log = self.around.log.borrow();
+            let kind = log.causes(*event).next().map(|event| event.kind);
+            matches!(kind, Some("lb_listener_deleted" | "service_ports_changed"))
+        };
+        if let Some(event) = sight.why.filter(is_gone) {
+            return Some((CauseCode::FrontPortClosed, event));
+        }
+        // Who waits to be accepted when the port closes is reset.
+        let is_reset = finished.outcome == Outcome::Reset && !sight.was_reused;
+        if finished.outcome != Outcome::Refused && !is_reset {
+            return None;
+        }
+        let removed = match sight.target {
+            Some(target) => {
+                let gateways = self.gateways.borrow();
+                let process = gateways.get(target.ip())?;
+                process.removed_listener(target.port(), sight.tried_at, finished.ended_at)
+            }
+            // The balancer has nobody left because its checks ask a port that is gone.
+            None => {
+                let bound = self.balancer.borrow().as_ref()?.target_port(port)?;
+                self.removed_listeners.borrow().get(&bound).copied()
+            }
+        };
+        removed.map(|event| (CauseCode::ListenerRemoved, event))
+    }
+}

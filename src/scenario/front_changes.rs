@@ -1,0 +1,354 @@
+//! An edit of the Service in front in mid-run: what kube-proxies and the balancer's controller make of it.
+//!
+//! - The controller looks at balancer and listeners when the Service's ports, type, policies, class or annotations change, and then at all of it.
+//! - What an annotation no longer says stays as the cloud has it: the controller sends only what is written. So taking `established-timeout` out changes nothing;
+//!   another value does.
+//! - The listeners of a reused balancer without `force-override-listeners` are not the controller's: nothing of them changes.
+//! - What a CLB cannot change once it is there fails the whole reconcile, targets included, until it is taken back: address type, zones, resource group, version
+//!   of addresses, another `…-loadbalancer-id`. An NLB's controller goes on with the rest.
+//! - What the API server does not let change is refused here. So is what another balancer or other addresses would follow from: `type`, `zone-maps`.
+//!
+//! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/{model_applier,loadbalancer,listeners}.go (`Update`, `isNeedUpdate`),
+//! nlbv2/{model_applier,loadbalancer,listeners,server_groups}.go, pkg/controller/helper (hash of a Service); Kubernetes pkg/apis/core/validation.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::settings::{Settings, TimelineEntry, TimelineVerb};
+use super::state::Resolved;
+use super::{balancer, front, sharing};
+use crate::drill::config::{BalancerEdit, FrontChange, FrontPorts, Listening};
+use crate::drill::{FrontSpec, Sources, Verb};
+use crate::edge::load_balancer::Failure;
+use crate::manifest::service::{ServiceKind, ServiceManifest};
+use crate::manifest::{Files, Place, Problem, Sink};
+use crate::record::results::FidelityStatus;
+use crate::record::{CauseCode, Source};
+
+/// Annotations that are the controller's own rules: what is not written does not hold. All others the cloud keeps.
+const RULES: [&str; 9] = [
+    "id",
+    "force-override-listeners",
+    "backend-label",
+    "remove-unscheduled-backend",
+    "weight",
+    "default-weight",
+    "ignore-weight-update",
+    "graceful-shutdown",
+    "hostname",
+];
+/// What cannot change once the balancer is there: its annotation, what holds where nobody writes it if that is known, and the controller's words.
+const FIXED_OF_CLB: [(&str, Option<&str>, &str); 5] = [
+    (
+        "address-type",
+        Some("internet"),
+        "alicloud: can not change LoadBalancer AddressType once created. delete and retry",
+    ),
+    ("master-zoneid", None, "alicloud: can not change LoadBalancer master zone id once created"),
+    ("slave-zoneid", None, "alicloud: can not change LoadBalancer slave zone id once created"),
+    ("ip-version", Some("ipv4"), "alicloud: can not change LoadBalancer AddressIPVersion once created"),
+    ("resource-group-id", None, "alicloud: can not change ResourceGroupId once created"),
+];
+const FIXED_OF_NLB: [(&str, Option<&str>, &str); 2] = [
+    ("ip-version", Some("ipv4"), "AddressIpVersion cannot be changed"),
+    ("resource-group-id", None, "ResourceGroupId cannot be changed"),
+];
+/// Causes whose lines follow the Service in front.
+const CODES: [CauseCode; 7] = [
+    CauseCode::LbLimit,
+    CauseCode::IdleTimeout,
+    CauseCode::LbZoneLost,
+    CauseCode::LbCutConnection,
+    CauseCode::LocalPolicyBlackhole,
+    CauseCode::SnatPortsExhausted,
+    CauseCode::LbListenerTaken,
+];
+
+/// The Service in front as the cloud has it: what was written last of each annotation, and the ports that nodes were given.
+#[derive(Clone, Default)]
+pub(super) struct Standing {
+    annotations: BTreeMap<String, (String, Place)>,
+    node_ports: BTreeMap<u16, u16>,
+    /// As its balancer was made for.
+    first: Option<ServiceManifest>,
+}
+
+impl Standing {
+    /// That of the start.
+    pub(super) fn of(resolved: &Resolved) -> Self {
+        let Some(service) = resolved.front() else { return Self::default() };
+        Self {
+            annotations: service.annotations.clone(),
+            node_ports: front::node_ports(service, &BTreeMap::new()),
+            first: Some(service.clone()),
+        }
+    }
+
+    /// The objects with the Service in front as the cloud gets it; what stays although it is no longer written is told.
+    fn follow(&mut self, resolved: &Resolved, sink: &Sink) -> Resolved {
+        let mut seen = resolved.clone();
+        let key = resolved.front_key().to_owned();
+        let Some(service) = seen.services.get_mut(&key) else { return seen };
+        let rules: Vec<String> = RULES.iter().map(|suffix| service.written_name(suffix)).collect();
+        let written = service.annotations.clone();
+        for (name, known) in &self.annotations {
+            let is_kept = ServiceManifest::is_balancer_annotation(name) && !rules.contains(name);
+            if !written.contains_key(name) && is_kept && !has_suffix_of(&written, name) {
+                service.annotations.insert(name.clone(), known.clone());
+                let text = "it is no longer written, and the balancer keeps it: the controller changes what is written";
+                sink.note(service.annotations_at, format!("Service {key} {name}"), FidelityStatus::Warning, Some(text));
+            }
+        }
+        self.annotations.clone_from(&service.annotations);
+        self.node_ports = front::node_ports(service, &self.node_ports);
+        seen
+    }
+}
+
+/// Whether an annotation is written in its other spelling.
+fn has_suffix_of(written: &BTreeMap<String, (String, Place)>, name: &str) -> bool {
+    let suffix = name.rsplit("loadbalancer-").next().unwrap_or(name);
+    written
+        .keys()
+        .any(|key| ServiceManifest::is_balancer_annotation(key) && key.ends_with(&format!("loadbalancer-{suffix}")))
+}
+
+/// Two states of the objects, and what stands between them.
+pub(super) struct Moments<'a> {
+    pub(super) entry: &'a TimelineEntry,
+    pub(super) current: &'a Resolved,
+    pub(super) next: &'a Resolved,
+}
+
+/// What the balancer's controller compares, and kube-proxies: all of the Service but its places.
+fn contents(service: &ServiceManifest) -> String {
+    let annotations: Vec<(&String, &String)> = service.annotations.iter().map(|(key, (text, _))| (key, text)).collect();
+    format!(
+        "{:?}",
+        (
+            (&service.service, &service.ports, service.kind, service.policy, service.internal_policy),
+            (service.affinity, service.draws_node_ports, service.health_check_node_port),
+            (service.load_balancer_class.as_ref().map(|(class, _)| class), annotations),
+        )
+    )
+}
+
+/// What an edit of the Service in front asks of the world; what cannot be is reported.
+pub(super) fn change(
+    moments: &Moments<'_>,
+    (standing, spec): (&mut Standing, &mut FrontSpec),
+    settings: &Settings,
+    files: &Files,
+    sink: &Sink,
+) -> Option<Verb> {
+    let Moments { entry, current, next } = *moments;
+    let (before, after) = (current.front()?, next.front()?);
+    if current.front_key() != next.front_key() {
+        let text = format!("{} is in front now, and it was {}", next.front_key(), current.front_key());
+        let problem = Problem::at(entry.place, "spec.timeline", text);
+        sink.report(problem.help("which Service is in front stays: compare two scenarios instead"));
+        return None;
+    }
+    // What sizes the pods may change what is warned of, and nothing else.
+    if contents(before) == contents(after) {
+        return None;
+    }
+    refuse_fixed(before, after, entry, sink)?;
+    let old_standing = standing.clone();
+    let old = old_standing.clone().follow(current, &Sink::default());
+    let seen = standing.follow(next, sink);
+    let (old_spec, new_spec) = (of_front(&old, settings, &old_standing, &Sink::default())?, {
+        let fresh = Sink::default();
+        let made = of_front(&seen, settings, standing, &fresh);
+        fresh.take_problems().into_iter().for_each(|problem| sink.report(problem));
+        for note in fresh.take_notes() {
+            sink.note(note.place, note.path, note.status, note.text.as_deref());
+        }
+        made?
+    });
+    let old_ports = FrontPorts { ports: old_spec.ports.clone(), node_ports: old_standing.node_ports.clone() };
+    let new_ports = FrontPorts { ports: new_spec.ports.clone(), node_ports: standing.node_ports.clone() };
+    if new_spec.nodes.is_some() && spec.nodes.is_none() {
+        // Nodes are there from the start, though nothing passes over them until then.
+        spec.nodes = Some(front::nodes(current.front()?, settings));
+    }
+    let rules = |service: &ServiceManifest| Some(front::nodes(service, settings).rules);
+    let edit = new_spec.balancer.clone().and_then(|config| {
+        let old_config = old_spec.balancer.as_ref()?;
+        Some(balancer_edit((standing.first.as_ref()?, after), (old_config, config), sink))
+    });
+    let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
+    Some(Verb::Front(Box::new(FrontChange {
+        service: after.service.clone(),
+        after: new_ports,
+        rules_before: rules(before),
+        rules: rules(after),
+        doors: new_spec.doors,
+        balancer: edit,
+        sources,
+    })))
+}
+
+/// The way in, with the node ports that the API server has given.
+fn of_front(resolved: &Resolved, settings: &Settings, standing: &Standing, sink: &Sink) -> Option<FrontSpec> {
+    front::spec_with(resolved, settings, &standing.node_ports, sink)
+}
+
+/// What the API server, or the simulation, does not let change.
+fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &TimelineEntry, sink: &Sink) -> Option<()> {
+    let class = |service: &ServiceManifest| service.load_balancer_class.as_ref().map(|(class, _)| class.clone());
+    if class(before) != class(after) {
+        let place = after.load_balancer_class.as_ref().map_or(entry.place, |(_, place)| *place);
+        let problem = Problem::at(place, "spec.loadBalancerClass", "may not change once set");
+        sink.report(problem.help("the API server refuses it: another kind of balancer needs another Service"));
+        return None;
+    }
+    let refuse = |place: Place, what: &str| {
+        let problem = Problem::at(place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
+        sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
+        None
+    };
+    if before.kind != after.kind {
+        return refuse(after.kind_at, "the type of the Service in front");
+    }
+    let zones = |service: &ServiceManifest| service.balancer_annotation("zone-maps").map(|(text, _)| text.clone());
+    if before.kind == ServiceKind::LoadBalancer && balancer::is_nlb(before) && zones(before) != zones(after) {
+        let place = after.balancer_annotation("zone-maps").map_or(after.annotations_at, |(_, place)| *place);
+        return refuse(place, "the zones of an NLB");
+    }
+    Some(())
+}
+
+/// What the controller makes of a balancer that is to be as `new`.
+fn balancer_edit(
+    (first, after): (&ServiceManifest, &ServiceManifest),
+    (old, new): (&crate::edge::LoadBalancerConfig, crate::edge::LoadBalancerConfig),
+    sink: &Sink,
+) -> BalancerEdit {
+    let writes_listeners = sharing::writes_listeners(after);
+    let is_nlb = balancer::is_nlb(after);
+    let mut config = new;
+    if !writes_listeners {
+        let (place, text) =
+            (after.annotations_at, "the listeners of this balancer are not the controller's: they stay");
+        sink.note(place, format!("Service {}", after.service.key), FidelityStatus::Warning, Some(text));
+        config.ports.clone_from(&old.ports);
+        config.idle = old.idle;
+        config.limits.listener_connections_per_s = old.limits.listener_connections_per_s;
+        if !is_nlb {
+            // All of these are a CLB's listener's.
+            config.balancer = old.balancer.clone();
+            config.probe = old.probe.clone();
+        }
+    }
+    BalancerEdit { config, writes_listeners, failure: failure((first, after), is_nlb, sink) }
+}
+
+/// Why the controller cannot do it.
+fn failure((first, after): (&ServiceManifest, &ServiceManifest), is_nlb: bool, sink: &Sink) -> Option<Failure> {
+    let text = |service: &ServiceManifest, suffix: &str| {
+        service.balancer_annotation(suffix).map(|(text, _)| text.clone()).filter(|text| !text.is_empty())
+    };
+    let fixed: &[(&str, Option<&str>, &str)] = if is_nlb { &FIXED_OF_NLB } else { &FIXED_OF_CLB };
+    let changed = fixed.iter().find_map(|(suffix, usual, message)| {
+        let wanted = text(after, suffix)?;
+        let had = text(first, suffix).or(usual.map(str::to_owned))?;
+        (!wanted.eq_ignore_ascii_case(&had)).then(|| (*suffix, (*message).to_owned()))
+    });
+    let other = || {
+        let (had, wanted) = (text(first, "id"), text(after, "id"));
+        let message = match (had == wanted, wanted) {
+            (true, _) => return None,
+            (_, Some(id)) => {
+                format!(
+                    "alicloud: the loadbalancer {id} can not be reused, service has been associated with another ip"
+                )
+            }
+            (_, None) => {
+                "alicloud: can not find loadbalancer, but it's defined in service: this may happen when you delete \
+                          the loadbalancer"
+                    .to_owned()
+            }
+        };
+        Some(("id", message))
+    };
+    let (suffix, message) = changed.or_else(other)?;
+    let stops_all = !is_nlb || suffix == "id";
+    let place = after.balancer_annotation(suffix).map_or(after.annotations_at, |(_, place)| *place);
+    let note = match stops_all {
+        true => {
+            "the controller cannot change it, and until it is taken back nothing else either: listeners and targets stay"
+        }
+        false => "the controller cannot change it, and tries again and again; all else it does",
+    };
+    sink.note(place, format!("Service {} {suffix}", after.service.key), FidelityStatus::Warning, Some(note));
+    Some(Failure { message: Rc::from(message), stops_all })
+}
+
+/// The lines behind causes of loss that an edit moves.
+fn sources(
+    moments: &Moments<'_>,
+    (old, seen): (&Resolved, &Resolved),
+    (before, after): (&FrontPorts, &FrontPorts),
+    settings: &Settings,
+    files: &Files,
+) -> Sources {
+    let of = |resolved: &Resolved| super::world::sources(resolved, settings, &[], files);
+    let (known, mut found) = (of(old), of(seen));
+    found.retain(|code, source| CODES.contains(code) && known.get(code) != Some(source));
+    let gone: Vec<String> =
+        before.ports.keys().filter(|port| !after.ports.contains_key(port)).map(u16::to_string).collect();
+    if !gone.is_empty() {
+        let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
+        found.insert(
+            CauseCode::FrontPortClosed,
+            source(files, place, "spec.ports", &format!("without {}", gone.join(", "))),
+        );
+    }
+    found
+}
+
+/// What an edit of the gateway's listeners asks of the world.
+pub(super) fn listening(moments: &Moments<'_>, files: &Files) -> Listening {
+    let Moments { current, next, .. } = *moments;
+    let is_bound = |bound: u16| next.routing.listeners.iter().any(|(other, _)| *other == bound);
+    let gone = current.routing.listeners.iter().map(|(bound, _)| *bound).filter(|bound| !is_bound(*bound));
+    let gone: Vec<String> = gone.map(|bound| bound.to_string()).collect();
+    let mut sources = Sources::new();
+    if !gone.is_empty() {
+        let kinds = ["Gateway", "Service", "IstioGateway", "ListenerSet", "XListenerSet"];
+        let place = edited_at(moments, &kinds, &["servers", "listeners", "ports"]);
+        let value = format!("without {}", gone.join(", "));
+        sources.insert(CauseCode::ListenerRemoved, source(files, place, "spec.servers", &value));
+    }
+    Listening { listeners: next.routing.listeners.clone(), sources }
+}
+
+/// Where an entry of the timeline writes one of these keys of an object's spec, of one of these kinds; else the entry.
+fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
+    let entry = moments.entry;
+    let found = match &entry.verb {
+        TimelineVerb::Apply(objects) => objects
+            .iter()
+            .filter(|object| kinds.contains(&object.id.kind.as_str()))
+            .flat_map(|object| keys.iter().filter_map(|key| object.node.find(&["spec", key])))
+            .map(|node| node.at)
+            .next(),
+        TimelineVerb::Set(patches) => {
+            let is_one = |text: &str| keys.iter().any(|key| text.contains(&format!(".{key}")));
+            patches.iter().find(|patch| is_one(&patch.text)).map(|patch| patch.at)
+        }
+        _ => None,
+    };
+    found.unwrap_or(entry.place)
+}
+
+fn source(files: &Files, place: Place, path: &str, value: &str) -> Source {
+    let position = files.position(place);
+    Source {
+        file: position.map(|(file, ..)| file.to_owned()),
+        line: position.map(|(_, line, _)| line),
+        path: path.to_owned(),
+        value: Some(value.to_owned()),
+    }
+}
