@@ -142,15 +142,7 @@ pub(super) fn config(
     let plain: Vec<u16> = resolved.routing.listeners.iter().map(|(bound, _)| *bound).collect();
     let listeners = listeners::read(&annotations, &ports, &plain);
     listeners::note(&listeners, &annotations, sink);
-    let scheduler = match annotations.text("scheduler") {
-        None if is_nlb => Scheduler::WeightedRoundRobin,
-        Some("wrr") => Scheduler::WeightedRoundRobin,
-        Some("wlc") => Scheduler::WeightedLeastConnections,
-        Some("sch") => Scheduler::SourceHash,
-        Some("tch") => Scheduler::FlowHash,
-        // Other words are refused above.
-        _ => Scheduler::RoundRobin,
-    };
+    let scheduler = scheduler(&annotations, is_nlb);
     let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
     if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
         let problem = Problem::at(
@@ -161,6 +153,7 @@ pub(super) fn config(
         sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
     }
     rules::warn(&annotations, is_nlb, mode, scheduler);
+    rules::warn_http(&annotations, listeners::has_http(&listeners));
     let is_cross_zone = !is_nlb || crosses_zones(&annotations, settings);
     let targets = match mode {
         BackendMode::Pods => usize::try_from(resolved.target()?.deployment.replicas).unwrap_or(0),
@@ -202,13 +195,7 @@ pub(super) fn config(
             },
             reach: NodeReach::WithPods,
         },
-        pace: if settings.balancer.in_batches {
-            let calls = if is_nlb { Calls::Jobs } else { Calls::Synchronous };
-            let (further, throttled_ppm) = (settings.balancer.call_latency, settings.balancer.throttled_ppm);
-            Pace::Batches { calls, further, throttled_ppm }
-        } else {
-            Pace::Each
-        },
+        pace: pace(settings, is_nlb),
         probe,
         ways: Ways::at_once(condition_of(&service.service.key)),
         register_latency: settings.balancer.controller_latency.clone(),
@@ -218,6 +205,28 @@ pub(super) fn config(
         first_probe: None,
         stands_at_zero: true,
     })
+}
+
+/// How it chooses targets. Words that are none of these are refused elsewhere.
+fn scheduler(annotations: &Annotations<'_>, is_nlb: bool) -> Scheduler {
+    match annotations.text("scheduler") {
+        None if is_nlb => Scheduler::WeightedRoundRobin,
+        Some("wrr") => Scheduler::WeightedRoundRobin,
+        Some("wlc") => Scheduler::WeightedLeastConnections,
+        Some("sch") => Scheduler::SourceHash,
+        Some("tch") => Scheduler::FlowHash,
+        _ => Scheduler::RoundRobin,
+    }
+}
+
+/// How its controller carries changes out.
+fn pace(settings: &Settings, is_nlb: bool) -> Pace {
+    let balancer = &settings.balancer;
+    if !balancer.in_batches {
+        return Pace::Each;
+    }
+    let calls = if is_nlb { Calls::Jobs } else { Calls::Synchronous };
+    Pace::Batches { calls, further: balancer.call_latency, throttled_ppm: balancer.throttled_ppm }
 }
 
 /// Whether a Service's balancer is an NLB.

@@ -342,7 +342,9 @@ fn odd_settings_are_told_with_their_line() {
     type Row<'a> = (&'a str, (Vec<String>, Vec<String>), &'a str);
     let queries = [("instance-charge-type", "PayBySpec"), ("protocol-port", "http:80")];
     let reused = [("id", "lb-x"), ("vgroup-port", "vsp-1:80"), ("weight", "101")];
-    let table: [Row<'_>; 27] = [
+    let proxied = [("protocol-port", "http:80"), ("established-timeout", "60")];
+    let table: [Row<'_>; 28] = [
+        ("not for HTTP", clb(&proxied), "26: it holds at listeners for TCP only"),
         ("weight that counts", clb(&reused), "27: `101` is no number from 0 to 100"),
         ("weight that does not", clb(&[("weight", "many")]), "25: it counts only for a balancer that exists already"),
         ("no draining", clb(&[("connection-drain-timeout", "30")]), "25: it has no effect: connection-drain is not on"),

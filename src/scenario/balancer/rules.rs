@@ -107,6 +107,15 @@ pub(super) fn warn(annotations: &Annotations<'_>, is_nlb: bool, mode: BackendMod
     }
 }
 
+/// Settings that the controller writes to listeners for TCP and UDP only, where a listener is one for HTTP.
+pub(super) fn warn_http(annotations: &Annotations<'_>, has_http: bool) {
+    for suffix in ["connection-drain", "established-timeout", "persistence-timeout"] {
+        if has_http && annotations.text(suffix).is_some() {
+            annotations.warn(suffix, "it holds at listeners for TCP only, and protocol-port names one for HTTP");
+        }
+    }
+}
+
 /// Whether pods that terminate stay with weight 0 while they serve.
 pub(super) fn is_gentle(annotations: &Annotations<'_>) -> bool {
     annotations.text("graceful-shutdown") == Some("true") && annotations.text("ignore-weight-update") != Some("on")
