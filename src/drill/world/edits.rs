@@ -13,6 +13,7 @@ use super::member::Member;
 use crate::drill::config::{FrontChange, Listening};
 use crate::drill::process::GatewaySpec;
 use crate::edge::ServiceFace;
+use crate::edge::controller::is_virtual;
 use crate::edge::load_balancer::Change;
 use crate::engine::{Datum, EventId};
 use crate::load::Finished;
@@ -53,7 +54,7 @@ impl Member {
         if let (Some(balancer), Some(edited)) = (&*balancer, &change.balancer) {
             let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
             let mut nodes = cluster.node_specs();
-            nodes.retain(|node| ready.contains(&node.name));
+            nodes.retain(|node| ready.contains(&node.name) || is_virtual(node));
             let change = Change {
                 config: edited.config.clone(),
                 eligible: eligible(nodes, &edited.config.targets.nodes),

@@ -156,7 +156,10 @@ impl LoadBalancer {
         }
         let BalancerConfig { on_deregister, on_unhealthy, .. } = new.balancer;
         inner.removal.set(Removal { on_deregister, on_unhealthy });
-        *inner.live.borrow_mut() = Rc::new(new.clone());
+        // Nodes that are targets until the controller has come to them are reached as before.
+        let node_ports = old.node_ports.iter().chain(&new.node_ports).map(|(port, node_port)| (*port, *node_port));
+        let node_ports = node_ports.filter(|(port, _)| new.ports.contains_key(port)).collect();
+        *inner.live.borrow_mut() = Rc::new(LoadBalancerConfig { node_ports, ..new.clone() });
         self.change_rules(&old, new);
     }
 
