@@ -117,7 +117,7 @@ fn start_clients(
     let entrances = Entrances::new(vec![(Ipv4Addr::new(10, 1, 0, 1 + number % 2), 1)], streams.stream("entrance", ""));
     let service = number % 20;
     let head = format!("GET /service-{service}/item HTTP/1.1\r\nhost: host-{service}.example.com\r\n");
-    let mix = vec![Request { weight: 1, port: 80, head: Rc::from(head), body_bytes: 0 }];
+    let mix = vec![Request { weight: 1, port: 80, handshake: Duration::ZERO, head: Rc::from(head), body_bytes: 0 }];
     let client = Client::new(sim, host, (0, &format!("client-{number}")), config, (entrances, mix), Rc::new(Ignore));
     let rate = f64::from(rate);
     let segment = RateSegment { duration: Duration::from_secs(seconds), from_per_s: rate, to_per_s: rate };

@@ -87,6 +87,10 @@ pub trait Runtime {
     fn start(&self, pod: &StartingPod) -> Rc<dyn Process>;
     /// Probes a pod over the network; whether it passed. The caller limits the time.
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool>;
+    /// Whether a pod that the run finds is ready: it has been probed before.
+    fn stands_ready(&self, _ip: Ipv4Addr) -> bool {
+        true
+    }
     /// What a pod's process has used so far; none if that is not modelled.
     fn usage(&self, _ip: Ipv4Addr) -> Option<metrics::Usage> {
         None

@@ -1,6 +1,7 @@
 //! How a client reaches a pod: the cloud's layer-4 load balancer, the controller that tells it about pods, and the path
 //! over a node.
 //!
+//! - [`product`]: balancers of other clouds, as sets of timings. [`announcer`]: which node answers for an address.
 //! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining. [`scheduler`]: the choice of a target.
 //!   [`limits`]: what it can take. [`idle`]: how long a connection may say nothing.
 //! - [`kube_proxy`]: what a node does with a connection to a Service. [`conntrack`]: how many it can hold.
@@ -11,8 +12,9 @@
 //! - [`door`]: ways in without a balancer: node ports, and clients within the cluster.
 //!
 //! Sources: Alibaba Cloud documents on CLB and NLB; kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 (the controller);
-//! Kubernetes v1.28.7 pkg/proxy (the node). `docs/fidelity.md` says which rule rests on what.
+//! Kubernetes v1.28.7 pkg/proxy (the node); those of each product in its own file. `docs/fidelity.md` says which rule rests on what.
 
+pub mod announcer;
 pub mod balancer;
 pub mod conntrack;
 pub mod controller;
@@ -22,15 +24,17 @@ pub mod kube_proxy;
 pub mod limits;
 pub mod load_balancer;
 pub mod nodes;
+pub mod product;
 pub mod readiness_gate;
 pub mod scheduler;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Spacing, TargetId};
-pub use controller::{Calls, Eligibility, Pace, TargetRules};
+pub use controller::{Calls, Eligibility, NodeReach, Pace, TargetRules};
 pub use idle::{IdleEnd, IdleRule};
 pub use kube_proxy::categories::TrafficPolicy;
 pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};
 pub use limits::Limits;
 pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
 pub use nodes::{NodeChoice, NodePlace, Nodes, NodesConfig, ServiceFace};
+pub use product::{Product, Ways};
 pub use scheduler::Scheduler;

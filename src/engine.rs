@@ -21,7 +21,7 @@ pub mod random;
 
 pub use delay::Delay;
 pub use events::{Datum, Event, EventId, EventLog, Fingerprint};
-pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle, TimerKey};
+pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle, TimerKey, Wakeup};
 pub use random::{Stream, Streams};
 
 pub use crate::units::Signal;

@@ -24,6 +24,7 @@ pub mod operations;
 mod past;
 mod plan;
 mod pods;
+pub mod product;
 mod rates;
 mod read;
 mod resolved;

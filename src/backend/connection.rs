@@ -112,7 +112,10 @@ impl<C: Future<Output = ()> + Unpin> Connection<C> {
             wants_no_body: head.wants_no_body,
             expects_continue: head.expects_continue,
             says_close: head.says_close,
-            stream: is_drawn.then(|| Box::new(self.replica.streams.stream("service", head.id))),
+            stream: is_drawn.then(|| {
+                let id = str::from_utf8(head.id).unwrap_or_default();
+                Box::new(self.replica.streams.stream("service", id))
+            }),
         }
     }
 

@@ -16,13 +16,13 @@ pub(super) struct Head<'a> {
     /// `Expect: 100-continue`.
     pub(super) expects_continue: bool,
     /// `x-request-id`; empty if there is none.
-    pub(super) id: &'a str,
+    pub(super) id: &'a [u8],
 }
 
 /// The head at the start of `bytes`, once it is complete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, Malformed> {
     let mut head =
-        Head { length: 0, body_bytes: 0, wants_no_body: false, says_close: false, expects_continue: false, id: "" };
+        Head { length: 0, body_bytes: 0, wants_no_body: false, says_close: false, expects_continue: false, id: b"" };
     let start = read_head(bytes, |name, value| {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
         let says = |wanted: &str| value.eq_ignore_ascii_case(wanted.as_bytes());
@@ -31,7 +31,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, Malformed> {
             b'c' if is("connection") => head.says_close |= says("close"),
             b'e' if is("expect") => head.expects_continue |= says("100-continue"),
             b't' if is("transfer-encoding") => return Err(Malformed),
-            b'x' if is("x-request-id") => head.id = str::from_utf8(value).unwrap_or_default(),
+            b'x' if is("x-request-id") => head.id = value,
             _ => {}
         }
         Ok(())
@@ -52,7 +52,14 @@ mod tests {
 
     /// A head with only the facts named.
     fn head(body_bytes: usize, id: &str) -> Head<'_> {
-        Head { length: 0, body_bytes, wants_no_body: false, says_close: false, expects_continue: false, id }
+        Head {
+            length: 0,
+            body_bytes,
+            wants_no_body: false,
+            says_close: false,
+            expects_continue: false,
+            id: id.as_bytes(),
+        }
     }
 
     #[track_caller]

@@ -145,7 +145,7 @@ impl Prober {
         let (sim, runtime) = (self.agent.sim().clone(), self.agent.runtime());
         let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
         let mut worker = ProbeWorker::new(kind, probe.spec);
-        let was_found = self.agent.cluster().stands();
+        let was_found = self.agent.cluster().stands() && runtime.stands_ready(self.ip);
         if was_found {
             worker = worker.having_passed(ContainerId(self.container.id.get()));
             self.container.set_verdict(kind, worker.verdict());

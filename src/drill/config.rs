@@ -158,11 +158,16 @@ pub struct NameSpec {
     pub ttl: Duration,
 }
 
-/// What became of the wish for a balancer.
+/// What became of the wish for a gateway with a balancer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Creation {
     /// It is there.
     Stands,
+    /// It is there, but the gateway behind it is served no configuration: no pod is ever ready.
+    Unconfigured {
+        /// Why.
+        reason: String,
+    },
     /// There is none, and no address.
     Fails {
         /// What the controller says.
@@ -349,12 +354,22 @@ pub struct MixEntry {
     pub host: String,
     /// The balancer's port.
     pub port: u16,
+    /// Round trips of the TLS handshake with the balancer, after the connection is open.
+    pub tls_round_trips: u32,
     /// Path and query.
     pub path: String,
     /// More headers.
     pub headers: Vec<(String, String)>,
     /// Bytes of body.
     pub body_bytes: usize,
+}
+
+impl MixEntry {
+    /// Whether it is sent over TLS, which the balancer ends.
+    #[must_use]
+    pub fn speaks_tls(&self) -> bool {
+        self.url.starts_with("https://")
+    }
 }
 
 /// Something that happens, and the phase it begins.

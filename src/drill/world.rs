@@ -203,7 +203,7 @@ impl World {
             let ip =
                 Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(198, 51, 100, 0)) + u32::try_from(index).unwrap_or(0) + 1);
             let host = self.net.attach(ip, LinkConfig { latency: spec.rtt / 2, ..LinkConfig::default() });
-            let mix = spec.mix.iter().map(request).collect();
+            let mix = spec.mix.iter().map(|entry| request(entry, spec.rtt)).collect();
             let sink: Rc<dyn Sink> = Rc::new(Ledger(Rc::downgrade(self)));
             let streams = self.around.streams;
             let ttl = self.members[0].config.front.names.ttl;
@@ -403,6 +403,7 @@ impl World {
             cpu_ratio_mean: mean,
             cpu_ratio_max: ratios.iter().copied().reduce(f64::max),
             memory_bytes_max: Some(self.memory_max.get()).filter(|bytes| *bytes > 0),
+            balancer: self.members.iter().find_map(|member| member.product()).map(str::to_owned),
             status: statuses,
             ..GatewayFacts::default()
         }
@@ -526,7 +527,7 @@ fn rollout_row(rollout: &crate::cluster::Rollout) -> Rollout {
     }
 }
 
-fn request(entry: &MixEntry) -> Request {
+fn request(entry: &MixEntry, rtt: Duration) -> Request {
     let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", entry.method, entry.path, entry.host);
     for (name, value) in &entry.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -534,7 +535,8 @@ fn request(entry: &MixEntry) -> Request {
     if entry.body_bytes > 0 {
         head.push_str(&format!("content-length: {}\r\n", entry.body_bytes));
     }
-    Request { weight: entry.weight, port: entry.port, head: Rc::from(head), body_bytes: entry.body_bytes }
+    let handshake = rtt * entry.tls_round_trips;
+    Request { weight: entry.weight, port: entry.port, handshake, head: Rc::from(head), body_bytes: entry.body_bytes }
 }
 
 /// The clients' ledger.

@@ -68,6 +68,8 @@ pub enum OnRemoval {
     Keep,
     /// They are cut after this time: the drain timeout, or 0.
     CutAfter(Duration),
+    /// They are forgotten at once: who speaks next gets RST.
+    Forget,
 }
 
 /// The rules of one balancer.
@@ -79,6 +81,8 @@ pub struct BalancerConfig {
     pub persistence: Option<Duration>,
     /// The health check; targets are healthy at once if it is off.
     pub health_check: Option<HealthCheck>,
+    /// Probes that a new target has to pass; as many as one that was unhealthy, if absent.
+    pub first_passes: Option<u32>,
     /// What a deregistered target's connections meet.
     pub on_deregister: OnRemoval,
     /// What an unhealthy target's connections meet.
@@ -293,11 +297,13 @@ impl Balancer {
     pub fn handle_probe(&mut self, id: TargetId, is_ok: bool, why: Option<EventId>) -> Option<HealthChange> {
         let check = self.config.health_check?;
         let target = self.targets.get_mut(&id)?;
+        let is_new = matches!(target.health, Health::Initial { .. });
+        let passes = self.config.first_passes.filter(|_| is_new).unwrap_or(check.healthy_threshold);
         let (health, change) = match (target.health, is_ok) {
             (Health::Initial { passed } | Health::Unhealthy { passed }, true) => {
-                if passed + 1 >= check.healthy_threshold {
+                if passed + 1 >= passes {
                     (Health::Healthy { failed: 0 }, Some(HealthChange::Healthy))
-                } else if matches!(target.health, Health::Initial { .. }) {
+                } else if is_new {
                     (Health::Initial { passed: passed + 1 }, None)
                 } else {
                     (Health::Unhealthy { passed: passed + 1 }, None)
@@ -379,6 +385,7 @@ mod tests {
             scheduler,
             persistence: None,
             health_check,
+            first_passes: None,
             on_deregister: OnRemoval::Keep,
             on_unhealthy: OnRemoval::Keep,
             fail_open: false,

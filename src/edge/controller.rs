@@ -2,12 +2,19 @@
 //!
 //! - Nodes: those that are ready, but for those it is told to leave out: labels and taints that exclude them, cordoned ones on request, those without the labels
 //!   that are asked for. Under policy `Local` a node is a target while it has a pod, and weighs as much as it has.
+//! - Virtual nodes (ECI) are no targets, whatever policy there is: their pods are, beside the nodes, each by its own address and port. They weigh 1 under
+//!   `Local`, else as much as a node. Whether such a node is ready, and whether its labels exclude it, does not matter.
 //! - Pods: those that are ready. One that terminates goes at once, even if it still serves; with `graceful-shutdown` it stays with weight 0 until it serves no
 //!   more.
 //! - One reconcile of a Service at a time. It adds, then removes, then changes weights, 40 targets in a call; changes that come meanwhile wait for the next. An
-//!   addition over the quota is tried again after the removals, and what is left then is an error, tried again after 5 s, 10 s and so on to 300 s.
+//!   addition over the quota is tried again at the end, and what is left then is an error, tried again after 5 s, 10 s and so on to 300 s.
 //! - A CLB's call ends with its change. An NLB's makes a job, at which the controller looks every 1.2 s, and gives up after 30 s: an error too, though the job
 //!   goes on.
+//! - What users measure, from an endpoint's change to the change at the balancer, is a whole reconcile: it asks for the balancer, its tags and its server
+//!   groups before it changes anything. So that time is the first call's, and those after it in the same reconcile are mere calls.
+//!
+//! - A call that the cloud's API throttles is made again ten times, a second apart, before it is an error; of an NLB at once. What a reconcile has to do besides
+//!   is done all the same.
 //!
 //! Not modelled: the ten reconciles a second and three at a time of all Services together, one Service being what a drill is about.
 //!
@@ -31,13 +38,20 @@ pub const BATCH: usize = 40;
 pub const JOB_POLL: Duration = Duration::from_millis(1200);
 /// After so long the controller looks no more.
 pub const JOB_PATIENCE: Duration = Duration::from_secs(30);
+/// A call that the cloud's API throttles is made again after so long where it is synchronous.
+pub const THROTTLED_WAIT: Duration = Duration::from_secs(1);
+/// And so often; then it has failed.
+pub const THROTTLED_RETRIES: u32 = 10;
+/// The label of virtual nodes, whose pods are container instances of their own (ECI), with its value.
+const VIRTUAL: (&str, &str) = ("type", "virtual-kubelet");
 /// Before the first further try after an error; doubled for each that follows.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// At most so long.
 const RETRY_LAST: Duration = Duration::from_secs(300);
+/// Nodes with this label are none of its, and neither are their pods.
+const MASTER: &str = "node-role.kubernetes.io/master";
 /// Nodes with one of these labels are no targets.
-const EXCLUDING: [&str; 5] = [
-    "node-role.kubernetes.io/master",
+const EXCLUDING: [&str; 4] = [
     "node.kubernetes.io/exclude-from-external-load-balancers",
     "alpha.service-controller.kubernetes.io/exclude-balancer",
     "service.beta.kubernetes.io/exclude-node",
@@ -50,7 +64,14 @@ pub enum Pace {
     /// Each endpoint by itself, each change after its own latency.
     Each,
     /// One reconcile of the Service after the other, in calls of many targets.
-    Batches(Calls),
+    Batches {
+        /// When a call ends.
+        calls: Calls,
+        /// What a call takes that is not its reconcile's first.
+        further: Duration,
+        /// Of a million calls so many are throttled by the cloud's API.
+        throttled_ppm: u32,
+    },
 }
 
 /// When a call of the controller ends.
@@ -77,6 +98,24 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// How long a call waits because it is throttled, and whether it is given up for that. `throttled` tells it of each try.
+    ///
+    /// A synchronous call is made again within itself; who waits for jobs gives up at once.
+    pub fn throttle(self, mut throttled: impl FnMut() -> bool) -> (Duration, bool) {
+        let retries = match self {
+            Self::Synchronous => THROTTLED_RETRIES,
+            Self::Jobs => 0,
+        };
+        for made in 0..=retries {
+            if !throttled() {
+                return (THROTTLED_WAIT * made, false);
+            }
+        }
+        (THROTTLED_WAIT * retries, true)
+    }
+}
+
 /// How long the controller waits after errors.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Backoff {
@@ -97,6 +136,17 @@ impl Backoff {
     }
 }
 
+/// Which of the nodes that may be targets are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeReach {
+    /// Under policy `Local` those with a pod, under `Cluster` all.
+    WithPods,
+    /// All: their health checks tell which have a pod.
+    All,
+    /// One, which answers for the address: [`super::announcer`].
+    Leader,
+}
+
 /// What the controller is told of its targets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetRules {
@@ -112,13 +162,17 @@ pub struct TargetRules {
     pub quota: Option<usize>,
     /// Which nodes may be targets.
     pub nodes: Eligibility,
+    /// Which of those are.
+    pub reach: NodeReach,
 }
 
 impl TargetRules {
     /// All that is ready, with this weight.
     #[must_use]
     pub fn of(mode: BackendMode, weight: u32) -> Self {
-        Self { mode, weight, is_gentle: false, keeps_weights: false, quota: None, nodes: Eligibility::default() }
+        let nodes = Eligibility::default();
+        let reach = NodeReach::WithPods;
+        Self { mode, weight, is_gentle: false, keeps_weights: false, quota: None, nodes, reach }
     }
 }
 
@@ -132,15 +186,22 @@ pub struct Eligibility {
 }
 
 impl Eligibility {
-    /// Whether a node that is ready may be a target.
+    /// Whether a node that is ready may be a target, or the pods of a virtual one may be, ready or not.
     #[must_use]
     pub fn accepts(&self, node: &Node) -> bool {
-        let is_excluded = EXCLUDING.iter().any(|label| node.labels.contains_key(*label));
+        let has = |label: &&str| node.labels.contains_key(*label);
+        let is_excluded = has(&MASTER) || (!is_virtual(node) && EXCLUDING.iter().any(has));
         let is_leaving = node.taints.iter().any(|taint| taint.key == TO_BE_DELETED);
         let has_labels = self.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value));
         let is_cordoned = node.unschedulable && self.leaves_out_cordoned;
         has_labels && !is_excluded && !is_leaving && !is_cordoned
     }
+}
+
+/// Whether a node is none: its pods are container instances that a virtual kubelet tells of.
+#[must_use]
+pub fn is_virtual(node: &Node) -> bool {
+    node.labels.get(VIRTUAL.0).is_some_and(|value| value == VIRTUAL.1)
 }
 
 /// A target as the controller wants it.
@@ -173,17 +234,26 @@ pub fn wanted(rules: &TargetRules, endpoints: &[EndpointView], eligible: &[NodeT
     };
     let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
     let pods_on = |node: &NodeTarget| endpoints.iter().filter(is_ready).filter(|pod| pod.node == node.name).count();
-    let weight = |node: &NodeTarget| match policy {
-        TrafficPolicy::Cluster => rules.weight,
-        TrafficPolicy::Local => u32::try_from(pods_on(node)).unwrap_or(u32::MAX),
+    let counts_pods = policy == TrafficPolicy::Local && rules.reach == NodeReach::WithPods;
+    let weight = |node: &NodeTarget| match counts_pods {
+        true => u32::try_from(pods_on(node)).unwrap_or(u32::MAX),
+        false => rules.weight,
     };
-    let is_target = |node: &&NodeTarget| policy == TrafficPolicy::Cluster || pods_on(node) > 0;
+    let is_target = |node: &&NodeTarget| !node.is_virtual && (!counts_pods || pods_on(node) > 0);
     let nodes = eligible.iter().filter(is_target).map(|node| (weight(node), node));
     let told = |(weight, node): (u32, &NodeTarget)| {
         let (name, node_name) = (Rc::clone(&node.name), Rc::clone(&node.name));
         (node.ip, Wanted { name, node: node_name, because, weight })
     };
-    nodes.map(told).collect()
+    // Pods of virtual nodes are targets themselves: there is no port of a node that leads to them.
+    let on_virtual = |pod: &&EndpointView| eligible.iter().any(|node| node.is_virtual && node.name == pod.node);
+    let instances = endpoints.iter().filter(is_ready).filter(on_virtual);
+    let instance = |pod: &EndpointView| {
+        let weight = if policy == TrafficPolicy::Local { 1 } else { rules.weight };
+        let (name, node) = (Rc::clone(&pod.pod), Rc::clone(&pod.node));
+        (pod.ip, Wanted { name, node, because: pod.because, weight })
+    };
+    nodes.map(told).chain(instances.map(instance)).collect()
 }
 
 /// One call of the controller to the cloud.
@@ -225,8 +295,8 @@ pub fn plan(rules: &TargetRules, registered: &BTreeMap<Ipv4Addr, u32>, wanted: &
     };
     add(&new, Call::Add);
     add(&gone, Call::Remove);
-    add(&later, Call::Add);
     add(&changed, Call::Weigh);
+    add(&later, Call::Add);
     Plan { calls, is_over_quota: !left.is_empty() }
 }
 
@@ -342,6 +412,9 @@ mod tests {
             (&all, node(&[("node-role.kubernetes.io/master", "")], None, false), false),
             (&all, node(&[("node.kubernetes.io/exclude-from-external-load-balancers", "true")], None, false), false),
             (&all, node(&[("service.alibabacloud.com/exclude-node", "")], None, false), false),
+            (&all, node(&[("service.alibabacloud.com/exclude-node", ""), VIRTUAL], None, false), true),
+            (&all, node(&[("node-role.kubernetes.io/master", ""), VIRTUAL], None, false), false),
+            (&of_label, node(&[VIRTUAL], None, false), false),
             (&all, node(&[], Some("ToBeDeletedByClusterAutoscaler"), false), false),
             (&all, node(&[], Some("other"), false), true),
             (&all, node(&[], None, true), true),
@@ -378,10 +451,68 @@ mod tests {
         let pods = TargetRules::of(BackendMode::Pods, 100);
         assert_eq!(found(&pods, &[]), [(ip(1), 100)]);
         assert_eq!(found(&TargetRules { is_gentle: true, ..pods }, &[]), [(ip(1), 100), (ip(2), 0)]);
-        let nodes = [("n1", 91), ("n2", 92)].map(|(name, number)| NodeTarget { name: Rc::from(name), ip: ip(number) });
+        let nodes = [("n1", 91), ("n2", 92)];
+        let nodes = nodes.map(|(name, number)| NodeTarget { name: Rc::from(name), ip: ip(number), is_virtual: false });
         let cluster = TargetRules::of(BackendMode::Nodes(TrafficPolicy::Cluster), 100);
         assert_eq!(found(&cluster, &nodes), [(ip(91), 100), (ip(92), 100)]);
         let local = TargetRules::of(BackendMode::Nodes(TrafficPolicy::Local), 100);
         assert_eq!(found(&local, &nodes), [(ip(91), 1)]);
+    }
+
+    #[test]
+    fn pods_of_virtual_nodes_are_targets_beside_the_nodes() {
+        let view = |number: usize, node: &str, ready: bool, terminating: bool| EndpointView {
+            ip: ip(number),
+            pod: Rc::from("p"),
+            node: Rc::from(node),
+            ready,
+            serving: true,
+            terminating,
+            because: None,
+        };
+        let endpoints = [
+            view(1, "n1", true, false),
+            view(2, "n1", true, false),
+            view(3, "v1", true, false),
+            view(4, "v1", false, false),
+            view(5, "v1", false, true),
+            view(6, "v2", true, false),
+        ];
+        // The node v2 is not eligible.
+        let nodes = [("n1", 91, false), ("n2", 92, false), ("v1", 93, true)];
+        let nodes =
+            nodes.map(|(name, number, is_virtual)| NodeTarget { name: Rc::from(name), ip: ip(number), is_virtual });
+        let found = |mode: BackendMode| -> Vec<(Ipv4Addr, u32)> {
+            let rules = TargetRules::of(mode, 100);
+            wanted(&rules, &endpoints, &nodes).into_iter().map(|(ip, wanted)| (ip, wanted.weight)).collect()
+        };
+        let of = |weights: &[(usize, u32)]| -> Vec<(Ipv4Addr, u32)> {
+            weights.iter().map(|(number, weight)| (ip(*number), *weight)).collect()
+        };
+        assert_eq!(found(BackendMode::Nodes(TrafficPolicy::Local)), of(&[(3, 1), (91, 2)]));
+        assert_eq!(found(BackendMode::Nodes(TrafficPolicy::Cluster)), of(&[(3, 100), (91, 100), (92, 100)]));
+        assert_eq!(found(BackendMode::Pods), of(&[(1, 100), (2, 100), (3, 100), (6, 100)]));
+    }
+
+    #[test]
+    fn throttled_calls_are_made_again() {
+        // Tries that are throttled before one is not, the wait in seconds, whether it has failed.
+        let table = [
+            (Calls::Synchronous, 0, 0, false),
+            (Calls::Synchronous, 1, 1, false),
+            (Calls::Synchronous, 10, 10, false),
+            (Calls::Synchronous, 11, 10, true),
+            (Calls::Jobs, 0, 0, false),
+            (Calls::Jobs, 1, 0, true),
+        ];
+        for (calls, throttled, wait, has_failed) in table {
+            let mut left = throttled;
+            let told = calls.throttle(|| {
+                let is_throttled = left > 0;
+                left -= i32::from(is_throttled);
+                is_throttled
+            });
+            assert_eq!(told, (Duration::from_secs(wait), has_failed), "{calls:?} {throttled}");
+        }
     }
 }

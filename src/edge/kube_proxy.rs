@@ -252,6 +252,12 @@ impl KubeProxy {
         ServiceHealth { local_endpoints: self.local_ready_count, is_proxy_healthy: self.health.is_healthy(now) }
     }
 
+    /// What its own `/healthz` answers.
+    #[must_use]
+    pub fn healthz(&self, now: SimTime) -> u16 {
+        self.health.healthz(now)
+    }
+
     /// Whether these are the endpoints that are ready, as its rules have it.
     #[must_use]
     pub fn knows(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {

@@ -19,6 +19,7 @@
 
 mod changes;
 mod checks;
+mod product;
 mod silence;
 mod targets;
 mod zones;
@@ -38,6 +39,7 @@ use super::kube_proxy::Origin;
 use super::kube_proxy::categories::TrafficPolicy;
 use super::limits::{Limit, Limits, Meter};
 use super::nodes::Nodes;
+use super::product::Ways;
 use super::scheduler::Flow;
 use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
@@ -51,6 +53,8 @@ pub struct NodeTarget {
     pub name: Rc<str>,
     /// The node's address.
     pub ip: Ipv4Addr,
+    /// Not it, but each of its pods is a target.
+    pub is_virtual: bool,
 }
 
 /// What the balancer's targets are.
@@ -85,6 +89,8 @@ pub struct LoadBalancerConfig {
     pub pace: Pace,
     /// What its health check does.
     pub probe: Probe,
+    /// What it does with what the controller asks for.
+    pub ways: Ways,
     /// From an endpoint's readiness, as the controller sees it, to its registration.
     pub register_latency: Delay,
     /// From an endpoint's removal, as the controller sees it, to the last new connection.
@@ -170,6 +176,8 @@ struct State {
     by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
     /// The nodes that may be targets.
     eligible: Vec<NodeTarget>,
+    /// Nodes that the others have not heard of for too long, where one of them answers for the address.
+    silent: BTreeSet<Rc<str>>,
     /// What the controller last saw.
     endpoints: Vec<EndpointView>,
     /// What is or was a target, as it was last wanted.
@@ -233,6 +241,7 @@ impl LoadBalancer {
         assert!(nodes.is_some() || config.targets.mode == BackendMode::Pods, "targets that are nodes need nodes");
         let state = State {
             eligible: Vec::new(),
+            silent: BTreeSet::new(),
             endpoints: Vec::new(),
             last_seen: BTreeMap::new(),
             is_due: false,
@@ -282,11 +291,15 @@ impl LoadBalancer {
             if state.is_stuck {
                 return;
             }
-            controller::wanted(&self.inner.live().targets, endpoints, &state.eligible)
+            let candidates = self.inner.candidates(&state, endpoints);
+            controller::wanted(&self.inner.live().targets, endpoints, &candidates)
         };
         match self.inner.config.pace {
-            Pace::Each => self.change_each(wanted),
-            Pace::Batches(calls) => self.reconcile_soon(wanted, calls),
+            Pace::Each => {
+                self.change_each(wanted);
+                self.stand_up();
+            }
+            Pace::Batches { .. } => self.reconcile_soon(wanted),
         }
     }
 
@@ -383,7 +396,7 @@ impl LoadBalancer {
         let is_known = |ip: &Ipv4Addr| state.registered.get(ip).is_some_and(Option::is_some);
         let all_registered = state.wanted.keys().all(is_known) && state.registered.len() == state.wanted.len();
         let is_as_written = state.changes.pending == 0;
-        is_as_written && all_registered && state.balancer.healthy_count() == state.wanted.len()
+        is_as_written && all_registered && state.balancer.healthy_count() == self.inner.healthy_wanted(&state)
     }
 
     /// Registered targets, healthy or not.
@@ -527,10 +540,11 @@ impl Forward for LoadBalancer {
         let before = match &inner.nodes {
             None => syn.sent_to.map(|sent_to| *sent_to.ip()),
             Some(nodes) => {
-                let via = nodes.opened_via(syn.id).map(|place| place.ip);
-                via.or(syn.sent_to.map(|sent_to| *sent_to.ip()))
+                let direct = || syn.sent_to.map(|to| *to.ip()).filter(|ip| state.registered.contains_key(ip));
+                nodes.opened_via(syn.id).map(|place| place.ip).or_else(direct)
             }
         };
+        let before = inner.follows(state, before);
         let (now, front_port) = (inner.sim.now(), syn.to.port());
         let vip = state.vip(*syn.to.ip());
         if let Some(event) = state.vips[vip].dead {

@@ -339,6 +339,14 @@ impl Nodes {
         Some(node.proxy.service_health(self.inner.sim.now()))
     }
 
+    /// What a node's kube-proxy answers when it is asked for its own health; nothing if its machine is dead.
+    #[must_use]
+    pub fn proxy_health(&self, node: &str) -> Option<u16> {
+        let state = self.inner.state.borrow();
+        let node = state.nodes.get(node).filter(|node| !node.is_dead)?;
+        Some(node.proxy.healthz(self.inner.sim.now()))
+    }
+
     /// The endpoint that a node would send a probe from outside to.
     #[must_use]
     pub fn behind(&self, node: &str, prober: Ipv4Addr) -> Option<Ipv4Addr> {

@@ -7,6 +7,7 @@
 mod heap;
 mod ready;
 mod timers;
+mod wakeup;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,6 +21,8 @@ use std::time::Duration;
 use ready::{ReadyQueue, TaskWaker};
 pub use timers::TimerKey;
 use timers::Timers;
+pub use wakeup::Wakeup;
+use wakeup::{Current, Whom};
 
 use crate::units::SimTime;
 
@@ -39,6 +42,8 @@ struct Core {
     timers: RefCell<Timers>,
     ready: Arc<ReadyQueue>,
     tasks: RefCell<Tasks>,
+    /// The task that is being polled.
+    current: Cell<Option<Current>>,
     polls_total: Cell<u64>,
     polls_per_instant_max: u64,
 }
@@ -160,6 +165,7 @@ impl Sim {
                 timers: RefCell::default(),
                 ready: Arc::default(),
                 tasks: RefCell::default(),
+                current: Cell::new(None),
                 polls_total: Cell::new(0),
                 polls_per_instant_max,
             }),
@@ -214,16 +220,34 @@ impl Sim {
         Sleep { sim: self.clone(), deadline, armed: None }
     }
 
-    /// Wakes `waker` at `at`, or when the world next runs if that has passed. Cheaper than a [`Sleep`] for a caller that keeps
+    /// Whom a waker wakes, in a form that is kept and copied for less than the waker itself.
+    #[must_use]
+    pub fn wakeup(&self, waker: &Waker) -> Wakeup {
+        Wakeup::new(waker, self.core.current.get())
+    }
+
+    /// Wakes somebody now.
+    pub fn wake(&self, wakeup: Wakeup) {
+        match wakeup.0 {
+            Whom::Task(id) => {
+                if let Some(task) = self.core.tasks.borrow_mut().get_mut(id) {
+                    task.waker.queue();
+                }
+            }
+            Whom::Other(waker) => waker.wake(),
+        }
+    }
+
+    /// Wakes somebody at `at`, or when the world next runs if that has passed. Cheaper than a [`Sleep`] for a caller that keeps
     /// the key and looks at the clock itself.
-    pub fn wake_at(&self, at: SimTime, waker: Waker) -> TimerKey {
-        self.core.timers.borrow_mut().arm(at, waker)
+    pub fn wake_at(&self, at: SimTime, wakeup: Wakeup) -> TimerKey {
+        self.core.timers.borrow_mut().arm(at, wakeup)
     }
 
     /// Disarms a timer of [`Sim::wake_at`]. Without effect if it has fired.
     pub fn cancel(&self, key: TimerKey) {
-        let waker = self.core.timers.borrow_mut().disarm(key);
-        drop(waker);
+        let wakeup = self.core.timers.borrow_mut().disarm(key);
+        drop(wakeup);
     }
 
     /// Runs the world up to and including `end`, and leaves the clock there.
@@ -236,12 +260,12 @@ impl Sim {
         loop {
             self.run_ready(&mut polls)?;
             let due = self.core.timers.borrow_mut().pop_due(end);
-            let Some((at, waker)) = due else { break };
+            let Some((at, wakeup)) = due else { break };
             if at > self.now() {
                 self.core.now.set(at);
                 polls = 0;
             }
-            waker.wake();
+            self.wake(wakeup);
         }
         self.core.now.set(end.max(self.now()));
         Ok(())
@@ -289,7 +313,9 @@ impl Sim {
             body
         };
         core.polls_total.set(core.polls_total.get() + 1);
+        core.current.set(Some(Current::new(&waker, id)));
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
+        core.current.set(None);
         let mut tasks = core.tasks.borrow_mut();
         match poll {
             Poll::Ready(()) => {
@@ -419,12 +445,12 @@ impl Future for Sleep {
         match this.armed {
             None if this.deadline <= core.now.get() => Poll::Ready(()),
             None => {
-                this.armed = Some(core.timers.borrow_mut().arm(this.deadline, cx.waker().clone()));
+                this.armed = Some(this.sim.wake_at(this.deadline, this.sim.wakeup(cx.waker())));
                 Poll::Pending
             }
-            Some(key) => match core.timers.borrow_mut().waker_mut(key) {
-                Some(waker) => {
-                    waker.clone_from(cx.waker());
+            Some(key) => match core.timers.borrow_mut().wakeup_mut(key) {
+                Some(wakeup) => {
+                    *wakeup = this.sim.wakeup(cx.waker());
                     Poll::Pending
                 }
                 None => {

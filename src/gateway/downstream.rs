@@ -244,16 +244,18 @@ impl DownstreamConfig {
         certificates: Option<&Certificates>,
         random: impl FnMut() -> u64,
     ) -> Verdict {
+        let mut has_host = seen.has(Seen::HOST);
         if let Some(authority) = request.uri().authority() {
             // The host of an absolute target outweighs the header. Source: RFC 9112 §3.2.2.
             let host = authority.as_str().rsplit('@').next().unwrap_or_default();
             if let Ok(host) = HeaderValue::from_str(host) {
                 request.headers_mut().insert(HOST, host);
+                has_host = true;
             }
             let target = request.uri().path_and_query().cloned();
             *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         }
-        if !request.headers().contains_key(HOST) {
+        if !has_host {
             return Verdict::Reply(Refusal::new(StatusCode::BAD_REQUEST, "missing_host_header"));
         }
         if !request.uri().path().starts_with('/') {

@@ -330,9 +330,7 @@ impl<H: Host> Context<'_, H> {
             }
         }
         plan.onward = Some(match &route.action {
-            Action::Forward(forward) => {
-                self.onward(&found, route, forward, is_grpc, prepared, record, request).map(Box::new)
-            }
+            Action::Forward(forward) => self.onward(&found, route, forward, is_grpc, prepared, record, request),
             Action::Redirect(redirect) => {
                 let reply = self.redirect(redirect, &view(request, authority, &prepared), route);
                 Err(self.changed(reply, &found, route, request, &prepared).into())
@@ -396,7 +394,7 @@ impl<H: Host> Context<'_, H> {
         prepared: Prepared,
         record: &mut AccessRecord,
         request: &mut Request<RequestBody>,
-    ) -> Result<Onward<'r>, Box<LocalReply>> {
+    ) -> Result<Box<Onward<'r>>, Box<LocalReply>> {
         let authority = record.authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
         let Choice { destination, name, cluster } =
             self.choose(route, forward, &view(request, authority, &prepared))?;
@@ -417,7 +415,7 @@ impl<H: Host> Context<'_, H> {
         change_request(&own, request, &prepared, self.connection, route);
         rewrite(route, forward, destination, request);
         let hashed = self.hash(forward, request, &prepared);
-        Ok(Onward { forward, cluster, retries, timeouts, hashed, prepared, changes })
+        Ok(Box::new(Onward { forward, cluster, retries, timeouts, hashed, prepared, changes }))
     }
 
     /// Makes of an upstream's answer what the client is to see.

@@ -6,6 +6,7 @@
 //!
 //! An ejection ends with a sweep: the only timer of outlier detection, and it runs while an endpoint is ejected.
 
+mod bell;
 mod pool;
 
 use std::cell::{Cell, RefCell};

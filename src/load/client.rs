@@ -56,6 +56,8 @@ pub struct Request {
     pub weight: u32,
     /// The port it is sent to.
     pub port: u16,
+    /// From an open connection to one that it can be sent on: the handshake of TLS, if it is spoken.
+    pub handshake: Duration,
     /// The request line and all header lines but `x-request-id` and `connection`, each with its line end.
     pub head: Rc<str>,
     /// Bytes of body; `head` states the same number as `content-length` if it is not 0.
@@ -370,7 +372,7 @@ impl Inner {
         let mut connection = match kept {
             Some(connection) => connection,
             // In a box: connections are opened seldom, and every request's task would keep the place for it.
-            None => Box::pin(self.dial(request.port, sight)).await?,
+            None => Box::pin(self.dial(request, sight)).await?,
         };
         sight.connection = Some(connection.stream.id());
         sight.entrance = Some(*connection.to.ip());
@@ -392,8 +394,8 @@ impl Inner {
         result
     }
 
-    async fn dial(&self, port: u16, sight: &mut Sight) -> Result<Connection, Failure> {
-        let to = SocketAddrV4::new(self.entrances.draw(self.sim.now()), port);
+    async fn dial(&self, request: &Request, sight: &mut Sight) -> Result<Connection, Failure> {
+        let to = SocketAddrV4::new(self.entrances.draw(self.sim.now()), request.port);
         sight.entrance = Some(*to.ip());
         let trace = Rc::new(Cell::new(Trace::default()));
         // A client that gives up drops this future: what is known by then is written down on the way out.
@@ -403,6 +405,9 @@ impl Inner {
         match dialled {
             Ok(stream) => {
                 self.sink.opened(self.load_index, self.sim.now());
+                if !request.handshake.is_zero() {
+                    self.sim.sleep(request.handshake).await;
+                }
                 let idle_since = self.sim.now();
                 Ok(Connection { stream, to, idle_since, close_was_ignored: false, buffer: Vec::new() })
             }

@@ -24,7 +24,7 @@ use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, ro
 use super::hook::read_lifecycle;
 use super::object::{Object, ObjectId};
 use super::placement;
-use super::problem::{Place, Problem};
+use super::problem::Place;
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
 use super::resources::read_resources;
@@ -77,9 +77,10 @@ pub fn read(object: &Object, cluster: Option<&str>, generation: Generation, sink
     let before = sink.problem_count();
     let fields = object.open(sink, &prefix)?;
     if object.id.namespace != "istio-system" {
-        let text = format!("an IstioGateway in `{}` never gets its configuration", object.id.namespace);
+        let id = &object.id;
+        let text = format!("a gateway in `{}` gets no configuration: write namespace: istio-system", id.namespace);
         let place = object.node.find(&["metadata", "namespace"]).map_or(object.place(), |node| node.at);
-        sink.report(Problem::at(place, "metadata.namespace", text).help("write namespace: istio-system"));
+        sink.note(place, "metadata.namespace".to_owned(), FidelityStatus::Warning, Some(&text));
     }
     let spec_field = fields.look("spec");
     let (drain, is_managed) = read_annotations(&fields);

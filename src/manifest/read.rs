@@ -40,6 +40,8 @@ pub struct Note {
 pub struct Sink {
     problems: RefCell<Vec<Problem>>,
     notes: RefCell<Vec<Note>>,
+    /// What is said last of a field, by its place.
+    overruled: RefCell<BTreeMap<Place, Note>>,
 }
 
 impl Sink {
@@ -52,6 +54,12 @@ impl Sink {
     pub fn note(&self, place: Place, path: String, status: FidelityStatus, text: Option<&str>) {
         let note = Note { place, path, status, text: text.map(str::to_owned) };
         self.notes.borrow_mut().push(note);
+    }
+
+    /// Notes what becomes of a field, whatever else is or will be noted of it.
+    pub fn overrule(&self, place: Place, path: String, status: FidelityStatus, text: &str) {
+        let note = Note { place, path, status, text: Some(text.to_owned()) };
+        self.overruled.borrow_mut().insert(place, note);
     }
 
     /// Problems so far.
@@ -71,6 +79,9 @@ impl Sink {
     /// All notes in the order of their places, each once, taken out.
     pub fn take_notes(&self) -> Vec<Note> {
         let mut notes = std::mem::take(&mut *self.notes.borrow_mut());
+        let overruled = std::mem::take(&mut *self.overruled.borrow_mut());
+        notes.retain(|note| !overruled.contains_key(&note.place));
+        notes.extend(overruled.into_values());
         notes.sort();
         notes.dedup();
         notes

@@ -1,6 +1,7 @@
 //! Services: which pods, which ports, and what the load balancer's controller is told.
 
 pub mod annotations;
+pub mod aws;
 pub mod rules;
 
 use std::collections::BTreeMap;

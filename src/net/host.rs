@@ -6,12 +6,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::{Rc, Weak};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::stream::{Connection, Path, Side, TcpStream};
 use super::{ConnectionId, Forward, LinkConfig, Net, SYN_GIVE_UP, SYN_RETRIES, Syn, Trace, Verdict};
-use crate::engine::{EventId, Stream, TimerKey};
+use crate::engine::{EventId, Stream, TimerKey, Wakeup};
 use crate::units::SimTime;
 
 /// The first of the ports that clients dial from. Source: Linux `ip_local_port_range`.
@@ -115,7 +115,7 @@ impl HostState {
 struct Queue {
     backlog: usize,
     waiting: RefCell<VecDeque<(SimTime, TcpStream)>>,
-    acceptor: RefCell<Option<Waker>>,
+    acceptor: RefCell<Option<Wakeup>>,
     timer: Cell<Option<TimerKey>>,
 }
 
@@ -362,10 +362,11 @@ impl Listener {
             {
                 return Poll::Ready(stream);
             }
-            *self.queue.acceptor.borrow_mut() = Some(cx.waker().clone());
+            let acceptor = sim.wakeup(cx.waker());
             if let Some(at) = next_at {
-                self.queue.timer.set(Some(sim.wake_at(at, cx.waker().clone())));
+                self.queue.timer.set(Some(sim.wake_at(at, acceptor.clone())));
             }
+            *self.queue.acceptor.borrow_mut() = Some(acceptor);
             Poll::Pending
         })
         .await

@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::{BUFFER_BYTES, LinkConfig};
-use crate::engine::{EventId, Sim, Stream, TimerKey};
+use crate::engine::{EventId, Sim, Stream, TimerKey, Wakeup};
 use crate::units::SimTime;
 
 /// Memory that an empty direction keeps for the next segment.
@@ -62,7 +62,7 @@ pub(super) struct Pipe {
     pub(super) reader_is_closed: bool,
     /// The writing side has sent FIN.
     pub(super) writer_is_done: bool,
-    reader: Option<Waker>,
+    reader: Option<Wakeup>,
     reader_timer: Option<TimerKey>,
     writer: Option<Waker>,
 }
@@ -165,7 +165,7 @@ impl Pipe {
             && let Some(reader) = &self.reader
         {
             if at <= sim.now() {
-                reader.wake_by_ref();
+                sim.wake(reader.clone());
             } else {
                 self.reader_timer = Some(sim.wake_at(at, reader.clone()));
             }
@@ -174,10 +174,7 @@ impl Pipe {
 
     /// The reader waits. It is woken when the next thing arrives.
     pub(super) fn wait_to_read(&mut self, sim: &Sim, waker: &Waker) {
-        let is_same = self.reader.as_ref().is_some_and(|reader| reader.will_wake(waker));
-        if !is_same {
-            self.reader = Some(waker.clone());
-        }
+        let reader = &*self.reader.insert(sim.wakeup(waker));
         if let Some(timer) = self.reader_timer.take() {
             sim.cancel(timer);
         }
@@ -188,7 +185,7 @@ impl Pipe {
         let next = [self.segments.front().map(|(at, _)| *at), self.fin.map(|(at, _)| at), self.reset.map(|(at, _)| at)];
         let next = next.into_iter().flatten().filter(|at| *at > sim.now()).min();
         if let Some(at) = next {
-            self.reader_timer = Some(sim.wake_at(at, waker.clone()));
+            self.reader_timer = Some(sim.wake_at(at, reader.clone()));
         }
     }
 

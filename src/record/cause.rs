@@ -45,6 +45,8 @@ pub enum CauseCode {
     FrontPortClosed,
     /// The gateway no longer listened on the port that it was sent to.
     ListenerRemoved,
+    /// The gateway never had a configuration.
+    GatewayUnconfigured,
     /// A node sent a new connection to a pod that no longer listens.
     StaleNodeRules,
     /// The Service had no endpoint at all.
@@ -97,7 +99,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -116,6 +118,7 @@ impl CauseCode {
         Self::LbListenerTaken,
         Self::FrontPortClosed,
         Self::ListenerRemoved,
+        Self::GatewayUnconfigured,
         Self::StaleNodeRules,
         Self::NoEndpoint,
         Self::ConntrackFull,
@@ -280,6 +283,12 @@ impl CauseCode {
                 "listener-removed",
                 "the gateway no longer listened on the port that the connection was sent to",
                 "change ports in steps: the new one in Gateway and Service first, then the old one out of the Service, then of the Gateway",
+            ),
+            Self::GatewayUnconfigured => entry(
+                "GD4119",
+                "gateway-unconfigured",
+                "the gateway had no configuration, so its pods were never ready and the balancer had no target",
+                "write namespace: istio-system: gateways elsewhere are served no configuration",
             ),
             Self::StaleNodeRules => entry(
                 "GD4121",

@@ -328,6 +328,9 @@ pub struct GatewayFacts {
     pub requests_per_pod: BTreeMap<String, u64>,
     /// Counters of the upstream side, by name, such as `connect_fail`.
     pub upstream: BTreeMap<String, u64>,
+    /// The load balancer in front, where the scenario names a product.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<String>,
     /// Each cluster's gateway at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<GatewayStatus>,

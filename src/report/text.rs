@@ -105,7 +105,7 @@ pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
 
 /// Each gateway's status and address at the end.
 fn status_lines(results: &Results) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = results.gateway.balancer.iter().map(|product| format!("Behind: {product}")).collect();
     for status in &results.gateway.status {
         let without = if status.message.is_some() { "<pending>" } else { "<none>" };
         let address = status.address.as_deref().unwrap_or(without);

@@ -10,9 +10,11 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
 
 mod capacity;
+pub(super) mod listeners;
+pub(super) mod products;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,9 +22,10 @@ use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
+use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
-    BackendMode, Calls, Eligibility, HealthCheck, LoadBalancerConfig, Pace, Scheduler, Spacing, TargetRules,
-    TrafficPolicy,
+    BackendMode, Calls, Eligibility, HealthCheck, LoadBalancerConfig, NodeReach, Pace, Scheduler, Spacing, TargetRules,
+    TrafficPolicy, Ways,
 };
 use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
@@ -71,10 +74,15 @@ impl Annotations<'_> {
         self.sink.note(place, path, FidelityStatus::Warning, Some(text));
     }
 
+    /// The path of an annotation by its whole name.
+    fn path(&self, name: &str) -> String {
+        let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
+        format!("{parent}[{name}]")
+    }
+
     fn place_and_path(&self, suffix: &str) -> (Place, String) {
         let place = self.service.balancer_annotation(suffix).map_or(self.service.annotations_at, |(_, place)| *place);
-        let parent = if self.is_made { "spec.serviceAnnotations" } else { "metadata.annotations" };
-        (place, format!("{parent}[{}]", self.service.written_name(suffix)))
+        (place, self.path(&self.service.written_name(suffix)))
     }
 
     /// Whole seconds or a count within a range.
@@ -110,19 +118,30 @@ pub(super) fn config(
     let is_made =
         origin.kind == "IstioGateway" && *service.service.key == *format!("{}/istio-{}", origin.namespace, origin.name);
     let annotations = Annotations { service, is_made, sink };
+    let product = &settings.balancer.product;
+    if let Some(profile) = product.profile(service.policy) {
+        return products::config(resolved, settings, (&annotations, profile), (ports, node_ports));
+    }
+    products::note_aws_elsewhere(&annotations, product.product);
     if let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) {
         let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
         let problem = Problem::at(*at, "spec.loadBalancerClass", text);
-        sink.report(problem.help(format!("write {NLB}, or leave it out for a CLB")));
+        sink.report(problem.help(format!(
+            "write {NLB}, or leave it out for a CLB, or choose the loadBalancer.profile of another cloud"
+        )));
         return None;
     }
     let is_nlb = is_nlb(service);
-    if is_nlb {
-        check_zones(&annotations);
+    if let Some(reason) = zones_trouble(service) {
+        let text = format!("{reason}: no NLB is created; write \"zone-a:vsw-…,zone-b:vsw-…\"");
+        annotations.warn("zone-maps", &text);
     }
     let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
     let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
     rules::check_values(&annotations, is_nlb);
+    let plain: Vec<u16> = resolved.routing.listeners.iter().map(|(bound, _)| *bound).collect();
+    let listeners = listeners::read(&annotations, &ports, &plain);
+    listeners::note(&listeners, &annotations, sink);
     let scheduler = match annotations.text("scheduler") {
         None if is_nlb => Scheduler::WeightedRoundRobin,
         Some("wrr") => Scheduler::WeightedRoundRobin,
@@ -157,6 +176,7 @@ pub(super) fn config(
             scheduler,
             persistence: capacity::persistence(&annotations, is_nlb),
             health_check: check,
+            first_passes: None,
             on_deregister: removal,
             on_unhealthy: if matches!(removal, OnRemoval::CutAfter(span) if !span.is_zero()) {
                 removal
@@ -166,7 +186,7 @@ pub(super) fn config(
             fail_open: false,
             groups: if is_cross_zone { 1 } else { zones(service).len().max(1) },
         },
-        limits: capacity::limits(&annotations, is_nlb),
+        limits: capacity::limits(&annotations, is_nlb, listeners::has_http(&listeners)),
         zones: if is_nlb { zones(service) } else { Vec::new() },
         is_cross_zone,
         idle: Some(capacity::idle(&annotations, is_nlb)),
@@ -180,13 +200,17 @@ pub(super) fn config(
                 labels: rules::backend_label(&annotations),
                 leaves_out_cordoned: annotations.is_on("remove-unscheduled-backend", false),
             },
+            reach: NodeReach::WithPods,
         },
-        pace: match (settings.balancer.in_batches, is_nlb) {
-            (false, _) => Pace::Each,
-            (true, true) => Pace::Batches(Calls::Jobs),
-            (true, false) => Pace::Batches(Calls::Synchronous),
+        pace: if settings.balancer.in_batches {
+            let calls = if is_nlb { Calls::Jobs } else { Calls::Synchronous };
+            let (further, throttled_ppm) = (settings.balancer.call_latency, settings.balancer.throttled_ppm);
+            Pace::Batches { calls, further, throttled_ppm }
+        } else {
+            Pace::Each
         },
         probe,
+        ways: Ways::at_once(condition_of(&service.service.key)),
         register_latency: settings.balancer.controller_latency.clone(),
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
@@ -266,7 +290,14 @@ pub(super) fn sources(
             None => (code, service.annotations_at, path(suffixes[0]), None),
         }
     };
+    // The one that decides is told first: the timeout of a draining that is on, or the switch.
+    let is_on = service.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
+    let mut draining = ["connection-drain-timeout", "connection-drain"];
+    if !is_on {
+        draining.reverse();
+    }
     vec![
+        first_of(CauseCode::LbCutConnection, &draining),
         first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
         first_of(CauseCode::IdleTimeout, if is_nlb { &["idle-timeout"] } else { &["established-timeout"] }),
         first_of(CauseCode::LbZoneLost, &["zone-maps"]),
@@ -277,6 +308,21 @@ pub(super) fn sources(
 pub(super) fn zones(service: &ServiceManifest) -> Vec<Rc<str>> {
     let Some((text, _)) = service.balancer_annotation("zone-maps") else { return Vec::new() };
     text.split(',').filter_map(|part| Some(Rc::from(part.split_once(':')?.0.trim()))).collect()
+}
+
+/// Why an NLB is not created for want of zones: in the words of its controller, which makes nothing of what it cannot read, or for the cloud's API, which
+/// makes none in one zone. A balancer that is reused has its zones.
+pub(super) fn zones_trouble(service: &ServiceManifest) -> Option<String> {
+    let is_reused = service.balancer_annotation("id").is_some();
+    let Some((text, _)) = service.balancer_annotation("zone-maps").filter(|_| is_nlb(service)) else {
+        let is_missing = is_nlb(service) && !is_reused;
+        return is_missing.then(|| "ParameterMissing, zone mappings are required".to_owned());
+    };
+    if text.split(',').any(|part| !part.contains(':')) {
+        return Some(format!("ZoneMapping format error, expect [zone-a:vsw-id-1,zone-b:vsw-id-2], got {text}"));
+    }
+    let distinct: BTreeSet<Rc<str>> = zones(service).into_iter().collect();
+    (distinct.len() < 2 && !is_reused).then(|| "create nlb error: an NLB needs two zones".to_owned())
 }
 
 /// Whether each address of an NLB sends to targets of all zones. What holds where nobody writes it is an assumption.
@@ -296,20 +342,6 @@ fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
         );
     }
     is_cross_zone
-}
-
-fn check_zones(annotations: &Annotations<'_>) {
-    match annotations.text("zone-maps") {
-        Some(zones) if zones.split(',').filter(|zone| zone.contains(':')).count() >= 2 => {}
-        Some(_) => {
-            annotations.refuse("zone-maps", "an NLB needs two zones".to_owned(), "write \"zone-a:vsw-…,zone-b:vsw-…\"")
-        }
-        None => annotations.refuse(
-            "zone-maps",
-            "an NLB is not created without its zones".to_owned(),
-            "write \"zone-a:vsw-…,zone-b:vsw-…\" under this annotation",
-        ),
-    }
 }
 
 fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSettings) -> Option<HealthCheck> {

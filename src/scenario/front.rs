@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::balancer;
+use super::balancer::{self, products};
 use super::settings::{Address, LoadSettings, Location, Settings, WaySettings};
 use super::state::Resolved;
 use crate::cluster::Version;
@@ -42,7 +42,8 @@ pub(super) fn spec_with(
     let service = resolved.front()?;
     let ports = ports(resolved, service, sink)?;
     let node_ports = node_ports.clone();
-    let balancer = match service.kind {
+    let kind_of_it = products::kind(service, settings);
+    let balancer = match kind_of_it {
         ServiceKind::LoadBalancer => {
             Some(balancer::config(resolved, settings, (ports.clone(), node_ports.clone()), sink)?)
         }
@@ -59,6 +60,7 @@ pub(super) fn spec_with(
         let kind = kind(&load.way, &load.name, service, settings, sink);
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
+        check_schemes(load, service, kind.is_some(), sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
@@ -161,7 +163,8 @@ fn kind(
     sink: &Sink,
 ) -> Option<DoorKind> {
     use Address as Dialled;
-    let usual = match (way.location, service.kind) {
+    let of_service = products::kind(service, settings);
+    let usual = match (way.location, of_service) {
         (_, ServiceKind::LoadBalancer) => Dialled::LoadBalancer,
         (Location::Internet, ServiceKind::NodePort) => Dialled::NodePort,
         _ => Dialled::ClusterIp,
@@ -171,7 +174,7 @@ fn kind(
         None
     };
     match (way.location, way.address.unwrap_or(usual)) {
-        (_, Dialled::LoadBalancer) if service.kind != ServiceKind::LoadBalancer => {
+        (_, Dialled::LoadBalancer) if of_service != ServiceKind::LoadBalancer => {
             refuse("the Service in front has no balancer", "write address: nodePort or clusterIP, or leave it out")
         }
         (Location::Internet, Dialled::LoadBalancer) => None,
@@ -188,8 +191,7 @@ fn kind(
         }
         (Location::Cluster, Dialled::ClusterIp) => Some(DoorKind::ClusterIp),
         (Location::Cluster, Dialled::LoadBalancer) => {
-            let names_it = balancer::is_nlb(service) || service.balancer_annotation("hostname").is_some();
-            let leaves = names_it || settings.balancer.is_proxy_mode;
+            let leaves = products::has_name(service, settings) || settings.balancer.is_proxy_mode;
             (!leaves).then_some(DoorKind::BalancerFromWithin)
         }
     }
@@ -240,6 +242,25 @@ pub(super) fn named(front: &FrontSpec, loads: usize) -> Vec<BTreeSet<u16>> {
         None => front.ports.keys().copied().collect(),
     };
     (0..loads).map(of).collect()
+}
+
+/// Only a listener that ends TLS is spoken to in TLS, and in nothing else.
+fn check_schemes(load: &LoadSettings, service: &ServiceManifest, has_door: bool, sink: &Sink) {
+    let tls_ports = if has_door { Vec::new() } else { balancer::listeners::tls_ports(service) };
+    for kind in &load.mix {
+        let port = kind.entry.port;
+        let (text, help) = match (kind.entry.speaks_tls(), tls_ports.contains(&port)) {
+            (true, false) => (
+                format!("TLS is simulated only where the balancer ends it, and nothing ends it on port {port}"),
+                format!("write http://, or for an NLB the annotation protocol-port: \"TCPSSL:{port}\""),
+            ),
+            (false, true) => {
+                (format!("the listener of port {port} ends TLS, and answers nobody else"), "write https://".to_owned())
+            }
+            _ => continue,
+        };
+        sink.report(Problem::at(kind.at, format!("spec.load.{}.mix", load.name), text).help(help));
+    }
 }
 
 /// Clients ask for ports that there are, at some time.

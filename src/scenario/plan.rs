@@ -59,7 +59,7 @@ impl<'a> Plan<'a> {
         state.cluster.clone_from(&settings.cluster.id);
         let first = state.resolve(settings, sink)?;
         world::check_replicas(&first, sink);
-        pods::check(&first, settings.cluster.version, sink);
+        pods::check(&first, settings, sink);
         let mut front = front::spec(&first, settings, sink)?;
         front.creation = sharing::creation(&first, settings, sink);
         sharing::check_start(&first, sink);
@@ -120,7 +120,7 @@ impl<'a> Plan<'a> {
             }
         };
         self.note();
-        pods::note_gates(&self.current, sink);
+        pods::note_gates(&self.current, self.settings, sink);
         for action in &mut actions {
             action.member = self.index;
             if let Some(Verb::Front(change)) = &action.verb {

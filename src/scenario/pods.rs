@@ -1,9 +1,11 @@
 //! What keeps pods from ever being ready, or from starting: gates that nobody opens, sidecars that a version does not know.
 
+use super::balancer::products;
+use super::settings::Settings;
 use super::state::Resolved;
 use crate::cluster::Version;
 use crate::cluster::endpoints::selects;
-use crate::edge::readiness_gate::{CONDITION_PREFIX, condition_of};
+use crate::edge::readiness_gate::CONDITION_PREFIX;
 use crate::manifest::deployment::{DeploymentManifest, Written};
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Problem, Sink};
@@ -13,11 +15,12 @@ use crate::record::results::FidelityStatus;
 const SIDECARS: Version = Version::new(1, 29);
 
 /// Reports what would keep the pods that the run finds from having become ready.
-pub(super) fn check(resolved: &Resolved, version: Version, sink: &Sink) {
+pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    let version = settings.cluster.version;
     for (name, manifest) in &resolved.deployments {
-        for gate in gates_for_ever_closed(name, manifest, resolved) {
+        for gate in gates_for_ever_closed(name, manifest, resolved, settings) {
             let text = "nobody sets this condition, so the pods would never be ready";
-            sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved)));
+            sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved, settings)));
         }
         for sidecar in manifest.sidecars.iter().filter(|_| version < SIDECARS) {
             let text = format!(
@@ -31,9 +34,9 @@ pub(super) fn check(resolved: &Resolved, version: Version, sink: &Sink) {
 }
 
 /// Notes gates that nobody opens, of a state that the timeline makes: a rollout to it sticks, which may be what the drill is about.
-pub(super) fn note_gates(resolved: &Resolved, sink: &Sink) {
+pub(super) fn note_gates(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     for (name, manifest) in &resolved.deployments {
-        for gate in gates_for_ever_closed(name, manifest, resolved) {
+        for gate in gates_for_ever_closed(name, manifest, resolved, settings) {
             let note = "nobody sets this condition: pods with this gate never become ready";
             sink.note(gate.at, format!("Deployment {name} {}", gate.path), FidelityStatus::Modelled, Some(note));
         }
@@ -45,27 +48,29 @@ fn gates_for_ever_closed<'a>(
     name: &str,
     manifest: &'a DeploymentManifest,
     resolved: &Resolved,
+    settings: &Settings,
 ) -> impl Iterator<Item = &'a Written> + use<'a> {
-    let opened = has_balancer(name, manifest, resolved).then(|| condition_of(resolved.front_key()));
+    let opened = has_balancer(name, manifest, resolved, settings).then(|| products::condition(resolved, settings));
     manifest.gates.iter().filter(move |gate| opened.as_ref() != Some(&gate.name))
 }
 
 /// Whether the Service with the balancer leads to the pods.
-fn has_balancer(name: &str, manifest: &DeploymentManifest, resolved: &Resolved) -> bool {
+fn has_balancer(name: &str, manifest: &DeploymentManifest, resolved: &Resolved, settings: &Settings) -> bool {
     let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
     let labels = &manifest.deployment.template.labels;
-    let leads_there =
-        |front: &ServiceManifest| front.kind == ServiceKind::LoadBalancer && selects(&front.service.selector, labels);
+    let leads_there = |front: &ServiceManifest| {
+        products::kind(front, settings) == ServiceKind::LoadBalancer && selects(&front.service.selector, labels)
+    };
     let selected = resolved.front().is_some_and(leads_there);
     selected && namespace(name) == namespace(resolved.front_key())
 }
 
-fn help(name: &str, manifest: &DeploymentManifest, resolved: &Resolved) -> String {
-    if has_balancer(name, manifest, resolved) {
-        format!(
-            "the controller of the balancer opens `{}`: write that, or take the gate out",
-            condition_of(resolved.front_key())
-        )
+fn help(name: &str, manifest: &DeploymentManifest, resolved: &Resolved, settings: &Settings) -> String {
+    let opened = products::condition(resolved, settings);
+    if opened.is_empty() {
+        "take the gate out: this load balancer knows no pods".to_owned()
+    } else if has_balancer(name, manifest, resolved, settings) {
+        format!("the controller of the balancer opens `{opened}`: write that, or take the gate out")
     } else {
         format!("take the gate out: only {CONDITION_PREFIX}… of a Service with a balancer is opened here")
     }

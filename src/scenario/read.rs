@@ -7,6 +7,7 @@ use super::autoscaling;
 use super::control_plane;
 use super::gateway_kind;
 use super::node_scaling;
+use super::product::{self, ProductSettings};
 use super::settings::{
     Address, BackendSettings, BalancerOrigin, BalancerSettings, CheckSettings, ClusterSettings, DrainTimers, Edition,
     GatewaySettings, KnownBalancer, LoadSettings, Location, MixSettings, Over, ProxySettings, Settings, SloSettings,
@@ -313,8 +314,10 @@ fn known_balancer(field: &Field<'_>) -> Option<KnownBalancer> {
         None => Some(BalancerOrigin::Hand),
     };
     let region = fields.get("region").map(|field| name(&field));
+    let is_shared = fields.get("sharedPerformance").map_or(Some(false), |field| field.boolean());
     fields.finish();
-    Some(KnownBalancer { id: id?.to_owned(), origin: origin?, region: region.flatten() })
+    let (id, region) = (id?.to_owned(), region.flatten());
+    Some(KnownBalancer { id, origin: origin?, region, is_shared_performance: is_shared? })
 }
 
 /// Who may have made a balancer.
@@ -324,10 +327,18 @@ pub(super) const ORIGINS: [(&str, BalancerOrigin); 2] =
 fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
     let fields = field.and_then(Field::fields);
     let fields = fields.as_ref();
-    let controller_latency = delay(fields, "controllerLatency", defaults::CONTROLLER_LATENCY);
+    let product = product::read(fields, field.map_or(Place::NOWHERE, Field::place));
+    let of_product = product.as_ref().and_then(ProductSettings::controller);
+    let controller_latency = delay(fields, "controllerLatency", of_product.unwrap_or(defaults::CONTROLLER_LATENCY));
     let in_batches = match fields.and_then(|fields| fields.get("controller")) {
         Some(field) => field.choice(&[("each", false), ("batches", true)]),
         None => Some(defaults::IN_BATCHES),
+    };
+    let call_latency = span(fields, "callLatency", defaults::CALL_LATENCY);
+    let throttled = fields.and_then(|fields| fields.get("throttled")).map_or(Some(0.0), |field| field.ratio());
+    let tls_round_trips = match fields.and_then(|fields| fields.get("tlsRoundTrips")) {
+        Some(field) => field.whole(0, 10),
+        None => Some(defaults::TLS_ROUND_TRIPS),
     };
     let without_drain = match fields.and_then(|fields| fields.get("withoutDrain")) {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
@@ -350,13 +361,23 @@ fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
         fields.finish();
     }
     Some(BalancerSettings {
+        product: product?,
         controller_latency: controller_latency?,
         in_batches: in_batches?,
+        call_latency: call_latency?,
+        throttled_ppm: parts_per_million(throttled?),
+        tls_round_trips: tls_round_trips?,
         names: names?,
         health_check,
         without_drain: without_drain?,
         is_proxy_mode: is_proxy_mode?,
     })
+}
+
+/// A share of one in whole parts per million.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+fn parts_per_million(share: f64) -> u32 {
+    (share * 1_000_000.0).round() as u32
 }
 
 /// How soon a name server knows of a dead address, and for how long clients keep its answers.
@@ -683,6 +704,7 @@ fn mix_entry(field: &Field<'_>) -> Option<MixSettings> {
         url: url_field.text()?.to_owned(),
         host,
         port,
+        tls_round_trips: 0,
         path,
         headers,
         body_bytes: usize::try_from(body?).ok()?,
@@ -710,17 +732,15 @@ fn headers(field: &Field<'_>) -> Vec<(String, String)> {
 
 fn url(field: &Field<'_>) -> Option<(String, u16, String)> {
     let text = field.text()?;
-    if text.starts_with("https://") {
-        field.refuse("TLS is not simulated yet", "write http:// for the drill");
-        return None;
-    }
-    let uri = text.strip_prefix("http://").and_then(|_| text.parse::<http::Uri>().ok());
-    let found = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16().unwrap_or(80), uri.path_and_query()?)));
+    let usual = if text.starts_with("https://") { 443 } else { 80 };
+    let uri = text.parse::<http::Uri>().ok().filter(|_| usual == 443 || text.starts_with("http://"));
+    let found =
+        uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16().unwrap_or(usual), uri.path_and_query()?)));
     let Some((host, port, path)) = found else {
         field.refuse(format!("`{text}` is not a URL"), "write http://host/path");
         return None;
     };
-    let host = if port == 80 { host.to_owned() } else { format!("{host}:{port}") };
+    let host = if port == usual { host.to_owned() } else { format!("{host}:{port}") };
     Some((host, port, path.to_string()))
 }
 

@@ -49,7 +49,7 @@ pub(super) fn span(value: Duration) -> Node {
     bare(duration_text(value))
 }
 
-fn delay(value: &Delay) -> Node {
+pub(super) fn delay(value: &Delay) -> Node {
     match value {
         Delay::Constant(value) => span(*value),
         Delay::Lognormal { p50, p99 } => map(vec![("p50", span(*p50)), ("p99", span(*p99))]),
@@ -186,8 +186,18 @@ fn balancer(settings: &Settings) -> Node {
         WithoutDrain::Cut => "cut",
         WithoutDrain::Keep => "keep",
     };
-    let mut entries = vec![("controllerLatency", delay(&balancer.controller_latency)), ("withoutDrain", text(without))];
-    entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
+    let mut entries = balancer.product.entries();
+    let is_alibaba = entries.is_empty();
+    entries.push(("controllerLatency", delay(&balancer.controller_latency)));
+    if is_alibaba {
+        entries.push(("withoutDrain", text(without)));
+        entries.push(("controller", text(if balancer.in_batches { "batches" } else { "each" })));
+        entries.push(("callLatency", span(balancer.call_latency)));
+        if balancer.throttled_ppm > 0 {
+            entries.push(("throttled", bare(f64::from(balancer.throttled_ppm) / 1_000_000.0)));
+        }
+        entries.push(("tlsRoundTrips", bare(balancer.tls_round_trips)));
+    }
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));
     }
@@ -209,6 +219,9 @@ fn known_balancer(balancer: &KnownBalancer) -> Node {
     let origin = ORIGINS.iter().find(|(_, origin)| *origin == balancer.origin).map_or("hand", |(name, _)| name);
     let mut entries = vec![("id", text(&balancer.id)), ("madeBy", text(origin))];
     entries.extend(balancer.region.as_ref().map(|region| ("region", text(region))));
+    if balancer.is_shared_performance {
+        entries.push(("sharedPerformance", bare(true)));
+    }
     map(entries)
 }
 

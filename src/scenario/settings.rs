@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use super::gateway_kind::KindSettings;
+use super::product::ProductSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
 use crate::cluster::{Identity, Resources, Version};
@@ -216,6 +217,8 @@ pub struct KnownBalancer {
     pub origin: BalancerOrigin,
     /// Its region, if it is named.
     pub region: Option<String>,
+    /// An older instance without a specification: it takes no pods as its targets.
+    pub is_shared_performance: bool,
 }
 
 /// Who made a balancer.
@@ -230,16 +233,24 @@ pub enum BalancerOrigin {
 /// The load balancer.
 #[derive(Clone, Debug)]
 pub struct BalancerSettings {
+    /// Whose it is.
+    pub product: ProductSettings,
     /// From an endpoint's change, as the controller sees it, to the change at the balancer.
     pub controller_latency: Delay,
     /// The health check where annotations say nothing; the product's, if the scenario says nothing either.
     pub health_check: CheckSettings,
     /// The controller works in batches: one reconcile of the Service after the other; else each endpoint by itself.
     pub in_batches: bool,
+    /// In batches: what a call of the controller takes that is not the first of its reconcile.
+    pub call_latency: Duration,
     /// What connections of a removed target meet when draining is off.
     pub without_drain: WithoutDrain,
     /// How clients learn of an NLB's addresses.
     pub names: NameSpec,
+    /// In batches: of a million calls so many are throttled.
+    pub throttled_ppm: u32,
+    /// Round trips of a TLS handshake with a listener that ends TLS.
+    pub tls_round_trips: u32,
     /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
     pub is_proxy_mode: bool,
 }
@@ -526,14 +537,19 @@ pub mod defaults {
     pub const SANDBOX_REMOVAL: Delay = Delay::Constant(ms(1000));
     /// An assumption: two hosts of one region.
     pub const NETWORK_LATENCY: Duration = Duration::from_micros(100);
-    /// Source: kubernetes/cloud-provider-alibaba-cloud issue 89: 2 to 10 s between a pod's deletion and the change at a CLB.
-    pub const CONTROLLER_LATENCY: Delay = Delay::Lognormal { p50: ms(2000), p99: ms(10_000) };
+    /// A reconcile. Source: kubernetes/cloud-provider-alibaba-cloud issue 89: 2 to 10 s between a pod's deletion and the change at a CLB. The least of it is a
+    /// change that is reconciled at once, the most one that waits for a reconcile that has just begun.
+    pub const CONTROLLER_LATENCY: Delay = Delay::Uniform { min: ms(2000), max: ms(5000) };
     /// An assumption: the documents say that dead addresses are taken out of the answers, and not how soon.
     pub const NAME_PROBING: Duration = Duration::from_secs(10);
     /// An assumption: a usual time to live.
     pub const NAME_TTL: Duration = Duration::from_secs(60);
-    /// Each endpoint by itself: the spread of the measured 2 to 10 s holds the time that changes wait for each other.
-    pub const IN_BATCHES: bool = false;
+    /// Source: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service: a Service is reconciled by one worker at a time.
+    pub const IN_BATCHES: bool = true;
+    /// An assumption: a call to a cloud's API within its region.
+    pub const CALL_LATENCY: Duration = ms(500);
+    /// An assumption: TLS 1.2 without resumption, the newest version of an NLB's default policy.
+    pub const TLS_ROUND_TRIPS: u32 = 2;
     /// Source: istio mesh configuration, `terminationDrainDuration`.
     pub const TERMINATION_DRAIN: Duration = Duration::from_secs(5);
     /// Source: istio mesh configuration, `drainDuration`.

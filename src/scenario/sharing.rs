@@ -1,7 +1,9 @@
 //! Who gets which load balancer: what the Service in front comes to, and what a further Service of type `LoadBalancer` does to its balancer.
 //!
-//! - A Service that names no balancer gets one of its own. In a cluster without support for balancers (`loadBalancers: false`) it gets none.
-//! - `…-loadbalancer-id` reuses one. Only one that was made by hand can be reused, and only in its own region; else creation fails.
+//! - A Service that names no balancer gets one of its own. In a cluster without support for balancers (`loadBalancers: false`) it gets none, and no NLB is
+//!   made without two zones.
+//! - `…-loadbalancer-id` reuses one. Only one that was made by hand can be reused, and only in its own region; else creation fails. So it does where pods are
+//!   to be the targets of a shared-performance instance.
 //! - With `force-override-listeners: "true"` the controller writes a listener for each port of the Service, whoever's it was: the last writer has
 //!   it. Without, it leaves all listeners alone: they are set up by hand.
 //! - Two clusters cannot share a balancer, and two Services that write the same listener from the start leave open who has it: both are refused.
@@ -9,6 +11,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/model_applier.go (`isLoadBalancerReusable`, `applyListeners`) and
 //! listeners.go (`buildActionsForListeners`); ASM documents "Create an ingress gateway", on sharing a load balancer.
 
+use super::balancer;
 use super::settings::{BalancerOrigin, Settings};
 use super::state::Resolved;
 use crate::drill::{Creation, Share, SharedService};
@@ -37,6 +40,9 @@ fn failure(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Optio
     if !settings.cluster.load_balancers {
         return Some("the cluster has no support for Services of type LoadBalancer".to_owned());
     }
+    if let Some(reason) = balancer::zones_trouble(service) {
+        return Some(reason);
+    }
     let (id, place) = wanted(service)?;
     let Some(known) = settings.balancers.iter().find(|known| known.id == *id) else {
         if !settings.balancers.is_empty() {
@@ -49,6 +55,9 @@ fn failure(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Optio
         let reason = "can not reuse loadbalancer created by kubernetes.";
         return Some(format!("alicloud: the loadbalancer {id} can not be reused, {reason}"));
     }
+    if known.is_shared_performance && service.reaches_pods() {
+        return Some(format!("the shared-performance instance {id} takes no ENI as a backend"));
+    }
     match (&known.region, &settings.cluster.region) {
         (Some(its), Some(here)) if its != here => {
             Some(format!("alicloud: can not find loadbalancer {id} in {here}: it is in {its}"))
@@ -57,12 +66,28 @@ fn failure(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Optio
     }
 }
 
-/// What decides who has the balancer in front: the place, path and value of the id, or what a cluster says of balancers.
-pub(super) fn written(front: &ServiceManifest, path: String) -> (Place, String, String) {
-    match wanted(front) {
-        Some((id, place)) => (*place, path, id.clone()),
-        None => (Place::NOWHERE, "spec.cluster.loadBalancers".to_owned(), "false".to_owned()),
+/// What decides who has the balancer in front: the place, path and value of the zones that an NLB lacks or of the id, or what a cluster says of balancers.
+pub(super) fn written(
+    front: &ServiceManifest,
+    settings: &Settings,
+    path: impl Fn(&str) -> String,
+) -> (Place, String, Option<String>) {
+    if settings.cluster.load_balancers && balancer::zones_trouble(front).is_some() {
+        let written = front.balancer_annotation("zone-maps");
+        let place = written.map_or(front.annotations_at, |(_, place)| *place);
+        return (place, path("zone-maps"), written.map(|(text, _)| text.clone()));
     }
+    match wanted(front) {
+        Some((id, place)) => (*place, path("id"), Some(id.clone())),
+        None => (Place::NOWHERE, "spec.cluster.loadBalancers".to_owned(), Some("false".to_owned())),
+    }
+}
+
+/// Why the gateway is served no configuration. Source: ASM documents, "CRD fields for an ASM gateway", `metadata.namespace`.
+pub(super) fn unconfigured(resolved: &Resolved) -> Option<String> {
+    let id = &resolved.origin.id;
+    let is_elsewhere = id.kind == "IstioGateway" && id.namespace != "istio-system";
+    is_elsewhere.then(|| format!("an IstioGateway in `{}` never gets its configuration", id.namespace))
 }
 
 /// What the Service in front comes to.
@@ -70,6 +95,9 @@ pub(super) fn creation(resolved: &Resolved, settings: &Settings, sink: &Sink) ->
     let Some(front) = resolved.front() else { return Creation::Stands };
     if let Some(reason) = failure(front, settings, sink) {
         return Creation::Fails { reason };
+    }
+    if let Some(reason) = unconfigured(resolved) {
+        return Creation::Unconfigured { reason };
     }
     if let Some((_, place)) = wanted(front).filter(|_| !overrides(front)) {
         let note = "its listeners are left alone; they are taken to be set up by hand, and to lead to this Service";

@@ -19,6 +19,7 @@ use super::state::Resolved;
 use crate::cluster::ProbeAction;
 use crate::cluster::Version;
 use crate::cluster::kubelet::grace::stop_times;
+use crate::edge::Product;
 use crate::gateway::{DrainConfig, Move, Order, ShutdownMode};
 use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::hook::By;
@@ -244,7 +245,8 @@ pub(super) fn warn(resolved: &Resolved, settings: &Settings, sink: &Sink) {
         let (at, path) = &shutdown.drain_time_at;
         warning(*at, path, text);
     }
-    warn_of_draining(front_draining(front), template.grace_seconds, settings, &warning);
+    let draining = front_draining(front).filter(|_| settings.balancer.product.product == Product::Alibaba);
+    warn_of_draining(draining, template.grace_seconds, settings, &warning);
     let annotation = drain_annotation(resolved);
     if let Some(at) = annotation {
         let path = format!("metadata.annotations[{DRAIN_ANNOTATION}]");

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancer;
+use super::balancer::{self, products};
 use super::plan::Plan;
 use super::rates;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
@@ -14,8 +14,8 @@ use super::shutdown;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, Sources, WorldConfig};
-use crate::edge::TrafficPolicy;
+use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, WorldConfig};
+use crate::edge::{Product, TrafficPolicy};
 use crate::gateway::{AgentConfig, DownstreamConfig, GatewayConfig};
 use crate::load::ClientConfig;
 use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
@@ -64,11 +64,7 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         warmup: settings.warmup,
         duration: settings.duration,
         members,
-        loads: settings
-            .loads
-            .iter()
-            .map(|load| load_spec(load, (settings.duration, settings.cluster.network_latency), timeline))
-            .collect(),
+        loads: settings.loads.iter().map(|load| load_spec(load, settings, timeline)).collect(),
         actions,
         fidelity: fidelity(sink.take_notes(), &undescribed, files),
         watch: None,
@@ -157,9 +153,10 @@ pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink
     // No pod gets more than its node has.
     let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
     let concurrency = resolved.proxy_config.concurrency.as_ref().map(|it| it.value).filter(|count| *count > 0);
+    let is_configured = sharing::unconfigured(resolved).is_none();
     Some(GatewaySpec {
         config: GatewayConfig {
-            listeners: resolved.routing.listeners.clone(),
+            listeners: if is_configured { resolved.routing.listeners.clone() } else { Default::default() },
             clusters: clusters.collect(),
             downstream: DownstreamConfig::in_drill(),
             drain: shutdown.drain,
@@ -167,7 +164,8 @@ pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink
         agent: AgentConfig {
             shutdown: shutdown.moves,
             status_port: shutdown.status.0,
-            status_paths: shutdown.status.1,
+            // Whoever waits for its first configuration answers no probe.
+            status_paths: if is_configured { shutdown.status.1 } else { Vec::new() },
         },
         pre_stop: manifest.hook.as_ref().map(|hook| hook.orders.clone()).unwrap_or_default(),
         workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
@@ -285,16 +283,12 @@ pub(super) fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = S
     init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
 }
 
-fn load_spec(
-    load: &super::settings::LoadSettings,
-    (duration, network_latency): (Duration, Duration),
-    timeline: &[TimelineEntry],
-) -> LoadSpec {
+fn load_spec(load: &super::settings::LoadSettings, settings: &Settings, timeline: &[TimelineEntry]) -> LoadSpec {
     let mut segments = load.segments.clone();
     for segment in &mut segments {
         // A single figure holds to the end and no longer: its rate is the same over any length.
         if segment.from_per_s.to_bits() == segment.to_per_s.to_bits() {
-            segment.duration = segment.duration.min(duration);
+            segment.duration = segment.duration.min(settings.duration);
         }
     }
     let mut changes: Vec<(Duration, f64)> = timeline
@@ -326,9 +320,21 @@ fn load_spec(
             // Connections are opened by the requests that need them; the warm-up is there for that.
             prewarm: false,
         },
-        rtt: load.rtt.unwrap_or(network_latency),
-        mix: load.mix.iter().map(|kind| kind.entry.clone()).collect(),
+        rtt: load.rtt.unwrap_or(settings.cluster.network_latency),
+        mix: load.mix.iter().map(|kind| mix_entry(&kind.entry, settings)).collect(),
     }
+}
+
+/// A kind of request, with the handshake that its URL asks for.
+fn mix_entry(entry: &MixEntry, settings: &Settings) -> MixEntry {
+    let round_trips = if entry.speaks_tls() { settings.balancer.tls_round_trips } else { 0 };
+    MixEntry { tls_round_trips: round_trips, ..entry.clone() }
+}
+
+/// The namespace that keeps a gateway from its configuration: where it is written, or would be.
+fn namespace_source(origin: &Object) -> (CauseCode, Place, String, Option<String>) {
+    let place = origin.node.find(&["metadata", "namespace"]).map_or(origin.place(), |node| node.at);
+    (CauseCode::GatewayUnconfigured, place, "metadata.namespace".to_owned(), Some(origin.id.namespace.clone()))
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
@@ -368,17 +374,12 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         }
     }
     let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
-    let is_on = front.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
-    let mut suffixes = ["connection-drain-timeout", "connection-drain"];
-    if !is_on {
-        suffixes.reverse();
-    }
-    let written = suffixes.iter().find_map(|suffix| Some((*suffix, front.balancer_annotation(suffix)?)));
     let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
-    match written {
-        Some((suffix, (text, place))) => add(&[CauseCode::LbCutConnection], *place, &path(suffix), Some(text.clone())),
-        None => add(&[CauseCode::LbCutConnection], front.annotations_at, &path("connection-drain"), None),
-    }
+    let is_alibaba = settings.balancer.product.product == Product::Alibaba;
+    let of_balancer = match is_alibaba {
+        true => balancer::sources(front, path),
+        false => products::sources(front, settings, |name| format!("{parent}[{name}]")),
+    };
     let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
     let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
@@ -396,14 +397,14 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         "spec.template.spec.terminationGracePeriodSeconds",
         &manifest.deployment.template.grace_seconds.to_string(),
     );
-    let (place, written, value) = sharing::written(front, path("id"));
-    add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], place, &written, Some(value));
+    let (place, written, value) = sharing::written(front, settings, path);
+    add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], place, &written, value);
     let (place, written, word) = policy_written(front);
     add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, written, Some(word.to_owned()));
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    let of_balancer = balancer::sources(front, path);
-    for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(of_balancer) {
+    let others = of_balancer.into_iter().chain([namespace_source(origin)]);
+    for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(others) {
         add(&[code], place, &path, value);
     }
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];

@@ -33,7 +33,7 @@ spec:
       rate: RATE
       arrivals: constant
       clients: { timeout: 3s, CLIENTS }
-      mix: [ { weight: 1, get: "http://shop.example.com/" } ]
+      mix: [ { weight: 1, get: "URL" } ]
   timeline: [ TIMELINE ]
 "#;
 
@@ -99,6 +99,7 @@ struct Case<'a> {
     policy: &'a str,
     balancer: &'a str,
     timeline: &'a str,
+    url: &'a str,
 }
 
 impl Default for Case<'_> {
@@ -111,11 +112,23 @@ impl Default for Case<'_> {
             policy: "Cluster",
             balancer: "{}",
             timeline: "",
+            url: "http://shop.example.com/",
         }
     }
 }
 
 fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
+    loaded_with(case, |text| text)
+}
+
+fn scenario_with(case: &Case<'_>, change: impl Fn(String) -> String) -> Scenario {
+    match loaded_with(case, change) {
+        Ok(loaded) => loaded,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+fn loaded_with(case: &Case<'_>, change: impl Fn(String) -> String) -> Result<Scenario, Problems> {
     let zones =
         if case.is_nlb && !case.annotations.iter().any(|(name, _)| *name == ZONES.0) { Some(ZONES) } else { None };
     let lines = case.annotations.iter().copied().chain(zones);
@@ -128,8 +141,8 @@ fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
         .replace("CLASS", if case.is_nlb { "loadBalancerClass: alibabacloud.com/nlb" } else { "" })
         .replace("POLICY", case.policy);
     let text = SCENARIO.replace("RATE", case.rate).replace("CLIENTS", case.clients);
-    let text = text.replace("BALANCER", case.balancer).replace("TIMELINE", case.timeline);
-    loaded(&text, &manifest, &[], None)
+    let text = text.replace("BALANCER", case.balancer).replace("TIMELINE", case.timeline).replace("URL", case.url);
+    loaded(&change(text), &manifest, &[], None)
 }
 
 fn ran(case: &Case<'_>) -> Outcome {
@@ -327,8 +340,22 @@ fn odd_settings_are_told_with_their_line() {
     let local = |annotations| said(&Case { annotations, policy: "Local", ..Case::default() });
     /// What it is about, the problems and warnings, and what one of them begins with.
     type Row<'a> = (&'a str, (Vec<String>, Vec<String>), &'a str);
-    let table: [Row<'_>; 15] = [
-        ("V3", nlb(&[("zone-maps", "a:vsw-a")]), "25: an NLB needs two zones"),
+    let queries = [("instance-charge-type", "PayBySpec"), ("protocol-port", "http:80")];
+    let reused = [("id", "lb-x"), ("vgroup-port", "vsp-1:80"), ("weight", "101")];
+    let table: [Row<'_>; 27] = [
+        ("weight that counts", clb(&reused), "27: `101` is no number from 0 to 100"),
+        ("weight that does not", clb(&[("weight", "many")]), "25: it counts only for a balancer that exists already"),
+        ("no draining", clb(&[("connection-drain-timeout", "30")]), "25: it has no effect: connection-drain is not on"),
+        ("no draining, no number", nlb(&[("connection-drain-timeout", "9")]), "25: `9` is no number from 10 to 900"),
+        ("hostname of an NLB", nlb(&[("hostname", "a.example.com")]), "25: an NLB's controller does not read it"),
+        ("listed by the NLB only", clb(&[("cacert-id", "c")]), "25: a CLB's controller does not read it"),
+        ("V11", clb(&[("spec", "slb.s0.share")]), "25: shared-performance instances are sold no more, and take no ENI"),
+        ("queries", clb(&queries), "25: slb.s1.small drops what is over 1000 queries/s of listeners for HTTP"),
+        ("protocol", clb(&[("protocol-port", "TCPSSL:80")]), "25: the controller knows no protocol `TCPSSL`"),
+        ("protocol, NLB", nlb(&[("protocol-port", "https:80")]), "25: the controller knows no protocol `https`"),
+        ("no such port", clb(&[("protocol-port", "tcp:81")]), "25: the Service has no port 81"),
+        ("TLS", nlb(&[("protocol-port", "TCPSSL:80")]), "25: the listener of port 80 ends TLS without a certificate"),
+        ("V3", nlb(&[("zone-maps", "a:vsw-a")]), "25: create nlb error: an NLB needs two zones"),
         ("V4, NLB", nlb(&[("spec", "slb.s1.small")]), "25: an NLB's controller does not read it"),
         ("V4, by usage", clb(&[("spec", "slb.s1.small")]), "25: the instance is paid by usage"),
         ("spec", clb(&[("spec", "slb.s9.huge")]), "25: `slb.s9.huge` is no specification"),
@@ -366,6 +393,65 @@ fn odd_settings_are_told_with_their_line() {
 }
 
 #[test]
+fn a_listener_that_ends_tls_costs_each_connection_its_handshake() {
+    const TLS: [(&str, &str); 2] = [("protocol-port", "TCPSSL:80"), ("cert-id", "c-1")];
+    let secure = |clients: &'static str, balancer: &'static str| {
+        let url = "https://shop.example.com:80/";
+        ran(&Case { is_nlb: true, annotations: &TLS, clients, balancer, url, ..Case::default() })
+    };
+    let new = "reuse: none, rtt: 20ms";
+    let plain = ran(&Case { is_nlb: true, clients: new, ..Case::default() });
+    let latencies = |outcome: &Outcome| -> Vec<u64> {
+        assert_eq!(lost(outcome), BTreeMap::new());
+        outcome.run.requests.iter().map(|row| row.latency_us).collect()
+    };
+    // Which backend is asked differs, and how far it is.
+    let adds = |outcome: &Outcome, expected_us: u64| {
+        let pairs = latencies(outcome).into_iter().zip(latencies(&plain));
+        let added: BTreeSet<u64> = pairs.map(|(secure, plain)| secure - plain).collect();
+        assert!(added.iter().all(|added| added.abs_diff(expected_us) <= 500), "{added:?}");
+    };
+    adds(&secure(new, "{}"), 40_000);
+    adds(&secure(new, "{ tlsRoundTrips: 1 }"), 20_000);
+    // A connection that is kept has had its handshake.
+    let kept = secure("connections: 20, rtt: 20ms", "{}");
+    let slow = latencies(&kept).into_iter().filter(|latency| *latency > 60_000).count();
+    assert!(slow < 20, "{slow}");
+}
+
+#[test]
+fn only_tls_is_spoken_to_a_listener_that_ends_it() {
+    let problem = |is_nlb: bool, annotations: &[(&str, &str)], url: &str| {
+        let (problems, _) = said(&Case { is_nlb, annotations, url, ..Case::default() });
+        assert_eq!(problems.len(), 1, "{url}: {problems:?}");
+        problems[0].clone()
+    };
+    let (secure, plain) = ("https://shop.example.com:80/", "http://shop.example.com/");
+    let tls = [("protocol-port", "TCPSSL:80"), ("cert-id", "c-1")];
+    assert!(problem(true, &tls, plain).contains("the listener of port 80 ends TLS, and answers nobody else"));
+    assert!(problem(true, &[], secure).contains("nothing ends it on port 80"));
+    assert!(problem(false, &[("protocol-port", "https:80")], secure).contains("nothing ends it on port 80"));
+    assert!(problem(true, &[], "ftp://shop.example.com/").contains("is not a URL"));
+    // The usual port of https is 443, which the Service has not.
+    let (problems, _) = said(&Case { is_nlb: true, url: "https://shop.example.com/", ..Case::default() });
+    assert!(problems.iter().any(|it| it.contains("has no port 443")), "{problems:?}");
+}
+
+#[test]
+fn a_balancer_is_on_the_internet_unless_it_is_told_otherwise() {
+    let told = |annotations: &[(&str, &str)]| -> Vec<Option<u32>> {
+        let Ok(loaded) = scenario(&Case { annotations, ..Case::default() }) else { panic!("V2: {annotations:?}") };
+        let rows = loaded.world.fidelity.iter().filter(|row| row.path.ends_with("address-type]"));
+        let rows =
+            rows.filter(|row| row.note.as_deref() == Some("nobody writes it, so the balancer is on the internet"));
+        rows.map(|row| row.line).collect()
+    };
+    assert_eq!(told(&[]), [Some(LINE - 1)]);
+    assert_eq!(told(&[("address-type", "intranet")]), []);
+    assert_eq!(told(&[("id", "lb-known")]), [], "whoever made it has decided that");
+}
+
+#[test]
 fn the_newer_spelling_is_looked_up_first() {
     let legacy = ("service.beta.kubernetes.io/alicloud-loadbalancer-persistence-timeout", "0");
     let pods = |annotations: &[(&str, &str)]| {
@@ -396,13 +482,17 @@ fn a_controller_in_batches_makes_one_call_after_the_other() {
         assert!(moments.len() > 2, "{moments:?}");
         moments.windows(2).map(|pair| pair[1] - pair[0]).collect()
     };
-    let each = restarted(false, "{ controllerLatency: 2s }");
+    let each = restarted(false, "{ controllerLatency: 2s, controller: each }");
     assert!(gaps(&each).iter().any(|gap| *gap < 2000), "{:?}", gaps(&each));
-    let clb = restarted(false, "{ controllerLatency: 2s, controller: batches }");
-    assert!(gaps(&clb).iter().all(|gap| *gap >= 2000), "{:?}", gaps(&clb));
-    // Jobs are looked at every 1.2 s: one that takes 2 s holds up the next call for 2.4 s.
-    let nlb = restarted(true, "{ controllerLatency: 2s, controller: batches }");
-    assert!(gaps(&nlb).iter().all(|gap| *gap >= 2400), "{:?}", gaps(&nlb));
+    // A reconcile's first call takes 2 s, those after it 1 s each.
+    let clb = restarted(false, "{ controllerLatency: 2s, callLatency: 1s }");
+    assert!(gaps(&clb).iter().all(|gap| *gap == 1000 || *gap >= 2000), "{:?}", gaps(&clb));
+    // Jobs are looked at every 1.2 s: one that takes 2 s holds up the next call for 2.4 s, and that, of 1 s, what follows for 1.2 s.
+    let nlb = restarted(true, "{ controllerLatency: 2s, callLatency: 1s }");
+    assert!(gaps(&nlb).iter().all(|gap| *gap == 1400 || *gap >= 2200), "{:?}", gaps(&nlb));
+    for outcome in [&clb, &nlb] {
+        assert!(gaps(outcome).iter().any(|gap| *gap < 2000), "an addition and a removal share a reconcile");
+    }
     for outcome in [&each, &clb, &nlb] {
         let count = |kind: &str| outcome.log.events().iter().filter(|event| event.kind == kind).count();
         assert_eq!(
@@ -416,7 +506,7 @@ fn a_controller_in_batches_makes_one_call_after_the_other() {
 #[test]
 fn a_job_that_takes_too_long_is_given_up_and_tried_again() {
     let slow = |latency: &str| {
-        let balancer = format!("{{ controllerLatency: {latency}, controller: batches }}");
+        let balancer = format!("{{ controllerLatency: {latency} }}");
         let case = Case {
             is_nlb: true,
             balancer: &balancer,
@@ -439,6 +529,63 @@ fn a_job_that_takes_too_long_is_given_up_and_tried_again() {
     // The job goes on without it.
     let removed = moments(&over, &["target_deregistered"]);
     assert!(removed.len() == 1 && (33_000..34_000).contains(&removed[0]), "{removed:?}");
+}
+
+#[test]
+fn throttled_calls_hold_up_the_controller_and_fail_at_last() {
+    let scaled = |is_nlb: bool, balancer: &'static str| {
+        ran(&Case { is_nlb, balancer, timeline: "{ at: 2s, scale: { replicas: 3 } }", ..Case::default() })
+    };
+    let removed_at = |outcome: &Outcome| moments(outcome, &["target_deregistered"]);
+    let failures = |outcome: &Outcome| -> Vec<u64> {
+        let failed = outcome.log.events().iter().filter(|event| event.kind == "lb_sync_failed");
+        let failed: Vec<_> = failed.collect();
+        let told = |event: &gatedrill::engine::Event| event.data.contains(&("reason", "throttling".into()));
+        assert!(failed.iter().all(|event| told(event)), "{failed:?}");
+        moments(outcome, &["lb_sync_failed"])
+    };
+    let never = scaled(false, "{ controllerLatency: 2s }");
+    let at = removed_at(&never)[0];
+    assert_eq!((removed_at(&never).len(), failures(&never)), (1, vec![]));
+    // A CLB's call is made eleven times within itself, then again after 5 s; an NLB's fails at once, and waits 5 s and 10 s.
+    let clb = scaled(false, "{ controllerLatency: 2s, throttled: 100% }");
+    // (What happens to endpoints meanwhile brings the next try nearer.)
+    assert_eq!((removed_at(&clb), failures(&clb)[0]), (vec![], at + 10_000));
+    let nlb = scaled(true, "{ controllerLatency: 2s, throttled: 100% }");
+    assert_eq!((removed_at(&nlb), &failures(&nlb)[..2]), (vec![], &[at, at + 7_000][..]));
+    // Now and then costs whole seconds.
+    let some = scaled(false, "{ controllerLatency: 2s, throttled: 80% }");
+    assert_eq!((removed_at(&some).len(), failures(&some)), (1, vec![]));
+    assert_eq!((removed_at(&some)[0] - at) % 1000, 0);
+    let (problems, _) = said(&Case { balancer: "{ throttled: 110% }", ..Case::default() });
+    assert!(problems.len() == 1 && problems[0].contains("`110%` is out of range"), "{problems:?}");
+}
+
+#[test]
+fn pods_of_virtual_nodes_are_targets_beside_the_nodes() {
+    let ecs = [("service.beta.kubernetes.io/backend-type", "ecs"), ("scheduler", "wrr")];
+    for policy in ["Cluster", "Local"] {
+        let case = Case { annotations: &ecs, policy, clients: "reuse: none", ..Case::default() };
+        let scenario = scenario_with(&case, |text| {
+            text.replace("{ pool: edge }", "{ type: virtual-kubelet }").replace("count: 4", "count: 2")
+        });
+        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        assert_eq!(lost(&outcome), BTreeMap::new(), "{policy}");
+        let of = |key: &str| -> BTreeSet<String> {
+            let registered = outcome.log.events().iter().filter(|event| event.kind == "target_registered");
+            let told = registered.flat_map(|event| &event.data).filter(|(it, _)| *it == key);
+            told.map(|(_, datum)| format!("{datum:?}")).collect()
+        };
+        let rows = &outcome.run.results.pods;
+        let with_pods: BTreeSet<&str> = rows.iter().filter_map(|pod| pod.node.as_deref()).collect();
+        let instances = rows.iter().filter(|pod| pod.node.as_deref() == Some("e-1")).count();
+        assert!(instances > 0, "{rows:?}");
+        assert_eq!(of("pod").len(), instances, "{policy}");
+        let nodes = of("node");
+        assert!(!nodes.iter().any(|node| node.contains("e-1")), "{nodes:?}");
+        assert_eq!(nodes.len(), if policy == "Cluster" { 2 } else { with_pods.len() - 1 }, "{nodes:?}");
+        assert_eq!(serving(&outcome), 4, "{policy}");
+    }
 }
 
 #[test]

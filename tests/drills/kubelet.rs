@@ -20,7 +20,7 @@ spec:
     version: "VERSION"
     nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "8", memory: MEMORY } } ]
     timings: { podStart: 3s, initContainer: 2s, endpointPropagation: 200ms }
-  loadBalancer: { controllerLatency: 10s, healthCheck: { interval: INTERVAL, timeout: 2s, healthyThreshold: 3, unhealthyThreshold: 3 } }
+  loadBalancer: { controllerLatency: 10s, controller: each, healthCheck: { interval: INTERVAL, timeout: 2s, healthyThreshold: 3, unhealthyThreshold: 3 } }
   gateway: { memory: { base: BASE } }
   backends: [ { service: default/web } ]
   load:

@@ -8,6 +8,7 @@ mod edits;
 mod kubelet;
 mod naive;
 mod nodes;
+mod products;
 mod rollouts;
 mod scenario_robust;
 #[path = "../support/scenarios.rs"]

@@ -17,7 +17,11 @@ spec:
   seed: 3
   manifests: [ { path: manifests/ } ]
   cluster: { CLUSTER nodes: [ { name: pool, count: 2, zones: [a, b] } ], timings: { podStart: 3s } }
-  balancers: [ { id: lb-hand, region: cn-hangzhou }, { id: lb-other }, { id: lb-made, madeBy: kubernetes } ]
+  balancers:
+    - { id: lb-hand, region: cn-hangzhou }
+    - { id: lb-other }
+    - { id: lb-made, madeBy: kubernetes }
+    - { id: lb-old, sharedPerformance: true }
   loadBalancer: { controllerLatency: 4s }
   backends: [ { service: default/web } ]
   load:
@@ -72,9 +76,12 @@ fn second(id: &str, force: &str, port: &str, selector: &str) -> String {
 }
 
 fn drill(cluster: &str, id: &str, timeline: &str) -> Outcome {
+    drill_of(cluster, &MANIFEST.replace("ID", id), timeline)
+}
+
+fn drill_of(cluster: &str, manifest: &str, timeline: &str) -> Outcome {
     let text = SCENARIO.replace("CLUSTER", cluster).replace("TIMELINE", timeline);
-    let scenario =
-        loaded(&text, &MANIFEST.replace("ID", id), &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+    let scenario = loaded(&text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
     let mut world = scenario.world;
     world.watch = Some(Watch::At(vec![std::time::Duration::from_secs(50)]));
     run(world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
@@ -148,6 +155,7 @@ fn a_service_without_a_balancer_stays_pending_and_loses_everything() {
             "lb-hand",
             "alicloud: can not find loadbalancer lb-hand in cn-beijing: it is in cn-hangzhou",
         ),
+        ("", "lb-old", "the shared-performance instance lb-old takes no ENI as a backend"),
         ("loadBalancers: false,", "lb-hand", "the cluster has no support for Services of type LoadBalancer"),
     ] {
         let outcome = drill(cluster, id, "");
@@ -163,6 +171,65 @@ fn a_service_without_a_balancer_stays_pending_and_loses_everything() {
     let [status] = &fine.run.results.gateway.status[..] else { panic!("one gateway") };
     assert_eq!((&*status.state, status.address.as_deref()), ("Running", Some("203.0.113.1")));
     assert_eq!(fine.run.results.totals.dropped, 0);
+}
+
+/// The manifest with an NLB instead, and this annotation, if any, in place of the id.
+fn with_nlb(annotation: &str) -> String {
+    let line = MANIFEST.lines().find(|line| line.contains("-id: ID")).expect("a line with the id");
+    let nlb = MANIFEST
+        .replace("  gatewayType: ingress\n", "  gatewayType: ingress\n  loadBalancerClass: alibabacloud.com/nlb\n");
+    nlb.replace(line, &format!("    {annotation}"))
+}
+
+#[test]
+fn an_nlb_without_two_zones_is_never_created() {
+    let (zones, id) = (
+        "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps",
+        "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-id",
+    );
+    for (annotation, message) in [
+        (String::new(), "ParameterMissing, zone mappings are required"),
+        (format!("{zones}: \"a:vsw-a\""), "create nlb error: an NLB needs two zones"),
+        (format!("{zones}: \"a:vsw-a,a:vsw-b\""), "create nlb error: an NLB needs two zones"),
+        (
+            format!("{zones}: \"a:vsw-a,b\""),
+            "ZoneMapping format error, expect [zone-a:vsw-id-1,zone-b:vsw-id-2], got a:vsw-a,b",
+        ),
+    ] {
+        let outcome = drill_of("", &with_nlb(&annotation), "");
+        let results = &outcome.run.results;
+        assert_eq!((results.totals.ok, results.totals.dropped), (0, results.totals.sent), "{message}");
+        assert_eq!(causes(results), [("GD4115", results.totals.sent)], "{message}");
+        let [status] = &results.gateway.status[..] else { panic!("one gateway") };
+        assert_eq!((&*status.state, &status.address, status.message.as_deref()), ("Pending", &None, Some(message)));
+        assert_eq!(services(&outcome)[0], ["istio-edge", "LoadBalancer", "<pending>"]);
+        let source = results.causes[0].source.as_ref().expect("the line of the zones");
+        assert!(source.path.ends_with("zone-maps]"), "{}", source.path);
+        assert_eq!(source.value.is_some(), !annotation.is_empty());
+        assert!(source.line.is_some(), "{message}");
+    }
+    for fine in [format!("{zones}: \"a:vsw-a,b:vsw-b\""), format!("{id}: lb-hand")] {
+        let outcome = drill_of("", &with_nlb(&fine), "");
+        assert_eq!(outcome.run.results.totals.dropped, 0, "{fine}");
+    }
+}
+
+#[test]
+fn a_gateway_outside_of_its_namespace_never_starts() {
+    let manifest = MANIFEST.replace("ID", "lb-hand").replacen("namespace: istio-system", "namespace: edge", 1);
+    let outcome = drill_of("", &manifest, "{ at: 20s, restart: {} }");
+    let results = &outcome.run.results;
+    assert_eq!((results.totals.ok, results.totals.dropped), (0, results.totals.sent));
+    assert_eq!(causes(results), [("GD4119", results.totals.sent)]);
+    let source = results.causes[0].source.as_ref().expect("the line of the namespace");
+    assert_eq!((source.line, source.value.as_deref()), (Some(4), Some("edge")));
+    let [status] = &results.gateway.status[..] else { panic!("one gateway") };
+    // The balancer is there, and has no target.
+    assert_eq!((&*status.state, status.address.as_deref()), ("Pending", Some("203.0.113.1")));
+    let told = "an IstioGateway in `edge` never gets its configuration";
+    assert_eq!(status.message.as_deref(), Some(told));
+    assert!(results.pods.iter().all(|pod| pod.ready_ms.is_none() && pod.requests == 0));
+    assert!(!outcome.log.events().iter().any(|event| event.kind == "target_registered"));
 }
 
 #[test]

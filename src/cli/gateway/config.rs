@@ -286,7 +286,7 @@ mod tests {
                        servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: [\"*\"] } ] }\n";
         assert_eq!(read(gateway.to_owned()), "");
         let told = read(format!("{gateway}---\n{config}"));
-        assert!(told.starts_with("all.yaml:6: ProxyConfig") && told.contains("is not carried out"), "{told}");
+        assert!(told.starts_with("all.yaml:7: ProxyConfig") && told.contains("is not carried out"), "{told}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::front::zones;
 use super::member::Member;
 use crate::cluster::Cluster;
-use crate::edge::readiness_gate::{RECHECK, condition_of, select};
+use crate::edge::readiness_gate::{RECHECK, select};
 use crate::edge::{BackendMode, LoadBalancer};
 use crate::engine::EventId;
 
@@ -17,7 +17,7 @@ impl Member {
         let Some(config) = &self.config.front.balancer else { return };
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
-        let gate: Rc<str> = Rc::from(condition_of(&config.service));
+        let gate: Rc<str> = Rc::from(config.ways.condition.as_str());
         let are_pods_targets = matches!(config.targets.mode, BackendMode::Pods);
         let (opens, opened) = (cluster.clone(), Rc::clone(&gate));
         let open = Rc::new(move |ip: Ipv4Addr, event: Option<EventId>| opens.open_gate(ip, &opened, event));

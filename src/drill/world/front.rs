@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::member::Member;
 use crate::cluster::Cluster;
 use crate::drill::config::{Creation, DoorSpec};
+use crate::edge::controller::is_virtual;
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
 use crate::edge::load_balancer::NodeTarget;
@@ -33,9 +34,14 @@ impl Member {
             *self.nodes.borrow_mut() = Some(nodes);
         }
         match (&front.balancer, &front.creation) {
-            (Some(config), Creation::Stands) => self.start_balancer(cluster, config.clone()),
+            (Some(config), Creation::Stands | Creation::Unconfigured { .. }) => {
+                self.start_balancer(cluster, config.clone());
+            }
             (Some(_), Creation::Fails { reason }) => self.fail_creation(reason),
             (None, _) => {}
+        }
+        if let Creation::Unconfigured { reason } = &front.creation {
+            self.tell_unconfigured(reason);
         }
         if front.nodes.is_some() {
             self.watch_nodes(cluster);
@@ -59,6 +65,11 @@ impl Member {
         }
         let live = self.balancer.borrow().as_ref().map(LoadBalancer::live_addresses).unwrap_or_default();
         if live.is_empty() { self.vips() } else { live }
+    }
+
+    /// How reports call its balancer, if the scenario names a product.
+    pub(super) fn product(&self) -> Option<&'static str> {
+        self.config.front.balancer.as_ref()?.ways.title
     }
 
     /// The balancer's addresses: one for each of its zones.
@@ -181,7 +192,8 @@ impl Member {
                 }
                 let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
                 if let Some(balancer) = &*member.balancer.borrow() {
-                    let specs = cluster.node_specs().into_iter().filter(|node| ready.contains(&node.name));
+                    let counts = |node: &crate::cluster::Node| ready.contains(&node.name) || is_virtual(node);
+                    let specs = cluster.node_specs().into_iter().filter(counts);
                     balancer.handle_nodes(eligible(specs.collect(), &balancer.node_rules()));
                 }
             }
@@ -208,7 +220,9 @@ impl Member {
 /// The nodes that the balancer's controller may take as targets.
 pub(super) fn eligible(nodes: Vec<crate::cluster::Node>, rules: &Eligibility) -> Vec<NodeTarget> {
     let accepted = nodes.into_iter().filter(|node| rules.accepts(node));
-    accepted.map(|node| NodeTarget { name: node.name, ip: node.ip }).collect()
+    let target =
+        |node: crate::cluster::Node| NodeTarget { is_virtual: is_virtual(&node), name: node.name, ip: node.ip };
+    accepted.map(target).collect()
 }
 
 /// The zone of each node.
@@ -223,5 +237,6 @@ fn places(cluster: &Cluster) -> Vec<NodePlace> {
         zone: node.zone,
         cores: node.allocatable.cpu_millicores.div_ceil(1000),
     };
-    cluster.node_specs().into_iter().map(place).collect()
+    // No machine is behind a virtual node, and no kube-proxy.
+    cluster.node_specs().into_iter().filter(|node| !is_virtual(node)).map(place).collect()
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::Sources;
-use crate::drill::config::{ClusterSpec, FrontPorts, MemberConfig, OwnedReplicas};
+use crate::drill::config::{ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::objects::Further;
 use crate::drill::process::{
@@ -78,6 +78,8 @@ pub(super) struct Member {
     pub(super) targets_settled: Cell<bool>,
     /// The event with which the wish for a balancer failed.
     pub(super) not_created: Cell<Option<EventId>>,
+    /// The event that tells that the gateway is served no configuration.
+    pub(super) unconfigured: Cell<Option<EventId>>,
     /// Further Services of type `LoadBalancer`.
     pub(super) further: RefCell<BTreeMap<Rc<str>, Further>>,
     /// Their parts of the balancer in front, of those that have overwritten its listeners.
@@ -142,6 +144,7 @@ impl Member {
             targets_healthy: Cell::new(None),
             targets_settled: Cell::new(true),
             not_created: Cell::new(None),
+            unconfigured: Cell::new(None),
             further: RefCell::default(),
             sharing: RefCell::default(),
             listeners_pending: Cell::new(0),
@@ -307,6 +310,12 @@ impl Runtime for Containers {
         Box::pin(probe(member.kubelet.clone(), ip, action.clone()))
     }
 
+    fn stands_ready(&self, ip: Ipv4Addr) -> bool {
+        let member = self.0.upgrade().expect("the member outlives its cluster");
+        let is_gateway = member.gateways.borrow().contains_key(&ip);
+        !is_gateway || !matches!(member.config.front.creation, Creation::Unconfigured { .. })
+    }
+
     fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
         self.0.upgrade()?.usage(ip)
     }
@@ -319,6 +328,9 @@ impl Runtime for Containers {
             } else {
                 nodes.handle_death(node, because);
             }
+        }
+        if let Some(balancer) = &*member.balancer.borrow() {
+            balancer.handle_machine(node, is_alive);
         }
     }
 

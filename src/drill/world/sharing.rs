@@ -35,6 +35,15 @@ impl Member {
         }
     }
 
+    /// The gateway is served no configuration: its pods never get ready.
+    pub(super) fn tell_unconfigured(&self, reason: &str) {
+        let object = self.identity().object(format!("Deployment/{}", self.config.target));
+        let data = vec![("message", Datum::from(reason))];
+        let now = self.around.sim.now();
+        let event = self.around.log.borrow_mut().record(now, None, "gateway_unconfigured", object, data);
+        self.unconfigured.set(Some(event));
+    }
+
     fn tell_service(&self, key: &str, because: Option<EventId>, kind: &'static str, message: &str) -> EventId {
         let object = self.identity().object(format!("Service/{key}"));
         let mut data: Vec<(&'static str, Datum)> = Vec::new();
@@ -136,9 +145,12 @@ impl Member {
         });
     }
 
-    /// What kept a request from reaching the gateway: no balancer, or a listener that leads elsewhere.
+    /// What kept a request from reaching the gateway: no configuration, no balancer, or a listener that leads elsewhere.
     pub(super) fn front_trouble(&self, finished: &Finished, port: u16) -> Option<(CauseCode, EventId)> {
         let sight = &finished.sight;
+        if let Some(event) = self.unconfigured.get() {
+            return Some((CauseCode::GatewayUnconfigured, event));
+        }
         // Who dials a node's port or the Service's own address does not ask the balancer.
         if !sight.entrance.is_some_and(|entrance| self.vips().contains(&entrance)) {
             return None;
@@ -166,11 +178,12 @@ impl Member {
     pub(super) fn status(&self, now: SimTime) -> GatewayStatus {
         let ready = self.cluster().counts(&self.config.target).ready;
         let failed = self.not_created.get();
+        let told = failed.or(self.unconfigured.get());
         let deleted = self.balancer.borrow().as_ref().and_then(LoadBalancer::deleted_by);
         let wants_balancer = self.config.front.balancer.is_some();
         let has_address = wants_balancer && failed.is_none() && deleted.is_none();
         let log = self.around.log.borrow();
-        let message = failed.and_then(|event| log.causes(event).next()).and_then(|event| {
+        let message = told.and_then(|event| log.causes(event).next()).and_then(|event| {
             event.data.iter().find(|(key, _)| *key == "message").map(|(_, datum)| match datum {
                 Datum::Text(text) => text.clone(),
                 Datum::Number(_) | Datum::Flag(_) => String::new(),

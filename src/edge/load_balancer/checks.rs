@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{BackendMode, Inner, LoadBalancer};
 use crate::edge::balancer::{HealthChange, TargetId};
+use crate::edge::product::GateOpens;
 use crate::engine::EventId;
 
 /// What a health check does.
@@ -30,6 +31,11 @@ pub enum Probe {
         /// The port.
         port: u16,
     },
+    /// Asks a node's kube-proxy for its own health; 200 passes.
+    ProxyHealth {
+        /// The port.
+        port: u16,
+    },
 }
 
 impl LoadBalancer {
@@ -39,6 +45,14 @@ impl LoadBalancer {
         let probing = inner.probing.get();
         let Some(check) = inner.live().balancer.health_check else { return };
         let mut next = inner.sim.now();
+        if !stands {
+            let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_default();
+            let wait = inner.config.ways.registration.draw(&mut inner.streams.stream("lb-registration", &name));
+            if !wait.is_zero() {
+                next = next.after(wait);
+                inner.sim.sleep_until(next).await;
+            }
+        }
         if stands {
             // Its probes began at some time before the run.
             next = next.after(inner.config.first_probe.unwrap_or_else(|| {
@@ -72,6 +86,9 @@ impl LoadBalancer {
                 }
                 change
             };
+            if change == Some(HealthChange::Healthy) {
+                inner.tell_hook(GateOpens::Healthy, ip, because);
+            }
             if change == Some(HealthChange::Unhealthy) {
                 let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
                 self.cut_later(id, name, ip, inner.removal.get().on_unhealthy, because);
@@ -86,7 +103,7 @@ impl Inner {
     pub(super) fn probe_port(&self) -> u16 {
         let live = self.live();
         match &live.probe {
-            Probe::Http { port, .. } | Probe::ServiceHealth { port } => *port,
+            Probe::Http { port, .. } | Probe::ServiceHealth { port } | Probe::ProxyHealth { port } => *port,
             Probe::Tcp => live.ports.values().next().copied().unwrap_or(0),
         }
     }
@@ -105,16 +122,19 @@ impl Inner {
                 // Nobody answers: only the time limit ends it.
                 std::future::pending::<()>().await;
             }
-            if matches!(live.probe, Probe::ServiceHealth { .. }) {
+            let asks_proxy = matches!(live.probe, Probe::ProxyHealth { .. });
+            if asks_proxy || matches!(live.probe, Probe::ServiceHealth { .. }) {
                 self.sim.sleep(2 * nodes.config().hop_latency).await;
-                return nodes.service_health(&node).is_some_and(|health| health.status() == 200);
+                let of_service = || Some(nodes.service_health(&node)?.status());
+                let status = if asks_proxy { nodes.proxy_health(&node) } else { of_service() };
+                return status == Some(200);
             }
             let Some(pod) = nodes.behind(&node, self.host.ip()) else { return false };
             ip = pod;
         }
         let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
         match &live.probe {
-            Probe::Tcp | Probe::ServiceHealth { .. } => {
+            Probe::Tcp | Probe::ServiceHealth { .. } | Probe::ProxyHealth { .. } => {
                 stream.abort();
                 true
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Inner, LoadBalancer, State};
 use crate::edge::balancer::{OnRemoval, TargetId};
-use crate::edge::controller::{Backoff, Call, Calls, Wanted, plan};
+use crate::edge::controller::{Backoff, Call, Pace, Wanted, plan};
 use crate::engine::EventId;
 use crate::net::{ConnectionId, Sever};
 use crate::units::SimTime;
@@ -53,7 +53,7 @@ impl LoadBalancer {
         }
     }
 
-    fn register_later(&self, ip: Ipv4Addr) {
+    pub(super) fn register_later(&self, ip: Ipv4Addr) {
         let this = self.clone();
         self.inner.sim.spawn("lb-register", async move {
             let inner = &this.inner;
@@ -73,7 +73,7 @@ impl LoadBalancer {
                 }
             };
             if let Some((id, event)) = registered {
-                inner.tell_hook(ip, event);
+                inner.tell_registered(id, ip, event);
                 this.probe(id, ip, event, stands).await;
             }
         });
@@ -97,28 +97,30 @@ impl LoadBalancer {
         let this = self.clone();
         self.inner.sim.spawn("lb-deregister", async move {
             let inner = &this.inner;
-            let latency = inner.config.deregister_latency.draw(&mut inner.streams.stream("lb-deregister", &name));
-            inner.sim.sleep(latency).await;
-            let removed = {
-                let mut state = inner.state.borrow_mut();
-                if state.wanted.contains_key(&ip) {
-                    // It came back while the controller was at it.
-                    return;
-                }
-                let Some(Some(id)) = state.registered.remove(&ip) else { return };
-                state.balancer.deregister(id);
-                state.names.remove(&id);
-                let event = inner.tell(because, "target_deregistered", &name, ip);
-                state.last_removal = Some(event);
-                (id, event)
+            inner.sim.sleep(this.removal_latency(&name)).await;
+            let Some((id, event)) = this.stop_checks(ip, &name, because) else { return };
+            let lingers = inner.config.ways.deregistration.draw(&mut inner.streams.stream("lb-deregistration", &name));
+            if !lingers.is_zero() {
+                inner.sim.sleep(lingers).await;
+            }
+            if !this.leave(ip, id, event) {
+                return;
+            }
+            let rule = match inner.removal.get().on_deregister {
+                OnRemoval::CutAfter(delay) => OnRemoval::CutAfter(delay.saturating_sub(lingers)),
+                other => other,
             };
-            this.cut_later(removed.0, name, ip, inner.removal.get().on_deregister, removed.1);
+            this.cut_later(id, name, ip, rule, event);
         });
     }
 
     /// Cuts a target's connections when their time is over.
     pub(super) fn cut_later(&self, id: TargetId, name: Rc<str>, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
-        let OnRemoval::CutAfter(delay) = rule else { return };
+        let (delay, how) = match rule {
+            OnRemoval::Keep => return,
+            OnRemoval::CutAfter(delay) => (delay, Sever::Reset),
+            OnRemoval::Forget => (Duration::ZERO, Sever::Silent),
+        };
         let this = self.clone();
         self.inner.sim.spawn("lb-cut", async move {
             let inner = &this.inner;
@@ -132,13 +134,16 @@ impl LoadBalancer {
             };
             let event = inner.tell(Some(because), "target_drained", &name, ip);
             for connection in connections {
-                inner.net.sever(connection, Sever::Reset, Some(event));
+                if how == Sever::Silent {
+                    inner.state.borrow_mut().forgotten.insert(connection, event);
+                }
+                inner.net.sever(connection, how, Some(event));
             }
         });
     }
 
     /// The controller comes to the Service, now or after the reconcile that runs.
-    pub(super) fn reconcile_soon(&self, wanted: BTreeMap<Ipv4Addr, Wanted>, calls: Calls) {
+    pub(super) fn reconcile_soon(&self, wanted: BTreeMap<Ipv4Addr, Wanted>) {
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         for (ip, target) in &wanted {
@@ -156,24 +161,25 @@ impl LoadBalancer {
         if !std::mem::replace(&mut state.is_reconciling, true) {
             drop(state);
             let this = self.clone();
-            inner.sim.spawn("lb-reconcile", async move { this.reconcile(calls).await });
+            inner.sim.spawn("lb-reconcile", async move { this.reconcile().await });
         }
     }
 
-    /// All that is wanted is registered at once, and healthy.
+    /// All that is wanted is registered at once, and healthy; and weighs what it should, since the run finds one pod of a node after the other.
     fn stand(&self) {
-        let new: Vec<Ipv4Addr> = {
-            let state = self.inner.state.borrow();
-            state.wanted.keys().filter(|ip| !state.registered.contains_key(ip)).copied().collect()
-        };
-        for ip in new {
+        let wanted: Vec<Ipv4Addr> = self.inner.state.borrow().wanted.keys().copied().collect();
+        for ip in wanted {
             self.add(ip, true);
+            self.inner.state.borrow_mut().weigh(ip);
         }
     }
 
     /// Reconciles until nothing has changed since the last one.
-    async fn reconcile(&self, calls: Calls) {
+    async fn reconcile(&self) {
         let inner = &self.inner;
+        let Pace::Batches { calls, further, throttled_ppm } = inner.config.pace else { return };
+        let purpose = format!("{}/{}", inner.config.service, inner.sim.now().as_nanos());
+        let mut throttling = inner.streams.stream("lb-throttle", &purpose);
         let mut backoff = Backoff::default();
         while std::mem::take(&mut inner.state.borrow_mut().is_due) {
             let todo = {
@@ -182,9 +188,16 @@ impl LoadBalancer {
                 let known = state.registered.iter().filter_map(|(ip, id)| Some((*ip, weight(id.as_ref()?))));
                 plan(&inner.live().targets, &known.collect(), &state.wanted)
             };
-            let mut has_failed = todo.is_over_quota;
-            for call in &todo.calls {
-                let latency = self.call_latency(call);
+            let mut failure = todo.is_over_quota.then_some("quota");
+            for (index, call) in todo.calls.iter().enumerate() {
+                let latency = if index == 0 { self.latency_until(call) } else { further };
+                let (wait, is_throttled) = calls.throttle(|| throttling.chance_ppm(throttled_ppm));
+                inner.sim.sleep(wait).await;
+                if is_throttled {
+                    inner.sim.sleep(latency).await;
+                    failure = failure.or(Some("throttling"));
+                    continue;
+                }
                 let (ends_after, is_given_up) = calls.end(latency);
                 let started_at = inner.sim.now();
                 if is_given_up {
@@ -195,15 +208,15 @@ impl LoadBalancer {
                         this.carry_out(&call);
                     });
                     inner.sim.sleep(ends_after).await;
-                    has_failed = true;
+                    failure = failure.or(Some("timeout"));
                     break;
                 }
                 inner.sim.sleep(latency).await;
                 self.carry_out(call);
                 inner.sim.sleep_until(started_at.after(ends_after)).await;
             }
-            if has_failed {
-                self.tell_failure(todo.is_over_quota);
+            if let Some(reason) = failure {
+                self.tell_failure(reason);
                 let until = inner.sim.now().after(backoff.fail());
                 // A change in between is heeded at once.
                 while inner.sim.now() < until && !inner.state.borrow().is_due {
@@ -218,8 +231,8 @@ impl LoadBalancer {
         inner.state.borrow_mut().is_reconciling = false;
     }
 
-    /// What a call takes, as its purpose and its moment have it.
-    fn call_latency(&self, call: &Call) -> Duration {
+    /// From a reconcile's start to the end of its first call, as its purpose and its moment have it.
+    fn latency_until(&self, call: &Call) -> Duration {
         let inner = &self.inner;
         let config = &inner.config;
         let (purpose, delay) = match call {
@@ -261,7 +274,7 @@ impl LoadBalancer {
             inner.register(&mut state, ip, wanted, stands)
         };
         let (this, (id, event)) = (self.clone(), registered);
-        inner.tell_hook(ip, event);
+        inner.tell_registered(id, ip, event);
         inner.sim.spawn("lb-probe", async move { this.probe(id, ip, event, stands).await });
     }
 
@@ -286,10 +299,9 @@ impl LoadBalancer {
         self.cut_later(id, name, ip, inner.removal.get().on_deregister, event);
     }
 
-    fn tell_failure(&self, is_over_quota: bool) {
+    fn tell_failure(&self, reason: &'static str) {
         let inner = &self.inner;
         let object = inner.config.identity.object(format!("Service/{}", inner.config.service));
-        let reason = if is_over_quota { "quota" } else { "timeout" };
         let data = vec![("reason", reason.into())];
         inner.log.borrow_mut().record(inner.sim.now(), None, "lb_sync_failed", object, data);
     }
@@ -307,14 +319,6 @@ impl State {
 }
 
 impl Inner {
-    /// Whoever wants to know hears of a target that has been registered.
-    fn tell_hook(&self, ip: Ipv4Addr, event: EventId) {
-        let hook = self.on_registered.borrow().clone();
-        if let Some(hook) = hook {
-            hook(ip, event);
-        }
-    }
-
     /// Writes a target down; its name at the balancer, and the event.
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;
@@ -325,7 +329,7 @@ impl Inner {
         let id = state.balancer.register_in(group, address, weight, Some(event));
         state.registered.insert(ip, Some(id));
         state.names.insert(id, Rc::clone(&name));
-        if stands {
+        if stands && self.stands_healthy(state, &node) {
             state.balancer.set_healthy(id);
         }
         if state.balancer.is_healthy(id) {

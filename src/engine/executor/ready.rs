@@ -82,6 +82,14 @@ impl TaskWaker {
     pub(super) fn leave_queue(&self) {
         self.is_queued.store(false, Relaxed);
     }
+
+    pub(super) fn queue(&self) {
+        // Not a swap: that would lock the bus for a race that one thread cannot have with itself.
+        if !self.is_queued.load(Relaxed) {
+            self.is_queued.store(true, Relaxed);
+            self.ready.push(self.task);
+        }
+    }
 }
 
 impl Wake for TaskWaker {
@@ -90,11 +98,7 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Not a swap: that would lock the bus for a race that one thread cannot have with itself.
-        if !self.is_queued.load(Relaxed) {
-            self.is_queued.store(true, Relaxed);
-            self.ready.push(self.task);
-        }
+        self.queue();
     }
 }
 

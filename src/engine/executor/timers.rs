@@ -1,13 +1,12 @@
 //! Armed timers, in the order in which they fire: by `(time, sequence)`.
 //!
-//! A heap of small entries, and a slab with their wakers. Disarming frees the place in the slab and leaves the entry, which is
+//! A heap of small entries, and a slab with whom they wake. Disarming frees the place in the slab and leaves the entry, which is
 //! known to be dead by its sequence number; most timers are disarmed long before their time (a request's deadline), and taking
 //! each out of the middle of the queue would cost more than the timer itself. Dead entries are swept out as soon as they outnumber
 //! the living, so that the heap stays within twice the armed timers and a constant.
 
-use std::task::Waker;
-
 use super::heap::{Heap, Ordered};
+use super::wakeup::Wakeup;
 use crate::units::SimTime;
 
 /// Dead entries that are not worth a sweep.
@@ -48,15 +47,15 @@ struct Slot {
     /// The number of the timer that is, or was last, here.
     sequence: u64,
     /// Absent if the place is free.
-    waker: Option<Waker>,
+    wakeup: Option<Wakeup>,
 }
 
 impl Timers {
     /// Arms a timer, behind all that are armed for the same time.
-    pub(super) fn arm(&mut self, at: SimTime, waker: Waker) -> TimerKey {
+    pub(super) fn arm(&mut self, at: SimTime, wakeup: Wakeup) -> TimerKey {
         let sequence = self.sequence_next;
         self.sequence_next += 1;
-        let slot = Slot { sequence, waker: Some(waker) };
+        let slot = Slot { sequence, wakeup: Some(wakeup) };
         let index = match self.free.pop() {
             Some(index) => {
                 self.slots[index as usize] = slot;
@@ -71,31 +70,31 @@ impl Timers {
         TimerKey { index, sequence }
     }
 
-    /// Disarms a timer; its waker, unless it has fired.
-    pub(super) fn disarm(&mut self, key: TimerKey) -> Option<Waker> {
-        let waker = self.vacate(key.index, key.sequence);
+    /// Disarms a timer; whom it would have woken, unless it has fired.
+    pub(super) fn disarm(&mut self, key: TimerKey) -> Option<Wakeup> {
+        let wakeup = self.vacate(key.index, key.sequence);
         if self.heap.len() > 2 * self.armed_count() + DEAD_MAX {
             let slots = &self.slots;
             self.heap.retain(|entry| {
                 let slot = &slots[entry.index as usize];
-                slot.sequence == entry.sequence && slot.waker.is_some()
+                slot.sequence == entry.sequence && slot.wakeup.is_some()
             });
         }
-        waker
+        wakeup
     }
 
-    /// The waker of a timer that is armed.
-    pub(super) fn waker_mut(&mut self, key: TimerKey) -> Option<&mut Waker> {
+    /// Whom a timer wakes that is armed.
+    pub(super) fn wakeup_mut(&mut self, key: TimerKey) -> Option<&mut Wakeup> {
         let slot = &mut self.slots[key.index as usize];
-        if slot.sequence == key.sequence { slot.waker.as_mut() } else { None }
+        if slot.sequence == key.sequence { slot.wakeup.as_mut() } else { None }
     }
 
     /// Takes out the next timer, if its time is not after `end`.
-    pub(super) fn pop_due(&mut self, end: SimTime) -> Option<(SimTime, Waker)> {
+    pub(super) fn pop_due(&mut self, end: SimTime) -> Option<(SimTime, Wakeup)> {
         while let Some(first) = self.heap.first().copied().filter(|first| first.at <= end) {
             self.heap.pop();
-            if let Some(waker) = self.vacate(first.index, first.sequence) {
-                return Some((first.at, waker));
+            if let Some(wakeup) = self.vacate(first.index, first.sequence) {
+                return Some((first.at, wakeup));
             }
         }
         None
@@ -105,14 +104,14 @@ impl Timers {
         self.slots.len() - self.free.len()
     }
 
-    fn vacate(&mut self, index: u32, sequence: u64) -> Option<Waker> {
+    fn vacate(&mut self, index: u32, sequence: u64) -> Option<Wakeup> {
         let slot = &mut self.slots[index as usize];
         if slot.sequence != sequence {
             return None;
         }
-        let waker = slot.waker.take()?;
+        let wakeup = slot.wakeup.take()?;
         self.free.push(index);
-        Some(waker)
+        Some(wakeup)
     }
 
     /// Entries kept, dead ones included.

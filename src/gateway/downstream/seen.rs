@@ -21,6 +21,8 @@ impl Seen {
     pub const EXPECT: Self = Self(1 << 4);
     /// `content-type`.
     pub const CONTENT_TYPE: Self = Self(1 << 5);
+    /// `host`.
+    pub const HOST: Self = Self(1 << 6);
 
     /// Those that are among these headers.
     #[must_use]
@@ -52,6 +54,7 @@ impl Seen {
                 _ => Self::default(),
             },
             [b'e', ..] if text == "expect" => Self::EXPECT,
+            [b'h', ..] if text == "host" => Self::HOST,
             [b'k' | b'p' | b'r' | b't' | b'u', ..] => match text {
                 "keep-alive" | "proxy-connection" | "referer" | "te" | "transfer-encoding" | "upgrade" => Self::SPECIAL,
                 _ => Self::default(),
@@ -80,7 +83,8 @@ mod tests {
             ("connection", Seen::SPECIAL),
             ("te", Seen::SPECIAL),
             ("upgrade", Seen::SPECIAL),
-            ("host", Seen::default()),
+            ("host", Seen::HOST),
+            ("http2-settings", Seen::default()),
             ("x-envoy", Seen::default()),
             ("content-length", Seen::default()),
             ("user-agent", Seen::default()),

@@ -144,8 +144,11 @@ impl Body for ResponseBody {
             return Poll::Ready((!local.is_empty()).then(|| Ok(Frame::data(local))));
         }
         let Some(exchange) = self.upstream.as_mut() else { return Poll::Ready(None) };
-        let Some(incoming) = exchange.incoming.as_mut() else { return Poll::Ready(None) };
-        let frame = Pin::new(incoming).poll_frame(cx);
+        let Exchange { incoming: Some(incoming), lent: Some(lent), .. } = exchange else { return Poll::Ready(None) };
+        lent.begin_taking();
+        let frame = Pin::new(&mut *incoming).poll_frame(cx);
+        let is_last = matches!(frame, Poll::Ready(Some(Ok(_)))) && incoming.is_end_stream();
+        lent.end_taking(is_last);
         match &frame {
             Poll::Ready(None) => self.complete(),
             Poll::Ready(Some(Err(_))) => {
@@ -153,8 +156,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.record().bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                let incoming = self.upstream.as_ref().and_then(|exchange| exchange.incoming.as_ref());
-                if incoming.is_some_and(Body::is_end_stream) {
+                if is_last {
                     self.complete();
                 }
             }

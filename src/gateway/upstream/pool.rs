@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 
+use super::bell::{Bell, Belled};
 use super::{Endpoint, Terms, within};
 use crate::gateway::host::Host;
 use crate::gateway::proxy::RequestBody;
@@ -50,6 +51,7 @@ struct Sender {
     /// The gateway's end of it, where the host knows it.
     local: Option<SocketAddr>,
     requests: SendRequest<RequestBody>,
+    bell: Bell,
     request_count: u32,
     idle_since: SimTime,
 }
@@ -214,7 +216,9 @@ impl Pool {
         match established {
             Ok((requests, io, local)) => {
                 let number = self.number_next.replace(self.number_next.get() + 1);
-                let sender = Sender { number, local, requests, request_count: 0, idle_since: host.now() };
+                let bell = Bell::default();
+                let io = Belled::new(io, bell.clone());
+                let sender = Sender { number, local, requests, bell, request_count: 0, idle_since: host.now() };
                 let (pool, worker, at) = (Rc::downgrade(&self), host.clone(), Rc::downgrade(&endpoint));
                 host.spawn("upstream-connection", async move {
                     // How it ends, each request on it learns for itself.
@@ -310,6 +314,20 @@ impl Lent {
     /// The gateway's end of the connection.
     pub(in crate::gateway) fn local(&self) -> Option<SocketAddr> {
         self.sender.as_ref().and_then(|sender| sender.local)
+    }
+
+    /// A piece of the answer is about to be taken from the connection.
+    pub(in crate::gateway) fn begin_taking(&self) {
+        if let Some(sender) = &self.sender {
+            sender.bell.muffle();
+        }
+    }
+
+    /// A piece was taken, or there was none. A connection that has brought its last and is ready for the next request has nothing to do.
+    pub(in crate::gateway) fn end_taking(&self, is_last: bool) {
+        if let Some(sender) = &self.sender {
+            sender.bell.release(!is_last || !sender.requests.is_ready());
+        }
     }
 
     /// The answer is complete: the connection is free for the next request.

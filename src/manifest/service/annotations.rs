@@ -3,14 +3,14 @@
 //! Values go two ways. What the controller hands to the cloud's API as it stands, or cannot read as a number, fails: nothing of the Service is changed. What
 //! it compares with a word itself, such as `on`, it takes for off without a complaint.
 //!
-//! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 pkg/model/tag and pkg/controller/service/{clbv1,nlbv2}; Alibaba Cloud "Use annotations to
+//! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 pkg/controller/service/reconcile/annotation (the names) and {clbv1,nlbv2}; Alibaba Cloud "Use annotations to
 //! configure CLB", "… NLB"; the API's pages on listeners and server groups for the ranges.
 
 use super::super::read::{Field, did_you_mean};
 use crate::record::results::FidelityStatus;
 
 /// Both spellings of Alibaba's annotations; the first is looked up first. Source: cloud-provider-alibaba-cloud.
-pub(super) const PREFIXES: [&str; 2] =
+pub const PREFIXES: [&str; 2] =
     ["service.beta.kubernetes.io/alibaba-cloud-loadbalancer-", "service.beta.kubernetes.io/alicloud-loadbalancer-"];
 
 /// Which product's controller reads an annotation.
@@ -74,7 +74,7 @@ const REUSE: Effect = Ignored("server groups that exist already are not simulate
 const ON_OFF: Values = Word(&["on", "off"]);
 
 /// All annotations.
-pub const ROWS: [Row; 73] = [
+pub const ROWS: [Row; 85] = [
     row("address-type", Both, Word(&["internet", "intranet"]), Effect::None),
     row("id", Both, Any, Modelled),
     row("force-override-listeners", Both, Only("true"), Modelled),
@@ -84,8 +84,10 @@ pub const ROWS: [Row; 73] = [
     row("bandwidth", Clb, Number(1, 5000), Ignored("bandwidth is not simulated")),
     row("master-zoneid", Clb, Any, Effect::None),
     row("slave-zoneid", Clb, Any, Effect::None),
-    row("vswitch-id", Both, Any, Effect::None),
-    row("network-type", Both, Any, Effect::None),
+    row("vswitch-id", Clb, Any, Effect::None),
+    row("slb-network-type", Clb, Any, Effect::None),
+    row("ip", Clb, Any, Effect::None),
+    row("external-ip-type", Clb, Any, Effect::None),
     row("ip-version", Both, Any, Effect::None),
     row("name", Both, Any, Effect::None),
     row("resource-group-id", Both, Any, Effect::None),
@@ -93,13 +95,8 @@ pub const ROWS: [Row; 73] = [
     row("delete-protection", Clb, Any, Effect::None),
     row("modification-protection", Clb, Any, Effect::None),
     row("preserve-lb-on-delete", Both, Any, Ignored("a balancer goes with its Service")),
-    row("hostname", Both, Any, Modelled),
-    row(
-        "protocol-port",
-        Both,
-        Any,
-        Approximated("all listeners are simulated as TCP: nothing is decrypted or counted as a query there"),
-    ),
+    row("hostname", Clb, Any, Modelled),
+    row("protocol-port", Both, Any, Modelled),
     row("scheduler", Clb, Word(&["rr", "wrr", "wlc", "sch", "tch"]), Modelled),
     row("scheduler", Nlb, Word(&["wrr", "rr", "sch", "tch"]), Modelled),
     row("connection-drain", Both, Any, Modelled),
@@ -129,26 +126,36 @@ pub const ROWS: [Row; 73] = [
     row("health-check-httpcode", Both, Any, Ignored("200 to 399 passes")),
     row("health-check-method", Both, Any, Ignored("checks ask with GET")),
     row("backend-label", Both, Any, Modelled),
+    row("backend-ip-version", Both, Any, Ignored("addresses are IPv4")),
     row("remove-unscheduled-backend", Both, Only("on"), Modelled),
-    row("weight", Both, Number(0, 100), Ignored("it counts only for a balancer that exists already, with vgroup-port")),
+    row("weight", Both, Any, Ignored("it counts only for a balancer that exists already, with vgroup-port")),
     row("default-weight", Both, Number(0, 100), Modelled),
     row("ignore-weight-update", Both, Only("on"), Modelled),
     row("vgroup-port", Both, Any, REUSE),
     row("graceful-shutdown", Both, Only("true"), Modelled),
-    row("acl-status", Both, Any, Ignored("access lists are not simulated")),
-    row("acl-id", Both, Any, Ignored("access lists are not simulated")),
-    row("acl-type", Both, Any, Ignored("access lists are not simulated")),
+    row("acl-status", Clb, Any, Ignored("access lists are not simulated")),
+    row("acl-id", Clb, Any, Ignored("access lists are not simulated")),
+    row("acl-type", Clb, Any, Ignored("access lists are not simulated")),
     row("forward-port", Clb, Any, L7),
-    row("cert-id", Both, Any, Approximated("nothing is decrypted at the balancer")),
+    row("cert-id", Clb, Any, Approximated("nothing is decrypted at the balancer")),
+    row("cert-id", Nlb, Any, Modelled),
+    row("cacert", Nlb, Any, Ignored("nobody asks for clients' certificates")),
+    row("cacert-id", Nlb, Any, Ignored("nobody asks for clients' certificates")),
+    row("tls-cipher-policy", Clb, Any, L7),
+    row("tls-cipher-policy", Nlb, Any, Ignored("loadBalancer.tlsRoundTrips says what a handshake costs")),
+    row("http2-enabled", Clb, Any, L7),
+    row("xforwardedfor-proto", Clb, Any, L7),
+    row("xforwardedfor-slbport", Clb, Any, L7),
+    row("xforwardedfor-clientsrcport", Clb, Any, L7),
     row("zone-maps", Nlb, Any, Modelled),
     row("cps", Nlb, Number(0, 1_000_000), Modelled),
     row("cross-zone-enabled", Nlb, Only("on"), Modelled),
     row("preserve-client-ip", Nlb, Any, Effect::None),
     row("server-group-type", Nlb, Word(&["instance", "ip"]), Effect::None),
     row("proxy-protocol", Both, Any, Ignored("gateways are sent no PROXY header")),
-    row("ppv2-privatelink-epid-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
-    row("ppv2-privatelink-eps-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
-    row("ppv2-vpc-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
+    row("ppv2-pvl-ep-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
+    row("ppv2-pvl-eps-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
+    row("ppv2-pvl-vpc-id-enabled", Nlb, Any, Ignored("gateways are sent no PROXY header")),
     row("alpn", Nlb, Any, Ignored("nothing is decrypted at the balancer")),
     row("security-group-ids", Nlb, Any, Ignored("security groups are not simulated")),
     row("listener-port-range", Nlb, Any, Ignored("listeners have one port each")),

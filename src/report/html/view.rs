@@ -103,6 +103,7 @@ fn facts(results: &Results) -> Vec<(&'static str, String)> {
             format!("{} / {}", units::percent(mean), units::percent(max)),
         ));
     }
+    facts.extend(results.gateway.balancer.iter().map(|product| ("Load balancer", product.clone())));
     facts.push(("Fingerprint", results.fingerprint.clone()));
     facts.push(("gatedrill", results.engine_version.clone()));
     facts

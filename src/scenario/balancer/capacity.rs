@@ -10,18 +10,21 @@ use std::time::Duration;
 
 use super::Annotations;
 use crate::edge::{IdleEnd, IdleRule, Limits};
+use crate::record::results::FidelityStatus;
 
-/// A specification: its name, open connections, new ones per second. Queries count for HTTP listeners only.
-const SPECS: [(&str, u64, u64); 8] = [
-    ("slb.s1.small", 5_000, 3_000),
-    ("slb.s2.small", 50_000, 5_000),
-    ("slb.s2.medium", 100_000, 10_000),
-    ("slb.s3.small", 200_000, 20_000),
-    ("slb.s3.medium", 500_000, 50_000),
-    ("slb.s3.large", 1_000_000, 100_000),
-    ("slb.s3.xlarge", 2_000_000, 200_000),
-    ("slb.s3.xxlarge", 5_000_000, 500_000),
+/// A specification: its name, open connections, new ones per second, queries per second. Queries count at listeners for HTTP only.
+const SPECS: [(&str, u64, u64, u64); 8] = [
+    ("slb.s1.small", 5_000, 3_000, 1_000),
+    ("slb.s2.small", 50_000, 5_000, 5_000),
+    ("slb.s2.medium", 100_000, 10_000, 10_000),
+    ("slb.s3.small", 200_000, 20_000, 20_000),
+    ("slb.s3.medium", 500_000, 50_000, 30_000),
+    ("slb.s3.large", 1_000_000, 100_000, 50_000),
+    ("slb.s3.xlarge", 2_000_000, 200_000, 100_000),
+    ("slb.s3.xxlarge", 5_000_000, 500_000, 100_000),
 ];
+/// What older instances have instead of a specification: no limits that anybody promises. They are sold no more.
+const SHARED: &str = "slb.s0.share";
 /// The specification of an instance that is paid by it, where none is written.
 const SPEC: &str = "slb.s1.small";
 /// Of an instance that is paid by usage: open connections, new ones per second. An assumption.
@@ -32,7 +35,7 @@ const NLB_ZONE: (u64, u64) = (5_000_000, 200_000);
 const IDLE: Duration = Duration::from_secs(900);
 
 /// The limits of each address.
-pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool) -> Limits {
+pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool, has_http: bool) -> Limits {
     if is_nlb {
         let cps = annotations.text("cps").map(|_| annotations.number("cps", 0, 1_000_000, 0)).filter(|cps| *cps > 0);
         let (connections, per_s) = NLB_ZONE;
@@ -44,13 +47,20 @@ pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool) -> Limits {
     }
     let written = annotations.text("spec");
     let known = |name: &str| SPECS.iter().find(|(known, ..)| *known == name);
-    if let Some(name) = written.filter(|name| known(name).is_none()) {
+    if written == Some(SHARED) {
+        let text = "shared-performance instances are sold no more, and take no ENI as a backend".to_owned();
+        annotations.refuse("spec", text, "write a specification, such as slb.s1.small");
+    } else if let Some(name) = written.filter(|name| known(name).is_none()) {
         let names: Vec<&str> = SPECS.iter().map(|(name, ..)| *name).collect();
         let help = format!("write one of {}", names.join(", "));
         annotations.refuse("spec", format!("`{name}` is no specification: the API rejects it"), &help);
     }
     let (connections, per_s) = if annotations.text("instance-charge-type") == Some("PayBySpec") {
-        known(written.unwrap_or(SPEC)).map_or(BY_USAGE, |(_, connections, per_s)| (*connections, *per_s))
+        let spec = known(written.unwrap_or(SPEC));
+        if let Some((name, _, _, queries)) = spec {
+            note_queries(annotations, name, *queries, has_http);
+        }
+        spec.map_or(BY_USAGE, |(_, connections, per_s, _)| (*connections, *per_s))
     } else {
         if written.is_some() {
             let text = "the instance is paid by usage, so it has no limits of a specification: they come with \
@@ -60,6 +70,20 @@ pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool) -> Limits {
         BY_USAGE
     };
     Limits { connections: Some(connections), connections_per_s: Some(per_s), listener_connections_per_s: None }
+}
+
+/// Queries per second count at listeners for HTTP, and those are simulated as TCP: no query is counted here.
+fn note_queries(annotations: &Annotations<'_>, name: &str, queries: u64, has_http: bool) {
+    let suffix = if annotations.text("spec").is_some() { "spec" } else { "instance-charge-type" };
+    if has_http {
+        let text =
+            format!("{name} drops what is over {queries} queries/s of listeners for HTTP: nothing counts them here");
+        annotations.warn(suffix, &text);
+    } else {
+        let (place, path) = annotations.place_and_path(suffix);
+        let text = format!("its {queries} queries/s count at listeners for HTTP, and the Service has none");
+        annotations.sink.note(place, path, FidelityStatus::Modelled, Some(&text));
+    }
 }
 
 /// How long connections may be silent, and what they meet then. An NLB's end is an assumption: it forgets them.
@@ -81,7 +105,7 @@ mod tests {
 
     #[test]
     fn specifications_grow() {
-        assert!(SPECS.windows(2).all(|pair| pair[0].1 < pair[1].1 && pair[0].2 < pair[1].2));
+        assert!(SPECS.windows(2).all(|pair| pair[0].1 < pair[1].1 && pair[0].2 < pair[1].2 && pair[0].3 <= pair[1].3));
         assert!(SPECS.iter().any(|(name, ..)| *name == SPEC));
     }
 }

@@ -55,8 +55,25 @@ pub(super) fn warn(annotations: &Annotations<'_>, is_nlb: bool, mode: BackendMod
         }
         _ => {}
     }
+    if annotations.text("address-type").is_none() && annotations.text("id").is_none() {
+        let (place, path) = annotations.place_and_path("address-type");
+        let text = "nobody writes it, so the balancer is on the internet";
+        annotations.sink.note(place, path, FidelityStatus::Modelled, Some(text));
+    }
     if annotations.text("weight").is_some() {
-        annotations.warn("weight", "it counts only for a balancer that exists already, with vgroup-port: ignored");
+        if annotations.text("id").is_some() && annotations.text("vgroup-port").is_some() {
+            annotations.number("weight", 0, 100, 100);
+        } else {
+            annotations.warn("weight", "it counts only for a balancer that exists already, with vgroup-port: ignored");
+        }
+    }
+    let draining = annotations.text("connection-drain");
+    if annotations.text("connection-drain-timeout").is_some() && draining != Some("on") {
+        // The controller reads the number all the same, and hands it on.
+        annotations.number("connection-drain-timeout", 10, 900, 30);
+        if matches!(draining, None | Some("off")) {
+            annotations.warn("connection-drain-timeout", "it has no effect: connection-drain is not on");
+        }
     }
     let is_gentle = annotations.text("graceful-shutdown") == Some("true");
     if is_gentle {

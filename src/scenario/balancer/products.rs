@@ -1,0 +1,445 @@
+//! The balancer in front as another cloud's product: its profile, what the scenario says, and the annotations that its controller reads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::settings::Settings;
+use super::super::state::Resolved;
+use super::Annotations;
+use crate::edge::balancer::{BalancerConfig, OnRemoval};
+use crate::edge::idle::IdleRule;
+use crate::edge::load_balancer::Probe;
+use crate::edge::product::{Profile, aws_nlb};
+use crate::edge::readiness_gate::condition_of;
+use crate::edge::{
+    BackendMode, Eligibility, HealthCheck, Limits, LoadBalancerConfig, NodeReach, Pace, Product, TargetRules,
+};
+use crate::load::Reuse;
+use crate::manifest::service::annotations::{Effect, PREFIXES, Values};
+use crate::manifest::service::aws::{ALB_PREFIX, ALB_ROWS, ATTRIBUTES, AwsRow, LISTENER, NLB_PREFIX, NLB_ROWS};
+use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest};
+use crate::manifest::{Place, Problem, Sink};
+use crate::record::CauseCode;
+use crate::record::results::FidelityStatus;
+
+/// The classes of Services that a product's controller looks after, beside those without one.
+fn classes(product: Product) -> &'static [&'static str] {
+    match product {
+        Product::Alibaba => &[super::NLB],
+        Product::AwsNlb => &["service.k8s.aws/nlb"],
+        Product::AwsAlb => &[],
+        Product::GcpPassthrough => &["networking.gke.io/l4-regional-external"],
+        Product::MetalLb => &["metallb.io/metallb", "metallb.universe.tf/metallb"],
+    }
+}
+
+/// The type of a Service, as its clients see it: an ALB is in front of Services of any type.
+pub(in crate::scenario) fn kind(service: &ServiceManifest, settings: &Settings) -> ServiceKind {
+    match (settings.balancer.product.product, service.kind) {
+        (Product::AwsAlb, ServiceKind::ClusterIp | ServiceKind::NodePort) => ServiceKind::LoadBalancer,
+        (_, kind) => kind,
+    }
+}
+
+/// Whether a Service's status names its balancer, so that clients in the cluster leave it.
+pub(in crate::scenario) fn has_name(service: &ServiceManifest, settings: &Settings) -> bool {
+    match settings.balancer.product.product {
+        Product::Alibaba => super::is_nlb(service) || service.balancer_annotation("hostname").is_some(),
+        product => product.is_of_aws(),
+    }
+}
+
+/// The condition of the readiness gate that the controller opens.
+pub(in crate::scenario) fn condition(resolved: &Resolved, settings: &Settings) -> String {
+    match settings.balancer.product.product {
+        Product::Alibaba => condition_of(resolved.front_key()),
+        product if product.is_of_aws() => {
+            let gates = resolved.target().map(|manifest| &manifest.gates);
+            let its =
+                gates.and_then(|gates| gates.iter().find(|gate| gate.name.starts_with(aws_nlb::CONDITION_PREFIX)));
+            its.map_or_else(|| format!("{}…", aws_nlb::CONDITION_PREFIX), |gate| gate.name.clone())
+        }
+        _ => String::new(),
+    }
+}
+
+/// The balancer in front of the target, by its profile.
+pub(super) fn config(
+    resolved: &Resolved,
+    settings: &Settings,
+    (annotations, mut profile): (&Annotations<'_>, Profile),
+    (ports, node_ports): (BTreeMap<u16, u16>, BTreeMap<u16, u16>),
+) -> Option<LoadBalancerConfig> {
+    let (service, sink) = (annotations.service, annotations.sink);
+    let product = settings.balancer.product.product;
+    check_service(annotations, product)?;
+    note_others(annotations, product);
+    check_clients(settings, sink);
+    let aws = Aws { annotations, product };
+    aws.note();
+    let first_port = ports.values().next().copied().unwrap_or(80);
+    let mut probe = profile.check.probe(first_port, service.health_check_node_port);
+    if product.is_of_aws() {
+        probe = aws.probe(probe, first_port)?;
+        if product == Product::AwsNlb && matches!(probe, Probe::Http { .. }) {
+            profile.health_check =
+                profile.health_check.map(|usual| HealthCheck { timeout: aws_nlb::HTTP_TIMEOUT, ..usual });
+        }
+        profile.health_check = profile.health_check.map(|usual| aws.check(usual));
+        aws.removal(&mut profile);
+        profile.idle = profile.idle.map(|usual| aws.idle(usual, &ports));
+    }
+    let written = settings.balancer.health_check;
+    let health_check = profile.health_check.map(|usual| HealthCheck {
+        interval: written.interval.unwrap_or(usual.interval),
+        timeout: written.timeout.unwrap_or(usual.timeout),
+        healthy_threshold: written.healthy_threshold.unwrap_or(usual.healthy_threshold),
+        unhealthy_threshold: written.unhealthy_threshold.unwrap_or(usual.unhealthy_threshold),
+        spacing: usual.spacing,
+    });
+    let mode = if profile.nodes.is_some() { BackendMode::Nodes(service.policy) } else { BackendMode::Pods };
+    let mut ways = profile.ways;
+    ways.condition = condition(resolved, settings);
+    let reach = profile.nodes.unwrap_or(NodeReach::WithPods);
+    Some(LoadBalancerConfig {
+        identity: settings.cluster.identity.clone(),
+        service: service.service.key.to_string(),
+        balancer: BalancerConfig {
+            scheduler: profile.scheduler,
+            persistence: None,
+            health_check,
+            first_passes: Some(profile.first_passes),
+            on_deregister: profile.on_deregister,
+            on_unhealthy: profile.on_unhealthy,
+            fail_open: profile.fail_open,
+            groups: 1,
+        },
+        limits: Limits::default(),
+        zones: Vec::new(),
+        is_cross_zone: true,
+        idle: profile.idle,
+        targets: TargetRules { reach, nodes: Eligibility::default(), ..TargetRules::of(mode, 1) },
+        pace: Pace::Each,
+        probe,
+        ways,
+        register_latency: settings.balancer.controller_latency.clone(),
+        deregister_latency: settings.balancer.controller_latency.clone(),
+        ports,
+        node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
+        first_probe: None,
+        stands_at_zero: true,
+    })
+}
+
+/// What a Service of this product cannot say.
+fn check_service(annotations: &Annotations<'_>, product: Product) -> Option<()> {
+    let service = annotations.service;
+    if let Some((class, at)) = &service.load_balancer_class
+        && !classes(product).contains(&class.as_str())
+    {
+        let text = format!("no controller of this cluster handles `{class}`: the balancer stays pending for ever");
+        let known = match classes(product) {
+            [] => "take it out: an Application Load Balancer is made for an Ingress".to_owned(),
+            known => format!("leave it out, or write {}, or choose another loadBalancer.profile", known.join(" or ")),
+        };
+        annotations.sink.report(Problem::at(*at, "spec.loadBalancerClass", text).help(known));
+        return None;
+    }
+    if service.balancer_annotation("id").is_some() {
+        let text = "only Alibaba's controller reuses a balancer by such an id".to_owned();
+        annotations.refuse("id", text, "take it out, or take loadBalancer.profile out");
+        return None;
+    }
+    Some(())
+}
+
+/// Annotations that this product's controller does not read.
+fn note_others(annotations: &Annotations<'_>, product: Product) {
+    let of_alibaba = |name: &str| name == BACKEND_TYPE || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    for (name, (_, place)) in &annotations.service.annotations {
+        if of_alibaba(name) {
+            let text = format!("it is Alibaba's: nobody reads it under profile {}", product.name());
+            annotations.sink.overrule(*place, annotations.path(name), FidelityStatus::Ignored, &text);
+        } else if product == Product::GcpPassthrough && name == "networking.gke.io/weighted-load-balancing" {
+            annotations.sink.note(
+                *place,
+                annotations.path(name),
+                FidelityStatus::Ignored,
+                Some("all nodes weigh the same"),
+            );
+        }
+    }
+    note_aws_elsewhere(annotations, product);
+}
+
+/// AWS's annotations where another product is in front.
+pub(super) fn note_aws_elsewhere(annotations: &Annotations<'_>, product: Product) {
+    let prefix = match product {
+        Product::AwsNlb => [ALB_PREFIX, ALB_PREFIX],
+        Product::AwsAlb => [NLB_PREFIX, NLB_PREFIX],
+        _ => [NLB_PREFIX, ALB_PREFIX],
+    };
+    let its = |name: &str| prefix.iter().any(|prefix| name.starts_with(prefix));
+    for (name, (_, place)) in annotations.service.annotations.iter().filter(|(name, _)| its(name)) {
+        let text = "nobody reads it under this profile of the load balancer";
+        annotations.sink.note(*place, annotations.path(name), FidelityStatus::Ignored, Some(text));
+    }
+}
+
+/// A proxy chooses a target for each request: its clients have to, too.
+fn check_clients(settings: &Settings, sink: &Sink) {
+    if settings.balancer.product.product != Product::AwsAlb {
+        return;
+    }
+    for load in settings.loads.iter().filter(|load| load.reuse != Reuse::Never) {
+        let path = format!("spec.load.{}.clients.reuse", load.name);
+        let text =
+            "an Application Load Balancer chooses a target for each request, which is simulated as a connection each";
+        sink.report(Problem::at(load.way.at, path, text).help("write clients: { reuse: none }"));
+    }
+}
+
+/// The annotations behind causes of loss under a profile.
+pub(in crate::scenario) fn sources(
+    service: &ServiceManifest,
+    settings: &Settings,
+    path: impl Fn(&str) -> String,
+) -> Vec<(CauseCode, Place, String, Option<String>)> {
+    let product = settings.balancer.product.product;
+    let (prefix, suffix) = match product {
+        Product::AwsNlb => (NLB_PREFIX, "target-group-attributes"),
+        Product::AwsAlb => (ALB_PREFIX, "target-group-attributes"),
+        _ => {
+            let (at, name) = (settings.balancer.product.at, product.name().to_owned());
+            let of_profile = |code| (code, at, "spec.loadBalancer.profile".to_owned(), Some(name.clone()));
+            return vec![of_profile(CauseCode::LbCutConnection), of_profile(CauseCode::IdleTimeout)];
+        }
+    };
+    let name = format!("{prefix}{suffix}");
+    let of = |code, name: &str| match service.annotations.get(name) {
+        Some((text, place)) => (code, *place, path(name), Some(text.clone())),
+        None => (code, service.annotations_at, path(name), None),
+    };
+    let port = service.ports.first().map_or(80, |port| port.port);
+    let idle = match product {
+        Product::AwsNlb => format!("{NLB_PREFIX}{LISTENER}{port}"),
+        _ => format!("{ALB_PREFIX}load-balancer-attributes"),
+    };
+    vec![of(CauseCode::LbCutConnection, &name), of(CauseCode::IdleTimeout, &idle)]
+}
+
+/// What AWS's controller reads.
+struct Aws<'a> {
+    annotations: &'a Annotations<'a>,
+    product: Product,
+}
+
+impl Aws<'_> {
+    fn prefix(&self) -> &'static str {
+        if self.product == Product::AwsNlb { NLB_PREFIX } else { ALB_PREFIX }
+    }
+
+    fn rows(&self) -> &'static [AwsRow] {
+        if self.product == Product::AwsNlb { &NLB_ROWS } else { &ALB_ROWS }
+    }
+
+    fn text(&self, suffix: &str) -> Option<&str> {
+        let (text, _) = self.annotations.service.annotations.get(&format!("{}{suffix}", self.prefix()))?;
+        Some(text)
+    }
+
+    fn refuse(&self, suffix: &str, text: String, help: &str) {
+        let name = format!("{}{suffix}", self.prefix());
+        let service = self.annotations.service;
+        let place = service.annotations.get(&name).map_or(service.annotations_at, |(_, place)| *place);
+        self.annotations.sink.report(Problem::at(place, self.annotations.path(&name), text).help(help));
+    }
+
+    /// Notes what each annotation does, and refuses values that the controller or AWS does.
+    fn note(&self) {
+        let annotations = self.annotations;
+        let its = annotations
+            .service
+            .annotations
+            .iter()
+            .filter(|(name, _)| self.product.is_of_aws() && name.starts_with(self.prefix()));
+        for (name, (text, place)) in its {
+            let suffix = &name[self.prefix().len()..];
+            let note = |status, text: Option<&str>| annotations.sink.note(*place, annotations.path(name), status, text);
+            if self.product == Product::AwsNlb && suffix.starts_with("listener-attributes.") {
+                note(FidelityStatus::Modelled, None);
+                continue;
+            }
+            let Some(row) = self.rows().iter().find(|row| row.suffix == suffix) else {
+                note(
+                    FidelityStatus::Warning,
+                    Some("the AWS Load Balancer Controller reads no such annotation of a Service"),
+                );
+                continue;
+            };
+            if let Some((text, help)) = wrong(row.values, text) {
+                self.refuse(suffix, text, &help);
+            }
+            if let Some((status, text)) = effect(row.effect) {
+                note(status, text);
+            }
+        }
+        self.note_attributes();
+    }
+
+    /// What is written of the target group.
+    fn attributes(&self) -> BTreeMap<&str, &str> {
+        let text = self.text("target-group-attributes").unwrap_or_default();
+        text.split(',').filter_map(|part| part.split_once('=')).map(|(key, value)| (key.trim(), value.trim())).collect()
+    }
+
+    fn note_attributes(&self) {
+        let name = format!("{}target-group-attributes", self.prefix());
+        let Some((text, place)) = self.annotations.service.annotations.get(&name).filter(|_| self.product.is_of_aws())
+        else {
+            return;
+        };
+        if let Some(part) = text.split(',').find(|part| !part.trim().is_empty() && !part.contains('=')) {
+            let help = "write key=value,key=value";
+            self.refuse("target-group-attributes", format!("`{}` is no attribute", part.trim()), help);
+        }
+        for (key, value) in self.attributes() {
+            let path = format!("{}.{key}", self.annotations.path(&name));
+            let known = ATTRIBUTES.iter().find(|known| known.name == key);
+            let Some(known) = known.filter(|known| self.product == Product::AwsNlb || !known.is_of_nlb) else {
+                let text = format!("AWS knows no attribute `{key}` of such a target group: it refuses the change");
+                let names = ATTRIBUTES.iter().filter(|it| self.product == Product::AwsNlb || !it.is_of_nlb);
+                let problem = Problem::at(*place, path, text);
+                self.annotations.sink.report(problem.did_you_mean(key, names.map(|it| it.name)));
+                continue;
+            };
+            if let Some((text, help)) = wrong(known.values, value) {
+                self.refuse("target-group-attributes", format!("{key}: {text}"), &help);
+            }
+            if let Some((status @ FidelityStatus::Ignored, text)) = effect(known.effect) {
+                self.annotations.sink.note(*place, path, status, text);
+            }
+        }
+    }
+
+    /// A number that was judged already.
+    fn number(&self, suffixes: [&str; 2], usual: u64) -> u64 {
+        let suffix = if self.product == Product::AwsNlb { suffixes[0] } else { suffixes[1] };
+        self.text(suffix).and_then(|text| text.parse().ok()).unwrap_or(usual)
+    }
+
+    fn check(&self, usual: HealthCheck) -> HealthCheck {
+        let span = |suffixes, usual: Duration| Duration::from_secs(self.number(suffixes, usual.as_secs()));
+        let count = |suffixes, usual: u32| u32::try_from(self.number(suffixes, u64::from(usual))).unwrap_or(u32::MAX);
+        let check = HealthCheck {
+            interval: span(["healthcheck-interval", "healthcheck-interval-seconds"], usual.interval),
+            timeout: span(["healthcheck-timeout", "healthcheck-timeout-seconds"], usual.timeout),
+            healthy_threshold: count(
+                ["healthcheck-healthy-threshold", "healthy-threshold-count"],
+                usual.healthy_threshold,
+            ),
+            unhealthy_threshold: count(
+                ["healthcheck-unhealthy-threshold", "unhealthy-threshold-count"],
+                usual.unhealthy_threshold,
+            ),
+            spacing: usual.spacing,
+        };
+        // The interval alone may be shortened: then the timeout that nobody wrote gives way.
+        let is_written = self.text("healthcheck-timeout").or(self.text("healthcheck-timeout-seconds")).is_some();
+        if is_written && check.timeout > check.interval {
+            let suffix =
+                if self.product == Product::AwsNlb { "healthcheck-timeout" } else { "healthcheck-timeout-seconds" };
+            self.refuse(suffix, "AWS refuses a timeout above the interval".to_owned(), "write a smaller one");
+        }
+        HealthCheck { timeout: check.timeout.min(check.interval), ..check }
+    }
+
+    /// What checks do: the port and the path may be another's.
+    fn probe(&self, usual: Probe, first_port: u16) -> Option<Probe> {
+        let port = match self.text("healthcheck-port") {
+            None | Some("traffic-port") => first_port,
+            Some(text) => match text.parse::<u16>() {
+                Ok(port) => port,
+                Err(_) => {
+                    let help = "write one in quotes, such as \"15021\", or traffic-port";
+                    self.refuse("healthcheck-port", format!("`{text}` is no port"), help);
+                    return None;
+                }
+            },
+        };
+        let is_http = match self.text("healthcheck-protocol") {
+            None => matches!(usual, Probe::Http { .. }),
+            Some(word) => word.to_ascii_lowercase().starts_with("http"),
+        };
+        let path = self.text("healthcheck-path").unwrap_or("/").to_owned();
+        match is_http {
+            true => Some(Probe::Http { port, path }),
+            false if port == first_port => Some(Probe::Tcp),
+            false => {
+                let text = "a TCP check of another port is not simulated".to_owned();
+                self.refuse("healthcheck-port", text, "write healthcheck-protocol: http, or take the port out");
+                None
+            }
+        }
+    }
+
+    /// What open connections meet.
+    fn removal(&self, profile: &mut Profile) {
+        let attributes = self.attributes();
+        let delay = attributes.get("deregistration_delay.timeout_seconds").and_then(|text| text.parse().ok());
+        let delay = delay.map_or(aws_nlb::DRAIN, Duration::from_secs);
+        let is = |name: &str, usual: bool| attributes.get(name).map_or(usual, |text| *text == "true");
+        if self.product == Product::AwsAlb || is("deregistration_delay.connection_termination.enabled", false) {
+            profile.on_deregister = OnRemoval::CutAfter(delay);
+        }
+        if !is("target_health_state.unhealthy.connection_termination.enabled", true) {
+            profile.on_unhealthy = OnRemoval::Keep;
+        }
+    }
+
+    /// How long connections may be silent: the first listener's attribute stands for all.
+    fn idle(&self, usual: IdleRule, ports: &BTreeMap<u16, u16>) -> IdleRule {
+        if self.product != Product::AwsNlb {
+            return usual;
+        }
+        let found = ports.keys().find_map(|port| {
+            let suffix = format!("{LISTENER}{port}");
+            let text = self.text(&suffix)?;
+            let value = text.split(',').find_map(|part| part.trim().strip_prefix("tcp.idle_timeout.seconds="))?;
+            Some((suffix, value.to_owned()))
+        });
+        let Some((suffix, value)) = found else { return usual };
+        match value.parse::<u64>() {
+            Ok(seconds) if (60..=6000).contains(&seconds) => {
+                IdleRule { timeout: Duration::from_secs(seconds), ..usual }
+            }
+            _ => {
+                self.refuse(&suffix, format!("`{value}` is no number from 60 to 6000"), "write 350, for example");
+                usual
+            }
+        }
+    }
+}
+
+/// What is wrong with a value, and what to write.
+fn wrong(values: Values, text: &str) -> Option<(String, String)> {
+    match values {
+        Values::Number(least, most) if !text.parse::<u64>().is_ok_and(|number| (least..=most).contains(&number)) => {
+            Some((format!("`{text}` is no number from {least} to {most}"), format!("write \"{least}\", for example")))
+        }
+        Values::Word(words) if !words.contains(&text) => {
+            let what = if words == ["ip"] { "only IP targets are simulated" } else { "AWS's controller refuses it" };
+            Some((format!("`{text}`: {what}"), format!("write one of {}", words.join(", "))))
+        }
+        _ => None,
+    }
+}
+
+fn effect(effect: Effect) -> Option<(FidelityStatus, Option<&'static str>)> {
+    match effect {
+        Effect::Modelled => Some((FidelityStatus::Modelled, None)),
+        Effect::Approximated(text) => Some((FidelityStatus::Approximated, Some(text))),
+        Effect::Ignored(text) => Some((FidelityStatus::Ignored, Some(text))),
+        Effect::None => None,
+    }
+}
