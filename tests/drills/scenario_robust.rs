@@ -573,7 +573,7 @@ fn settings_that_could_not_be_simulated_are_refused() {
         (
             "- { at: 40s, set: { target.spec.replicas: 6 } }",
             "- { at: 40s, set: { \"Service/web.spec.ports[0].targetPort\": 9 } }",
-            "the ports and pods of a Service cannot change",
+            "the target port of a Service that routes lead to cannot change",
         ),
     ] {
         let told = told(&[], &[(before, after)]);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::{Inner, LoadBalancer};
+use super::{BackendMode, Inner, LoadBalancer};
 use crate::edge::balancer::{HealthChange, TargetId};
 use crate::edge::product::GateOpens;
 use crate::engine::EventId;
@@ -111,7 +111,12 @@ impl Inner {
     /// One probe of the target at `ip`; a node passes it on as it would any connection.
     async fn probe_once(&self, ip: Ipv4Addr) -> bool {
         let (mut ip, live) = (ip, self.live());
-        let node = self.state.borrow().node_at(ip).filter(|name| self.is_node(name)).cloned();
+        let name = self.state.borrow().node_at(ip).cloned();
+        if name.is_none() && live.targets.mode != BackendMode::Pods {
+            // It is a target no more, and nobody asks the node.
+            return false;
+        }
+        let node = name.filter(|name| self.is_node(name));
         if let Some((nodes, node)) = self.nodes.as_ref().and_then(|nodes| Some((nodes, node?))) {
             if nodes.is_dead(&node) {
                 // Nobody answers: only the time limit ends it.
