@@ -20,6 +20,7 @@ pub mod istio_gateway;
 pub mod object;
 pub mod placement;
 mod pod_extras;
+pub mod priority_class;
 pub mod problem;
 pub mod proxy_config;
 pub mod quantity;

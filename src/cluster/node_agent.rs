@@ -360,6 +360,8 @@ impl Agent {
     }
 
     async fn find_node(&self) -> usize {
+        let of_pod = self.cluster.inner.state.borrow().pods.get(&self.id).map(|pod| pod.template.placement.priority);
+        let priority = of_pod.unwrap_or(0);
         let changes = &self.cluster.inner.changes;
         let phase = self.cluster.inner.state.borrow().placing.phase();
         let mut told = String::new();
@@ -378,7 +380,7 @@ impl Agent {
                 told = refused.message;
             }
             let leftover = self.sim().sleep_until(queue::leftover_at(tried_at, phase));
-            let _ = until(leftover, changes.any_since(&refused.changes, seen)).await;
+            let _ = until(leftover, changes.any_since(&refused.changes, seen, priority)).await;
             let retry_at = queue::retry_at(tried_at, attempts, self.sim().now(), phase);
             self.sim().sleep_until(retry_at).await;
         }

@@ -34,6 +34,8 @@ pub struct Placement {
     pub extended: BTreeMap<String, u64>,
     /// Containers that ask for no processor, and for no memory: scores count them with a stand-in.
     pub unasked: Unasked,
+    /// Its priority: of those that wait for a node the highest are tried first, and a kubelet evicts the lowest first.
+    pub priority: i32,
 }
 
 /// How many containers of a pod leave a request out.

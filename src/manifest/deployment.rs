@@ -11,6 +11,7 @@ use super::hook::{Hook, read_lifecycle};
 use super::object::{Object, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
+use super::priority_class::{self, PodPriority};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::resources::{self, Asked, read_resources, unasked};
@@ -61,6 +62,8 @@ pub struct DeploymentManifest {
     pub gates: Vec<Written>,
     /// Its sidecars among the init containers, as they are written.
     pub sidecars: Vec<Written>,
+    /// The priority of its pods, as it is written.
+    pub priority: PodPriority,
 }
 
 /// A name, and where it stands.
@@ -141,6 +144,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
     };
     let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, hook, grace_at, ports, topology_keys, .. } = pods;
     let (nodes_at, liveness, gates, sidecars) = (pods.nodes_at, pods.liveness, pods.gates, pods.sidecars);
+    let priority = pods.priority;
     Some(DeploymentManifest {
         deployment,
         selector,
@@ -156,6 +160,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         liveness,
         gates,
         sidecars,
+        priority,
     })
 }
 
@@ -251,6 +256,7 @@ pub(super) struct Pods {
     liveness: Option<Written>,
     gates: Vec<Written>,
     sidecars: Vec<Written>,
+    priority: PodPriority,
 }
 
 pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
@@ -277,6 +283,7 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     let grace = spec.get("terminationGracePeriodSeconds");
     let grace_seconds = grace.as_ref().map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
+    let priority = priority_class::read_pod(&spec);
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
     let volumes = spec_field.node().find(&["volumes"]);
@@ -344,6 +351,7 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
         liveness: main.liveness,
         gates,
         sidecars,
+        priority,
     })
 }
 
@@ -365,10 +373,8 @@ pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>)
 fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore(&["nodeName"], "the scheduler chooses the node");
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
-    spec.ignore_unless("priority", "0", "not simulated");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
-    spec.ignore(&["priorityClassName"], "not simulated");
     spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",

@@ -102,7 +102,7 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 18] = [
+const SIMULATED: [(&str, &str); 19] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
     ("DaemonSet", "apps"),
@@ -110,6 +110,7 @@ const SIMULATED: [(&str, &str); 18] = [
     ("Service", ""),
     ("PodDisruptionBudget", "policy"),
     ("Namespace", ""),
+    ("PriorityClass", "scheduling.k8s.io"),
     ("Gateway", ISTIO),
     ("VirtualService", ISTIO),
     ("DestinationRule", ISTIO),
@@ -131,7 +132,7 @@ pub const GATEWAY_API: &str = "gateway.networking.k8s.io";
 pub const GATEWAY_API_EXPERIMENTS: &str = "gateway.networking.x-k8s.io";
 
 /// Kinds whose objects belong to the whole cluster.
-const WITHOUT_NAMESPACE: [&str; 2] = ["GatewayClass", "Namespace"];
+const WITHOUT_NAMESPACE: [&str; 3] = ["GatewayClass", "Namespace", "PriorityClass"];
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.

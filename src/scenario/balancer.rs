@@ -106,6 +106,17 @@ impl Annotations<'_> {
     }
 }
 
+/// Nobody makes a balancer of another class.
+fn check_class(service: &ServiceManifest, sink: &Sink) -> Option<()> {
+    let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) else {
+        return Some(());
+    };
+    let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
+    let help = format!("write {NLB}, or leave it out for a CLB, or choose the loadBalancer.profile of another cloud");
+    sink.report(Problem::at(*at, "spec.loadBalancerClass", text).help(help));
+    None
+}
+
 /// The balancer in front of the target.
 pub(super) fn config(
     resolved: &Resolved,
@@ -123,14 +134,7 @@ pub(super) fn config(
         return products::config(resolved, settings, (&annotations, profile), (ports, node_ports));
     }
     products::note_aws_elsewhere(&annotations, product.product);
-    if let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) {
-        let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
-        let problem = Problem::at(*at, "spec.loadBalancerClass", text);
-        sink.report(problem.help(format!(
-            "write {NLB}, or leave it out for a CLB, or choose the loadBalancer.profile of another cloud"
-        )));
-        return None;
-    }
+    check_class(service, sink)?;
     let is_nlb = is_nlb(service);
     if let Some(reason) = zones_trouble(service) {
         let text = format!("{reason}: no NLB is created; write \"zone-a:vsw-…,zone-b:vsw-…\"");

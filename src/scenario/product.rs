@@ -73,6 +73,9 @@ pub(super) fn read(balancer: Option<&Fields<'_>>, at: Place) -> Option<ProductSe
     let has_leader = product == Product::MetalLb;
     let not_here = [
         ("controller", !is_alibaba, "this is how the controller of Alibaba's balancers works"),
+        ("callLatency", !is_alibaba, "this is how the controller of Alibaba's balancers works"),
+        ("throttled", !is_alibaba, "this is how the controller of Alibaba's balancers works"),
+        ("tlsRoundTrips", !is_alibaba, "nothing is decrypted at this product here"),
         ("withoutDrain", !is_alibaba, "this is assumed of Alibaba's balancers; a profile says what its product does"),
         ("registrationTime", is_alibaba || has_leader, "this product registers targets at once"),
         ("deregistrationTime", is_alibaba || has_leader, "this product removes targets at once"),

@@ -15,6 +15,7 @@ use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
 use crate::manifest::istio_gateway::Generation;
+use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
@@ -93,6 +94,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
             "DaemonSet" => drop(daemon_set::read(object, sink)),
+            "PriorityClass" => drop(priority_class::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             "ProxyConfig" | "ASMProxyConfig" => drop(objects::read(object, sink)),
             // Routes can only be judged beside the Services they name.
@@ -189,6 +191,15 @@ impl State {
         services
     }
 
+    /// Writes the priorities of all pods.
+    fn admit(&self, deployments: &mut BTreeMap<String, DeploymentManifest>, sink: &Sink) {
+        let classes = self.objects.iter().filter(|object| object.id.kind == "PriorityClass");
+        let classes: Vec<_> = classes.filter_map(|object| priority_class::read(object, sink)).collect();
+        for manifest in deployments.values_mut() {
+            priority_class::admit(manifest, &classes, sink);
+        }
+    }
+
     /// What the objects come to. Problems and notes go to the sink.
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
@@ -232,6 +243,7 @@ impl State {
             let config = if *key == target { &proxy_config } else { &no_config };
             shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
         }
+        self.admit(&mut deployments, sink);
         let services = self.services(&made, sink);
         let mut autoscalers = BTreeMap::new();
         for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {

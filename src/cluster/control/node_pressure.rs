@@ -54,7 +54,8 @@ impl Cluster {
         on_it
             .filter_map(|(id, pod)| {
                 let usage_bytes = runtime.usage(pod.ip?)?.memory_bytes?;
-                Some(PodMemory { id: *id, usage_bytes, request_bytes: pod.template.requests.memory_bytes })
+                let request_bytes = pod.template.requests.memory_bytes;
+                Some(PodMemory { id: *id, usage_bytes, request_bytes, priority: pod.template.placement.priority })
             })
             .collect()
     }

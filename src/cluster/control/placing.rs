@@ -3,6 +3,7 @@
 //! A pod that found no node waits for a change that may help it ([`Changes`]); the rules of that are `scheduler::queue`'s.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
@@ -143,8 +144,8 @@ pub(in crate::cluster) struct Changes {
     count: Cell<u64>,
     /// The number of the last change of each kind.
     last: RefCell<BTreeMap<Change, u64>>,
-    /// Whoever waits for a kind of change, in the order of their first poll; woken in that order.
-    waiting: RefCell<BTreeMap<Change, Vec<Waker>>>,
+    /// Whoever waits for a kind of change, with its priority, in the order of their first poll; the highest are woken first, equals in that order.
+    waiting: RefCell<BTreeMap<Change, Vec<(i32, Waker)>>>,
 }
 
 impl Changes {
@@ -157,14 +158,15 @@ impl Changes {
     pub(in crate::cluster) fn raise(&self, change: Change) {
         self.count.set(self.count.get() + 1);
         self.last.borrow_mut().insert(change, self.count.get());
-        let waiting = self.waiting.borrow_mut().remove(&change);
-        for waker in waiting.into_iter().flatten() {
+        let mut waiting = self.waiting.borrow_mut().remove(&change).unwrap_or_default();
+        waiting.sort_by_key(|(priority, _)| Reverse(*priority));
+        for (_, waker) in waiting {
             waker.wake();
         }
     }
 
-    /// Ends when there is a change of one of these kinds later than the one numbered `seen`.
-    pub(in crate::cluster) async fn any_since(&self, kinds: &BTreeSet<Change>, seen: u64) {
+    /// Ends when there is a change of one of these kinds later than the one numbered `seen`. Of those whom a change wakes the highest priority comes first.
+    pub(in crate::cluster) async fn any_since(&self, kinds: &BTreeSet<Change>, seen: u64, priority: i32) {
         poll_fn(|cx| {
             let last = self.last.borrow();
             if kinds.iter().any(|kind| last.get(kind).is_some_and(|number| *number > seen)) {
@@ -173,8 +175,8 @@ impl Changes {
             let mut waiting = self.waiting.borrow_mut();
             for kind in kinds {
                 let list = waiting.entry(*kind).or_default();
-                if !list.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    list.push(cx.waker().clone());
+                if !list.iter().any(|(_, waker)| waker.will_wake(cx.waker())) {
+                    list.push((priority, cx.waker().clone()));
                 }
             }
             Poll::Pending

@@ -1,16 +1,16 @@
 //! What a kubelet does when its node runs short of memory.
 //!
 //! Every ten seconds it compares what its pods hold with what there is for them. Below the threshold of free memory it evicts one pod, and looks again: first those
-//! that hold more than they asked for, of these the one that holds most above that. The condition `MemoryPressure` stays for five minutes after it was last
+//! that hold more than they asked for, of these the least important, and of these the one that holds most above that. The condition `MemoryPressure` stays for five minutes after it was last
 //! seen; meanwhile pods that asked for nothing are kept away.
 //!
 //! What is allocatable is the node's capacity less what is reserved, the threshold of 100 MiB included. So there is less than the threshold left when the pods
 //! hold more than is allocatable. What the system itself holds counts as what is reserved for it.
 //!
-//! Priorities are not simulated: all pods have the same.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/eviction/{eviction_manager,helpers}.go (`rankMemoryPressure`),
 //! pkg/kubelet/kubelet.go (`evictionMonitoringPeriod`), pkg/kubelet/cm/node_container_manager_linux.go.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::cluster::version::Version;
@@ -32,6 +32,8 @@ pub struct PodMemory {
     pub usage_bytes: u64,
     /// Bytes asked for.
     pub request_bytes: u64,
+    /// Its priority.
+    pub priority: i32,
 }
 
 /// The pod that is evicted first; of equal ones the first. None: there is no pod.
@@ -39,7 +41,7 @@ pub struct PodMemory {
 pub fn victim(pods: &[PodMemory]) -> Option<u64> {
     let rank = |pod: &&PodMemory| {
         let above = i128::from(pod.usage_bytes) - i128::from(pod.request_bytes);
-        (above > 0, above)
+        (above > 0, Reverse(pod.priority), above)
     };
     // Of several with the same rank the first: `max_by_key` would give the last.
     pods.iter().rev().max_by_key(rank).map(|pod| pod.id)
@@ -85,7 +87,21 @@ mod tests {
     use super::*;
 
     fn pod(id: u64, usage_bytes: u64, request_bytes: u64) -> PodMemory {
-        PodMemory { id, usage_bytes, request_bytes }
+        PodMemory { id, usage_bytes, request_bytes, priority: 0 }
+    }
+
+    #[test]
+    fn of_those_above_their_request_the_least_important_goes_first() {
+        let with = |pod: PodMemory, priority: i32| PodMemory { priority, ..pod };
+        for (pods, expected) in [
+            (vec![with(pod(1, 101, 100), 5), with(pod(2, 900, 100), 6)], Some(1)),
+            (vec![with(pod(1, 101, 100), 6), with(pod(2, 900, 100), 5)], Some(2)),
+            (vec![with(pod(1, 101, 100), 5), with(pod(2, 102, 100), 5)], Some(2)),
+            // Who asked for what it holds stays, however little it counts.
+            (vec![with(pod(1, 100, 100), -9), with(pod(2, 101, 100), 2000)], Some(2)),
+        ] {
+            assert_eq!(victim(&pods), expected, "{pods:?}");
+        }
     }
 
     #[test]
