@@ -1,4 +1,7 @@
 //! A balancer with many targets and open connections: what a request through it takes, on a kept connection and on a new one.
+//!
+//! Requests come one after the other. Those on kept connections take so many of them in turn, the same number in a small world and in a large one: the
+//! others are open and say nothing, so that what differs is the balancer and not how many connections speak.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -87,15 +90,14 @@ impl Balanced {
         self.sim.run_until(until).expect("the world moves");
     }
 
-    /// Requests one after the other, each on a kept connection.
-    pub(crate) fn on_kept(&self, requests: usize) {
+    /// Requests one after the other, on so many of the kept connections in turn: those that were opened first.
+    pub(crate) fn on_kept(&self, requests: usize, speaking: usize) {
         let kept = Rc::clone(&self.kept);
         self.sim.spawn("requests", async move {
             let mut answer = Vec::new();
             let mut streams = kept.take();
-            let count = streams.len();
             for number in 0..requests {
-                let stream = &mut streams[number % count];
+                let stream = &mut streams[number % speaking];
                 stream.write_all(b"x").await.expect("it is open");
                 assert!(matches!(stream.read(&mut answer).await, Ok(1)));
                 answer.clear();

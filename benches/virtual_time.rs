@@ -315,14 +315,17 @@ fn report_balancers(connections: usize, requests: usize) {
     let (small, large) =
         (balancer_world::Balanced::new(4, connections), balancer_world::Balanced::new(400, 100 * connections));
     let us = |spent: f64| spent * 1e6 / requests as f64;
-    let kept = in_turns(5, || small.on_kept(requests), || large.on_kept(requests)).map(us);
+    let on_kept = |of: &balancer_world::Balanced, speaking| of.on_kept(requests, speaking);
+    let kept = in_turns(5, || on_kept(&small, connections), || on_kept(&large, connections)).map(us);
+    let all = in_turns(5, || on_kept(&small, connections), || on_kept(&large, 100 * connections)).map(us);
     let new = in_turns(5, || small.on_new(requests), || large.on_new(requests)).map(us);
     println!(
-        "a request through a balancer with 4 targets and {connections} connections, with 400 and {}: kept {:.2} and {:.2} µs, \
-         new {:.2} and {:.2} µs",
+        "a request through a balancer with 4 targets and {connections} connections, with 400 and {}: \
+         kept {:.2} and {:.2} µs (where all of these speak {:.2}), new {:.2} and {:.2} µs",
         100 * connections,
         kept[0],
         kept[1],
+        all[1],
         new[0],
         new[1],
     );

@@ -24,6 +24,7 @@ pub mod kube_proxy;
 pub mod limits;
 pub mod load_balancer;
 pub mod nodes;
+mod numbered;
 pub mod product;
 pub mod readiness_gate;
 pub mod scheduler;

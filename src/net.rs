@@ -14,6 +14,7 @@
 //! Simultaneous arrivals keep the order in which they were sent. Not modelled: loss and retransmission of data, congestion windows,
 //! TIME_WAIT, port exhaustion; bandwidth is per connection.
 
+mod connection_map;
 pub mod head;
 pub mod host;
 mod pipe;
@@ -25,6 +26,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+pub use connection_map::ConnectionMap;
 pub use host::{ConnectError, ConnectErrorKind, Host, Listener};
 pub use pipe::{Ending, EndingKind};
 pub use stream::TcpStream;
@@ -160,7 +162,7 @@ pub(crate) struct Fabric {
     pub(crate) streams: Streams,
     hosts: RefCell<BTreeMap<Ipv4Addr, Rc<HostState>>>,
     forwards: RefCell<BTreeMap<Ipv4Addr, Front>>,
-    connections: RefCell<BTreeMap<ConnectionId, Weak<Connection>>>,
+    connections: RefCell<ConnectionMap<Weak<Connection>>>,
     connection_next: Cell<u64>,
 }
 
@@ -199,7 +201,7 @@ impl Net {
 
     /// A hop ends a connection, and says which event made it do so. Without effect on one that is over.
     pub fn sever(&self, id: ConnectionId, how: Sever, why: Option<EventId>) {
-        let connection = self.fabric.connections.borrow().get(&id).and_then(Weak::upgrade);
+        let connection = self.fabric.connections.borrow().get(id).and_then(Weak::upgrade);
         if let Some(connection) = connection {
             connection.sever(how, why);
         }
@@ -208,7 +210,7 @@ impl Net {
     /// When something last passed the hop that may sever a connection; nothing if it is over.
     #[must_use]
     pub fn last_passage(&self, id: ConnectionId) -> Option<SimTime> {
-        let connection = self.fabric.connections.borrow().get(&id).and_then(Weak::upgrade)?;
+        let connection = self.fabric.connections.borrow().get(id).and_then(Weak::upgrade)?;
         Some(connection.last_passage())
     }
 
@@ -241,7 +243,7 @@ impl Fabric {
     }
 
     pub(crate) fn forget_connection(&self, id: ConnectionId) {
-        self.connections.borrow_mut().remove(&id);
+        self.connections.borrow_mut().remove(id);
     }
 }
 

@@ -544,6 +544,12 @@ impl Cluster {
         })
     }
 
+    /// How many nodes the scheduler has looked at so far: its measure of work.
+    #[must_use]
+    pub fn nodes_looked_at(&self) -> u64 {
+        self.inner.state.borrow().placing.looked_at()
+    }
+
     /// The lives of all pods there were, in the order of their creation.
     #[must_use]
     pub fn pod_records(&self) -> Vec<PodRecord> {

@@ -17,6 +17,7 @@ pub mod pod_affinity;
 pub mod queue;
 pub mod reason;
 pub mod resources;
+mod row;
 pub mod rules;
 pub mod spread;
 pub mod taints;
@@ -27,7 +28,9 @@ pub use rules::Rules;
 
 use self::cache::NodeInfo;
 use self::resources::IgnoredResources;
+use self::row::{ByResources, Row};
 use self::rules::FilterOrder;
+use crate::cluster::placement::Placement;
 use crate::engine::Stream;
 
 /// The best score of a node by one rule.
@@ -49,6 +52,24 @@ pub struct Scheduler {
     rules: Rules,
     /// Where the next search begins, as an index into the order of nodes.
     start: usize,
+    looked_at: u64,
+}
+
+/// What a rule gives the candidates.
+enum Scores {
+    /// The same to all.
+    Same(i64),
+    /// In their order.
+    Each(Vec<i64>),
+}
+
+impl Scores {
+    fn of(&self, place: usize) -> i64 {
+        match self {
+            Self::Same(score) => *score,
+            Self::Each(scores) => scores[place],
+        }
+    }
 }
 
 /// A node's scores, each with its weight.
@@ -88,7 +109,13 @@ impl Scheduler {
     /// A scheduler that knows no node.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        Self { cache: Cache::default(), rules, start: 0 }
+        Self { cache: Cache::default(), rules, start: 0, looked_at: 0 }
+    }
+
+    /// How many nodes all searches so far have looked at.
+    #[must_use]
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at
     }
 
     /// The index of the node for a pod; ties are drawn from `ties`.
@@ -130,14 +157,18 @@ impl Scheduler {
         let enough = enough_of(order.len());
         let mut found = Vec::with_capacity(enough.min(order.len()));
         let mut seen = 0;
-        while seen < order.len() && found.len() < enough {
-            let index = order[(self.start + seen) % order.len()];
-            let info = self.cache.node(index).expect("an ordered node is there");
-            if search.is_possible(index, info) {
-                found.push(index);
+        let (before, from_start) = order.split_at(self.start.checked_rem(order.len()).unwrap_or(0));
+        for index in from_start.iter().chain(before) {
+            if found.len() == enough {
+                break;
+            }
+            let info = || self.cache.node(*index).expect("an ordered node is there");
+            if search.is_possible(*index, self.cache.row(*index), info) {
+                found.push(*index);
             }
             seen += 1;
         }
+        self.looked_at += seen as u64;
         if found.is_empty() {
             let why = |index: &usize| search.fault(*index, self.cache.node(*index)?);
             let reasons: Vec<Reason> = order.iter().filter_map(why).collect();
@@ -154,29 +185,51 @@ impl Scheduler {
     /// If one of them is not there.
     #[must_use]
     pub fn scores(&self, pod: &PodKind, candidates: &[usize]) -> Vec<NodeScores> {
-        let infos: Vec<&NodeInfo> = candidates.iter().filter_map(|index| self.cache.node(*index)).collect();
-        assert_eq!(infos.len(), candidates.len(), "a candidate is a node that is there");
-        let nodes = || infos.iter().map(|info| &info.node);
+        let cache = &self.cache;
+        let info = |index: usize| cache.node(index).expect("a candidate is a node that is there");
+        let nodes = || candidates.iter().map(|index| &info(*index).node);
         let weights = self.rules.weights;
-        let mut scores = vec![NodeScores::default(); candidates.len()];
-        let taints = taints::scores(nodes(), &pod.placement);
-        let node_affinity = node_affinity::scores(nodes(), &pod.placement, None);
-        let pod_affinity = pod_affinity::scores(&self.cache, pod, candidates, self.rules.pod_affinity);
-        let spread = spread::scores(&self.cache, pod, candidates, self.rules.spread);
+        // What makes no difference to a pod is not asked of every node.
+        let taints = if candidates.iter().all(|index| cache.row(*index).is_open) {
+            Scores::Same(SCORE_MAX)
+        } else {
+            Scores::Each(taints::scores(nodes(), &pod.placement))
+        };
+        let node_affinity = if pod.placement.node_affinity.preferred.is_empty() {
+            Scores::Same(0)
+        } else {
+            Scores::Each(node_affinity::scores(nodes(), &pod.placement, None))
+        };
+        let images = if image_locality::counts_nowhere(cache, pod) {
+            Scores::Same(0)
+        } else {
+            let score = |index: &usize| image_locality::score(cache, info(*index), pod);
+            Scores::Each(candidates.iter().map(score).collect())
+        };
+        let or_none = |scores: Option<Vec<i64>>| scores.map_or(Scores::Same(0), Scores::Each);
+        let pod_affinity = or_none(pod_affinity::scores(cache, pod, candidates, self.rules.pod_affinity));
+        let spread = or_none(spread::scores(cache, pod, candidates, self.rules.spread));
         let balanced_by = SCORED_RESOURCES.map(|(name, _)| name);
-        for (place, score) in scores.iter_mut().enumerate() {
-            let info = infos[place];
-            *score = NodeScores {
-                taints: weights.taints * taints[place],
-                node_affinity: weights.node_affinity * node_affinity[place],
-                spread: spread.as_ref().map_or(0, |spread| weights.spread * spread[place]),
-                pod_affinity: pod_affinity.as_ref().map_or(0, |affinity| weights.pod_affinity * affinity[place]),
-                least_allocated: resources::least_allocated(info, pod, &SCORED_RESOURCES),
-                balanced: resources::balanced(info, pod, &balanced_by, self.rules.balance),
-                images: image_locality::score(&self.cache, info, pod),
-            };
-        }
-        scores
+        let mut by_resources = ByResources::default();
+        let score = |(place, index): (usize, &usize)| {
+            let row = cache.row(*index);
+            assert!(row.is_there, "a candidate is a node that is there");
+            let (least_allocated, balanced) = by_resources.of(row, || {
+                let info = info(*index);
+                let least_allocated = resources::least_allocated(info, pod, &SCORED_RESOURCES);
+                (least_allocated, resources::balanced(info, pod, &balanced_by, self.rules.balance))
+            });
+            NodeScores {
+                taints: weights.taints * taints.of(place),
+                node_affinity: weights.node_affinity * node_affinity.of(place),
+                spread: weights.spread * spread.of(place),
+                pod_affinity: weights.pod_affinity * pod_affinity.of(place),
+                least_allocated,
+                balanced,
+                images: images.of(place),
+            }
+        };
+        candidates.iter().enumerate().map(score).collect()
     }
 }
 
@@ -196,35 +249,52 @@ struct Search<'a> {
     ignored: IgnoredResources,
     spread: Option<spread::Filter>,
     pod_affinity: Option<pod_affinity::Filter>,
+    /// The pod asks for nothing but processor and memory.
+    is_plain: bool,
 }
 
 impl<'a> Search<'a> {
     fn new(cache: &Cache, pod: &'a PodKind, rules: Rules) -> Self {
-        Self {
-            pod,
-            order: rules.order,
-            ignored: IgnoredResources::default(),
-            spread: spread::Filter::new(cache, pod, rules.spread),
-            pod_affinity: pod_affinity::Filter::new(cache, pod),
-        }
+        let spread = spread::Filter::new(cache, pod, rules.spread);
+        let pod_affinity = pod_affinity::Filter::new(cache, pod);
+        let Placement { node_selector, node_affinity, extended, .. } = &pod.placement;
+        let is_of_any_node = node_selector.is_empty() && node_affinity.required.is_none() && extended.is_empty();
+        let is_plain = is_of_any_node && spread.is_none() && pod_affinity.is_none();
+        Self { pod, order: rules.order, ignored: IgnoredResources::default(), spread, pod_affinity, is_plain }
     }
 
-    fn is_possible(&self, index: usize, info: &NodeInfo) -> bool {
-        resources::fits(info, self.pod) && self.fault(index, info).is_none()
+    /// The same as no [`Self::fault`]. Most nodes need no look at more than their row.
+    fn is_possible<'n>(&self, index: usize, row: &Row, info: impl FnOnce() -> &'n NodeInfo) -> bool {
+        if !row.has_room_for(self.pod.requests) {
+            return false;
+        }
+        (self.is_plain && row.is_open) || {
+            let info = info();
+            resources::extended_fit(info, self.pod) && self.fault_besides(index, info, || None).is_none()
+        }
     }
 
     /// The first fault of a node.
     fn fault(&self, index: usize, info: &NodeInfo) -> Option<Reason> {
+        self.fault_besides(index, info, || {
+            let missing = resources::insufficient(info, self.pod, &self.ignored);
+            (!missing.is_empty()).then_some(Reason::Resources(missing))
+        })
+    }
+
+    /// The first fault of a node whose `resources` are at fault or are not.
+    fn fault_besides(
+        &self,
+        index: usize,
+        info: &NodeInfo,
+        resources: impl FnOnce() -> Option<Reason>,
+    ) -> Option<Reason> {
         let node = &info.node;
         if node.unschedulable && !tolerates_cordon(self.pod) {
             return Some(Reason::Cordoned);
         }
         let taint = || taints::untolerated(node, &self.pod.placement).cloned().map(Reason::Taint);
         let affinity = || (!node_affinity::admits(node, &self.pod.placement, None)).then_some(Reason::NodeAffinity);
-        let resources = || {
-            let missing = resources::insufficient(info, self.pod, &self.ignored);
-            (!missing.is_empty()).then_some(Reason::Resources(missing))
-        };
         let of_node = match self.order {
             FilterOrder::ResourcesFirst => resources().or_else(affinity).or_else(taint),
             FilterOrder::ResourcesLast => taint().or_else(affinity).or_else(resources),

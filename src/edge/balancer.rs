@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use super::numbered::Numbered;
 use super::scheduler::{Flow, Scheduler, Spread};
 use crate::engine::EventId;
 use crate::units::SimTime;
@@ -134,7 +135,7 @@ pub enum HealthChange {
 #[derive(Debug)]
 pub struct Balancer {
     config: BalancerConfig,
-    targets: BTreeMap<TargetId, Target>,
+    targets: Numbered<Target>,
     id_next: u64,
     /// Those that may be chosen, by group.
     spreads: Vec<Spread>,
@@ -148,7 +149,7 @@ impl Balancer {
     #[must_use]
     pub fn new(config: BalancerConfig) -> Self {
         let spreads = (0..=config.groups).map(|_| Spread::new(config.scheduler)).collect();
-        Self { config, targets: BTreeMap::new(), id_next: 0, spreads, healthy_count: 0, kept: BTreeMap::new() }
+        Self { config, targets: Numbered::default(), id_next: 0, spreads, healthy_count: 0, kept: BTreeMap::new() }
     }
 
     /// Its rules.
@@ -164,12 +165,13 @@ impl Balancer {
         self.config = config;
         if !is_same {
             self.spreads = (0..=self.config.groups).map(|_| Spread::new(self.config.scheduler)).collect();
-            for (id, target) in &mut self.targets {
-                let group = groups.get(id).copied().flatten().unwrap_or(self.config.groups);
+            for (number, target) in self.targets.iter_mut() {
+                let group = groups.get(&TargetId(number)).copied().flatten().unwrap_or(self.config.groups);
                 (target.group, target.credit) = (group.min(self.config.groups), 0);
             }
         }
-        let all: Vec<TargetId> = self.targets.keys().copied().filter(|_| loses_check).collect();
+        let all: Vec<TargetId> =
+            self.targets.iter().map(|(number, _)| TargetId(number)).filter(|_| loses_check).collect();
         for id in all {
             self.set_healthy(id);
         }
@@ -196,7 +198,7 @@ impl Balancer {
             Some(_) => Health::Initial { passed: 0 },
             None => Health::Healthy { failed: 0 },
         };
-        self.targets.insert(id, Target { address, weight, health, group, credit: 0, open: 0, why });
+        self.targets.insert(id.0, Target { address, weight, health, group, credit: 0, open: 0, why });
         if matches!(health, Health::Healthy { .. }) {
             self.healthy_count += 1;
         }
@@ -211,7 +213,7 @@ impl Balancer {
         if admitted == if fails_open { self.targets.len() } else { self.healthy_count } {
             return;
         }
-        let ids: Vec<TargetId> = self.targets.keys().copied().collect();
+        let ids: Vec<TargetId> = self.targets.iter().map(|(number, _)| TargetId(number)).collect();
         for id in ids {
             self.admit(id, fails_open);
         }
@@ -219,7 +221,7 @@ impl Balancer {
 
     /// Lets a target be chosen, or no more.
     fn admit(&mut self, id: TargetId, fails_open: bool) {
-        let Some(target) = self.targets.get_mut(&id) else { return };
+        let Some(target) = self.targets.get_mut(id.0) else { return };
         let may_be = fails_open || matches!(target.health, Health::Healthy { .. });
         let spread = &mut self.spreads[target.group];
         if may_be && !spread.has(id) {
@@ -232,7 +234,7 @@ impl Balancer {
 
     /// A target's health becomes this.
     fn set_health(&mut self, id: TargetId, health: Health) {
-        let Some(target) = self.targets.get_mut(&id) else { return };
+        let Some(target) = self.targets.get_mut(id.0) else { return };
         let is_healthy = |health: Health| matches!(health, Health::Healthy { .. });
         let (was, is) = (is_healthy(target.health), is_healthy(health));
         target.health = health;
@@ -245,7 +247,7 @@ impl Balancer {
 
     /// Takes a target out of the choice. What its connections meet is [`BalancerConfig::on_deregister`].
     pub fn deregister(&mut self, id: TargetId) -> bool {
-        let Some(target) = self.targets.remove(&id) else { return false };
+        let Some(target) = self.targets.remove(id.0) else { return false };
         self.spreads[target.group].remove(id);
         if matches!(target.health, Health::Healthy { .. }) {
             self.healthy_count -= 1;
@@ -256,7 +258,7 @@ impl Balancer {
 
     /// Changes a target's weight.
     pub fn set_weight(&mut self, id: TargetId, weight: u32) {
-        if let Some(target) = self.targets.get_mut(&id) {
+        if let Some(target) = self.targets.get_mut(id.0) {
             target.weight = weight;
             let spread = &mut self.spreads[target.group];
             if let Some(standing) = spread.remove(id) {
@@ -268,7 +270,7 @@ impl Balancer {
     /// A target's weight.
     #[must_use]
     pub fn weight(&self, id: TargetId) -> Option<u32> {
-        Some(self.targets.get(&id)?.weight)
+        Some(self.targets.get(id.0)?.weight)
     }
 
     /// A connection to a target was opened.
@@ -282,7 +284,7 @@ impl Balancer {
     }
 
     fn count(&mut self, id: TargetId, change: i64) {
-        if let Some(target) = self.targets.get_mut(&id) {
+        if let Some(target) = self.targets.get_mut(id.0) {
             target.open += change;
             self.spreads[target.group].set_open(id, target.open);
         }
@@ -296,7 +298,7 @@ impl Balancer {
     /// The result of a probe; the change it makes, if any.
     pub fn handle_probe(&mut self, id: TargetId, is_ok: bool, why: Option<EventId>) -> Option<HealthChange> {
         let check = self.config.health_check?;
-        let target = self.targets.get_mut(&id)?;
+        let target = self.targets.get_mut(id.0)?;
         let is_new = matches!(target.health, Health::Initial { .. });
         let passes = self.config.first_passes.filter(|_| is_new).unwrap_or(check.healthy_threshold);
         let (health, change) = match (target.health, is_ok) {
@@ -332,7 +334,7 @@ impl Balancer {
         let spread = self.spreads[..self.config.groups].get_mut(group)?;
         let Some(persistence) = self.config.persistence else {
             let id = spread.choose(flow)?;
-            return Some((id, self.targets[&id].address));
+            return Some((id, self.targets.get(id.0)?.address));
         };
         let client = *flow.from.ip();
         let kept = self.kept.get(&client).filter(|(id, until)| now < *until && spread.has(*id));
@@ -341,13 +343,13 @@ impl Balancer {
             None => spread.choose(flow)?,
         };
         self.kept.insert(client, (id, now.after(persistence)));
-        Some((id, self.targets[&id].address))
+        Some((id, self.targets.get(id.0)?.address))
     }
 
     /// Whether a target gets new connections.
     #[must_use]
     pub fn is_healthy(&self, id: TargetId) -> bool {
-        self.targets.get(&id).is_some_and(|target| matches!(target.health, Health::Healthy { .. }))
+        self.targets.get(id.0).is_some_and(|target| matches!(target.health, Health::Healthy { .. }))
     }
 
     /// Targets that get new connections.
@@ -365,7 +367,7 @@ impl Balancer {
     /// The event that last changed a target.
     #[must_use]
     pub fn why(&self, id: TargetId) -> Option<EventId> {
-        self.targets.get(&id)?.why
+        self.targets.get(id.0)?.why
     }
 }
 

@@ -43,7 +43,7 @@ use super::product::Ways;
 use super::scheduler::Flow;
 use crate::cluster::{EndpointView, Identity};
 use crate::engine::{Delay, EventId, EventLog, Sim, Streams};
-use crate::net::{ConnectionId, Forward, Host, Net, Sever, Syn, Verdict};
+use crate::net::{ConnectionId, ConnectionMap, Forward, Host, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
 
 /// A node as a target.
@@ -133,13 +133,13 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Entry {
     target: TargetId,
-    /// The address it came to.
+    /// The address it came to, by its place.
     vip: usize,
     /// The port it came to.
     port: u16,
     /// For how long it may be silent, as it was when it was opened.
     idle: Option<IdleRule>,
-    /// When its silence is looked at.
+    /// When its silence is looked at; the end of time: never.
     look_at: SimTime,
 }
 
@@ -149,8 +149,8 @@ struct Vip {
     /// The event that its zone died of.
     dead: Option<EventId>,
     meter: Meter,
-    /// Connections that came to it.
-    open: BTreeSet<ConnectionId>,
+    /// Open connections that came to it.
+    open_count: u64,
 }
 
 /// What becomes of open connections.
@@ -172,8 +172,8 @@ struct State {
     /// What is registered, or on its way to be (absent id).
     registered: BTreeMap<Ipv4Addr, Option<TargetId>>,
     names: BTreeMap<TargetId, Rc<str>>,
-    connections: BTreeMap<ConnectionId, Entry>,
-    by_target: BTreeMap<TargetId, BTreeSet<ConnectionId>>,
+    /// All that are open. Who wants those of one target or one address looks at all: that is seldom, and a list for each would cost every connection.
+    connections: ConnectionMap<Entry>,
     /// The nodes that may be targets.
     eligible: Vec<NodeTarget>,
     /// Nodes that the others have not heard of for too long, where one of them answers for the address.
@@ -251,8 +251,7 @@ impl LoadBalancer {
             wanted: BTreeMap::new(),
             registered: BTreeMap::new(),
             names: BTreeMap::new(),
-            connections: BTreeMap::new(),
-            by_target: BTreeMap::new(),
+            connections: ConnectionMap::default(),
             vips: Vec::new(),
             node_zones: BTreeMap::new(),
             meter: Meter::default(),
@@ -316,7 +315,7 @@ impl LoadBalancer {
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
                 state.deleted = Some(event);
-                state.connections.keys().copied().collect()
+                state.connections.ids(|_| true)
             };
             for connection in open {
                 inner.net.sever(connection, Sever::Reset, Some(event));
@@ -416,15 +415,15 @@ impl LoadBalancer {
         let now = self.inner.sim.now();
         let vip = state.vip(*syn.to.ip());
         let (idle, port) = (self.inner.live().idle, syn.to.port());
-        let look_at = idle.map_or(SimTime::ZERO, |rule| now.after(rule.timeout));
-        if state.connections.insert(syn.id, Entry { target, vip, port, idle, look_at }).is_some() {
+        let look_at = idle.map_or(SimTime::MAX, |rule| now.after(rule.timeout));
+        if let Some(known) = state.connections.insert(syn.id, Entry { target, vip, port, idle, look_at }) {
+            state.connections.insert(syn.id, known);
             return;
         }
-        state.by_target.entry(target).or_default().insert(syn.id);
         state.balancer.handle_open(target);
         state.meter.handle_open(now, syn.to.port());
         state.vips[vip].meter.handle_open(now, syn.to.port());
-        state.vips[vip].open.insert(syn.id);
+        state.vips[vip].open_count += 1;
         if idle.is_some() {
             state.idle.add(look_at, syn.id);
             if let Some(number) = state.idle_watcher.is_wanted(look_at) {
@@ -445,29 +444,39 @@ impl State {
         let of_listener = Limits { connections: None, connections_per_s: None, ..limits.clone() };
         let of_vip = Limits { listener_connections_per_s: None, ..limits.clone() };
         let vip = &mut self.vips[vip];
-        let open = u64::try_from(vip.open.len()).unwrap_or(u64::MAX);
-        vip.meter.check(&of_vip, now, port, open)?;
+        vip.meter.check(&of_vip, now, port, vip.open_count)?;
         self.meter.check(&of_listener, now, port, 0)
     }
 
     /// A connection is over, or forgotten.
     fn forget(&mut self, id: ConnectionId) {
-        let Some(entry) = self.connections.remove(&id) else { return };
-        self.idle.remove(entry.look_at, id);
-        self.vips[entry.vip].open.remove(&id);
-        self.balancer.handle_close(entry.target);
-        if let Some(open) = self.by_target.get_mut(&entry.target) {
-            open.remove(&id);
-            if open.is_empty() {
-                self.by_target.remove(&entry.target);
-            }
+        let Some(entry) = self.connections.remove(id) else { return };
+        if entry.look_at < SimTime::MAX {
+            self.idle.end_one(|at, id| is_looked_at(&self.connections, at, id));
         }
+        self.vips[entry.vip].open_count -= 1;
+        self.balancer.handle_close(entry.target);
+    }
+
+    /// The next moment at which somebody's silence is looked at.
+    fn next_look(&mut self) -> Option<SimTime> {
+        self.idle.next(|at, id| is_looked_at(&self.connections, at, id))
+    }
+
+    /// A connection whose silence is looked at now.
+    fn due_look(&mut self, now: SimTime) -> Option<ConnectionId> {
+        self.idle.due(now, |at, id| is_looked_at(&self.connections, at, id))
     }
 
     /// The name of the target with this address.
     fn node_at(&self, ip: Ipv4Addr) -> Option<&Rc<str>> {
         self.names.get(&(*self.registered.get(&ip)?)?)
     }
+}
+
+/// Whether a connection's silence is looked at then.
+fn is_looked_at(connections: &ConnectionMap<Entry>, at: SimTime, id: ConnectionId) -> bool {
+    connections.get(id).is_some_and(|entry| entry.look_at == at)
 }
 
 impl Inner {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
 use super::balancer::TargetId;
+use super::numbered::Numbered;
 
 /// How new connections are spread over healthy targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +61,7 @@ struct Class {
 #[derive(Debug)]
 pub(super) struct Spread {
     scheduler: Scheduler,
-    members: BTreeMap<TargetId, Member>,
+    members: Numbered<Member>,
     classes: BTreeMap<u32, Class>,
     weight_total: i64,
     /// The last choice of plain turns.
@@ -69,11 +70,11 @@ pub(super) struct Spread {
 
 impl Spread {
     pub(super) fn new(scheduler: Scheduler) -> Self {
-        Self { scheduler, members: BTreeMap::new(), classes: BTreeMap::new(), weight_total: 0, last: None }
+        Self { scheduler, members: Numbered::default(), classes: BTreeMap::new(), weight_total: 0, last: None }
     }
 
     pub(super) fn has(&self, id: TargetId) -> bool {
-        self.members.contains_key(&id)
+        self.members.get(id.0).is_some()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,13 +90,13 @@ impl Spread {
         };
         class.ranking.insert((rank, id));
         self.weight_total += i64::from(weight);
-        let former = self.members.insert(id, Member { weight, rank });
+        let former = self.members.insert(id.0, Member { weight, rank });
         debug_assert!(former.is_none(), "a target is added once");
     }
 
     /// Lets it be chosen no more; what it is owed in turns, or its open connections.
     pub(super) fn remove(&mut self, id: TargetId) -> Option<i64> {
-        let Member { weight, rank } = self.members.remove(&id)?;
+        let Member { weight, rank } = self.members.remove(id.0)?;
         self.weight_total -= i64::from(weight);
         let class = self.classes.get_mut(&weight)?;
         class.ranking.remove(&(rank, id));
@@ -117,7 +118,7 @@ impl Spread {
     }
 
     fn rank(&mut self, id: TargetId, rank: i64) {
-        if let Some(member) = self.members.get_mut(&id)
+        if let Some(member) = self.members.get_mut(id.0)
             && let Some(class) = self.classes.get_mut(&member.weight)
         {
             class.ranking.remove(&(member.rank, id));
@@ -130,9 +131,9 @@ impl Spread {
     pub(super) fn choose(&mut self, flow: Flow) -> Option<TargetId> {
         let id = match self.scheduler {
             Scheduler::RoundRobin => {
-                let after = self.last.map_or(TargetId(0), |last| TargetId(last.0 + 1));
-                let next = self.members.range(after..).next().or_else(|| self.members.iter().next());
-                *next?.0
+                let after = self.last.map_or(0, |last| last.0 + 1);
+                let next = self.members.from(after).next().or_else(|| self.members.iter().next());
+                TargetId(next?.0)
             }
             Scheduler::WeightedRoundRobin => self.take_turn()?,
             Scheduler::WeightedLeastConnections => self.least_connections()?,
@@ -158,7 +159,7 @@ impl Spread {
             }
         }
         let (_, id) = best?;
-        let rank = self.members[&id].rank + self.weight_total;
+        let rank = self.members.get(id.0)?.rank + self.weight_total;
         self.rank(id, rank);
         Some(id)
     }
@@ -181,7 +182,7 @@ impl Spread {
     fn by_hash(&self, key: u64) -> Option<TargetId> {
         let key = mixed(key);
         let able = self.members.iter().filter(|(_, member)| member.weight > 0);
-        able.map(|(id, _)| *id).max_by_key(|id| (mixed(key ^ mixed(id.0)), *id))
+        able.map(|(id, _)| TargetId(id)).max_by_key(|id| (mixed(key ^ mixed(id.0)), *id))
     }
 }
 

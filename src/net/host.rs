@@ -69,9 +69,7 @@ pub(crate) struct HostState {
     link: LinkConfig,
     is_gone: Cell<bool>,
     listeners: RefCell<BTreeMap<u16, Vec<Rc<Queue>>>>,
-    /// Open ends on this host. Dead entries are swept out when the list has doubled.
-    ends: RefCell<Vec<(Weak<Connection>, Side)>>,
-    ends_sweep_at: Cell<usize>,
+    ends: RefCell<Ends>,
     jitter: RefCell<Stream>,
     port_next: Cell<u16>,
 }
@@ -84,19 +82,19 @@ impl HostState {
             is_gone: Cell::new(false),
             listeners: RefCell::default(),
             ends: RefCell::default(),
-            ends_sweep_at: Cell::new(64),
             jitter: RefCell::new(jitter),
             port_next: Cell::new(EPHEMERAL_FIRST),
         }
     }
 
-    fn note_end(&self, connection: &Rc<Connection>, side: Side) {
-        let mut ends = self.ends.borrow_mut();
-        if ends.len() >= self.ends_sweep_at.get() {
-            ends.retain(|(end, _)| end.strong_count() > 0);
-            self.ends_sweep_at.set((2 * ends.len()).max(64));
-        }
-        ends.push((Rc::downgrade(connection), side));
+    /// A connection has an end here; where it is noted.
+    pub(crate) fn note_end(&self, connection: Weak<Connection>, side: Side) -> u32 {
+        self.ends.borrow_mut().add(connection, side)
+    }
+
+    /// Such a connection is over.
+    pub(crate) fn forget_end(&self, place: u32) {
+        self.ends.borrow_mut().remove(place);
     }
 
     /// The listener for a connection to `port`: one of several by the connection's number, as `SO_REUSEPORT` does by hash.
@@ -108,6 +106,30 @@ impl HostState {
         let scattered = id.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let index = usize::try_from(scattered % count).expect("an index below a length");
         Some(Rc::clone(&queues[index]))
+    }
+}
+
+/// The ends of connections on one host. A place is used again as soon as its connection is over: what has been held last is close at hand.
+#[derive(Default)]
+struct Ends {
+    places: Vec<Option<(Weak<Connection>, Side)>>,
+    free: Vec<u32>,
+}
+
+impl Ends {
+    fn add(&mut self, connection: Weak<Connection>, side: Side) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 connections at a time")
+        });
+        self.places[place as usize] = Some((connection, side));
+        place
+    }
+
+    fn remove(&mut self, place: u32) {
+        let end = self.places[place as usize].take();
+        assert!(end.is_some(), "an end is noted once and forgotten once");
+        self.free.push(place);
     }
 }
 
@@ -186,9 +208,9 @@ impl Host {
             return;
         }
         self.net.fabric.remove_host(self.state.ip);
-        for (end, side) in self.state.ends.take() {
+        for (end, side) in self.state.ends.borrow().places.iter().flatten() {
             if let Some(connection) = end.upgrade() {
-                connection.lose_host(side);
+                connection.lose_host(*side);
             }
         }
     }
@@ -279,9 +301,8 @@ impl Host {
             return lost;
         }
         passed_on.is_over.set(false);
-        let connection = Connection::new(fabric, Path { id, link, client_latency, forward });
-        self.state.note_end(&connection, Side::Client);
-        server.note_end(&connection, Side::Server);
+        let hosts = [Rc::clone(&self.state), Rc::clone(&server)];
+        let connection = Connection::new(fabric, hosts, Path { id, link, client_latency, forward });
         let back = self.delay(link);
         // The server's end is complete when the client's ACK has come: a whole round trip after the SYN.
         let complete_at = sim.now().after(back).after(link.latency);

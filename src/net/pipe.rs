@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{BUFFER_BYTES, LinkConfig};
-use crate::engine::{EventId, Sim, Stream, TimerKey, Wakeup};
+use super::{BUFFER_BYTES, ConnectionId, LinkConfig};
+use crate::engine::{EventId, Sim, Stream, Streams, TimerKey, Wakeup};
 use crate::units::SimTime;
 
 /// Memory that an empty direction keeps for the next segment.
@@ -38,6 +38,29 @@ pub(super) enum Passage {
     Lost,
     /// It is lost, and the writer gets RST.
     Refused,
+}
+
+/// The jitters of a connection. Their stream is made when the first is drawn: most links have none, and a stream is larger than all else about a connection.
+#[derive(Debug)]
+pub(super) struct Jitter {
+    streams: Streams,
+    id: ConnectionId,
+    stream: Option<Box<Stream>>,
+}
+
+impl Jitter {
+    pub(super) fn new(streams: Streams, id: ConnectionId) -> Self {
+        Self { streams, id, stream: None }
+    }
+
+    /// One that is `most` at most.
+    fn draw(&mut self, most: Duration) -> Duration {
+        if most.is_zero() {
+            return Duration::ZERO;
+        }
+        let new = || Box::new(self.streams.stream("connection-jitter", &self.id.number().to_string()));
+        self.stream.get_or_insert_with(new).uniform(Duration::ZERO, most)
+    }
 }
 
 #[derive(Debug)]
@@ -97,7 +120,7 @@ impl Pipe {
     }
 
     /// When something of `length` bytes sent now arrives, behind all that was sent before.
-    fn arrival(&mut self, now: SimTime, length: usize, jitter: &mut Stream) -> SimTime {
+    fn arrival(&mut self, now: SimTime, length: usize, jitter: &mut Jitter) -> SimTime {
         let mut leaves_at = now;
         if let Some(bytes_per_s) = self.link.bytes_per_s {
             let nanos = u128::try_from(length).unwrap_or(0) * 1_000_000_000 / u128::from(bytes_per_s.max(1));
@@ -105,10 +128,7 @@ impl Pipe {
             leaves_at = self.link_free_at.max(now).after(Duration::from_nanos(nanos));
             self.link_free_at = leaves_at;
         }
-        let mut at = leaves_at.after(self.link.latency);
-        if !self.link.jitter.is_zero() {
-            at = at.after(jitter.uniform(Duration::ZERO, self.link.jitter));
-        }
+        let at = leaves_at.after(self.link.latency).after(jitter.draw(self.link.jitter));
         self.last_at = self.last_at.max(at);
         self.last_at
     }
@@ -123,14 +143,14 @@ impl Pipe {
     }
 
     /// Sends `bytes` as one segment.
-    pub(super) fn send(&mut self, sim: &Sim, bytes: &[u8], jitter: &mut Stream) {
+    pub(super) fn send(&mut self, sim: &Sim, bytes: &[u8], jitter: &mut Jitter) {
         let at = self.arrival(sim.now(), bytes.len(), jitter);
         self.bytes.extend_from_slice(bytes);
         self.segments.push_back((at, bytes.len()));
         self.announce(sim, at);
     }
 
-    pub(super) fn send_fin(&mut self, sim: &Sim, jitter: &mut Stream) {
+    pub(super) fn send_fin(&mut self, sim: &Sim, jitter: &mut Jitter) {
         if self.fin.is_none() {
             let at = self.arrival(sim.now(), 0, jitter);
             self.fin = Some((at, None));

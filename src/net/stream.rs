@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use super::pipe::{Ending, EndingKind, Passage, Pipe};
+use super::host::HostState;
+use super::pipe::{Ending, EndingKind, Jitter, Passage, Pipe};
 use super::{ConnectionId, Fabric, Forward, LinkConfig, Sever};
-use crate::engine::{EventId, Stream};
+use crate::engine::EventId;
 use crate::units::SimTime;
 
 /// Both ends of a connection and what lies between.
@@ -22,7 +23,9 @@ pub(crate) struct Connection {
     fabric: Rc<Fabric>,
     /// From the client to the server, and back.
     pipes: [RefCell<Pipe>; 2],
-    jitter: RefCell<Stream>,
+    jitter: RefCell<Jitter>,
+    /// The hosts of the client and the server, and where they note their ends.
+    hosts: [(Rc<HostState>, u32); 2],
     /// From a hop on the path to each end.
     hop_latency: [Duration; 2],
     /// An end whose host has vanished sends nothing.
@@ -57,14 +60,17 @@ pub(crate) struct Path {
 }
 
 impl Connection {
-    pub(crate) fn new(fabric: &Rc<Fabric>, path: Path) -> Rc<Self> {
+    pub(crate) fn new(fabric: &Rc<Fabric>, [client, server]: [Rc<HostState>; 2], path: Path) -> Rc<Self> {
         let now = fabric.sim.now();
-        let jitter = fabric.streams.stream("connection-jitter", &path.id.number().to_string());
-        let connection = Rc::new(Self {
+        let connection = Rc::new_cyclic(|this| Self {
             id: path.id,
             fabric: Rc::clone(fabric),
             pipes: [RefCell::new(Pipe::new(path.link, now)), RefCell::new(Pipe::new(path.link, now))],
-            jitter: RefCell::new(jitter),
+            jitter: RefCell::new(Jitter::new(fabric.streams, path.id)),
+            hosts: [(client, Side::Client), (server, Side::Server)].map(|(host, side)| {
+                let place = host.note_end(this.clone(), side);
+                (host, place)
+            }),
             hop_latency: [path.client_latency, path.link.latency.saturating_sub(path.client_latency)],
             is_gone: [Cell::new(false), Cell::new(false)],
             forward: path.forward,
@@ -128,6 +134,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        for (host, place) in &self.hosts {
+            host.forget_end(*place);
+        }
         self.fabric.forget_connection(self.id);
         if let Some(forward) = &self.forward {
             forward.ended(self.id);

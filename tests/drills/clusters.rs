@@ -4,6 +4,7 @@
 //! alone; and everything that is told says which cluster it is of. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, Verb, run};
 use gatedrill::edge::OnRemoval;
 use gatedrill::scenario::Scenario;
@@ -27,7 +28,8 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: istio.alibabacloud.com/v1
 kind: IstioGateway
 metadata: { name: edge, namespace: istio-system }
@@ -47,27 +49,9 @@ spec:
       serviceAnnotations:
         service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain: "on"
         service.beta.kubernetes.io/alibaba-cloud-loadbalancer-connection-drain-timeout: "20"
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop, namespace: default }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http: [ { route: [ { destination: { host: web, port: { number: 80 } } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: default }
-spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
-"#;
+"#,
+    shop_of_istio_edge!()
+);
 
 fn scenario(text: &str, manifest: &str) -> Scenario {
     loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"))

@@ -4,6 +4,7 @@
 //! rule is about differs from run to run.
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Event;
 use gatedrill::scenario::Scenario;
@@ -28,7 +29,8 @@ spec:
   timeline: [ { at: 20s, TIMELINE } ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge, namespace: istio-system }
@@ -63,27 +65,9 @@ spec:
   externalTrafficPolicy: Cluster
   selector: { istio: edge }
   ports: [ { name: http, port: 80, targetPort: 80 } ]
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop, namespace: default }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http: [ { route: [ { destination: { host: web, port: { number: 80 } } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: default }
-spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
-"#;
+"#,
+    shop_of_istio_edge!()
+);
 
 const GATE: &str = "readinessGates: [ { conditionType: service.readiness.alibabacloud.com/edge } ]";
 

@@ -16,5 +16,6 @@ mod scenarios;
 mod service_types;
 mod services;
 mod sharing;
+mod shop;
 mod shutdown_settings;
 mod zones;

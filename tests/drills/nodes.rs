@@ -4,6 +4,7 @@
 //! many pods a drain takes. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Event;
 use gatedrill::record::results::Results;
@@ -28,7 +29,8 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: istio.alibabacloud.com/v1
 kind: IstioGateway
 metadata:
@@ -51,27 +53,9 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: { name: edge, namespace: istio-system }
 spec: { maxUnavailable: UNAVAILABLE, selector: { matchLabels: { istio: edge } } }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop, namespace: default }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http: [ { route: [ { destination: { host: web, port: { number: 80 } } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: default }
-spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
-"#;
+"#,
+    shop_of_istio_edge!()
+);
 
 /// What a drill is about.
 struct Drill {

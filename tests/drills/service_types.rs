@@ -4,6 +4,7 @@
 //! constant arrivals, so that a count says exactly what happened; both sides of each rule.
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 
 const SCENARIO: &str = r#"
@@ -31,7 +32,8 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge }
@@ -58,27 +60,9 @@ spec:
   selector: { app: edge }
   ports: [ { port: 80 NODEPORT } ]
   SERVICE
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop }
-spec:
-  selector: { app: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: [shop]
-  http: [ { route: [ { destination: { host: web } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
-"#;
+"#,
+    shop_of_edge!()
+);
 
 /// What a drill is about.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::record::results::FidelityStatus;
 
@@ -28,7 +29,8 @@ KNOBS
 TIMELINE
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge }
@@ -49,27 +51,9 @@ spec:
   selector: { app: edge }
   ports: [ { port: 80 } ]
 SERVICE
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop }
-spec:
-  selector: { app: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: [shop]
-  http: [ { route: [ { destination: { host: web } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
-"#;
+"#,
+    shop_of_edge!()
+);
 
 /// A drill with these lines in the Service's spec, in the scenario's cluster and at its end.
 fn drill(backends: &str, service: &str, knobs: &str, timeline: &str) -> Result<Outcome, String> {

@@ -5,6 +5,7 @@
 //! to their end.
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, Watch, run};
 use gatedrill::record::results::Results;
 
@@ -29,7 +30,8 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: istio.alibabacloud.com/v1
 kind: IstioGateway
 metadata: { name: edge, namespace: istio-system }
@@ -42,27 +44,9 @@ spec:
     service.beta.kubernetes.io/alibaba-cloud-loadbalancer-id: ID
     service.beta.kubernetes.io/alibaba-cloud-loadbalancer-force-override-listeners: "true"
   ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop, namespace: default }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http: [ { route: [ { destination: { host: web, port: { number: 80 } } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: default }
-spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
-"#;
+"#,
+    shop_of_istio_edge!()
+);
 
 /// A second Service, as an entry of the timeline.
 fn second(id: &str, force: &str, port: &str, selector: &str) -> String {

@@ -50,7 +50,7 @@ impl Cluster {
         if state.nodes[index].is_dead() {
             return Vec::new();
         }
-        let on_it = state.pods.iter().filter(|(_, pod)| pod.node_index == Some(index) && !pod.evicted.is_raised());
+        let on_it = state.pods.on(index).filter(|(_, pod)| !pod.evicted.is_raised());
         on_it
             .filter_map(|(id, pod)| {
                 let usage_bytes = runtime.usage(pod.ip?)?.memory_bytes?;

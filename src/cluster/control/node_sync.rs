@@ -406,7 +406,7 @@ impl Cluster {
             this.inner.sim.sleep(found + GC_QUARANTINE).await;
             let orphans: Vec<u64> = {
                 let state = this.inner.state.borrow();
-                let on_it = state.pods.iter().filter(|(_, pod)| pod.node_index == Some(index));
+                let on_it = state.pods.on(index);
                 on_it.map(|(id, _)| *id).collect()
             };
             for id in orphans {
@@ -636,7 +636,7 @@ impl Cluster {
     /// The pods on a node that are not being deleted, oldest first.
     pub(super) fn pods_on(&self, index: usize) -> Vec<u64> {
         let state = self.inner.state.borrow();
-        let on_it = state.pods.iter().filter(|(_, pod)| pod.node_index == Some(index) && !pod.is_deleting());
+        let on_it = state.pods.on(index).filter(|(_, pod)| !pod.is_deleting());
         on_it.map(|(id, _)| *id).collect()
     }
 

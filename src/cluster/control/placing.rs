@@ -39,6 +39,10 @@ impl Placing {
         Self { scheduler, kinds: BTreeMap::new(), phase }
     }
 
+    pub(super) fn looked_at(&self) -> u64 {
+        self.scheduler.looked_at()
+    }
+
     fn kind_of(&mut self, id: u64, set: &ReplicaSet) -> KindId {
         if let Some(known) = self.kinds.get(&id) {
             return *known;
@@ -123,14 +127,14 @@ impl Cluster {
         let index = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            let pod = state.pods.get_mut(&id).expect("a pod that is placed is there");
+            let pod = state.pods.get(&id).expect("a pod that is placed is there");
             let set = state.sets.get(&pod.set).expect("a pod has its set");
             let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
             let kind_id = state.placing.kind_of(pod.set, set);
             let kind = state.placing.scheduler.cache.kind(kind_id);
             let index = state.placing.scheduler.choose(&kind, &mut ties)?;
             state.placing.scheduler.cache.place(kind_id, index);
-            pod.node_index = Some(index);
+            state.pods.bind(id, index);
             index
         };
         self.inner.changes.raise(Change::PodPlaced);

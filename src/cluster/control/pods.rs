@@ -3,7 +3,7 @@
 //! Numbers are given in order and never again, so a pod stands at the place of its number: every probe of every pod looks it up, and in a
 //! cluster of ten thousand a search among them costs more than the probe. Places before the oldest living pod are given back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Index;
 
 use super::pod::Pod;
@@ -14,6 +14,8 @@ pub(in crate::cluster) struct Pods {
     /// The number of the first place.
     first: u64,
     places: VecDeque<Option<Box<Pod>>>,
+    /// The numbers of those on each node, by its index.
+    by_node: Vec<BTreeSet<u64>>,
 }
 
 impl Pods {
@@ -48,10 +50,33 @@ impl Pods {
         self.places.push_back(Some(Box::new(pod)));
     }
 
+    /// A pod comes to a node, and stays there to its end.
+    ///
+    /// # Panics
+    ///
+    /// If the pod is gone, or on a node already.
+    pub(super) fn bind(&mut self, id: u64, node_index: usize) {
+        let pod = self.get_mut(&id).expect("a pod that is bound is there");
+        assert_eq!(pod.node_index.replace(node_index), None, "a pod is bound once");
+        if self.by_node.len() <= node_index {
+            self.by_node.resize_with(node_index + 1, BTreeSet::new);
+        }
+        self.by_node[node_index].insert(id);
+    }
+
+    /// Those on a node, with their numbers.
+    pub(super) fn on(&self, node_index: usize) -> impl Iterator<Item = (&u64, &Pod)> + Clone {
+        let ids = self.by_node.get(node_index).into_iter().flatten();
+        ids.map(|id| (id, &self[id]))
+    }
+
     /// Takes a pod out.
     pub(super) fn remove(&mut self, id: &u64) -> Option<Pod> {
         let place = self.place_of(*id)?;
         let gone = self.places.get_mut(place)?.take()?;
+        if let Some(index) = gone.node_index {
+            self.by_node[index].remove(id);
+        }
         while let Some(None) = self.places.front() {
             self.places.pop_front();
             self.first += 1;

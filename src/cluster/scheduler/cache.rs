@@ -15,6 +15,7 @@ use crate::cluster::placement::{Placement, ZONE};
 use crate::cluster::selector::{LabelSelector, Labels};
 
 use super::resources::counted;
+use super::row::Row;
 
 /// Pods that are alike.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -93,16 +94,35 @@ pub(super) struct Domains {
     pub(super) count: usize,
 }
 
+/// The kinds of a namespace.
+#[derive(Clone, Default, Debug)]
+struct NamespaceKinds {
+    all: Vec<KindId>,
+    /// Those with a label, by its key and value.
+    by_label: BTreeMap<String, BTreeMap<String, Vec<KindId>>>,
+}
+
+impl NamespaceKinds {
+    /// Kinds among which are all that a selector means: of its labels, those with the rarest.
+    fn among(&self, selector: &LabelSelector) -> &[KindId] {
+        let with = |(key, value): (&String, &String)| {
+            self.by_label.get(key).and_then(|values| values.get(value)).map_or(&[][..], Vec::as_slice)
+        };
+        selector.match_labels.iter().map(with).min_by_key(|kinds| kinds.len()).unwrap_or(&self.all)
+    }
+}
+
 /// The scheduler's knowledge.
 #[derive(Clone, Default, Debug)]
 pub struct Cache {
     /// By index; none: the node is gone.
     nodes: Vec<Option<NodeInfo>>,
+    /// What every search asks of them, by the same index.
+    rows: Vec<Row>,
     kinds: Vec<KindInfo>,
     /// The kinds with terms about other pods.
     minding: BTreeSet<KindId>,
-    /// The kinds of each namespace.
-    by_namespace: BTreeMap<String, Vec<KindId>>,
+    by_namespace: BTreeMap<String, NamespaceKinds>,
     images: BTreeMap<String, ImageInfo>,
     namespaces: BTreeMap<String, Labels>,
     /// The nodes in the order in which they are looked at: one of each zone in turn.
@@ -131,6 +151,7 @@ impl Cache {
     fn keep_node(&mut self, index: usize, node: Node) {
         if self.nodes.len() <= index {
             self.nodes.resize(index + 1, None);
+            self.rows.resize(index + 1, Row::default());
         }
         let place = &mut self.nodes[index];
         match place {
@@ -147,6 +168,7 @@ impl Cache {
                 self.recount(index);
             }
         }
+        self.rows[index] = Row::of(self.node(index));
     }
 
     /// Takes a node away. Pods on it count nowhere, until it comes back.
@@ -157,6 +179,7 @@ impl Cache {
                     info.nodes -= 1;
                 }
             }
+            self.rows[index] = Row::default();
             self.nodes_changed();
         }
     }
@@ -206,7 +229,12 @@ impl Cache {
         if [ours, theirs].iter().any(|terms| !terms.required.is_empty() || !terms.preferred.is_empty()) {
             self.minding.insert(id);
         }
-        self.by_namespace.entry(kind.namespace.clone()).or_default().push(id);
+        let of_namespace = self.by_namespace.entry(kind.namespace.clone()).or_default();
+        of_namespace.all.push(id);
+        for (key, value) in &kind.labels {
+            let values = of_namespace.by_label.entry(key.clone()).or_default();
+            values.entry(value.clone()).or_default().push(id);
+        }
         self.kinds.push(KindInfo { kind: Rc::new(kind), on: BTreeMap::new() });
         id
     }
@@ -223,6 +251,7 @@ impl Cache {
         info.on.entry(index).or_default().all += 1;
         if let Some(Some(node)) = self.nodes.get_mut(index) {
             node.add(&info.kind);
+            self.rows[index] = Row::of(Some(node));
         }
     }
 
@@ -252,6 +281,7 @@ impl Cache {
         }
         if let Some(Some(node)) = self.nodes.get_mut(index) {
             node.remove(&info.kind);
+            self.rows[index] = Row::of(Some(node));
         }
     }
 
@@ -278,6 +308,11 @@ impl Cache {
         self.nodes.get(index).and_then(Option::as_ref)
     }
 
+    /// What a search asks of a node first.
+    pub(super) fn row(&self, index: usize) -> &Row {
+        &self.rows[index]
+    }
+
     /// The nodes in the order in which they are looked at.
     #[must_use]
     pub fn order(&self) -> &[usize] {
@@ -294,9 +329,14 @@ impl Cache {
         self.kinds.iter()
     }
 
-    /// The kinds of a namespace.
-    pub(super) fn kinds_in(&self, namespace: &str) -> impl Iterator<Item = &KindInfo> {
-        self.by_namespace.get(namespace).into_iter().flatten().map(|id| &self.kinds[id.0])
+    /// The kinds of a namespace that a selector means.
+    pub(super) fn kinds_meant<'a>(
+        &'a self,
+        namespace: &str,
+        selector: &'a LabelSelector,
+    ) -> impl Iterator<Item = &'a KindInfo> {
+        let among = self.by_namespace.get(namespace).map_or(&[][..], |kinds| kinds.among(selector));
+        among.iter().map(|id| &self.kinds[id.0]).filter(|info| selector.matches(&info.kind.labels))
     }
 
     /// The domains of a label.

@@ -11,6 +11,11 @@ const LEAST: i64 = 23 * MEBIBYTE;
 /// So much for each container is worth the full score.
 const MOST_PER_CONTAINER: i64 = 1000 * MEBIBYTE;
 
+/// Whether a pod's images count for no node: nobody has one that is worth anything.
+pub(super) fn counts_nowhere(cache: &Cache, pod: &PodKind) -> bool {
+    pod.images.iter().map(|image| cache.image(image)).all(|image| image.nodes == 0 || image.bytes == 0)
+}
+
 /// The score of one node.
 #[must_use]
 pub fn score(cache: &Cache, info: &NodeInfo, pod: &PodKind) -> i64 {

@@ -193,17 +193,10 @@ pub fn pod_requests(containers: &[Amounts], init_containers: &[Amounts], overhea
     total
 }
 
-/// Whether a node has enough for a pod.
-pub(super) fn fits(info: &NodeInfo, pod: &PodKind) -> bool {
-    let (asked, has) = (info.asked, info.node.allocatable);
-    let fits = |requested: u64, used: u64, capacity: u64| requested == 0 || used + requested <= capacity;
+/// Whether a node has enough for a pod of what there is besides processor and memory.
+pub(super) fn extended_fit(info: &NodeInfo, pod: &PodKind) -> bool {
     let of = |amounts: &BTreeMap<String, u64>, name: &String| amounts.get(name).copied().unwrap_or(0);
-    info.pods < info.node.pods_max
-        && fits(pod.requests.cpu_millicores, asked.cpu_millicores, has.cpu_millicores)
-        && fits(pod.requests.memory_bytes, asked.memory_bytes, has.memory_bytes)
-        && pod
-            .placement
-            .extended
-            .iter()
-            .all(|(name, requested)| fits(*requested, of(&info.extended, name), of(&info.node.extended, name)))
+    pod.placement.extended.iter().all(|(name, requested)| {
+        *requested == 0 || of(&info.extended, name) + requested <= of(&info.node.extended, name)
+    })
 }

@@ -86,9 +86,9 @@ impl Constraint {
     /// The kinds whose pods are counted.
     fn counted<'a>(&'a self, cache: &'a Cache, pod: &'a PodKind) -> impl Iterator<Item = &'a KindInfo> {
         let selector = self.selector.as_ref().filter(|selector| !selector.is_empty());
-        selector.into_iter().flat_map(|selector| {
-            cache.kinds_in(&pod.namespace).filter(|info| !info.on.is_empty() && selector.matches(&info.kind.labels))
-        })
+        selector
+            .into_iter()
+            .flat_map(|selector| cache.kinds_meant(&pod.namespace, selector).filter(|info| !info.on.is_empty()))
     }
 
     fn means(&self, pod: &PodKind) -> bool {
@@ -201,20 +201,22 @@ pub fn scores(cache: &Cache, pod: &PodKind, candidates: &[usize], rules: SpreadR
     let is_labelled =
         |index: usize| !needs_all_labels || constraints.iter().all(|constraint| constraint.domain(index).is_some());
     let scored_count = candidates.iter().filter(|index| is_labelled(**index)).count();
-    let weighed: Vec<Weighed<'_>> = constraints
+    let weighed: Vec<Weighed> = constraints
         .iter()
         .map(|constraint| {
             if constraint.is_hostname {
-                return Weighed::by_node(cache, pod, constraint, scored_count);
+                return Weighed::by_node(cache, pod, constraint, candidates, scored_count);
             }
             Weighed::by_domain(cache, pod, constraint, candidates, &is_labelled)
         })
         .collect();
-    let cost = |index: usize| {
-        let sum: f64 = weighed.iter().filter_map(|weighed| weighed.cost(index)).sum();
+    let cost = |place: usize, index: usize| {
+        let by_constraint = constraints.iter().zip(&weighed);
+        let sum: f64 = by_constraint.filter_map(|(by, weighed)| Some(weighed.cost(by, place, by.domain(index)?))).sum();
         whole_cost(if rules.rounds { libm::round(sum) } else { sum })
     };
-    let costs: Vec<Option<i64>> = candidates.iter().map(|index| is_labelled(*index).then(|| cost(*index))).collect();
+    let costs = candidates.iter().enumerate().map(|(place, index)| is_labelled(*index).then(|| cost(place, *index)));
+    let costs: Vec<Option<i64>> = costs.collect();
     let known = costs.iter().flatten();
     let (least, most) = (known.clone().min().copied().unwrap_or(0), known.max().copied().unwrap_or(0));
     let score = |cost: Option<i64>| match cost {
@@ -230,29 +232,51 @@ fn whole_cost(sum: f64) -> i64 {
     sum as i64
 }
 
-/// A constraint with its counts and the weight of one pod.
-struct Weighed<'a> {
-    constraint: &'a Constraint,
-    counts: Counts<'a>,
+/// A constraint's counts and the weight of one pod.
+struct Weighed {
+    counts: Counts,
     weight: f64,
 }
 
-enum Counts<'a> {
-    ByNode(Vec<&'a KindInfo>),
+enum Counts {
+    /// In the order of the candidates.
+    ByCandidate(Vec<i64>),
     ByDomain(Vec<i64>),
 }
 
-impl<'a> Weighed<'a> {
+impl Weighed {
     /// Each node for itself: whatever is on a candidate counts.
-    fn by_node(cache: &'a Cache, pod: &'a PodKind, constraint: &'a Constraint, scored_count: usize) -> Self {
-        let kinds = constraint.counted(cache, pod).collect();
-        Self { constraint, counts: Counts::ByNode(kinds), weight: weight_of(scored_count) }
+    fn by_node(
+        cache: &Cache,
+        pod: &PodKind,
+        constraint: &Constraint,
+        candidates: &[usize],
+        scored_count: usize,
+    ) -> Self {
+        let mut counts = vec![0; candidates.len()];
+        for info in constraint.counted(cache, pod) {
+            if candidates.is_sorted() {
+                // Both in the same order, side by side: one walk along each instead of a search for every candidate.
+                let mut places = candidates.iter().zip(&mut counts).peekable();
+                for (index, presence) in &info.on {
+                    while places.next_if(|(candidate, _)| *candidate < index).is_some() {}
+                    if let Some((_, count)) = places.next_if(|(candidate, _)| *candidate == index) {
+                        *count += presence.staying();
+                    }
+                }
+            } else {
+                for (index, count) in candidates.iter().zip(&mut counts) {
+                    *count += info.on.get(index).map_or(0, |presence| presence.staying());
+                }
+            }
+        }
+        Self { counts: Counts::ByCandidate(counts), weight: weight_of(scored_count) }
     }
 
     fn by_domain(
-        cache: &'a Cache,
-        pod: &'a PodKind,
-        constraint: &'a Constraint,
+        cache: &Cache,
+        pod: &PodKind,
+        constraint: &Constraint,
         candidates: &[usize],
         is_labelled: &impl Fn(usize) -> bool,
     ) -> Self {
@@ -276,20 +300,17 @@ impl<'a> Weighed<'a> {
                 }
             }
         }
-        Self { constraint, counts: Counts::ByDomain(counts), weight: weight_of(size) }
+        Self { counts: Counts::ByDomain(counts), weight: weight_of(size) }
     }
 
-    /// What the constraint says against a node; none: the node lacks its label.
+    /// What the constraint says against a candidate, which is in a domain.
     #[expect(clippy::cast_precision_loss, reason = "upstream works in doubles, too")]
-    fn cost(&self, index: usize) -> Option<f64> {
-        let domain = self.constraint.domain(index)?;
-        let count: i64 = match &self.counts {
-            Counts::ByNode(kinds) => {
-                kinds.iter().filter_map(|info| info.on.get(&index)).map(|presence| presence.staying()).sum()
-            }
+    fn cost(&self, constraint: &Constraint, place: usize, domain: usize) -> f64 {
+        let count = match &self.counts {
+            Counts::ByCandidate(counts) => counts[place],
             Counts::ByDomain(counts) => counts[domain],
         };
-        Some(count as f64 * self.weight + (self.constraint.max_skew - 1) as f64)
+        count as f64 * self.weight + (constraint.max_skew - 1) as f64
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::cluster::objects::{Node, Resources};
-use crate::cluster::placement::{HOSTNAME, PodTerm};
+use crate::cluster::placement::{HOSTNAME, PodTerm, Taint, TaintEffect, Toleration, TolerationValue, ZONE};
 use crate::cluster::selector::LabelSelector;
 use crate::engine::Streams;
+use proptest::prelude::{Strategy, any, prop_assert_eq, proptest};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -146,4 +147,117 @@ fn a_large_image_that_many_nodes_have_counts() {
     assert_eq!(scores(&scheduler), [0, 23]);
     scheduler.cache.put_image("proxy", 500 << 20, 0);
     assert_eq!(scores(&scheduler), [48, 48]);
+}
+
+/// What differs between drawn nodes: their size in steps, and what sets them apart, by bits.
+fn drawn_nodes() -> impl Strategy<Value = Vec<(u64, u8)>> {
+    proptest::collection::vec((1_u64..4, any::<u8>()), 1..140)
+}
+
+fn drawn_node(index: usize, size: u64, bits: u8) -> Node {
+    let mut node = node(&format!("n{index}"), ["x", "y", "z"][usize::from(bits % 3)], 500 * size);
+    let taint = |effect| Taint { key: "spot".to_owned(), value: String::new(), effect };
+    match bits >> 4 {
+        0 => node.taints.push(taint(TaintEffect::NoSchedule)),
+        1 => node.taints.push(taint(TaintEffect::PreferNoSchedule)),
+        2 => node.unschedulable = true,
+        3 => drop(node.labels.remove(HOSTNAME)),
+        4 => node.pods_max = 1,
+        5 => drop(node.extended.insert("gpu".to_owned(), 1)),
+        _ => {}
+    }
+    node
+}
+
+/// A kind of pods; the bits say what it asks for besides.
+fn drawn_kind(bits: u8) -> PodKind {
+    let mut pod = kind(100 * u64::from(bits % 4));
+    pod.labels.insert("set".to_owned(), (bits % 5).to_string());
+    pod.peers = Some(LabelSelector::of_labels(BTreeMap::from([("set".to_owned(), (bits % 5).to_string())])));
+    pod.images = vec![format!("image-{}", bits % 2)];
+    match bits >> 5 {
+        0 => drop(pod.placement.extended.insert("gpu".to_owned(), 1)),
+        1 => pod.placement.node_selector = BTreeMap::from([(ZONE.to_owned(), "x".to_owned())]),
+        2 => pod.placement.pod_anti_affinity.required = vec![apart(&pod)],
+        3 => pod.placement.pod_anti_affinity.preferred = vec![(10, apart(&pod))],
+        4 => {
+            let (value, key) = (TolerationValue::Exists, "spot".to_owned());
+            pod.placement.tolerations.push(Toleration { key, value, effect: None, seconds: None });
+        }
+        _ => {}
+    }
+    pod
+}
+
+proptest! {
+    /// What is asked of a node's row, or of no node at all, gives what the rules give node by node.
+    #[test]
+    fn a_short_look_sees_what_a_long_one_would(
+        nodes in drawn_nodes(),
+        kinds in proptest::collection::vec(any::<u8>(), 1..6),
+        steps in proptest::collection::vec((0_usize..6, 0_usize..200, 0_u8..8), 0..120),
+        version in 19_u32..34,
+    ) {
+        let mut scheduler = Scheduler::new(Rules::of_version(version));
+        for (index, (size, bits)) in nodes.iter().enumerate() {
+            scheduler.cache.put_node(index, drawn_node(index, *size, *bits));
+        }
+        let kinds: Vec<PodKind> = kinds.into_iter().map(drawn_kind).collect();
+        let ids: Vec<KindId> = kinds.iter().map(|kind| scheduler.cache.add_kind(kind.clone())).collect();
+        let mut placed = Vec::new();
+        for (kind, index, step) in steps {
+            let (id, index) = (ids[kind % ids.len()], index % nodes.len());
+            match step {
+                0 => scheduler.cache.remove_node(index),
+                1 => scheduler.cache.put_node(index, drawn_node(index, nodes[index].0, nodes[index].1.wrapping_add(16))),
+                2 => scheduler.cache.put_image("image-1", 300 << 20, index),
+                3 => {
+                    if let Some((id, index)) = placed.pop() {
+                        scheduler.cache.release(id, index, false);
+                    }
+                }
+                _ => {
+                    scheduler.cache.place(id, index);
+                    placed.push((id, index));
+                }
+            }
+        }
+        for pod in &kinds {
+            let start = scheduler.start;
+            let found = scheduler.possible(pod);
+            let cache = &scheduler.cache;
+            let search = Search::new(cache, pod, scheduler.rules);
+            let order = cache.order().iter().cycle().skip(start).take(cache.order().len());
+            let fits = |index: &&usize| search.fault(**index, cache.node(**index).expect("it is there")).is_none();
+            let plain: Vec<usize> = order.filter(fits).copied().take(enough_of(cache.order().len())).collect();
+            prop_assert_eq!(found.unwrap_or_default(), plain.clone());
+
+            let infos: Vec<&NodeInfo> = plain.iter().map(|index| cache.node(*index).expect("it is there")).collect();
+            let weights = scheduler.rules.weights;
+            let taints = taints::scores(infos.iter().map(|info| &info.node), &pod.placement);
+            let affinity = node_affinity::scores(infos.iter().map(|info| &info.node), &pod.placement, None);
+            for (candidates, is_sorted) in [(plain.clone(), false), (sorted(&plain), true)] {
+                let spread = spread::scores(cache, pod, &candidates, scheduler.rules.spread);
+                for (place, scores) in scheduler.scores(pod, &candidates).into_iter().enumerate() {
+                    let at = plain.iter().position(|index| *index == candidates[place]).expect("it is one of them");
+                    let info = infos[at];
+                    prop_assert_eq!(scores.taints, weights.taints * taints[at], "sorted: {}", is_sorted);
+                    prop_assert_eq!(scores.node_affinity, weights.node_affinity * affinity[at]);
+                    let least = resources::least_allocated(info, pod, &SCORED_RESOURCES);
+                    let balanced = resources::balanced(info, pod, &["cpu", "memory"], scheduler.rules.balance);
+                    prop_assert_eq!((scores.least_allocated, scores.balanced), (least, balanced));
+                    prop_assert_eq!(scores.images, image_locality::score(cache, info, pod));
+                    // The same whatever the order of the candidates.
+                    let elsewhere = spread::scores(cache, pod, &plain, scheduler.rules.spread);
+                    prop_assert_eq!(spread.as_ref().map(|spread| spread[place]), elsewhere.map(|spread| spread[at]));
+                }
+            }
+        }
+    }
+}
+
+fn sorted(candidates: &[usize]) -> Vec<usize> {
+    let mut sorted = candidates.to_vec();
+    sorted.sort_unstable();
+    sorted
 }

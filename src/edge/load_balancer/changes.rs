@@ -12,7 +12,6 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/model_applier.go (`Apply`: the balancer, server groups, listeners, each only
 //! if the one before it went well; `applyListeners`: deletions, additions, updates); CLB documents, "FAQ about CLB" (changes of a listener and open connections).
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{BackendMode, LoadBalancer, LoadBalancerConfig, NodeTarget, Removal};
@@ -219,11 +218,10 @@ impl LoadBalancer {
     /// A listener goes, and with it the connections through it.
     fn close(&self, port: u16, event: EventId) {
         let inner = &self.inner;
-        let open: BTreeSet<ConnectionId> = {
+        let open: Vec<ConnectionId> = {
             let mut state = inner.state.borrow_mut();
             state.closed.insert(port, event);
-            let through = state.connections.iter().filter(|(_, entry)| entry.port == port);
-            through.map(|(id, _)| *id).collect()
+            state.connections.ids(|entry| entry.port == port)
         };
         for connection in open {
             inner.net.sever(connection, Sever::Reset, Some(event));

@@ -130,7 +130,7 @@ impl LoadBalancer {
                 if state.balancer.is_healthy(id) {
                     return;
                 }
-                state.by_target.get(&id).map(|open| open.iter().copied().collect()).unwrap_or_default()
+                state.connections.ids(|entry| entry.target == id)
             };
             let event = inner.tell(Some(because), "target_drained", &name, ip);
             for connection in connections {

@@ -1,6 +1,6 @@
 //! The addresses of a balancer, one in each of its zones, and what becomes of them when a zone fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::net::{ConnectionId, Sever};
 impl LoadBalancer {
     /// Its addresses, in the order of its zones. To be told before the first connection.
     pub fn set_addresses(&self, addresses: impl IntoIterator<Item = Ipv4Addr>) {
-        let vip = |ip| Vip { ip, dead: None, meter: Meter::default(), open: BTreeSet::new() };
+        let vip = |ip| Vip { ip, dead: None, meter: Meter::default(), open_count: 0 };
         self.inner.state.borrow_mut().vips = addresses.into_iter().map(vip).collect();
     }
 
@@ -42,7 +42,7 @@ impl LoadBalancer {
             let mut state = inner.state.borrow_mut();
             let state = &mut *state;
             state.vips[index].dead = Some(event);
-            let lost: Vec<ConnectionId> = state.vips[index].open.iter().copied().collect();
+            let lost = state.connections.ids(|entry| entry.vip == index);
             for id in &lost {
                 state.forget(*id);
                 state.forgotten.insert(*id, event);

@@ -78,7 +78,8 @@ impl<T: Ordered> Heap<T> {
         // Nearly all places have either four children or none.
         let (child, order) = match children.first_chunk::<4>() {
             Some(all) => {
-                let [a, b, c, d] = all.map(|child| child.order());
+                let [a, b, c, d] = all;
+                let (a, b, c, d) = (a.order(), b.order(), c.order(), d.order());
                 let left = if b < a { (1, b) } else { (0, a) };
                 let right = if d < c { (3, d) } else { (2, c) };
                 if right.1 < left.1 { right } else { left }

@@ -13,6 +13,7 @@ use gatedrill::engine::Streams;
 use gatedrill::units::SimTime;
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_edge;
 
 #[derive(Clone, Copy)]
 enum State {
@@ -99,7 +100,8 @@ spec:
   timeline: [ { at: 10s, scale: { replicas: 1 } } ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge }
@@ -125,27 +127,9 @@ spec:
   type: LoadBalancer
   selector: { app: edge }
   ports: [ { port: 80 } ]
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop }
-spec:
-  selector: { app: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: [shop]
-  http: [ { route: [ { destination: { host: web } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
-"#;
+"#,
+    shop_of_edge!()
+);
 
 fn drill(reuse: &str) -> Outcome {
     let scenario = loaded(&SCENARIO.replace("REUSE", reuse), MANIFEST, &[], None);

@@ -1,0 +1,66 @@
+//! What a scenario says of a backend.
+
+use std::time::Duration;
+
+use super::{delay, key, span};
+use crate::backend::{BackendConfig, BodyShape};
+use crate::manifest::Field;
+use crate::scenario::settings::{BackendSettings, defaults};
+
+pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
+    let fields = field.fields()?;
+    let service = fields.require("service", "name the Service: namespace/name").and_then(|field| key(&field));
+    let deployment_field = fields.get("deployment");
+    let deployment = match &deployment_field {
+        Some(field) => Some((key(field)?, field.place())),
+        None => None,
+    };
+    let clusters = fields.get("clusters").map(|field| field.items()).unwrap_or_default();
+    let clusters = clusters.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
+    let replicas_field = fields.get("replicas");
+    if let (Some(_), Some(replicas)) = (&deployment_field, &replicas_field) {
+        replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
+    }
+    let replicas = replicas_field.map_or(Some(defaults::REPLICAS), |field| field.whole::<usize>(1, 4000));
+    let zones_field = fields.get("zones");
+    if let (Some(_), Some(zones)) = (&deployment_field, &zones_field) {
+        zones.refuse("its pods are in the zones of their nodes", "remove zones, or deployment");
+    }
+    let zones = zones_field.map(|field| field.texts()).unwrap_or_default();
+    let service_time = delay(Some(&fields), "serviceTime", defaults::SERVICE_TIME);
+    let concurrency =
+        fields.get("concurrency").map_or(Some(defaults::CONCURRENCY), |field| field.whole::<usize>(1, 1_000_000));
+    let error_ratio = fields.get("errorRatio").map_or(Some(0.0), |field| field.ratio());
+    let keep_alive = match fields.get("keepAlive") {
+        Some(field) => field.duration(),
+        None => Some(defaults::BACKEND_KEEP_ALIVE),
+    };
+    let shutdown_delay = span(Some(&fields), "shutdownDelay", Duration::ZERO);
+    let cpu_per_request = match fields.get("cpuPerRequest") {
+        Some(field) => Some(field.positive_duration()?),
+        None => None,
+    };
+    let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
+    fields.finish();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
+    let error_ppm = (error_ratio? * 1e6).round() as u32;
+    Some(BackendSettings {
+        service: service?,
+        deployment,
+        clusters,
+        replicas: replicas?,
+        zones,
+        config: BackendConfig {
+            service_time: service_time?,
+            concurrency: concurrency?,
+            error_ppm,
+            // None closes idle connections.
+            keep_alive: keep_alive.map(|span| (!span.is_zero()).then_some(span))?,
+            body: BodyShape::Whole,
+            body_bytes: usize::try_from(answer?).ok()?,
+        },
+        shutdown_delay: shutdown_delay?,
+        cpu_per_request,
+        at: field.place(),
+    })
+}
