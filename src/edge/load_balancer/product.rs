@@ -108,7 +108,7 @@ impl Inner {
     pub(super) fn candidates(&self, state: &State, endpoints: &[EndpointView]) -> Vec<NodeTarget> {
         let heard: Vec<NodeTarget> =
             state.eligible.iter().filter(|node| !state.silent.contains(&node.name)).cloned().collect();
-        match (self.config.targets.mode, self.config.targets.reach) {
+        match (self.live().targets.mode, self.live().targets.reach) {
             (BackendMode::Pods, _) => Vec::new(),
             (BackendMode::Nodes(policy), NodeReach::Leader) => {
                 let leader = announcer::leader(&self.config.service, policy, endpoints, &heard);
@@ -121,7 +121,7 @@ impl Inner {
     /// Where a SYN that is sent again goes: where the first one went, but for an address that has moved.
     pub(super) fn follows(&self, state: &State, before: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let has_moved = |ip: &Ipv4Addr| !matches!(state.registered.get(ip), Some(Some(_)));
-        before.filter(|ip| self.config.targets.reach != NodeReach::Leader || !has_moved(ip))
+        before.filter(|ip| self.live().targets.reach != NodeReach::Leader || !has_moved(ip))
     }
 
     /// Whether a target that the run finds passes its checks: where those ask for a pod, it has one.
