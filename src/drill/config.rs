@@ -251,6 +251,8 @@ impl FrontPorts {
 pub struct FrontChange {
     /// The Service as it is to be.
     pub service: Service,
+    /// Its ports as they were.
+    pub before: FrontPorts,
     /// Its ports.
     pub after: FrontPorts,
     /// What kube-proxies know of it before and after; none: no connection passes over a node.

@@ -180,6 +180,7 @@ pub(super) fn change(
     let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
     Some(Verb::Front(Box::new(FrontChange {
         service: after.service.clone(),
+        before: old_ports,
         after: new_ports,
         rules_before: rules(before),
         rules: rules(after),

@@ -43,8 +43,8 @@ impl Member {
         let (cluster, front) = (self.cluster(), &self.config.front);
         cluster.apply_service(change.service.clone());
         self.heed_sources(&change.sources);
-        let old = self.front_ports.replace(change.after.clone());
-        self.tell_nodes(&old, change, event);
+        self.front_ports.replace(change.after.clone());
+        self.tell_nodes(change, event);
         for (door, spec) in self.doors.borrow().iter().zip(&change.doors) {
             if let (Some(door), Some(spec)) = (door, spec) {
                 door.add_ports(&spec.ports);
@@ -67,7 +67,8 @@ impl Member {
     }
 
     /// Each node's kube-proxy hears of a Service that has other ports or rules.
-    fn tell_nodes(&self, old: &crate::drill::config::FrontPorts, change: &FrontChange, event: EventId) {
+    fn tell_nodes(&self, change: &FrontChange, event: EventId) {
+        let old = &change.before;
         let (nodes, Some(rules)) = (self.nodes.borrow(), change.rules) else { return };
         let Some(nodes) = &*nodes else { return };
         if change.after == *old && change.rules_before == change.rules {
