@@ -74,7 +74,9 @@ pub fn targets(events: &[Event]) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
     let mut index_of: BTreeMap<&str, usize> = BTreeMap::new();
     for event in events {
-        let Some(state) = event.kind.strip_prefix("target_") else { continue };
+        // One that is deregistering is sent to as before.
+        let state = event.kind.strip_prefix("target_").filter(|state| *state != "deregistering");
+        let Some(state) = state else { continue };
         let object = event.object.as_str();
         let is_back = state == "registered" && index_of.get(object).is_some_and(|&index| is_over(&targets[index]));
         if is_back || !index_of.contains_key(object) {
@@ -184,6 +186,7 @@ mod tests {
         let log = log([
             (1, "target_registered", "Target/lb/10.0.0.1:80", target()),
             (2, "target_healthy", "Target/lb/10.0.0.1:80", target()),
+            (2, "target_deregistering", "Target/lb/10.0.0.1:80", target()),
             (3, "target_deregistered", "Target/lb/10.0.0.1:80", target()),
             (4, "target_drained", "Target/lb/10.0.0.1:80", target()),
             (5, "target_registered", "Target/lb/10.0.0.1:80", target()),

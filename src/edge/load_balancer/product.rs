@@ -65,12 +65,13 @@ impl LoadBalancer {
         }
     }
 
-    /// The controller deregisters a target: it is checked no more. Nothing, if it is wanted again, or none.
+    /// The controller deregisters a target: it is checked no more, though it may get new connections for a while. Nothing, if it is wanted again, or none.
     pub(super) fn stop_checks(
         &self,
         ip: Ipv4Addr,
         name: &str,
         because: Option<EventId>,
+        lingers: bool,
     ) -> Option<(TargetId, EventId)> {
         let mut state = self.inner.state.borrow_mut();
         if state.wanted.contains_key(&ip) {
@@ -81,7 +82,8 @@ impl LoadBalancer {
         if self.inner.nodes.is_none() {
             state.names.remove(&id);
         }
-        Some((id, self.inner.tell(because, "target_deregistered", name, ip)))
+        let kind = if lingers { "target_deregistering" } else { "target_deregistered" };
+        Some((id, self.inner.tell(because, kind, name, ip)))
     }
 
     /// A target gets no new connections any more; whether it was one. One that is wanted again by now is registered anew.

@@ -98,13 +98,18 @@ impl LoadBalancer {
         self.inner.sim.spawn("lb-deregister", async move {
             let inner = &this.inner;
             inner.sim.sleep(this.removal_latency(&name)).await;
-            let Some((id, event)) = this.stop_checks(ip, &name, because) else { return };
             let lingers = inner.config.ways.deregistration.draw(&mut inner.streams.stream("lb-deregistration", &name));
+            let stopped = this.stop_checks(ip, &name, because, !lingers.is_zero());
+            let Some((id, mut event)) = stopped else { return };
             if !lingers.is_zero() {
                 inner.sim.sleep(lingers).await;
             }
             if !this.leave(ip, id, event) {
                 return;
+            }
+            if !lingers.is_zero() {
+                event = inner.tell(Some(event), "target_deregistered", &name, ip);
+                inner.state.borrow_mut().last_removal = Some(event);
             }
             let rule = match inner.removal.get().on_deregister {
                 OnRemoval::CutAfter(delay) => OnRemoval::CutAfter(delay.saturating_sub(lingers)),
