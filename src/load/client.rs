@@ -2,9 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::answer::{Answer, AnswerParser};
 use super::arrivals::Arrivals;
 use super::names::Names;
-use crate::engine::{EventId, Sim, Stream};
+use crate::engine::{EventId, Sim, Sleep, Stream, Wakeup};
 use crate::net::{ConnectErrorKind, ConnectionId, Host, TcpStream, Trace};
 pub use crate::record::Outcome;
 use crate::units::SimTime;
@@ -171,9 +171,20 @@ struct Inner {
 
 struct Pool {
     /// Free slots; the one that became free last is at the back, so idle connections stand in the order of their age.
-    free: VecDeque<Option<Connection>>,
+    free: VecDeque<Rc<Slot>>,
     /// Requests without a slot, in the order in which they were due.
     waiting: VecDeque<Due>,
+}
+
+/// A place for a connection. Its task begins with its first request and waits for the next one after each: a task for every request would cost more.
+#[derive(Default)]
+struct Slot {
+    /// While no request uses it.
+    connection: RefCell<Option<Connection>>,
+    /// The request that its task is to carry out next.
+    due: Cell<Option<Due>>,
+    /// Its task, if it waits.
+    task: RefCell<Option<Wakeup>>,
 }
 
 #[derive(Clone, Copy)]
@@ -221,7 +232,7 @@ impl Client {
         assert!(mix.iter().any(|request| request.weight > 0), "a load needs a request with a weight");
         assert!(config.reuse == Reuse::Never || config.connections > 0, "clients need a connection");
         let slots = if config.reuse == Reuse::Never { 0 } else { config.connections };
-        let pool = RefCell::new(Pool { free: (0..slots).map(|_| None).collect(), waiting: VecDeque::new() });
+        let pool = RefCell::new(Pool { free: (0..slots).map(|_| Rc::default()).collect(), waiting: VecDeque::new() });
         let (sim, name) = (sim.clone(), name.to_owned());
         let inner = Inner { sim, host, config, load_index, name, entrances, mix, sink, pool };
         Self { inner: Rc::new(inner) }
@@ -234,11 +245,13 @@ impl Client {
             return;
         }
         for number in 0..inner.config.connections {
-            let Some(mut slot) = inner.pool.borrow_mut().free.pop_front() else { return };
+            let Some(slot) = inner.pool.borrow_mut().free.pop_front() else { return };
+            let mut connection = slot.connection.take();
             let id = format!("{}-warm{number}", inner.name);
             let mut sight = Sight::default();
             // A failure leaves the slot empty: its first request dials.
-            let _ = inner.attempt(&mut slot, &inner.mix[0], &id, &mut sight).await;
+            let _ = inner.attempt(&mut connection, &inner.mix[0], &id, &mut sight).await;
+            *slot.connection.borrow_mut() = connection;
             inner.pool.borrow_mut().free.push_back(slot);
         }
     }
@@ -270,50 +283,79 @@ impl Client {
     /// Connections held open while no request uses them.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
-        self.inner.pool.borrow().free.iter().flatten().count()
+        self.inner.pool.borrow().free.iter().filter(|slot| slot.connection.borrow().is_some()).count()
     }
 }
 
 impl Inner {
     /// Gives the request a slot, or lets it wait for one.
     fn start(self: &Rc<Self>, due: Due) {
+        let this = Rc::clone(self);
+        if self.config.reuse == Reuse::Never {
+            self.sim.spawn("request", async move { this.carry_out(&mut None, due, &mut None).await });
+            return;
+        }
         let slot = {
             let mut pool = self.pool.borrow_mut();
-            match self.config.reuse {
-                Reuse::Never => Some(None),
-                Reuse::MostRecent => pool.free.pop_back(),
-                Reuse::LeastRecent => pool.free.pop_front(),
-            }
-            .or_else(|| {
+            let is_most_recent = self.config.reuse == Reuse::MostRecent;
+            let free = if is_most_recent { pool.free.pop_back() } else { pool.free.pop_front() };
+            if free.is_none() {
                 pool.waiting.push_back(due);
-                None
-            })
+            }
+            free
         };
-        if let Some(slot) = slot {
-            let this = Rc::clone(self);
-            self.sim.spawn("request", async move { this.serve(slot, due).await });
+        let Some(slot) = slot else { return };
+        slot.due.set(Some(due));
+        let waits = slot.task.take();
+        match waits {
+            Some(task) => self.sim.wake(task),
+            None => {
+                self.sim.spawn("requests", async move { this.serve(slot).await });
+            }
         }
     }
 
-    /// Carries out a request, and then those that wait for the same slot.
-    async fn serve(self: Rc<Self>, mut slot: Option<Connection>, mut due: Due) {
+    /// Carries out the requests that a slot is given, each with those that wait when it is over.
+    async fn serve(self: Rc<Self>, slot: Rc<Slot>) {
+        let mut limit = None;
         loop {
-            self.carry_out(&mut slot, due).await;
-            if self.config.reuse == Reuse::Never {
-                return;
-            }
-            let mut pool = self.pool.borrow_mut();
-            match pool.waiting.pop_front() {
-                Some(next) => due = next,
+            let mut due = poll_fn(|cx| match slot.due.take() {
+                Some(due) => Poll::Ready(due),
                 None => {
-                    pool.free.push_back(slot);
-                    return;
+                    *slot.task.borrow_mut() = Some(self.sim.wakeup(cx.waker()));
+                    Poll::Pending
                 }
+            })
+            .await;
+            let mut connection = slot.connection.take();
+            loop {
+                self.carry_out(&mut connection, due, &mut limit).await;
+                let next = self.pool.borrow_mut().waiting.pop_front();
+                let Some(next) = next else { break };
+                due = next;
             }
+            *slot.connection.borrow_mut() = connection;
+            self.pool.borrow_mut().free.push_back(Rc::clone(&slot));
         }
     }
 
-    async fn carry_out(&self, slot: &mut Option<Connection>, due: Due) {
+    /// Whether a request's time is up. The timer is armed again only when the old one has rung: the deadlines of a slot's requests only grow, and most requests are
+    /// over long before theirs.
+    fn poll_deadline(&self, deadline: SimTime, limit: &mut Option<Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if deadline <= self.sim.now() {
+                return Poll::Ready(());
+            }
+            let sleep = limit.get_or_insert_with(|| self.sim.sleep_until(deadline));
+            if Pin::new(sleep).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            *limit = None;
+        }
+    }
+
+    /// Carries out a request.
+    async fn carry_out(&self, slot: &mut Option<Connection>, due: Due, limit: &mut Option<Sleep>) {
         let request = &self.mix[due.mix_index];
         let id = request_id(&self.name, due.sequence);
         let deadline = due.at.after(self.config.timeout);
@@ -323,10 +365,9 @@ impl Inner {
             sight = Sight { tried_at: self.sim.now(), ..Sight::default() };
             let tried = {
                 let mut attempt = pin!(self.attempt(slot, request, &id, &mut sight));
-                let mut limit = pin!(self.sim.sleep_until(deadline));
-                std::future::poll_fn(|cx| match attempt.as_mut().poll(cx) {
+                poll_fn(|cx| match attempt.as_mut().poll(cx) {
                     Poll::Ready(result) => Poll::Ready(Some(result)),
-                    Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+                    Poll::Pending => self.poll_deadline(deadline, limit, cx).map(|()| None),
                 })
                 .await
             };
@@ -463,16 +504,17 @@ impl Inner {
         loop {
             let now = self.sim.now();
             let next = {
-                let mut pool = self.pool.borrow_mut();
+                let pool = self.pool.borrow();
                 let mut next = None;
-                for slot in &mut pool.free {
-                    let Some(connection) = slot else { continue };
+                for slot in &pool.free {
+                    let mut kept = slot.connection.borrow_mut();
+                    let Some(connection) = &*kept else { continue };
                     let at = connection.idle_since.after(keep_alive);
                     if at > now {
                         next = Some(at);
                         break;
                     }
-                    *slot = None;
+                    *kept = None;
                 }
                 // What is not idle yet cannot be due earlier than this.
                 next.unwrap_or_else(|| now.after(keep_alive))
