@@ -558,12 +558,96 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::request_id;
+    use super::*;
+    use crate::engine::Streams;
+    use crate::net::{LinkConfig, Net};
 
     #[test]
     fn ids_hold_the_number_in_decimals() {
         for sequence in [0, 9, 10, 48_213, u64::MAX] {
             assert_eq!(request_id("shoppers", sequence), format!("shoppers-r{sequence}"));
         }
+    }
+
+    /// When each request was over, in milliseconds, and how.
+    #[derive(Default)]
+    struct Ends(RefCell<Vec<(u64, Outcome)>>);
+
+    impl Sink for Ends {
+        fn sent(&self, _: usize, _: SimTime) {}
+        fn finished(&self, finished: Finished) {
+            self.0.borrow_mut().push((finished.ended_at.as_nanos() / 1_000_000, finished.outcome));
+        }
+        fn opened(&self, _: usize, _: SimTime) {}
+    }
+
+    /// The ends of requests that are due and served for so long, in milliseconds, with one connection and five seconds for each.
+    fn ends(requests: &[(u64, u64)]) -> Vec<(u64, Outcome)> {
+        let (sim, streams) = (Sim::new(), Streams::new(1));
+        let net = Net::new(&sim, streams);
+        let [here, there] = [1, 2].map(|number| net.attach(Ipv4Addr::new(10, 0, 0, number), LinkConfig::default()));
+        let times: Rc<RefCell<VecDeque<u64>>> = Rc::new(RefCell::new(requests.iter().map(|(_, ms)| *ms).collect()));
+        let (clock, listener) = (sim.clone(), there.listen(80, 8).expect("a free port"));
+        sim.spawn("server", async move {
+            loop {
+                let (mut stream, times, clock) = (listener.accept().await, Rc::clone(&times), clock.clone());
+                clock.clone().spawn("connection", async move {
+                    let mut buffer = Vec::new();
+                    while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {
+                        let Some(ms) = times.borrow_mut().pop_front() else { return };
+                        clock.sleep(Duration::from_millis(ms)).await;
+                        let answer =
+                            b"HTTP/1.1 200 OK\r\nx-envoy-upstream-service-time: 1\r\ncontent-length: 0\r\n\r\n";
+                        if stream.write_all(answer).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let config = ClientConfig {
+            connections: 1,
+            reuse: Reuse::MostRecent,
+            keep_alive: None,
+            timeout: Duration::from_secs(5),
+            retries: 0,
+            detect_idle_close: true,
+            honor_connection_close: true,
+            prewarm: false,
+        };
+        let request = Request {
+            weight: 1,
+            port: 80,
+            head: "GET / HTTP/1.1\r\nhost: a\r\n".into(),
+            body_bytes: 0,
+            handshake: Duration::ZERO,
+        };
+        let entrances = Entrances::new(vec![(there.ip(), 1)], streams.stream("entrances", "a"));
+        let sink = Rc::new(Ends::default());
+        let told = Rc::clone(&sink) as Rc<dyn Sink>;
+        let client = Client::new(&sim, here, (0, "a"), config, (entrances, vec![request]), told);
+        for (sequence, (due, _)) in (0..).zip(requests) {
+            let at = SimTime::ZERO.after(Duration::from_millis(*due));
+            sim.run_until(at).expect("no stall");
+            client.inner.start(Due { sequence, mix_index: 0, at });
+        }
+        sim.run_until(SimTime::ZERO.after(Duration::from_secs(60))).expect("no stall");
+        sim.end();
+        sink.0.take()
+    }
+
+    #[test]
+    fn each_request_has_its_own_time_to_its_deadline() {
+        // The second is under way when the first's time would be up; the third waits for it, and for its own.
+        let served = ends(&[(0, 100), (3000, 4900), (4000, 1200)]);
+        assert_eq!(
+            served.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>(),
+            [Outcome::Ok, Outcome::Ok, Outcome::RequestTimeout]
+        );
+        assert_eq!(served[2].0, 9000);
+        assert!((7900..7950).contains(&served[1].0), "{served:?}");
+        // And one that is late is given up at its own deadline, not at the next ring.
+        assert_eq!(ends(&[(0, 100), (3000, 5100)])[1], (8000, Outcome::RequestTimeout));
+        assert_eq!(ends(&[(0, 100), (3000, 4990)])[1].1, Outcome::Ok);
     }
 }
