@@ -5,6 +5,7 @@
 //! meets its successor. `timers` says how timers are kept and `ready` how tasks wait for their turn.
 
 mod heap;
+mod lanes;
 mod ready;
 mod timers;
 mod wakeup;
@@ -241,7 +242,7 @@ impl Sim {
     /// Wakes somebody at `at`, or when the world next runs if that has passed. Cheaper than a [`Sleep`] for a caller that keeps
     /// the key and looks at the clock itself.
     pub fn wake_at(&self, at: SimTime, wakeup: Wakeup) -> TimerKey {
-        self.core.timers.borrow_mut().arm(at, wakeup)
+        self.core.timers.borrow_mut().arm(self.now(), at, wakeup)
     }
 
     /// Disarms a timer of [`Sim::wake_at`]. Without effect if it has fired.

@@ -299,13 +299,11 @@ impl<H: Host> Context<'_, H> {
         }
         let is_grpc = seen.has(Seen::CONTENT_TYPE) && grpc::is_request(headers);
         let mut plan = Plan { is_grpc, delay: None, cors: None, onward: None };
-        let authority = record.authority.clone();
-        let authority = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let Some(found) = routes.find(self.connection.port(), &view(request, authority, &prepared)) else {
+        let Some(found) = routes.find(self.connection.port(), &view(request, record, &prepared)) else {
             return Ok(plan);
         };
         if found.host.require_tls.redirects(prepared.scheme.as_str(), prepared.is_internal) {
-            let location = https_location(&view(request, authority, &prepared));
+            let location = https_location(&view(request, record, &prepared));
             plan.onward = Some(Err(LocalReply::redirect(StatusCode::MOVED_PERMANENTLY, &location).into()));
             return Ok(plan);
         }
@@ -332,7 +330,7 @@ impl<H: Host> Context<'_, H> {
         plan.onward = Some(match &route.action {
             Action::Forward(forward) => self.onward(&found, route, forward, is_grpc, prepared, record, request),
             Action::Redirect(redirect) => {
-                let reply = self.redirect(redirect, &view(request, authority, &prepared), route);
+                let reply = self.redirect(redirect, &view(request, record, &prepared), route);
                 Err(self.changed(reply, &found, route, request, &prepared).into())
             }
             Action::Direct(direct) => {
@@ -395,9 +393,7 @@ impl<H: Host> Context<'_, H> {
         record: &mut AccessRecord,
         request: &mut Request<RequestBody>,
     ) -> Result<Box<Onward<'r>>, Box<LocalReply>> {
-        let authority = record.authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let Choice { destination, name, cluster } =
-            self.choose(route, forward, &view(request, authority, &prepared))?;
+        let Choice { destination, name, cluster } = self.choose(route, forward, &view(request, record, &prepared))?;
         record.cluster = Some(name);
         let timeouts = RouteTimeouts::istio(forward.timeout, forward.retry.per_try_timeout);
         let (retries, timeouts) = if prepared.may_steer {
@@ -425,7 +421,7 @@ impl<H: Host> Context<'_, H> {
         self.shared.downstream.prepare_response(headers, &onward.prepared);
         let elapsed = self.host.now().since(done.exchange.sent_at);
         record.service_time = Some(elapsed);
-        headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)));
+        headers.insert(SERVICE_TIME, milliseconds(elapsed));
         for cookie in onward.hashed.cookies.drain(..) {
             headers.append(SET_COOKIE, cookie);
         }
@@ -482,6 +478,14 @@ struct Choice<'r> {
     cluster: Rc<Cluster>,
 }
 
+/// A time in whole milliseconds. Most answers take a few, which are written already.
+fn milliseconds(time: Duration) -> HeaderValue {
+    const FEW: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let count = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let written = usize::try_from(count).ok().and_then(|count| FEW.get(count));
+    written.map_or_else(|| HeaderValue::from(count), |text| HeaderValue::from_static(text))
+}
+
 /// Gives a request the path and the host that the upstream is to see.
 fn rewrite(route: &Route, forward: &Forward, destination: &Destination, request: &mut Request<RequestBody>) {
     if !forward.rewrites(destination) {
@@ -496,7 +500,8 @@ fn rewrite(route: &Route, forward: &Forward, destination: &Destination, request:
 }
 
 /// What routes ask of a request.
-fn view<'a>(request: &'a Request<RequestBody>, authority: &'a str, prepared: &Prepared) -> RequestView<'a> {
+fn view<'a>(request: &'a Request<RequestBody>, record: &'a AccessRecord, prepared: &Prepared) -> RequestView<'a> {
+    let authority = record.authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
     RequestView {
         method: request.method(),
         authority,

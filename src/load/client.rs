@@ -546,7 +546,9 @@ fn request_id(load: &str, mut sequence: u64) -> String {
         }
     }
     let digits = std::str::from_utf8(&digits[first..]).expect("digits are text");
-    [load, "-r", digits].concat()
+    let mut id = String::with_capacity(load.len() + 2 + digits.len());
+    id.extend([load, "-r", digits]);
+    id
 }
 
 impl Connection {

@@ -1,11 +1,12 @@
 //! Armed timers, in the order in which they fire: by `(time, sequence)`.
 //!
-//! A heap of small entries, and a slab with whom they wake. Disarming frees the place in the slab and leaves the entry, which is
+//! Small entries in `lanes`, and a slab with whom they wake. Disarming frees the place in the slab and leaves the entry, which is
 //! known to be dead by its sequence number; most timers are disarmed long before their time (a request's deadline), and taking
 //! each out of the middle of the queue would cost more than the timer itself. Dead entries are swept out as soon as they outnumber
-//! the living, so that the heap stays within twice the armed timers and a constant.
+//! the living, so that they stay within twice the armed timers and a constant.
 
-use super::heap::{Heap, Ordered};
+use super::heap::Ordered;
+use super::lanes::Lanes;
 use super::wakeup::Wakeup;
 use crate::units::SimTime;
 
@@ -21,7 +22,7 @@ pub struct TimerKey {
 
 #[derive(Default)]
 pub(super) struct Timers {
-    heap: Heap<Entry>,
+    entries: Lanes<Entry>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     sequence_next: u64,
@@ -36,10 +37,14 @@ struct Entry {
 }
 
 impl Ordered for Entry {
-    /// Both numbers in one: the heap compares a dozen pairs per timer, and one wide comparison is half the work of two in turn.
+    /// Both numbers in one: a heap compares a dozen pairs per timer, and one wide comparison is half the work of two in turn.
     fn order(&self) -> u128 {
-        u128::from(self.at.as_nanos()) << 64 | u128::from(self.sequence)
+        order(self.at, self.sequence)
     }
+}
+
+fn order(at: SimTime, sequence: u64) -> u128 {
+    u128::from(at.as_nanos()) << 64 | u128::from(sequence)
 }
 
 /// A place for a timer.
@@ -51,8 +56,8 @@ struct Slot {
 }
 
 impl Timers {
-    /// Arms a timer, behind all that are armed for the same time.
-    pub(super) fn arm(&mut self, at: SimTime, wakeup: Wakeup) -> TimerKey {
+    /// Arms a timer, behind all that are armed for the same time. `now` never goes back.
+    pub(super) fn arm(&mut self, now: SimTime, at: SimTime, wakeup: Wakeup) -> TimerKey {
         let sequence = self.sequence_next;
         self.sequence_next += 1;
         let slot = Slot { sequence, wakeup: Some(wakeup) };
@@ -66,16 +71,16 @@ impl Timers {
                 u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 timers at a time")
             }
         };
-        self.heap.push(Entry { at, sequence, index });
+        self.entries.push(at.as_nanos().checked_sub(now.as_nanos()), Entry { at, sequence, index });
         TimerKey { index, sequence }
     }
 
     /// Disarms a timer; whom it would have woken, unless it has fired.
     pub(super) fn disarm(&mut self, key: TimerKey) -> Option<Wakeup> {
         let wakeup = self.vacate(key.index, key.sequence);
-        if self.heap.len() > 2 * self.armed_count() + DEAD_MAX {
+        if self.entries.len() > 2 * self.armed_count() + DEAD_MAX {
             let slots = &self.slots;
-            self.heap.retain(|entry| {
+            self.entries.retain(|entry| {
                 let slot = &slots[entry.index as usize];
                 slot.sequence == entry.sequence && slot.wakeup.is_some()
             });
@@ -91,8 +96,7 @@ impl Timers {
 
     /// Takes out the next timer, if its time is not after `end`.
     pub(super) fn pop_due(&mut self, end: SimTime) -> Option<(SimTime, Wakeup)> {
-        while let Some(first) = self.heap.first().copied().filter(|first| first.at <= end) {
-            self.heap.pop();
+        while let Some(first) = self.entries.pop_below(order(end, u64::MAX)) {
             if let Some(wakeup) = self.vacate(first.index, first.sequence) {
                 return Some((first.at, wakeup));
             }
@@ -117,6 +121,6 @@ impl Timers {
     /// Entries kept, dead ones included.
     #[cfg(test)]
     pub(super) fn entry_count(&self) -> usize {
-        self.heap.len()
+        self.entries.len()
     }
 }

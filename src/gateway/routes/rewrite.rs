@@ -194,10 +194,9 @@ fn kept_host<'r>(request: &RequestView<'r>, scheme: &str) -> &'r str {
 /// Name and port of a `Host` header; an IPv6 address keeps its brackets.
 #[must_use]
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => (name, Some(port)),
-        _ => (authority, None),
-    }
+    let Some(colon) = memchr::memrchr(b':', authority.as_bytes()) else { return (authority, None) };
+    let (name, port) = (&authority[..colon], &authority[colon + 1..]);
+    if name.starts_with('[') && !name.ends_with(']') { (authority, None) } else { (name, Some(port)) }
 }
 
 impl Forward {
