@@ -37,7 +37,9 @@ struct Lane<T> {
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
         let lanes = std::array::from_fn(|_| Lane { span: u64::MAX, entries: VecDeque::new() });
-        Self { lanes, firsts: [EMPTY; LANES], winners: [0; LANES], heap: Heap::default(), count: 0 }
+        // While all are empty the leftmost lane below a place is its winner.
+        let winners = std::array::from_fn(|place| (place << (LANES.ilog2() - place.max(1).ilog2())) % LANES);
+        Self { lanes, firsts: [EMPTY; LANES], winners, heap: Heap::default(), count: 0 }
     }
 }
 
