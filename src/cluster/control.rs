@@ -117,7 +117,7 @@ pub(super) struct Inner {
     /// A node has come, changed or gone.
     node_changes: Notice,
     /// How often others than their kubelets have written the readiness of pods.
-    pub(super) foreign_readiness: Rc<Cell<u64>>,
+    pub(super) foreign_readiness: Cell<u64>,
     pub(super) state: RefCell<State>,
     pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
 }
@@ -326,7 +326,7 @@ impl Cluster {
         let clock = ApiClock::new(config.wall_phase.unwrap_or_else(drawn), config.stands_at_zero);
         let (sim, changes, node_changes) = (sim.clone(), Changes::default(), Notice::default());
         let (state, autoscaling) = (RefCell::new(state), RefCell::default());
-        let foreign_readiness = Rc::default();
+        let foreign_readiness = Cell::default();
         let inner = Inner {
             sim,
             streams,

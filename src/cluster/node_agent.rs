@@ -168,6 +168,11 @@ impl Agent {
     }
 
     /// What runs the containers.
+    /// How often others than kubelets have written a pod's readiness.
+    pub(super) fn foreign_writes(&self) -> u64 {
+        self.cluster.inner.foreign_readiness.get()
+    }
+
     pub(super) fn runtime(&self) -> Rc<dyn Runtime> {
         match &self.cluster.inner.kubelets {
             Kubelets::Agents(runtime) => Rc::clone(runtime),
@@ -644,11 +649,11 @@ impl Agent {
     }
 
     fn start_probes(self: &Rc<Self>, running: &Running, container: &Rc<Container>, tasks: &TaskGroup) {
-        let probes = running.pod.template.probes.clone();
+        let probes = &running.pod.template.probes;
         let kinds = [
-            (ProbeKind::Startup, probes.startup),
-            (ProbeKind::Readiness, probes.readiness),
-            (ProbeKind::Liveness, probes.liveness),
+            (ProbeKind::Startup, &probes.startup),
+            (ProbeKind::Readiness, &probes.readiness),
+            (ProbeKind::Liveness, &probes.liveness),
         ];
         for (kind, probe) in kinds {
             let Some(probe) = probe else { continue };
@@ -657,10 +662,11 @@ impl Agent {
                 agent: Rc::clone(self),
                 container: Rc::clone(container),
                 ip: running.pod.ip,
-                foreign_writes: Rc::clone(&self.cluster.inner.foreign_readiness),
-                ticks_from: self.ticks_from(kind, &probe, running),
+                template: Rc::clone(&running.pod.template),
+                kind,
+                ticks_from: self.ticks_from(kind, probe, running),
             };
-            tasks.spawn("probe", prober.run(kind, probe));
+            tasks.spawn("probe", prober.run());
         }
         // Without a readiness probe a pod is ready as soon as it has started.
         self.set_ready(container.is_ready());

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// A counter of changes. Who has seen one can wait for the next, and misses none in between.
 #[derive(Default)]
@@ -48,14 +48,16 @@ impl Notice {
 
     /// Ends when there is a change later than the one numbered `seen`.
     pub(super) async fn changed_since(&self, seen: u64) {
-        poll_fn(|cx| {
-            if self.version.get() != seen {
-                return Poll::Ready(());
-            }
-            self.waiting.borrow_mut().add(cx.waker());
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|cx| self.poll_changed(seen, cx)).await;
+    }
+
+    /// Whether there is such a change; if there is none yet, whoever polls is woken by it.
+    pub(super) fn poll_changed(&self, seen: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.version.get() != seen {
+            return Poll::Ready(());
+        }
+        self.waiting.borrow_mut().add(cx.waker());
+        Poll::Pending
     }
 }
 

@@ -12,16 +12,16 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::Process;
 use super::kubelet::grace::KillReason;
 use super::kubelet::probe::{
     ContainerId, ContainerState, ContainerView, Outcome, PodView, ProbeKind, ProbeWorker, Tick, Verdict,
     container_ready, container_started, next_tick,
 };
 use super::node_agent::Agent;
-use super::notice::{Notice, until};
-use super::objects::Probe;
-use super::{Process, Runtime};
-use crate::engine::{Signal, Sim};
+use super::notice::Notice;
+use super::objects::{PodTemplate, Probe};
+use crate::engine::{Signal, Sleep};
 use crate::units::SimTime;
 
 /// A pod's container, as its probes and its node agent share it.
@@ -128,24 +128,24 @@ impl Container {
     }
 }
 
-/// One probe of one pod.
+/// One probe of one pod. It is kept small, and so are its waits: a large cluster spends its quiet hours in nothing but probes, which are too many for the processor's caches.
 pub(super) struct Prober {
     pub(super) agent: Rc<Agent>,
     pub(super) container: Rc<Container>,
     pub(super) ip: Ipv4Addr,
-    /// How often others than kubelets have written a pod's readiness.
-    pub(super) foreign_writes: Rc<Cell<u64>>,
+    /// The pod's template, which has the probe.
+    pub(super) template: Rc<PodTemplate>,
+    pub(super) kind: ProbeKind,
     /// The ticks are whole periods after this, and no earlier.
     pub(super) ticks_from: SimTime,
 }
 
 impl Prober {
     /// Probes until the pod has no use for it any more.
-    pub(super) async fn run(self, kind: ProbeKind, probe: Probe) {
-        let (sim, runtime) = (self.agent.sim().clone(), self.agent.runtime());
-        let period = Duration::from_secs(probe.spec.period_seconds.max(1).into());
-        let mut worker = ProbeWorker::new(kind, probe.spec);
-        let was_found = self.agent.cluster().stands() && runtime.stands_ready(self.ip);
+    pub(super) async fn run(self) {
+        let kind = self.kind;
+        let mut worker = ProbeWorker::new(kind, self.probe().spec);
+        let was_found = self.agent.cluster().stands() && self.agent.runtime().stands_ready(self.ip);
         if was_found {
             worker = worker.having_passed(ContainerId(self.container.id.get()));
             self.container.set_verdict(kind, worker.verdict());
@@ -156,23 +156,18 @@ impl Prober {
         let mut seen = self.container.changes.version();
         loop {
             if std::mem::replace(&mut waits, true) {
-                let tick = sim.sleep_until(next_tick(self.ticks_from, period, sim.now()));
-                if kind == ProbeKind::Readiness {
-                    let _ = until(self.container.changes.changed_since(seen), tick).await;
-                } else {
-                    tick.await;
-                }
+                self.tick(seen).await;
             }
             seen = self.container.changes.version();
             let run = self.container.id.get();
             let mut has_probed = false;
             // Readiness is asked to the end, whatever becomes of the pod.
             let is_deleting = kind != ProbeKind::Readiness && self.agent.is_deleting();
-            match worker.begin_tick(&self.container.view(is_deleting), sim.now()) {
+            match worker.begin_tick(&self.container.view(is_deleting), self.agent.sim().now()) {
                 Tick::Stop => return,
                 Tick::Idle => {}
                 Tick::Probe => {
-                    let passed = self.ask(&sim, &*runtime, &probe).await;
+                    let passed = self.ask().await;
                     if self.container.id.get() != run {
                         continue;
                     }
@@ -191,28 +186,58 @@ impl Prober {
         }
     }
 
+    fn probe(&self) -> &Probe {
+        let probes = &self.template.probes;
+        let probe = match self.kind {
+            ProbeKind::Startup => &probes.startup,
+            ProbeKind::Readiness => &probes.readiness,
+            ProbeKind::Liveness => &probes.liveness,
+        };
+        probe.as_ref().expect("who probes has a probe")
+    }
+
+    /// Waits for the next tick; for readiness, a change of the container later than the one seen will do.
+    async fn tick(&self, seen: u64) {
+        let period = Duration::from_secs(self.probe().spec.period_seconds.max(1).into());
+        let sim = self.agent.sim();
+        let mut tick = sim.sleep_until(next_tick(self.ticks_from, period, sim.now()));
+        poll_fn(|cx| {
+            let heeds_changes = self.kind == ProbeKind::Readiness;
+            if heeds_changes && self.container.changes.poll_changed(seen, cx).is_ready() {
+                return Poll::Ready(());
+            }
+            Pin::new(&mut tick).poll(cx)
+        })
+        .await;
+    }
+
     /// Writes the pod's readiness. What its status has already, as at almost every tick, costs no look at it.
     fn report(&self) {
         let is_ready = self.container.is_ready();
-        let reported = Some((is_ready, self.foreign_writes.get()));
+        let reported = Some((is_ready, self.agent.foreign_writes()));
         if self.container.reported.get() != reported {
             self.agent.set_ready(is_ready);
             self.container.reported.set(reported.filter(|_| self.agent.is_ready() == is_ready));
         }
     }
 
-    async fn ask(&self, sim: &Sim, runtime: &dyn Runtime, probe: &Probe) -> bool {
-        let mut answer = runtime.probe(self.ip, &probe.action);
-        // Most answers that come at once need no timer.
-        if let Poll::Ready(passed) = poll_once(answer.as_mut()).await {
-            return passed;
-        }
-        let limit = sim.sleep(Duration::from_secs(probe.spec.timeout_seconds.max(1).into()));
-        until(limit, answer).await.unwrap_or(false)
+    /// Asks once. What has not answered in time has not passed.
+    async fn ask(&self) -> bool {
+        let mut answer = self.agent.runtime().probe(self.ip, &self.probe().action);
+        // Most answers come at once and need no timer.
+        let mut limit: Option<Sleep> = None;
+        poll_fn(|cx| {
+            if limit.as_mut().is_some_and(|limit| Pin::new(limit).poll(cx).is_ready()) {
+                return Poll::Ready(false);
+            }
+            let poll = answer.as_mut().poll(cx);
+            if poll.is_pending() && limit.is_none() {
+                let span = Duration::from_secs(self.probe().spec.timeout_seconds.max(1).into());
+                let sleep = limit.insert(self.agent.sim().sleep(span));
+                let _ = Pin::new(sleep).poll(cx);
+            }
+            poll
+        })
+        .await
     }
-}
-
-/// Polls a future once.
-async fn poll_once<T>(mut future: Pin<&mut dyn Future<Output = T>>) -> Poll<T> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }

@@ -16,16 +16,52 @@ pub struct Signal {
 #[derive(Default)]
 struct Inner {
     is_raised: Cell<bool>,
-    /// Whoever waits, in the order of their first poll. Woken in that order.
-    waiting: RefCell<BTreeMap<u64, Waker>>,
+    waiting: RefCell<Waiting>,
     number_next: Cell<u64>,
+}
+
+/// Whoever waits, by number, which is the order of their first poll. Woken in that order. Mostly there is one, which needs no list.
+#[derive(Default)]
+struct Waiting {
+    /// It came when nobody waited, so it is before all others.
+    first: Option<(u64, Waker)>,
+    others: BTreeMap<u64, Waker>,
+}
+
+impl Waiting {
+    /// Takes somebody in, or takes another waker for them.
+    fn insert(&mut self, number: u64, waker: Waker) {
+        let is_first = match &self.first {
+            Some((first, _)) => *first == number,
+            None => self.others.is_empty(),
+        };
+        if is_first {
+            self.first = Some((number, waker));
+        } else {
+            self.others.insert(number, waker);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        if self.first.as_ref().is_some_and(|(first, _)| *first == number) {
+            self.first = None;
+        } else {
+            self.others.remove(&number);
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.first.iter().count() + self.others.len()
+    }
 }
 
 impl Signal {
     /// Raises the flag and wakes all who wait. Raising it again does nothing.
     pub fn raise(&self) {
         if !self.inner.is_raised.replace(true) {
-            for waker in self.inner.waiting.take().into_values() {
+            let Waiting { first, others } = self.inner.waiting.take();
+            for waker in first.into_iter().map(|(_, waker)| waker).chain(others.into_values()) {
                 waker.wake();
             }
         }
@@ -76,7 +112,7 @@ impl Future for Raised {
 impl Drop for Raised {
     fn drop(&mut self) {
         if let Some((number, _)) = &self.waits_as {
-            self.inner.waiting.borrow_mut().remove(number);
+            self.inner.waiting.borrow_mut().remove(*number);
         }
     }
 }
@@ -108,6 +144,28 @@ mod tests {
     }
 
     #[test]
+    fn they_go_on_in_the_order_in_which_they_came() {
+        let (sim, signal, passed) = (Sim::new(), Signal::default(), Rc::new(RefCell::new(Vec::new())));
+        let wait = |number: u32| {
+            let (raised, passed) = (signal.raised(), Rc::clone(&passed));
+            let task = sim.spawn("waiter", async move {
+                raised.await;
+                passed.borrow_mut().push(number);
+            });
+            sim.run_until(sim.now()).unwrap();
+            task
+        };
+        let tasks = [wait(0), wait(1), wait(2)];
+        tasks[0].abort();
+        wait(3);
+        tasks[1].abort();
+        wait(4);
+        signal.raise();
+        sim.run_until(sim.now()).unwrap();
+        assert_eq!(*passed.borrow(), [2, 3, 4]);
+    }
+
+    #[test]
     fn who_stops_waiting_leaves_nothing_behind() {
         let (sim, signal) = (Sim::new(), Signal::default());
         for _ in 0..100 {
@@ -117,6 +175,6 @@ mod tests {
             assert_eq!(signal.inner.waiting.borrow().len(), 1);
             task.abort();
         }
-        assert!(signal.inner.waiting.borrow().is_empty());
+        assert_eq!(signal.inner.waiting.borrow().len(), 0);
     }
 }
