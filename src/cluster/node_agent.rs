@@ -26,6 +26,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
         let agent = Rc::new(Agent::new(cluster, id));
-        match until(agent.deletion.raised(), agent.bind()).await {
+        let bound = until(agent.deletion.raised(), pin!(agent.bind())).await;
+        match bound {
             None => agent.cluster.pod_gone(id),
             Some(bound) => agent.dwell(bound).await,
         }
@@ -256,7 +258,7 @@ impl Agent {
             let lost = self.cluster.node_lost(bound.node_index);
             let boots = self.cluster.node_boots(bound.node_index);
             let seen = boots.version();
-            if until(lost.raised(), Rc::clone(&self).stay(&bound)).await.is_some() {
+            if until(lost.raised(), pin!(Rc::clone(&self).stay(&bound))).await.is_some() {
                 return;
             }
             self.lose(&bound);
@@ -269,7 +271,8 @@ impl Agent {
 
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
-        match until(self.told_to_end(), self.start(bound)).await {
+        let running = until(self.told_to_end(), pin!(self.start(bound))).await;
+        match running {
             // Deleted before it had a process: there is nothing to stop.
             None => self.cluster.pod_gone(self.id),
             Some(running) => self.run(running).await,
@@ -479,7 +482,7 @@ impl Agent {
                 break;
             }
             self.set_ready(false);
-            if until(self.told_to_end(), self.backed_off(&mut backoff, exited_at, &mut syncs)).await.is_none() {
+            if until(self.told_to_end(), pin!(self.backed_off(&mut backoff, exited_at, &mut syncs))).await.is_none() {
                 break;
             }
             running.pod.because = self.tell(None, "container_started", Vec::new());

@@ -61,7 +61,7 @@ impl Notice {
     }
 }
 
-/// The output of `future`, unless `end` comes first, or at the same time.
+/// The output of `future`, unless `end` comes first, or at the same time. A large future is given pinned (`pin!`): it would be in this one twice.
 pub(super) async fn until<F: Future>(end: impl Future<Output = ()>, future: F) -> Option<F::Output> {
     let (mut end, mut future) = (pin!(end), pin!(future));
     poll_fn(|cx| {
