@@ -55,7 +55,7 @@ impl<T: Ordered> Lanes<T> {
         match span.and_then(|span| self.lane(span)) {
             Some(at) => {
                 if self.firsts[at] == EMPTY {
-                    self.set_first(at, entry.order());
+                    self.rise(at, entry.order());
                 }
                 self.lanes[at].entries.push_back(entry);
             }
@@ -88,10 +88,8 @@ impl<T: Ordered> Lanes<T> {
         if in_heap < in_lane {
             return self.heap.pop();
         }
-        let entries = &mut self.lanes[lane].entries;
-        let entry = entries.pop_front();
-        let first = entries.front().map_or(EMPTY, Ordered::order);
-        self.set_first(lane, first);
+        let entry = self.lanes[lane].entries.pop_front();
+        self.fall(lane);
         entry
     }
 
@@ -100,18 +98,23 @@ impl<T: Ordered> Lanes<T> {
         if place < LANES { self.winners[place] } else { place - LANES }
     }
 
-    /// A lane begins with another entry.
-    fn set_first(&mut self, lane: usize, order: u128) {
+    /// A lane begins with an entry that is not later than its former first.
+    fn rise(&mut self, lane: usize, order: u128) {
         self.firsts[lane] = order;
+        let mut place = (LANES + lane) / 2;
+        while place > 0 && self.firsts[self.winners[place]] >= order {
+            self.winners[place] = lane;
+            place /= 2;
+        }
+    }
+
+    /// A lane has lost its first entry.
+    fn fall(&mut self, lane: usize) {
+        self.firsts[lane] = self.lanes[lane].entries.front().map_or(EMPTY, Ordered::order);
         let mut place = (LANES + lane) / 2;
         while place > 0 {
             let (left, right) = (self.winner(2 * place), self.winner(2 * place + 1));
-            let winner = if self.firsts[right] < self.firsts[left] { right } else { left };
-            let former = std::mem::replace(&mut self.winners[place], winner);
-            if former != lane && winner != lane {
-                // Neither before nor now does this lane come into what stands above.
-                return;
-            }
+            self.winners[place] = if self.firsts[right] < self.firsts[left] { right } else { left };
             place /= 2;
         }
     }
@@ -124,8 +127,7 @@ impl<T: Ordered> Lanes<T> {
             let entries = &mut self.lanes[lane].entries;
             entries.retain(&mut keeps);
             self.count += entries.len();
-            let first = entries.front().map_or(EMPTY, Ordered::order);
-            self.set_first(lane, first);
+            self.fall(lane);
         }
     }
 }
