@@ -34,6 +34,7 @@ pub mod replica_set;
 pub mod scheduler;
 pub mod selector;
 pub mod taint_eviction;
+mod ticks;
 pub mod version;
 
 pub use api_client::{ClientLimits, ClientRates};

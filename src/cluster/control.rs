@@ -58,6 +58,7 @@ use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
+use super::ticks::Ticks;
 use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
@@ -118,6 +119,8 @@ pub(super) struct Inner {
     node_changes: Notice,
     /// How often others than their kubelets have written the readiness of pods.
     pub(super) foreign_readiness: Cell<u64>,
+    /// When probes are due.
+    pub(super) ticks: Rc<Ticks>,
     pub(super) state: RefCell<State>,
     pub(super) autoscaling: RefCell<autoscaler_sync::Autoscaling>,
 }
@@ -337,6 +340,7 @@ impl Cluster {
             changes,
             node_changes,
             foreign_readiness,
+            ticks: Rc::default(),
             state,
             autoscaling,
         };

@@ -43,6 +43,7 @@ use super::notice::until;
 use super::objects::{PodTemplate, Probe};
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
+use super::ticks::Ticks;
 use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Signal, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
@@ -173,6 +174,11 @@ impl Agent {
     /// How often others than kubelets have written a pod's readiness.
     pub(super) fn foreign_writes(&self) -> u64 {
         self.cluster.inner.foreign_readiness.get()
+    }
+
+    /// The ticks of all probes.
+    pub(super) fn ticks(&self) -> &Rc<Ticks> {
+        &self.cluster.inner.ticks
     }
 
     pub(super) fn runtime(&self) -> Rc<dyn Runtime> {
@@ -661,14 +667,8 @@ impl Agent {
         for (kind, probe) in kinds {
             let Some(probe) = probe else { continue };
             container.set_verdict(kind, kind.initial_verdict());
-            let prober = Prober {
-                agent: Rc::clone(self),
-                container: Rc::clone(container),
-                ip: running.pod.ip,
-                template: Rc::clone(&running.pod.template),
-                kind,
-                ticks_from: self.ticks_from(kind, probe, running),
-            };
+            let pod = (running.pod.ip, &running.pod.template);
+            let prober = Prober::new(self, container, pod, kind, self.ticks_from(kind, probe, running));
             tasks.spawn("probe", prober.run());
         }
         // Without a readiness probe a pod is ready as soon as it has started.

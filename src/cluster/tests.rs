@@ -591,9 +591,9 @@ fn a_quiet_hour_of_two_hundred_nodes_costs_its_probes_only() {
     assert!(world.cluster.is_settled(EDGE) && world.cluster.is_settled("ns/plain"));
     let polls = world.sim.polls_total();
     world.run_to(3660);
-    // 100 pods, a probe in ten seconds.
+    // 100 pods, a probe in ten seconds: a poll for each, and one for those that come at one instant.
     let spent = world.sim.polls_total() - polls;
-    assert!((36_000..40_000).contains(&spent), "{spent}");
+    assert!((30_000..=36_000).contains(&spent), "{spent}");
 }
 
 #[test]

@@ -348,9 +348,8 @@ pub fn next_tick(from: SimTime, period: Duration, now: SimTime) -> SimTime {
         return from;
     }
     let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    let ticks = now.since(from).as_nanos() / period.as_nanos() + 1;
-    let offset = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_mul(period_ns);
-    SimTime::from_nanos(from.as_nanos().saturating_add(offset))
+    let ticks = (now.as_nanos() - from.as_nanos()) / period_ns + 1;
+    SimTime::from_nanos(from.as_nanos().saturating_add(ticks.saturating_mul(period_ns)))
 }
 
 #[cfg(test)]
