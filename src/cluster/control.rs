@@ -32,6 +32,7 @@ pub mod view;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,12 +41,13 @@ pub(in crate::cluster) use self::calls::Caller;
 use self::calls::Clients;
 pub use self::disruption_sync::BudgetReport;
 use self::disruption_sync::BudgetState;
+use self::endpoints_sync::Unseen;
 pub use self::node_scaling::AutoscalerConfig;
 use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
-pub(super) use self::pod::Pod;
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
+pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
 use super::Runtime;
 use super::api_client::ClientRates;
@@ -58,6 +60,7 @@ use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate, Service};
 use super::scheduler::Rules;
+use super::selector::Labels;
 use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
 use crate::units::SimTime;
@@ -230,6 +233,27 @@ pub struct SetStatus {
     pub available: i32,
 }
 
+impl ReplicaSet {
+    fn namespace(&self) -> &str {
+        namespace_of(&self.owner)
+    }
+}
+
+/// The part of `namespace/name` before the name.
+fn namespace_of(key: &str) -> &str {
+    key.split('/').next().unwrap_or_default()
+}
+
+/// What a namespace has of objects that are kept by `namespace/name`.
+fn in_namespace<'a, T>(
+    objects: &'a BTreeMap<Rc<str>, T>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a Rc<str>, &'a T)> + use<'a, T> {
+    let first = format!("{namespace}/");
+    let rest = objects.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+    rest.take_while(move |(key, _)| key.starts_with(&first))
+}
+
 /// One rollout of one Deployment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rollout {
@@ -253,6 +277,19 @@ impl State {
         let sets = self.deployments.get(owner).into_iter().flat_map(|known| &known.sets);
         sets.flat_map(|id| &self.sets[id].pods).map(|id| &self.pods[id])
     }
+
+    /// The same in the order of their creation.
+    fn ordered_pods_of(&self, owner: &str) -> Vec<&Pod> {
+        let mut pods: Vec<&Pod> = self.pods_of(owner).collect();
+        pods.sort_unstable_by_key(|pod| pod.record.id);
+        pods
+    }
+
+    /// The numbers of the pods that were made from templates with labels that will do, in the order of their creation.
+    fn pods_with(&self, namespace: &str, will_do: impl Fn(&Labels) -> bool) -> BTreeSet<u64> {
+        let is_meant = |set: &&ReplicaSet| set.namespace() == namespace && will_do(&set.template.labels);
+        self.sets.values().filter(is_meant).flat_map(|set| set.pods.iter().copied()).collect()
+    }
 }
 
 struct ServiceState {
@@ -263,6 +300,7 @@ struct ServiceState {
     snapshot: Snapshot,
     /// The pods behind the snapshot's endpoints, one by one.
     snapshot_pods: Vec<u64>,
+    unseen: Unseen,
     change: u64,
     created_at: SimTime,
 }
@@ -314,7 +352,7 @@ impl Cluster {
             spare_ips: 0,
             losses: Vec::new(),
             scaling: config.autoscaler.as_ref().map(ScalingState::new),
-            clients: Clients::new(config.client_rates),
+            clients: Clients::new(config.client_rates, config.version),
             operations_count: 0,
             queued: BTreeSet::new(),
             delayed: BTreeMap::new(),
@@ -449,6 +487,7 @@ impl Cluster {
                         members: BTreeSet::new(),
                         snapshot: Rc::from([]),
                         snapshot_pods: Vec::new(),
+                        unseen: Unseen::default(),
                         change: 0,
                         created_at: self.inner.sim.now(),
                     };
@@ -500,9 +539,12 @@ impl Cluster {
     /// `controller.kubernetes.io/pod-deletion-cost`: the cheaper goes first.
     pub fn set_deletion_costs(&self, owner: &str, costs: &[i32]) {
         let mut state = self.inner.state.borrow_mut();
-        let pods = state.pods.values_mut().filter(|pod| &*pod.owner == owner && pod.is_active());
-        for (pod, cost) in pods.zip(costs) {
-            pod.deletion_cost = *cost;
+        let pods = state.ordered_pods_of(owner).into_iter().filter(|pod| pod.is_active());
+        let ids: Vec<u64> = pods.map(|pod| pod.record.id).collect();
+        for (id, cost) in ids.iter().zip(costs) {
+            if let Some(pod) = state.pods.get_mut(id) {
+                pod.deletion_cost = *cost;
+            }
         }
     }
 

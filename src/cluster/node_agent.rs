@@ -29,7 +29,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord};
+use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord, STATUS_CALLS};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::{ContainerExit, ProcessEnd};
@@ -48,6 +48,12 @@ use crate::units::SimTime;
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a kubelet calls when a pod comes: its first status, and the token of its service account. That both, and the status that its containers run, are
+/// seen without delay is an approximation; who waits for them waits for readiness. Source: pkg/kubelet/token/token_manager.go.
+const ADMISSION_CALLS: u32 = STATUS_CALLS + 1;
+/// What it calls at the end: it reads the pod once more and deletes it. Source: pkg/kubelet/status/status_manager.go `syncPod`.
+const DELETION_CALLS: u32 = 2;
 
 /// Starts a pod's life.
 pub(super) fn live(cluster: &Cluster, id: u64) {
@@ -291,6 +297,7 @@ impl Agent {
     async fn start(&self, bound: &Bound) -> Running {
         let inner = &self.cluster.inner;
         self.reached().await;
+        self.cluster.calls(Caller::Kubelet(bound.node_index), ADMISSION_CALLS + STATUS_CALLS);
         let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
         self.start_before(&template, bound).await;
         self.pull_image(&bound.node, &template.image).await;
@@ -489,6 +496,11 @@ impl Agent {
         self.stop(&container, &template).await;
         probes.abort();
         self.release_later(&running.pod);
+        // Its last status, and when that is there the end of its object.
+        if self.cluster.kubelet_called(self.node_index.get(), STATUS_CALLS).await {
+            self.cluster.pod_changed(self.id);
+        }
+        self.cluster.kubelet_called(self.node_index.get(), DELETION_CALLS).await;
         self.cluster.pod_gone(self.id);
     }
 

@@ -12,6 +12,7 @@ use super::autoscaling;
 use super::control_plane;
 use super::gateway_kind::Kind;
 use super::images;
+use super::kubelet;
 use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, ORIGINS, PROXY_MODES};
 use super::settings::{
     BackendSettings, ClusterSettings, Edition, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over,
@@ -156,6 +157,7 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", proxy),
         ("controllerManager", control_plane::written(cluster.client_rates)),
+        ("kubelet", kubelet::written(cluster.client_rates.kubelets, cluster.version)),
         ("timings", map(timings)),
     ];
     entries.extend(images::written(cluster));

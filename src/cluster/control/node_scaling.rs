@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::disruption_sync::is_protected;
 use super::operations::DrainEnd;
-use super::{Cluster, Pod, State};
+use super::{Caller, Cluster, Pod, State};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::{
     AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, NodeAutoscaler, ScanNode, TAINT_DELAY,
@@ -133,7 +133,7 @@ impl Cluster {
                 timeout: Some(EVICTION_TIME_MAX + Duration::from_secs(GRACE_MAX_SECONDS.into())),
                 ..DrainSettings::of_controllers()
             };
-            let end = this.evict_all(index, settings, event).await;
+            let end = this.evict_all(index, settings, Caller::NodeAutoscaler, event).await;
             this.count_leaving(-1);
             if end == DrainEnd::Empty {
                 this.kill_machine(index, true, Some(event));

@@ -1,6 +1,9 @@
 //! Whole rollouts on a cluster whose processes do as they are told.
 
+mod calls;
+mod indexes;
 mod nodes;
+mod waiting;
 
 use super::*;
 use crate::cluster::deployment::Strategy;

@@ -20,6 +20,7 @@ spec:
       - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi, example.com/cards: 2 }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
     autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
     controllerManager: { kubeApiQps: 50, kubeApiBurst: 60 }
+    kubelet: { kubeAPIQPS: 5, kubeAPIBurst: 10 }
     kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
     timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
     horizontalAutoscaler: { syncPeriod: 10s, tolerance: 5%, downscaleStabilization: 1m, cpuInitializationPeriod: 0s, metricsResolution: 30s, kubeletSampling: 15s }
