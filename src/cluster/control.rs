@@ -14,6 +14,7 @@
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
 mod autoscaler_sync;
+mod bare_pods;
 mod calls;
 mod deployment_sync;
 mod disruption_sync;
@@ -27,6 +28,7 @@ mod placing;
 mod pod;
 mod pods;
 mod replica_set_sync;
+mod services;
 pub mod view;
 
 use std::cell::{Cell, RefCell};
@@ -41,7 +43,6 @@ pub(in crate::cluster) use self::calls::Caller;
 use self::calls::Clients;
 pub use self::disruption_sync::BudgetReport;
 use self::disruption_sync::BudgetState;
-use self::endpoints_sync::Unseen;
 pub use self::node_scaling::AutoscalerConfig;
 use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
@@ -49,16 +50,16 @@ use self::placing::{Changes, Placing};
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
+use self::services::ServiceState;
 use super::Runtime;
 use super::api_client::ClientRates;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
-use super::feed::{EndpointWatch, Queue, Snapshot};
 use super::hollow::HollowKubelet;
 use super::identity::Identity;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
-use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::objects::{Deployment, Node, PodTemplate};
 use super::scheduler::Rules;
 use super::selector::Labels;
 use super::version::Version;
@@ -218,6 +219,8 @@ struct ReplicaSet {
     is_asked_again: bool,
     /// Its size, or what it knows of its deployment's, has changed since its last sync.
     is_resized: bool,
+    /// It stands for one pod that nobody has made, and never does anything.
+    is_bare: bool,
     because: Option<EventId>,
     created_at: SimTime,
 }
@@ -290,19 +293,6 @@ impl State {
         let is_meant = |set: &&ReplicaSet| set.namespace() == namespace && will_do(&set.template.labels);
         self.sets.values().filter(is_meant).flat_map(|set| set.pods.iter().copied()).collect()
     }
-}
-
-struct ServiceState {
-    spec: Service,
-    consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
-    /// Pods that it selects, whether or not they have an endpoint.
-    members: BTreeSet<u64>,
-    snapshot: Snapshot,
-    /// The pods behind the snapshot's endpoints, one by one.
-    snapshot_pods: Vec<u64>,
-    unseen: Unseen,
-    change: u64,
-    created_at: SimTime,
 }
 
 impl Cluster {
@@ -456,83 +446,6 @@ impl Cluster {
             known.is_deleted = true;
             known.rollout = None;
         }
-    }
-
-    /// Deletes a Service: its endpoints go, and who watches it sees none any more.
-    pub fn delete_service(&self, key: &str) {
-        let delays = {
-            let mut state = self.inner.state.borrow_mut();
-            let Some(service) = state.services.remove(key) else { return };
-            service.consumers
-        };
-        for (consumer, queue) in delays {
-            let purpose = format!("{key}/{consumer}/deleted");
-            let delay =
-                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
-            queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
-        }
-    }
-
-    /// Creates a Service, or replaces it; who watches it goes on doing so.
-    pub fn apply_service(&self, spec: Service) {
-        {
-            let mut state = self.inner.state.borrow_mut();
-            match state.services.get_mut(&spec.key) {
-                Some(known) => known.spec = spec,
-                None => {
-                    let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState {
-                        spec,
-                        consumers: Vec::new(),
-                        members: BTreeSet::new(),
-                        snapshot: Rc::from([]),
-                        snapshot_pods: Vec::new(),
-                        unseen: Unseen::default(),
-                        change: 0,
-                        created_at: self.inner.sim.now(),
-                    };
-                    state.services.insert(key, fresh);
-                }
-            }
-        }
-        self.publish_all_endpoints();
-    }
-
-    /// Tells a consumer of a Service's endpoints once more; when it does at the latest. Of an edit of the Service, by its number, it hears as of its endpoints.
-    pub fn retell_endpoints(&self, service: &str, consumer: &str, edit: Option<u64>) -> Option<SimTime> {
-        let state = self.inner.state.borrow();
-        let known = state.services.get(service)?;
-        let delay = edit.map_or(Duration::ZERO, |edit| {
-            let purpose = format!("{service}/{consumer}/edit-{edit}");
-            self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
-        });
-        let at = self.inner.sim.now().after(delay);
-        let queues = known.consumers.iter().filter(|(name, _)| **name == *consumer);
-        queues.map(|(_, queue)| queue.borrow_mut().push(at, Rc::clone(&known.snapshot))).max()
-    }
-
-    /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
-    #[must_use]
-    pub fn watch_endpoints(&self, service: &str, consumer: &str) -> Option<EndpointWatch> {
-        let queue = Rc::new(RefCell::new(Queue::default()));
-        let mut state = self.inner.state.borrow_mut();
-        let service = state.services.get_mut(service)?;
-        service.consumers.push((Rc::from(consumer), Rc::clone(&queue)));
-        queue.borrow_mut().push(self.inner.sim.now(), Rc::clone(&service.snapshot));
-        Some(EndpointWatch::new(&self.inner.sim, queue))
-    }
-
-    /// The endpoints of a Service that are ready, as its slices have them now.
-    #[must_use]
-    pub fn ready_endpoints(&self, service: &str) -> Vec<Ipv4Addr> {
-        let state = self.inner.state.borrow();
-        let snapshot = state.services.get(service).map(|service| Rc::clone(&service.snapshot));
-        snapshot
-            .iter()
-            .flat_map(|all| all.iter())
-            .filter(|endpoint| endpoint.ready)
-            .map(|endpoint| endpoint.ip)
-            .collect()
     }
 
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation

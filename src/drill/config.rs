@@ -12,7 +12,7 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
-use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
+use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, Service};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::Failure;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
@@ -53,6 +53,8 @@ pub struct MemberConfig {
     pub cluster: ClusterConfig,
     /// All Deployments, the gateway's among them.
     pub deployments: Vec<Deployment>,
+    /// All pods that no controller has made.
+    pub pods: Vec<BarePod>,
     /// All Services.
     pub services: Vec<Service>,
     /// All disruption budgets.
@@ -302,6 +304,8 @@ pub struct BackendSpec {
     pub port: u16,
     /// Its Deployment; none: a fixed number of replicas that never change.
     pub deployment: Option<Rc<str>>,
+    /// Its replicas are pods that no controller has made: those that its Service selects.
+    pub is_of_bare_pods: bool,
     /// The indexes of the clusters it runs in, whose replicas the gateways of all other clusters share; empty: each cluster has its own.
     pub homes: Vec<usize>,
     /// Replicas without a Deployment.
@@ -317,6 +321,12 @@ pub struct BackendSpec {
 }
 
 impl BackendSpec {
+    /// Whether its replicas are pods of the cluster, found through its Service.
+    #[must_use]
+    pub fn is_of_pods(&self) -> bool {
+        self.deployment.is_some() || self.is_of_bare_pods
+    }
+
     /// Whether it runs in a cluster, by the cluster's index.
     #[must_use]
     pub fn runs_in(&self, member: usize) -> bool {
@@ -416,6 +426,8 @@ pub enum Verb {
     Process(String, Box<GatewaySpec>),
     /// A further Service of type `LoadBalancer` is deleted.
     Unshare(Rc<str>),
+    /// A pod without a controller is created.
+    Pod(Box<BarePod>),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.

@@ -4,20 +4,20 @@ use super::resolved::{bare, map};
 use crate::cluster::{ClientLimits, Version};
 use crate::manifest::{Fields, Node};
 
-/// Reads how fast kubelets may call the API server; none: as their version does.
+/// Reads how fast kubelets may call the API server: as their version does, unless it is written.
 ///
 /// Source: Kubernetes staging/src/k8s.io/kubelet/config/v1beta1/types.go (`kubeAPIQPS`, `kubeAPIBurst`).
-pub(super) fn read(cluster: Option<&Fields<'_>>, version: Option<Version>) -> Option<Option<ClientLimits>> {
-    let fields = cluster.and_then(|fields| fields.get("kubelet")).and_then(|field| field.fields());
-    let Some(fields) = fields else { return Some(None) };
+pub(super) fn read(cluster: Option<&Fields<'_>>, version: Option<Version>) -> Option<ClientLimits> {
     let usual = ClientLimits::of_kubelet(version?);
+    let fields = cluster.and_then(|fields| fields.get("kubelet")).and_then(|field| field.fields());
+    let Some(fields) = fields else { return Some(usual) };
     let limit = |key: &str, usual: u32| match fields.get(key) {
         Some(field) => field.whole::<u32>(1, 100_000),
         None => Some(usual),
     };
     let (per_second, burst) = (limit("kubeAPIQPS", usual.per_second), limit("kubeAPIBurst", usual.burst));
     fields.finish();
-    Some(Some(ClientLimits { per_second: per_second?, burst: burst? }))
+    Some(ClientLimits { per_second: per_second?, burst: burst? })
 }
 
 /// The same with every default.

@@ -105,12 +105,13 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             let grace_seconds = grace(&fields);
             let timeout = optional(&fields, "timeout");
             let flag = |key: &str| fields.get(key).map_or(Some(false), |field| field.boolean());
-            let (ignores, deletes) = (flag("ignoreDaemonSets"), flag("deleteEmptyDirData"));
+            let (ignores, deletes, forces) = (flag("ignoreDaemonSets"), flag("deleteEmptyDirData"), flag("force"));
             let settings = DrainSettings {
                 grace_seconds: grace_seconds?,
                 timeout: timeout?,
                 ignores_daemon_sets: ignores?,
                 deletes_empty_dir_data: deletes?,
+                forces: forces?,
                 ..DrainSettings::default()
             };
             Some(OperationSettings::Drain(node?, settings))

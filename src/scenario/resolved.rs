@@ -258,9 +258,10 @@ fn gateway(settings: &Settings) -> Node {
 
 fn backend(backend: &BackendSettings) -> Node {
     let mut entries = vec![("service", text(&backend.service))];
-    match &backend.deployment {
-        Some((deployment, _)) => entries.push(("deployment", text(deployment))),
-        None => entries.push(("replicas", bare(backend.replicas))),
+    match (&backend.deployment, &backend.pod) {
+        (Some((deployment, _)), _) => entries.push(("deployment", text(deployment))),
+        (None, Some((pod, _))) => entries.push(("pod", text(pod))),
+        (None, None) => entries.push(("replicas", bare(backend.replicas))),
     }
     if !backend.clusters.is_empty() {
         entries.push(("clusters", list(backend.clusters.iter().map(|(cluster, _)| text(cluster)).collect())));

@@ -332,6 +332,8 @@ pub struct BackendSettings {
     pub clusters: Vec<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// One of its pods, where no controller made them, as `namespace/name`.
+    pub pod: Option<(String, Place)>,
     /// Their zones, taken in turn.
     pub zones: Vec<String>,
     /// How they behave.

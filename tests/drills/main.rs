@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_rollout;
 mod balancers;
+mod bare_pods;
 mod clusters;
 mod edits;
 mod kubelet;

@@ -51,6 +51,9 @@ impl ScalingState {
     }
 }
 
+/// The annotation with which a pod says that it may be evicted for a node to go.
+const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+
 impl Cluster {
     /// Starts the autoscaler, if there is one.
     pub(super) fn start_autoscaler(&self) {
@@ -171,11 +174,17 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
             node: node.spec.clone(),
             is_in_group: is_of_group(&node.spec.name, &config.group),
             is_usable: node.is_usable() && !node.spec.unschedulable && !is_leaving(&node.spec),
-            is_blocked: pods.iter().any(|pod| is_protected(state, pod)),
+            is_blocked: pods.iter().any(|pod| is_protected(state, pod) || keeps_its_node(pod)),
             pods: pods.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
         }
     });
     list.collect()
+}
+
+/// A pod that nobody would make anew keeps its node, unless it says otherwise. Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md.
+fn keeps_its_node(pod: &Pod) -> bool {
+    let is_safe = pod.template.annotations.get(SAFE_TO_EVICT).is_some_and(|written| written == "true");
+    pod.is_bare && !is_safe
 }
 
 /// Nodes of a group are called by its name and a number.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::pod::Pod;
 use super::{Caller, Cluster};
 use crate::cluster::deployment::PodPhase;
-use crate::cluster::drain::{DrainSettings, POLL, Step, next_step, refusal};
+use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
 use crate::engine::EventId;
 use crate::units::SimTime;
@@ -114,10 +115,16 @@ impl Cluster {
     fn drain_refusal(&self, index: usize, settings: &DrainSettings) -> Option<String> {
         let pods = self.by_name(self.pods_on(index));
         let state = self.inner.state.borrow();
-        let daemons: Vec<&str> = state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect();
-        let with_data = pods.iter().map(|id| &state.pods[id]).filter(|pod| pod.template.has_empty_dir);
-        let with_data: Vec<&str> = with_data.map(|pod| &*pod.record.key).collect();
-        refusal(settings, &daemons, &with_data)
+        let named = |is_meant: fn(&Pod) -> bool| {
+            let meant = pods.iter().map(|id| &state.pods[id]).filter(|pod| is_meant(pod));
+            meant.map(|pod| &*pod.record.key).collect()
+        };
+        let found = Found {
+            daemons: state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect(),
+            with_data: named(|pod| pod.template.has_empty_dir),
+            unmanaged: named(|pod| pod.is_bare),
+        };
+        refusal(settings, &found, self.inner.config.version)
     }
 
     /// An operation has begun, or ended.
@@ -180,6 +187,11 @@ impl Cluster {
     }
 
     fn chosen_pod(&self, owner: &str, choice: &PodChoice) -> Option<u64> {
+        if let PodChoice::Named(name) = choice
+            && let Some(bare) = self.bare_pod(name, owner)
+        {
+            return Some(bare);
+        }
         let state = self.inner.state.borrow();
         let mut living = state.ordered_pods_of(owner).into_iter().filter(|pod| pod.is_active());
         let found = match choice {

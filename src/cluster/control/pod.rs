@@ -21,6 +21,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) record: PodRecord,
     pub(in crate::cluster) set: u64,
     pub(in crate::cluster) owner: Rc<str>,
+    /// No controller has made it, and none replaces it.
+    pub(in crate::cluster) is_bare: bool,
     pub(in crate::cluster) template: Rc<PodTemplate>,
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,
@@ -100,7 +102,7 @@ pub struct PodRecord {
     pub namespace: Rc<str>,
     /// Both, as `namespace/name`: every request that reaches the pod is counted under it.
     pub key: Rc<str>,
-    /// The Deployment it belongs to, as `namespace/name`.
+    /// The Deployment it belongs to, as `namespace/name`; a pod without one is its own, as `namespace/pod/name`.
     pub owner: Rc<str>,
     /// The revision of its template.
     pub revision: i64,
@@ -332,6 +334,9 @@ impl Cluster {
                 set.pods.remove(&id);
                 set.pods.is_empty() && set.replicas == 0
             });
+            if pod.is_bare {
+                state.sets.remove(&pod.set);
+            }
             state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             if let Some(ip) = pod.record.ip {
                 let index = state.records.len();

@@ -12,7 +12,7 @@ use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::Sources;
-use crate::drill::config::{ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
+use crate::drill::config::{BackendSpec, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::node_memory::NodeMemory;
 use crate::drill::objects::Further;
@@ -179,6 +179,9 @@ impl Member {
         for deployment in &member.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
         }
+        for pod in &member.config.pods {
+            cluster.apply_pod(pod.clone(), None);
+        }
         member.start_scaling(&cluster, *is_owned_later);
         member.watch_backends();
         member.start_front(&cluster);
@@ -195,6 +198,13 @@ impl Member {
 
     pub(super) fn cloud_link(&self) -> LinkConfig {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
+    }
+
+    /// Whether a pod is a replica of a backend: its Deployment's, or no controller's and found through its Service.
+    fn is_replica(&self, spec: &BackendSpec, pod: &StartingPod) -> bool {
+        let namespace = pod.owner.split('/').next().unwrap_or_default();
+        let selects = || self.cluster().service_selects(&spec.service, namespace, &pod.template);
+        spec.deployment.as_ref() == Some(&pod.owner) || pod.is_bare && spec.is_of_pods() && selects()
     }
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
@@ -323,7 +333,7 @@ impl Runtime for Containers {
             member.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }
-        let backend = member.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
+        let backend = member.config.backends.iter().find(|spec| member.is_replica(spec, pod));
         match backend {
             Some(spec) => {
                 let (port, config) = (spec.port, spec.config.clone());

@@ -15,16 +15,33 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         Some(field) => Some((key(field)?, field.place())),
         None => None,
     };
+    let pod_field = fields.get("pod");
+    let pod = match &pod_field {
+        Some(field) => Some((key(field)?, field.place())),
+        None => None,
+    };
+    if let (Some(_), Some(pod)) = (&deployment_field, &pod_field) {
+        pod.refuse(
+            "its replicas are a Deployment's",
+            "remove pod: pods without a Deployment that the Service selects serve, too",
+        );
+    }
     let clusters = fields.get("clusters").map(|field| field.items()).unwrap_or_default();
     let clusters = clusters.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
     let replicas_field = fields.get("replicas");
     if let (Some(_), Some(replicas)) = (&deployment_field, &replicas_field) {
         replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
     }
+    if let (Some(_), Some(replicas)) = (&pod_field, &replicas_field) {
+        replicas.refuse("each of its pods is one", "remove replicas, or pod");
+    }
     let replicas = replicas_field.map_or(Some(defaults::REPLICAS), |field| field.whole::<usize>(1, 4000));
     let zones_field = fields.get("zones");
     if let (Some(_), Some(zones)) = (&deployment_field, &zones_field) {
         zones.refuse("its pods are in the zones of their nodes", "remove zones, or deployment");
+    }
+    if let (Some(_), Some(zones)) = (&pod_field, &zones_field) {
+        zones.refuse("its pods are in the zones of their nodes", "remove zones, or pod");
     }
     let zones = zones_field.map(|field| field.texts()).unwrap_or_default();
     let service_time = delay(Some(&fields), "serviceTime", defaults::SERVICE_TIME);
@@ -47,6 +64,7 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     Some(BackendSettings {
         service: service?,
         deployment,
+        pod,
         clusters,
         replicas: replicas?,
         zones,

@@ -127,7 +127,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
-        client_rates: ClientRates { kubelets: kubelets?, ..client_rates? },
+        client_rates: ClientRates { kubelets: Some(kubelets?), ..client_rates? },
     })
 }
 

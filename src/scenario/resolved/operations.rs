@@ -24,6 +24,7 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             entries.extend(settings.timeout.map(|timeout| ("timeout", span(timeout))));
             entries.push(("ignoreDaemonSets", bare(settings.ignores_daemon_sets)));
             entries.push(("deleteEmptyDirData", bare(settings.deletes_empty_dir_data)));
+            entries.push(("force", bare(settings.forces)));
             ("drainNode", entries)
         }
         OperationSettings::Cordon(node, is_cordoned) => {

@@ -48,7 +48,7 @@ spec:
     - { at: 20s, restart: {}, phase: rollout }
     - { at: 21s, evict: { pod: 0 } }
     - { at: 22s, killPod: { pod: newest, grace: 5s }, of: default/web }
-    - { at: 23s, drainNode: { node: busiest, timeout: 1m, grace: 30s } }
+    - { at: 23s, drainNode: { node: busiest, timeout: 1m, grace: 30s, force: true } }
     - { at: 24s, uncordonNode: { node: pool-a-1 } }
     - { at: 25s, addNode: { group: pool-a, count: 2 } }
     - { at: 26s, killNode: { node: pool-a-5, for: 1m } }
