@@ -18,7 +18,7 @@ mod front;
 mod front_changes;
 pub mod gateway_kind;
 mod images;
-mod kubelet;
+pub mod kubelet;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

@@ -8,7 +8,8 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`, `pod`.
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`,
+//! `node_shutdown`, `services`, `pod`.
 //! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
@@ -22,6 +23,7 @@ mod endpoints_sync;
 mod node_failure;
 mod node_pressure;
 mod node_scaling;
+mod node_shutdown;
 mod node_sync;
 mod operations;
 mod placing;

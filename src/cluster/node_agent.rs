@@ -127,6 +127,8 @@ enum Why {
     Probe,
     /// Its pod is evicted by the kubelet.
     Pressure,
+    /// Its machine shuts down.
+    Shutdown,
 }
 
 impl Why {
@@ -135,12 +137,13 @@ impl Why {
             Self::Deleted(_) => None,
             Self::Probe => Some("probe failed"),
             Self::Pressure => Some("evicted"),
+            Self::Shutdown => Some("the node is shutting down"),
         }
     }
 
     fn kill_cause(self) -> Option<KillCause> {
         match self {
-            Self::Deleted(_) => None,
+            Self::Deleted(_) | Self::Shutdown => None,
             Self::Probe => Some(KillCause::Probe),
             Self::Pressure => Some(KillCause::NodePressure),
         }
@@ -270,10 +273,14 @@ impl Agent {
 
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
-        match until(self.told_to_end(), self.start(bound)).await {
-            // Deleted before it had a process: there is nothing to stop.
-            None => self.cluster.pod_gone(self.id),
-            Some(running) => self.run(running).await,
+        if self.cluster.is_shutting_down(bound.node_index) {
+            return self.cluster.reject(self.id);
+        }
+        let evicted = self.cluster.inner.state.borrow().pods[&self.id].evicted.clone();
+        match until(self.told_to_end(), until(evicted.raised(), self.start(bound))).await {
+            // Ended before it had a process: there is nothing to stop.
+            None | Some(None) => self.cluster.pod_gone(self.id),
+            Some(Some(running)) => self.run(running).await,
         }
     }
 
@@ -464,9 +471,10 @@ impl Agent {
             match ending {
                 Ending::Deletion => break,
                 Ending::Eviction => {
-                    self.evict(&container, &template).await;
+                    self.evict(&container, &template, &probes).await;
                     probes.abort();
                     self.release_later(&running.pod);
+                    self.cluster.kubelet_called(self.node_index.get(), STATUS_CALLS).await;
                     self.cluster.pod_gone(self.id);
                     return;
                 }
@@ -554,11 +562,21 @@ impl Agent {
         }
     }
 
-    /// Ends the process of a pod that the kubelet evicts.
-    async fn evict(&self, container: &Container, template: &PodTemplate) {
-        let grace = pressure::grace_seconds(self.cluster.inner.config.version, template.grace_seconds);
+    /// Ends the process of a pod that the kubelet ends by itself: for want of memory, or because the machine shuts down. Then nobody probes it any more.
+    async fn evict(&self, container: &Container, template: &PodTemplate, probes: &TaskGroup) {
+        let for_shutdown = self.cluster.inner.state.borrow().pods.get(&self.id).and_then(|pod| pod.shutdown_grace);
+        let (grace, why) = match for_shutdown {
+            Some(seconds) => {
+                probes.abort();
+                (seconds.max(1), Why::Shutdown)
+            }
+            None => {
+                let version = self.cluster.inner.config.version;
+                (pressure::grace_seconds(version, template.grace_seconds), Why::Pressure)
+            }
+        };
         let began_at = self.sim().now();
-        self.end_process(container, template, grace, Why::Pressure).await;
+        self.end_process(container, template, grace, why).await;
         self.stop_sidecars(template, began_at, grace).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Failed;

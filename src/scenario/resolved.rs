@@ -157,7 +157,7 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", proxy),
         ("controllerManager", control_plane::written(cluster.client_rates)),
-        ("kubelet", kubelet::written(cluster.client_rates.kubelets, cluster.version)),
+        ("kubelet", kubelet::written(&cluster.kubelet)),
         ("timings", map(timings)),
     ];
     entries.extend(images::written(cluster));

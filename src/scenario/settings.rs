@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use super::gateway_kind::KindSettings;
+use super::kubelet::KubeletSettings;
 use super::product::ProductSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
@@ -131,6 +132,8 @@ pub struct ClusterSettings {
     pub kube_proxy: ProxySettings,
     /// How fast its controllers may call the API server.
     pub client_rates: crate::cluster::ClientRates,
+    /// What its kubelets are set to.
+    pub kubelet: KubeletSettings,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.

@@ -8,6 +8,7 @@ mod clusters;
 mod edits;
 mod kubelet;
 mod naive;
+mod node_shutdown;
 mod nodes;
 mod products;
 mod rollouts;

@@ -66,6 +66,8 @@ pub(in crate::cluster) struct NodeState {
     lease_from: SimTime,
     /// Its kubelet looks at the memory of its pods.
     pub(super) is_memory_watched: bool,
+    /// Its machine has been told to shut down.
+    pub(super) is_shutting_down: bool,
     /// The last event of its condition or its machine.
     last_event: Option<EventId>,
 }
@@ -97,6 +99,7 @@ impl NodeState {
             boots: Rc::default(),
             lease_from,
             is_memory_watched: false,
+            is_shutting_down: false,
             last_event,
         }
     }
@@ -374,6 +377,7 @@ impl Cluster {
                 return;
             }
             node.lost = Signal::default();
+            node.is_shutting_down = false;
             node.lease_from = now;
             for loss in state.losses.iter_mut().filter(|loss| loss.ip == node.spec.ip) {
                 loss.until = loss.until.or(Some(now));

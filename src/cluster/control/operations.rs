@@ -49,6 +49,9 @@ impl Cluster {
             Operation::FailNode { node, failure, back_after } => {
                 self.chosen_node(node).map(|index| self.fail_node(index, *failure, *back_after, because))
             }
+            Operation::ShutDownNode { node, graces, back_after } => {
+                self.chosen_node(node).map(|index| self.shut_down(index, graces, *back_after, because))
+            }
             Operation::ReclaimNode { node, notice, is_heeded } => {
                 self.chosen_node(node).map(|index| self.reclaim(index, *notice, *is_heeded, because))
             }
@@ -128,7 +131,7 @@ impl Cluster {
     }
 
     /// An operation has begun, or ended.
-    fn count_operation(&self, change: isize) {
+    pub(super) fn count_operation(&self, change: isize) {
         let mut state = self.inner.state.borrow_mut();
         state.operations_count = state.operations_count.saturating_add_signed(change);
     }

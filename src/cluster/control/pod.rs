@@ -48,8 +48,10 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) deletion: Signal,
     /// The grace of its deletion in seconds, if it is not its own.
     pub(in crate::cluster) deletion_grace: Option<u32>,
-    /// Raised when its kubelet evicts it.
+    /// Raised when its kubelet ends it by itself.
     pub(in crate::cluster) evicted: Signal,
+    /// Its grace in seconds, if it is ended because its machine shuts down.
+    pub(in crate::cluster) shutdown_grace: Option<u32>,
     /// Raised when its object is gone.
     pub(in crate::cluster) removed: Signal,
     /// The scheduler has found no node for it.

@@ -283,6 +283,7 @@ impl Cluster {
                 deletion: Signal::default(),
                 deletion_grace: None,
                 evicted: Signal::default(),
+                shutdown_grace: None,
                 removed: Signal::default(),
                 is_unschedulable: false,
                 deleted_because: None,

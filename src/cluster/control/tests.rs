@@ -4,6 +4,7 @@ mod bare_pods;
 mod calls;
 mod indexes;
 mod nodes;
+mod shutdown;
 mod waiting;
 
 use super::*;

@@ -94,7 +94,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
     let autoscaling = autoscaling::read(fields, version);
     let client_rates = control_plane::read(fields);
-    let kubelets = kubelet::read(fields, version);
+    let kubelet = kubelet::read(fields, version);
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -104,6 +104,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         None => None,
     };
     let (images, bad_images) = described?;
+    let kubelet = kubelet?;
     Some(ClusterSettings {
         id: None,
         at: Place::NOWHERE,
@@ -127,7 +128,8 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
-        client_rates: ClientRates { kubelets: Some(kubelets?), ..client_rates? },
+        client_rates: ClientRates { kubelets: Some(kubelet.limits), ..client_rates? },
+        kubelet,
     })
 }
 

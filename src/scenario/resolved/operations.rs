@@ -42,6 +42,11 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             entries.push(("nodes", bare(with_nodes)));
             ("failZone", entries)
         }
+        OperationSettings::ShutDownNode(node, back_after) => {
+            let mut entries = vec![("node", text(node.text()))];
+            entries.extend(back_after.map(|back_after| ("for", span(back_after))));
+            ("shutdownNode", entries)
+        }
         OperationSettings::ReclaimNode(node, notice, is_heeded) => {
             ("reclaimNode", vec![("node", text(node.text())), ("notice", span(*notice)), ("drain", bare(is_heeded))])
         }
