@@ -43,6 +43,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         port: 80,
         deployment: None,
         is_of_bare_pods: false,
+        memory: None,
         homes: Vec::new(),
         replicas: 4,
         zones: Vec::new(),

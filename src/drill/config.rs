@@ -106,7 +106,7 @@ impl ScalingSpec {
     }
 }
 
-/// What a gateway's memory is made of, in bytes.
+/// What a process's memory is made of, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct MemoryCosts {
     /// The process alone.
@@ -291,6 +291,17 @@ pub struct DoorSpec {
     pub ports: BTreeMap<u16, DoorPort>,
 }
 
+/// What a backend's pod holds of memory, and may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackendMemory {
+    /// What it is made of.
+    pub costs: MemoryCosts,
+    /// Its container's limit in bytes; none: no limit.
+    pub limit_bytes: Option<u64>,
+    /// Its container's CPU limit in thousandths of a core, which decides who goes first when a node is short of memory.
+    pub cpu_limit_millicores: Option<u64>,
+}
+
 /// The replicas of a service behind the gateway.
 #[derive(Clone, Debug)]
 pub struct BackendSpec {
@@ -316,6 +327,8 @@ pub struct BackendSpec {
     pub endpoints: EndpointPolicy,
     /// How they behave.
     pub config: BackendConfig,
+    /// What a pod of it holds of its node's memory; none: that is not known.
+    pub memory: Option<BackendMemory>,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
 }

@@ -277,6 +277,15 @@ fn backend(backend: &BackendSettings) -> Node {
         ("shutdownDelay", span(backend.shutdown_delay)),
         ("answer", text(&format!("{}B", backend.config.body_bytes))),
     ]);
+    entries.extend(backend.memory.map(|memory| {
+        let size = |bytes: u64| text(&format!("{bytes}B"));
+        let parts = [
+            ("base", memory.base_bytes),
+            ("perConnection", memory.connection_bytes),
+            ("perRequest", memory.request_bytes),
+        ];
+        ("memory", map(parts.map(|(key, bytes)| (key, size(bytes))).to_vec()))
+    }));
     entries.extend(backend.cpu_per_request.map(|cost| ("cpuPerRequest", span(cost))));
     map(entries)
 }

@@ -345,6 +345,8 @@ pub struct BackendSettings {
     pub shutdown_delay: Duration,
     /// Processor time of one request; none: not known, and no autoscaler can go by it.
     pub cpu_per_request: Option<Duration>,
+    /// What a pod of it holds of memory; none: not known.
+    pub memory: Option<MemoryCosts>,
     /// Where it is written.
     pub at: Place,
 }

@@ -13,6 +13,7 @@ use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
+use crate::drill::config::BackendMemory;
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, WorldConfig};
 use crate::edge::{Product, TrafficPolicy};
@@ -275,6 +276,11 @@ fn backend_spec(
         zones: described.map(|backend| backend.zones.clone()).unwrap_or_default(),
         endpoints: upstream.endpoints.clone(),
         config: described.map_or(usual, |backend| backend.config.clone()),
+        memory: described.and_then(|backend| backend.memory).map(|costs| BackendMemory {
+            costs,
+            limit_bytes: pods.and_then(|pods| pods.memory_limit.as_ref()).map(|limit| limit.bytes),
+            cpu_limit_millicores: pods.and_then(|pods| pods.cpu_limit_millicores),
+        }),
         shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
     }
 }

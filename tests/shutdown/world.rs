@@ -359,6 +359,7 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
         port: 80,
         deployment: is_kill(inputs).then(|| Rc::from(UPSTREAM)),
         is_of_bare_pods: false,
+        memory: None,
         homes: Vec::new(),
         replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),
         zones: Vec::new(),

@@ -12,7 +12,9 @@ use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::Sources;
-use crate::drill::config::{BackendSpec, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
+use crate::drill::config::{
+    BackendMemory, BackendSpec, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas,
+};
 use crate::drill::memory::Memory;
 use crate::drill::node_memory::NodeMemory;
 use crate::drill::objects::Further;
@@ -339,6 +341,14 @@ impl Runtime for Containers {
                 let (port, config) = (spec.port, spec.config.clone());
                 let mut process = BackendProcess::start(&member.around, &host, port, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
+                if let Some(BackendMemory { costs, limit_bytes, cpu_limit_millicores }) = spec.memory {
+                    let (node, requests) = (member.memory_of(&pod.node), pod.template.requests);
+                    let asked = [requests.cpu_millicores, requests.memory_bytes];
+                    let qos = Qos::of(asked, [cpu_limit_millicores, limit_bytes]);
+                    let score_adj = qos.oom_score_adj(requests.memory_bytes, node.capacity_bytes());
+                    let memory = Rc::new(Memory::new(costs, 0, limit_bytes));
+                    process.hold(&member.around.sim, (&object, &node), &memory, score_adj);
+                }
                 let process = Rc::new(process);
                 member.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
                 process

@@ -4,8 +4,20 @@ use std::time::Duration;
 
 use super::{delay, key, span};
 use crate::backend::{BackendConfig, BodyShape};
+use crate::drill::MemoryCosts;
 use crate::manifest::Field;
 use crate::scenario::settings::{BackendSettings, defaults};
+
+/// What a pod holds of memory.
+fn memory(field: &Field<'_>) -> Option<MemoryCosts> {
+    let fields = field.fields()?;
+    let base =
+        fields.require("base", "write what a process holds by itself: base: 64MiB").and_then(|field| field.bytes());
+    let size = |key: &str| fields.get(key).map_or(Some(0), |field| field.bytes());
+    let (connection, request) = (size("perConnection"), size("perRequest"));
+    fields.finish();
+    Some(MemoryCosts { base_bytes: base?, cluster_bytes: 0, connection_bytes: connection?, request_bytes: request? })
+}
 
 pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     let fields = field.fields()?;
@@ -57,6 +69,14 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         Some(field) => Some(field.positive_duration()?),
         None => None,
     };
+    let memory_field = fields.get("memory");
+    let memory = match &memory_field {
+        Some(field) => Some(memory(field)?),
+        None => None,
+    };
+    if let (None, None, Some(memory)) = (&deployment_field, &pod_field, &memory_field) {
+        memory.refuse("its replicas are no pods, and on no node", "name its deployment, or its pod, or remove memory");
+    }
     let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
     fields.finish();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
@@ -79,6 +99,7 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         },
         shutdown_delay: shutdown_delay?,
         cpu_per_request,
+        memory,
         at: field.place(),
     })
 }

@@ -34,7 +34,7 @@ spec:
     healthCheck: { interval: 500ms, timeout: 5s, healthyThreshold: 2, unhealthyThreshold: 2 }
   gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us, memory: { base: 50MB, perRequest: 1KiB }, replicasSync: 30s }
   backends:
-    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms }
+    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms, memory: { base: 64MiB, perRequest: 1KiB } }
     - { service: default/api, replicas: 4, zones: [a, b], errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
   load:
     - name: services
