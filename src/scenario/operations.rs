@@ -330,10 +330,13 @@ impl<'a> NodeNames<'a> {
                 let node = self.choice(name, &owner, sink)?;
                 let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span))).unwrap_or_default();
                 let graces = self.settings.cluster.kubelet.shutdown.graces();
-                if graces.groups().is_empty() {
-                    let note = "kubelets have no time for pods when a machine shuts down, so this is as killNode: see cluster.kubelet.shutdownGracePeriod";
-                    sink.note(name.at, format!("shutdownNode {}", name.text), FidelityStatus::Warning, Some(note));
-                }
+                let note = if graces.groups().is_empty() {
+                    "kubelets have no time for pods when a machine shuts down, so this is as killNode: see cluster.kubelet.shutdownGracePeriod"
+                } else {
+                    "pods that end with their machine keep their endpoints until their processes have ended, so hooks and drains that wait \
+                     for balancers do not help: drain the node before it shuts down"
+                };
+                sink.note(name.at, format!("shutdownNode {}", name.text), FidelityStatus::Warning, Some(note));
                 let text = format!("shut node {} down{span}", name.text);
                 (Operation::ShutDownNode { node, graces, back_after: *back_after }, text)
             }

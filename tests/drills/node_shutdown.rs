@@ -89,6 +89,8 @@ fn time_for_pods_turns_a_lost_node_into_an_end_and_the_balancer_still_hears_of_i
     let dropped = lost.totals.dropped;
     assert!((50..=80).contains(&dropped), "a third of 100/s for two seconds: {dropped}");
     assert_eq!(outcome.run.seconds.last().and_then(|second| second.gauge.pods_ready), Some(3));
+    // It is shown as on its way out from when it was told.
+    assert_eq!(lost.pods.iter().filter_map(|pod| pod.terminating_ms).collect::<Vec<_>>(), [20_000]);
 }
 
 #[test]
@@ -139,14 +141,18 @@ fn settings_that_no_kubelet_starts_with_are_refused_and_none_is_warned_of() {
         ("\"1.24\"", "shutdownGracePeriodByPodPriority: [ { priority: 0, shutdownGracePeriodSeconds: 5 } ]"),
     ] {
         let scenario = load(version, kubelet, ", for: 1m").unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(!is_warned(&scenario), "{kubelet}");
+        assert!(is_warned(&scenario, "drain the node before it shuts down"), "{kubelet}");
+        assert!(!is_warned(&scenario, "no time for pods"), "{kubelet}");
     }
-    assert!(is_warned(&load("\"1.33\"", "", "").expect("it is whole")));
+    assert!(is_warned(&load("\"1.33\"", "", "").expect("it is whole"), "no time for pods"));
     let told = load("\"1.33\"", "", ", grace: 1s").err();
     assert!(told.is_some_and(|told| told.contains("`grace` is not a field here")));
 }
 
-fn is_warned(scenario: &Scenario) -> bool {
-    let mut rows = scenario.world.fidelity.iter();
-    rows.any(|row| row.path.starts_with("shutdownNode") && row.status == FidelityStatus::Warning && row.line.is_some())
+fn is_warned(scenario: &Scenario, text: &str) -> bool {
+    let mut rows = scenario.world.fidelity.iter().filter(|row| row.path.starts_with("shutdownNode"));
+    rows.any(|row| {
+        let has_text = row.note.as_ref().is_some_and(|note| note.contains(text));
+        has_text && row.status == FidelityStatus::Warning && row.line.is_some()
+    })
 }

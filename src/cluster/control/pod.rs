@@ -120,7 +120,7 @@ pub struct PodRecord {
     pub started_at: Option<SimTime>,
     /// Ready for the first time.
     pub ready_at: Option<SimTime>,
-    /// Its deletion was asked for.
+    /// Its end was asked for: its deletion, or its machine shuts down.
     pub terminating_at: Option<SimTime>,
     /// SIGTERM.
     pub sigterm_at: Option<SimTime>,
