@@ -11,4 +11,4 @@ mod request;
 pub mod server;
 pub mod turn;
 
-pub use server::{Backend, BackendConfig, BodyShape};
+pub use server::{Backend, BackendConfig, BodyShape, Ledger};

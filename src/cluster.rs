@@ -48,8 +48,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources,
-    Service, Sidecar,
+    BarePod, ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes,
+    Resources, Service, Sidecar,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;
@@ -68,8 +68,10 @@ pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A pod whose containers are to start.
 #[derive(Clone, Debug)]
 pub struct StartingPod {
-    /// The Deployment it belongs to, as `namespace/name`.
+    /// The Deployment it belongs to, as `namespace/name`; a pod without one is its own, as `namespace/pod/name`.
     pub owner: Rc<str>,
+    /// No controller has made it.
+    pub is_bare: bool,
     /// The pod's name.
     pub name: Rc<str>,
     /// Its address.

@@ -2,7 +2,7 @@
 //!
 //! - [`yaml`]: text into nodes that know where they stand; [`read`]: typed access that reports every problem and notes every field;
 //!   [`problem`]: what is wrong, where, and what to write instead; [`quantity`]: durations, sizes, CPU, rates.
-//! - [`object`]: documents sorted into objects; [`deployment`], [`service`], [`autoscaler`], [`disruption_budget`], [`istio_gateway`], [`routes`],
+//! - [`object`]: documents sorted into objects; [`deployment`], [`pod`], [`service`], [`autoscaler`], [`disruption_budget`], [`istio_gateway`], [`routes`],
 //!   [`gateway_api`]: the kinds we know; [`placement`]: what their pods ask of nodes;
 //!   [`proxy_config`]: what a gateway's annotation holds.
 //!
@@ -19,6 +19,7 @@ pub mod istio;
 pub mod istio_gateway;
 pub mod object;
 pub mod placement;
+pub mod pod;
 mod pod_extras;
 pub mod priority_class;
 pub mod problem;

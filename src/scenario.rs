@@ -18,6 +18,7 @@ mod front;
 mod front_changes;
 pub mod gateway_kind;
 mod images;
+pub mod kubelet;
 pub mod node_scaling;
 mod nodes;
 pub mod operations;

@@ -121,6 +121,7 @@ impl<C: Future<Output = ()> + Unpin> Connection<C> {
 
     /// Answers a request; none if the connection is over with it.
     async fn answer(&mut self, mut request: Request) -> Option<()> {
+        let _held = self.replica.hold();
         if request.expects_continue && request.body_bytes > 0 {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
         }

@@ -1,6 +1,6 @@
 //! One replica: its listener, its life, and what its connections share.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -41,6 +41,16 @@ pub struct BackendConfig {
     pub body_bytes: usize,
 }
 
+/// Whoever keeps count of what a replica holds.
+pub trait Ledger {
+    /// A connection has been accepted, and counted.
+    fn connection_opened(&self);
+    /// A request has come.
+    fn request_begun(&self);
+    /// It has been answered, or its connection is over.
+    fn request_done(&self);
+}
+
 /// A running replica. Clones share it.
 #[derive(Clone)]
 pub struct Backend {
@@ -57,8 +67,27 @@ pub(super) struct Replica {
     pub(super) length_line: String,
     pub(super) closing: Signal,
     ended: Signal,
-    connection_count: Cell<usize>,
+    connection_count: Rc<Cell<usize>>,
     pub(super) request_count: Cell<u64>,
+    ledger: OnceCell<Rc<dyn Ledger>>,
+}
+
+/// A request that is under way, for whoever keeps count.
+pub(super) struct Held(Rc<dyn Ledger>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.request_done();
+    }
+}
+
+impl Replica {
+    /// A request has come; it is under way until this is dropped.
+    pub(super) fn hold(&self) -> Option<Held> {
+        let ledger = self.ledger.get()?;
+        ledger.request_begun();
+        Some(Held(Rc::clone(ledger)))
+    }
 }
 
 impl Backend {
@@ -77,8 +106,9 @@ impl Backend {
             config,
             closing: Signal::default(),
             ended: Signal::default(),
-            connection_count: Cell::new(0),
+            connection_count: Rc::default(),
             request_count: Cell::new(0),
+            ledger: OnceCell::new(),
         });
         let tasks = TaskGroup::new(sim);
         let backend = Self { replica: Rc::clone(&replica), tasks: tasks.clone() };
@@ -110,6 +140,27 @@ impl Backend {
         self.replica.ended.raised()
     }
 
+    /// Raised when the process has ended.
+    #[must_use]
+    pub fn end(&self) -> Signal {
+        self.replica.ended.clone()
+    }
+
+    /// How many connections are open, now and later.
+    #[must_use]
+    pub fn connection_counter(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.replica.connection_count)
+    }
+
+    /// Has somebody keep count of what it holds.
+    ///
+    /// # Panics
+    ///
+    /// If somebody does already.
+    pub fn keep_count(&self, ledger: Rc<dyn Ledger>) {
+        assert!(self.replica.ledger.set(ledger).is_ok(), "a replica is counted once");
+    }
+
     /// Requests whose turn has come so far.
     #[must_use]
     pub fn request_count(&self) -> u64 {
@@ -130,6 +181,9 @@ async fn accept(replica: Rc<Replica>, listener: Listener, connections: TaskGroup
         };
         let Some(stream) = next else { return };
         replica.connection_count.set(replica.connection_count.get() + 1);
+        if let Some(ledger) = replica.ledger.get() {
+            ledger.connection_opened();
+        }
         let replica = Rc::clone(&replica);
         connections.spawn("backend-connection", async move {
             serve_connection(&replica, stream).await;

@@ -1,21 +1,24 @@
 //! How fast the control plane's components may call the API server.
 //!
 //! Each controller of the controller-manager has a client of its own with the flags' limits, by default 20 calls a second after a burst of 30; the
-//! scheduler binds with 50 a second after a burst of 100. A call takes a token, or waits for one: calls go out in the order in which they asked.
+//! scheduler binds with 50 a second after a burst of 100. Each kubelet has 50 and 100, before 1.27 only 5 and 10; its leases and the node's own
+//! status go through another client. Who sets nothing has client-go's 5 and 10: `kubectl`, so a drain, and the cluster autoscaler.
+//! A call takes a token, or waits for one: calls go out in the order in which they asked.
 //! The events that controllers record are calls, too. Of one object 25 are recorded in a burst, and one more every five minutes; what is beyond
 //! is dropped before it costs a call.
 //!
 //! A large rollout is as slow as its `ReplicaSet` controller: a pod that gives way to another is a creation, a deletion, and the statuses between
-//! them.
+//! them. A node that fails with a hundred pods is as slow as the node controller, which writes each pod's status and an event of it.
 //!
-//! Left out: the clients of the autoscaler, which makes two calls per autoscaler and period; of the endpoints' controllers, which are part
-//! of the time that endpoints take to their consumers; and of kubelets, whose 110 pods at most share 50 calls a second.
-//! Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/flowcontrol/throttle.go (over golang.org/x/time/rate),
-//! pkg/controller/apis/config/v1alpha1/defaults.go, pkg/scheduler/apis/config/v1/defaults.go,
-//! staging/src/k8s.io/client-go/tools/record/events_cache.go.
+//! Left out: the clients of the cloud's controllers and of the mesh, which are part of their latencies, and the garbage collector's.
+//! Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/flowcontrol/throttle.go (over golang.org/x/time/rate), rest/config.go (`DefaultQPS`),
+//! pkg/controller/apis/config/v1alpha1/defaults.go, pkg/scheduler/apis/config/v1/defaults.go, pkg/kubelet/apis/config/v1beta1/defaults.go and
+//! kubernetes/kubernetes pull 116121 for its former values, staging/src/k8s.io/client-go/tools/record/events_cache.go, kubernetes/autoscaler
+//! cluster-autoscaler/main.go.
 
 use std::time::Duration;
 
+use super::version::Version;
 use crate::units::SimTime;
 
 /// A client's limits: `--kube-api-qps` and `--kube-api-burst`.
@@ -32,6 +35,14 @@ impl ClientLimits {
     pub const CONTROLLER: Self = Self { per_second: 20, burst: 30 };
     /// The scheduler's.
     pub const SCHEDULER: Self = Self { per_second: 50, burst: 100 };
+    /// Of whoever sets none.
+    pub const UNSET: Self = Self { per_second: 5, burst: 10 };
+
+    /// A kubelet's.
+    #[must_use]
+    pub fn of_kubelet(version: Version) -> Self {
+        if version >= Version::new(1, 27) { Self { per_second: 50, burst: 100 } } else { Self::UNSET }
+    }
 }
 
 /// The limits of all clients.
@@ -41,11 +52,20 @@ pub struct ClientRates {
     pub controllers: ClientLimits,
     /// Of the scheduler.
     pub scheduler: ClientLimits,
+    /// Of each kubelet; none: as its version has them.
+    pub kubelets: Option<ClientLimits>,
+    /// Of each drain by hand, and of the cluster autoscaler.
+    pub drains: ClientLimits,
 }
 
 impl ClientRates {
     /// As the components have them without flags.
-    pub const DEFAULT: Self = Self { controllers: ClientLimits::CONTROLLER, scheduler: ClientLimits::SCHEDULER };
+    pub const DEFAULT: Self = Self {
+        controllers: ClientLimits::CONTROLLER,
+        scheduler: ClientLimits::SCHEDULER,
+        kubelets: None,
+        drains: ClientLimits::UNSET,
+    };
 }
 
 /// The events of one object that a recorder lets through at once.
@@ -134,6 +154,16 @@ mod tests {
         // After a long rest there are 30 and no more.
         let rested = at_ms(900_000);
         assert_eq!((0..40).map(|_| bucket.take(rested)).filter(|at| *at == rested).count(), 30);
+    }
+
+    #[test]
+    fn kubelets_call_ten_times_as_fast_from_1_27_on() {
+        for (minor, burst) in [(20, 10), (26, 10), (27, 100), (33, 100)] {
+            let mut bucket = TokenBucket::of_client(ClientLimits::of_kubelet(Version::new(1, minor)));
+            let start = at_ms(100_000);
+            let at_once = (0..200).map(|_| bucket.take(start)).filter(|at| *at == start).count();
+            assert_eq!(at_once, burst, "1.{minor}");
+        }
     }
 
     #[test]

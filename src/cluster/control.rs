@@ -8,12 +8,14 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`, `pod`.
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`,
+//! `node_shutdown`, `services`, `pod`.
 //! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
 mod autoscaler_sync;
+mod bare_pods;
 mod calls;
 mod deployment_sync;
 mod disruption_sync;
@@ -21,17 +23,20 @@ mod endpoints_sync;
 mod node_failure;
 mod node_pressure;
 mod node_scaling;
+mod node_shutdown;
 mod node_sync;
 mod operations;
 mod placing;
 mod pod;
 mod pods;
 mod replica_set_sync;
+mod services;
 pub mod view;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -44,20 +49,21 @@ pub use self::node_scaling::AutoscalerConfig;
 use self::node_scaling::ScalingState;
 use self::node_sync::{Loss, NodeState};
 use self::placing::{Changes, Placing};
-pub(super) use self::pod::Pod;
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
+pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
+use self::services::ServiceState;
 use super::Runtime;
 use super::api_client::ClientRates;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
-use super::feed::{EndpointWatch, Queue, Snapshot};
 use super::hollow::HollowKubelet;
 use super::identity::Identity;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
-use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::objects::{Deployment, Node, PodTemplate};
 use super::scheduler::Rules;
+use super::selector::Labels;
 use super::ticks::Ticks;
 use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
@@ -218,6 +224,8 @@ struct ReplicaSet {
     is_asked_again: bool,
     /// Its size, or what it knows of its deployment's, has changed since its last sync.
     is_resized: bool,
+    /// It stands for one pod that nobody has made, and never does anything.
+    is_bare: bool,
     because: Option<EventId>,
     created_at: SimTime,
 }
@@ -231,6 +239,27 @@ pub struct SetStatus {
     pub ready: i32,
     /// Pods that have been ready for long enough.
     pub available: i32,
+}
+
+impl ReplicaSet {
+    fn namespace(&self) -> &str {
+        namespace_of(&self.owner)
+    }
+}
+
+/// The part of `namespace/name` before the name.
+fn namespace_of(key: &str) -> &str {
+    key.split('/').next().unwrap_or_default()
+}
+
+/// What a namespace has of objects that are kept by `namespace/name`.
+fn in_namespace<'a, T>(
+    objects: &'a BTreeMap<Rc<str>, T>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a Rc<str>, &'a T)> + use<'a, T> {
+    let first = format!("{namespace}/");
+    let rest = objects.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+    rest.take_while(move |(key, _)| key.starts_with(&first))
 }
 
 /// One rollout of one Deployment.
@@ -256,18 +285,19 @@ impl State {
         let sets = self.deployments.get(owner).into_iter().flat_map(|known| &known.sets);
         sets.flat_map(|id| &self.sets[id].pods).map(|id| &self.pods[id])
     }
-}
 
-struct ServiceState {
-    spec: Service,
-    consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
-    /// Pods that it selects, whether or not they have an endpoint.
-    members: BTreeSet<u64>,
-    snapshot: Snapshot,
-    /// The pods behind the snapshot's endpoints, one by one.
-    snapshot_pods: Vec<u64>,
-    change: u64,
-    created_at: SimTime,
+    /// The same in the order of their creation.
+    fn ordered_pods_of(&self, owner: &str) -> Vec<&Pod> {
+        let mut pods: Vec<&Pod> = self.pods_of(owner).collect();
+        pods.sort_unstable_by_key(|pod| pod.record.id);
+        pods
+    }
+
+    /// The numbers of the pods that were made from templates with labels that will do, in the order of their creation.
+    fn pods_with(&self, namespace: &str, will_do: impl Fn(&Labels) -> bool) -> BTreeSet<u64> {
+        let is_meant = |set: &&ReplicaSet| set.namespace() == namespace && will_do(&set.template.labels);
+        self.sets.values().filter(is_meant).flat_map(|set| set.pods.iter().copied()).collect()
+    }
 }
 
 impl Cluster {
@@ -317,7 +347,7 @@ impl Cluster {
             spare_ips: 0,
             losses: Vec::new(),
             scaling: config.autoscaler.as_ref().map(ScalingState::new),
-            clients: Clients::new(config.client_rates),
+            clients: Clients::new(config.client_rates, config.version),
             operations_count: 0,
             queued: BTreeSet::new(),
             delayed: BTreeMap::new(),
@@ -424,89 +454,16 @@ impl Cluster {
         }
     }
 
-    /// Deletes a Service: its endpoints go, and who watches it sees none any more.
-    pub fn delete_service(&self, key: &str) {
-        let delays = {
-            let mut state = self.inner.state.borrow_mut();
-            let Some(service) = state.services.remove(key) else { return };
-            service.consumers
-        };
-        for (consumer, queue) in delays {
-            let purpose = format!("{key}/{consumer}/deleted");
-            let delay =
-                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
-            queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
-        }
-    }
-
-    /// Creates a Service, or replaces it; who watches it goes on doing so.
-    pub fn apply_service(&self, spec: Service) {
-        {
-            let mut state = self.inner.state.borrow_mut();
-            match state.services.get_mut(&spec.key) {
-                Some(known) => known.spec = spec,
-                None => {
-                    let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState {
-                        spec,
-                        consumers: Vec::new(),
-                        members: BTreeSet::new(),
-                        snapshot: Rc::from([]),
-                        snapshot_pods: Vec::new(),
-                        change: 0,
-                        created_at: self.inner.sim.now(),
-                    };
-                    state.services.insert(key, fresh);
-                }
-            }
-        }
-        self.publish_all_endpoints();
-    }
-
-    /// Tells a consumer of a Service's endpoints once more; when it does at the latest. Of an edit of the Service, by its number, it hears as of its endpoints.
-    pub fn retell_endpoints(&self, service: &str, consumer: &str, edit: Option<u64>) -> Option<SimTime> {
-        let state = self.inner.state.borrow();
-        let known = state.services.get(service)?;
-        let delay = edit.map_or(Duration::ZERO, |edit| {
-            let purpose = format!("{service}/{consumer}/edit-{edit}");
-            self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
-        });
-        let at = self.inner.sim.now().after(delay);
-        let queues = known.consumers.iter().filter(|(name, _)| **name == *consumer);
-        queues.map(|(_, queue)| queue.borrow_mut().push(at, Rc::clone(&known.snapshot))).max()
-    }
-
-    /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
-    #[must_use]
-    pub fn watch_endpoints(&self, service: &str, consumer: &str) -> Option<EndpointWatch> {
-        let queue = Rc::new(RefCell::new(Queue::default()));
-        let mut state = self.inner.state.borrow_mut();
-        let service = state.services.get_mut(service)?;
-        service.consumers.push((Rc::from(consumer), Rc::clone(&queue)));
-        queue.borrow_mut().push(self.inner.sim.now(), Rc::clone(&service.snapshot));
-        Some(EndpointWatch::new(&self.inner.sim, queue))
-    }
-
-    /// The endpoints of a Service that are ready, as its slices have them now.
-    #[must_use]
-    pub fn ready_endpoints(&self, service: &str) -> Vec<Ipv4Addr> {
-        let state = self.inner.state.borrow();
-        let snapshot = state.services.get(service).map(|service| Rc::clone(&service.snapshot));
-        snapshot
-            .iter()
-            .flat_map(|all| all.iter())
-            .filter(|endpoint| endpoint.ready)
-            .map(|endpoint| endpoint.ip)
-            .collect()
-    }
-
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation
     /// `controller.kubernetes.io/pod-deletion-cost`: the cheaper goes first.
     pub fn set_deletion_costs(&self, owner: &str, costs: &[i32]) {
         let mut state = self.inner.state.borrow_mut();
-        let pods = state.pods.values_mut().filter(|pod| &*pod.owner == owner && pod.is_active());
-        for (pod, cost) in pods.zip(costs) {
-            pod.deletion_cost = *cost;
+        let pods = state.ordered_pods_of(owner).into_iter().filter(|pod| pod.is_active());
+        let ids: Vec<u64> = pods.map(|pod| pod.record.id).collect();
+        for (id, cost) in ids.iter().zip(costs) {
+            if let Some(pod) = state.pods.get_mut(id) {
+                pod.deletion_cost = *cost;
+            }
         }
     }
 

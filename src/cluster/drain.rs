@@ -1,7 +1,7 @@
 //! Emptying a node, as `kubectl drain` does it.
 //!
-//! A drain is refused as a whole if there is a pod that it may not take: of a `DaemonSet`, or with data in an `emptyDir`, unless the
-//! options allow it. The node stays cordoned then. Pods of a `DaemonSet` are never evicted, only passed over.
+//! A drain is refused as a whole if there is a pod that it may not take: of a `DaemonSet`, with data in an `emptyDir`, or without a controller that
+//! would make another, unless the options allow it. The node stays cordoned then. Pods of a `DaemonSet` are never evicted, only passed over.
 //!
 //! The node is cordoned, and all its pods are asked to go at once. Who is refused for its budget is asked again after five seconds, any other
 //! refusal ends the drain of that pod. Then the drain looks once a second whether the evicted pods are gone. A timeout ends
@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use super::disruption::Answer;
+use super::version::Version;
 use crate::units::SimTime;
 
 /// From a refusal to the next try. Source: drain.go.
@@ -35,6 +36,8 @@ pub struct DrainSettings {
     pub ignores_daemon_sets: bool,
     /// `--delete-emptydir-data`: pods with data in an `emptyDir` are evicted too.
     pub deletes_empty_dir_data: bool,
+    /// `--force`: pods without a controller are evicted too, though nobody makes others.
+    pub forces: bool,
 }
 
 /// As `kubectl drain` without options.
@@ -47,6 +50,7 @@ impl Default for DrainSettings {
             timeout: None,
             ignores_daemon_sets: false,
             deletes_empty_dir_data: false,
+            forces: false,
         }
     }
 }
@@ -55,23 +59,44 @@ impl DrainSettings {
     /// A drain that takes every pod but those of `DaemonSet`s, as machines do it that drain nodes.
     #[must_use]
     pub fn of_controllers() -> Self {
-        Self { ignores_daemon_sets: true, deletes_empty_dir_data: true, ..Self::default() }
+        Self { ignores_daemon_sets: true, deletes_empty_dir_data: true, forces: true, ..Self::default() }
     }
 }
 
-/// Why a drain is refused, in kubectl's words: `daemons` are the pods of `DaemonSet`s, `with_data` those with an `emptyDir`. None: it goes on.
+/// What a drain finds on a node, each as `namespace/name`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Found<'a> {
+    /// The `DaemonSet`s with a pod there.
+    pub daemons: Vec<&'a str>,
+    /// Pods with an `emptyDir`.
+    pub with_data: Vec<&'a str>,
+    /// Pods that no controller has made.
+    pub unmanaged: Vec<&'a str>,
+}
+
+/// Why a drain is refused, in kubectl's words. None: it goes on. A pod that is refused for its data is not asked for its controller.
+///
+/// Source: kubernetes/kubectl pkg/drain/filters.go; kubernetes/kubernetes pull 120159 for the words of 1.30 on, which repeat themselves.
 #[must_use]
-pub fn refusal(settings: &DrainSettings, daemons: &[&str], with_data: &[&str]) -> Option<String> {
-    let daemons = (!daemons.is_empty() && !settings.ignores_daemon_sets).then(|| {
-        format!("cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): {}", daemons.join(", "))
-    });
-    let with_data = (!with_data.is_empty() && !settings.deletes_empty_dir_data).then(|| {
-        format!(
-            "cannot delete Pods with local storage (use --delete-emptydir-data to override): {}",
-            with_data.join(", ")
-        )
-    });
-    let reasons: Vec<String> = daemons.into_iter().chain(with_data).collect();
+pub fn refusal(settings: &DrainSettings, found: &Found<'_>, version: Version) -> Option<String> {
+    let with_data = if settings.deletes_empty_dir_data { &[][..] } else { &found.with_data };
+    let daemons = if settings.ignores_daemon_sets { &[][..] } else { &found.daemons };
+    let unmanaged: Vec<&str> = match settings.forces {
+        true => Vec::new(),
+        false => found.unmanaged.iter().copied().filter(|pod| !with_data.contains(pod)).collect(),
+    };
+    let of_unmanaged = match version >= Version::new(1, 30) {
+        true => "cannot delete Pods that declare no controller (use --force to override)",
+        false => "Pods declare no controller (use --force to override)",
+    };
+    let rules = [
+        ("DaemonSet-managed Pods (use --ignore-daemonsets to ignore)", daemons),
+        ("Pods with local storage (use --delete-emptydir-data to override)", with_data),
+        (of_unmanaged, &unmanaged),
+    ];
+    let reasons = rules.into_iter().filter(|(_, pods)| !pods.is_empty());
+    let reasons: Vec<String> =
+        reasons.map(|(words, pods)| format!("cannot delete {words}: {}", pods.join(", "))).collect();
     match &reasons[..] {
         [] => None,
         [only] => Some(only.clone()),
@@ -113,28 +138,60 @@ mod tests {
     fn what_a_drain_may_not_take_stops_it_as_a_whole() {
         let plain = DrainSettings::default();
         let ignoring = DrainSettings { ignores_daemon_sets: true, ..plain };
+        let deleting = DrainSettings { deletes_empty_dir_data: true, ..plain };
+        let forcing = DrainSettings { forces: true, ..plain };
         let all = DrainSettings::of_controllers();
-        for (settings, daemons, with_data, expected) in [
-            (plain, &[][..], &[][..], None),
+        let daemon = Found { daemons: vec!["a/log"], ..Found::default() };
+        let data = Found { with_data: vec!["b/x", "b/y"], ..Found::default() };
+        let bare = Found { unmanaged: vec!["c/one", "c/two"], ..Found::default() };
+        let bare_with_data = Found { with_data: vec!["c/one"], ..bare.clone() };
+        let (daemons, datas) = (
+            "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): a/log",
+            "cannot delete Pods with local storage (use --delete-emptydir-data to override): b/x, b/y",
+        );
+        for (settings, found, minor, expected) in [
+            (plain, &Found::default(), 33, None),
+            (plain, &daemon, 33, Some(daemons)),
+            (ignoring, &daemon, 33, None),
+            (ignoring, &data, 33, Some(datas)),
+            (forcing, &data, 33, Some(datas)),
+            (deleting, &data, 33, None),
             (
                 plain,
-                &["a/log"],
-                &[],
-                Some("cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): a/log"),
+                &bare,
+                29,
+                Some("cannot delete Pods declare no controller (use --force to override): c/one, c/two"),
             ),
-            (ignoring, &["a/log"], &[], None),
             (
-                ignoring,
-                &["a/log"],
-                &["b/x", "b/y"],
-                Some("cannot delete Pods with local storage (use --delete-emptydir-data to override): b/x, b/y"),
+                plain,
+                &bare,
+                30,
+                Some(
+                    "cannot delete cannot delete Pods that declare no controller (use --force to override): c/one, c/two",
+                ),
             ),
-            (all, &["a/log"], &["b/x"], None),
+            (forcing, &bare, 30, None),
+            (
+                deleting,
+                &bare_with_data,
+                29,
+                Some("cannot delete Pods declare no controller (use --force to override): c/one, c/two"),
+            ),
+            (
+                plain,
+                &bare_with_data,
+                29,
+                Some(
+                    "[cannot delete Pods with local storage (use --delete-emptydir-data to override): c/one, cannot delete Pods \
+                     declare no controller (use --force to override): c/two]",
+                ),
+            ),
+            (all, &bare_with_data, 33, None),
+            (all, &daemon, 33, None),
         ] {
-            assert_eq!(refusal(&settings, daemons, with_data).as_deref(), expected);
+            let version = Version::new(1, minor);
+            assert_eq!(refusal(&settings, found, version).as_deref(), expected, "{settings:?} {found:?}");
         }
-        let both = refusal(&plain, &["a/log"], &["b/x"]).expect("it is refused");
-        assert!(both.starts_with("[cannot delete DaemonSet-managed") && both.ends_with("b/x]"), "{both}");
     }
 
     #[test]

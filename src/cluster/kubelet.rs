@@ -10,4 +10,5 @@ pub mod image_backoff;
 pub mod oom;
 pub mod pressure;
 pub mod probe;
+pub mod shutdown;
 pub mod sidecar;

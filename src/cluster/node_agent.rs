@@ -30,7 +30,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord};
+use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord, STATUS_CALLS};
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::{ContainerExit, ProcessEnd};
@@ -50,6 +50,12 @@ use crate::units::SimTime;
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a kubelet calls when a pod comes: its first status, and the token of its service account. That both, and the status that its containers run, are
+/// seen without delay is an approximation; who waits for them waits for readiness. Source: pkg/kubelet/token/token_manager.go.
+const ADMISSION_CALLS: u32 = STATUS_CALLS + 1;
+/// What it calls at the end: it reads the pod once more and deletes it. Source: pkg/kubelet/status/status_manager.go `syncPod`.
+const DELETION_CALLS: u32 = 2;
 
 /// Starts a pod's life.
 pub(super) fn live(cluster: &Cluster, id: u64) {
@@ -124,6 +130,8 @@ enum Why {
     Probe,
     /// Its pod is evicted by the kubelet.
     Pressure,
+    /// Its machine shuts down.
+    Shutdown,
 }
 
 impl Why {
@@ -132,12 +140,13 @@ impl Why {
             Self::Deleted(_) => None,
             Self::Probe => Some("probe failed"),
             Self::Pressure => Some("evicted"),
+            Self::Shutdown => Some("the node is shutting down"),
         }
     }
 
     fn kill_cause(self) -> Option<KillCause> {
         match self {
-            Self::Deleted(_) => None,
+            Self::Deleted(_) | Self::Shutdown => None,
             Self::Probe => Some(KillCause::Probe),
             Self::Pressure => Some(KillCause::NodePressure),
         }
@@ -277,11 +286,15 @@ impl Agent {
 
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
-        let running = until(self.told_to_end(), pin!(self.start(bound))).await;
+        if self.cluster.is_shutting_down(bound.node_index) {
+            return self.cluster.reject(self.id);
+        }
+        let evicted = self.cluster.inner.state.borrow().pods[&self.id].evicted.clone();
+        let running = until(self.told_to_end(), until(evicted.raised(), pin!(self.start(bound)))).await;
         match running {
-            // Deleted before it had a process: there is nothing to stop.
-            None => self.cluster.pod_gone(self.id),
-            Some(running) => self.run(running).await,
+            // Ended before it had a process: there is nothing to stop.
+            None | Some(None) => self.cluster.pod_gone(self.id),
+            Some(Some(running)) => self.run(running).await,
         }
     }
 
@@ -305,6 +318,7 @@ impl Agent {
     async fn start(&self, bound: &Bound) -> Running {
         let inner = &self.cluster.inner;
         self.reached().await;
+        self.cluster.calls(Caller::Kubelet(bound.node_index), ADMISSION_CALLS + STATUS_CALLS);
         let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
         self.start_before(&template, bound).await;
         self.pull_image(&bound.node, &template.image).await;
@@ -325,6 +339,7 @@ impl Agent {
             pod.restarts += u32::from(boots > 0);
             StartingPod {
                 owner: Rc::clone(&pod.owner),
+                is_bare: pod.is_bare,
                 name: Rc::clone(&pod.record.name),
                 ip,
                 node: Rc::clone(&bound.node),
@@ -470,9 +485,10 @@ impl Agent {
             match ending {
                 Ending::Deletion => break,
                 Ending::Eviction => {
-                    self.evict(&container, &template).await;
+                    self.evict(&container, &template, &probes).await;
                     probes.abort();
                     self.release_later(&running.pod);
+                    self.cluster.kubelet_called(self.node_index.get(), STATUS_CALLS).await;
                     self.cluster.pod_gone(self.id);
                     return;
                 }
@@ -503,6 +519,11 @@ impl Agent {
         self.stop(&container, &template).await;
         probes.abort();
         self.release_later(&running.pod);
+        // Its last status, and when that is there the end of its object.
+        if self.cluster.kubelet_called(self.node_index.get(), STATUS_CALLS).await {
+            self.cluster.pod_changed(self.id);
+        }
+        self.cluster.kubelet_called(self.node_index.get(), DELETION_CALLS).await;
         self.cluster.pod_gone(self.id);
     }
 
@@ -555,11 +576,21 @@ impl Agent {
         }
     }
 
-    /// Ends the process of a pod that the kubelet evicts.
-    async fn evict(&self, container: &Container, template: &PodTemplate) {
-        let grace = pressure::grace_seconds(self.cluster.inner.config.version, template.grace_seconds);
+    /// Ends the process of a pod that the kubelet ends by itself: for want of memory, or because the machine shuts down. Then nobody probes it any more.
+    async fn evict(&self, container: &Container, template: &PodTemplate, probes: &TaskGroup) {
+        let for_shutdown = self.cluster.inner.state.borrow().pods.get(&self.id).and_then(|pod| pod.shutdown_grace);
+        let (grace, why) = match for_shutdown {
+            Some(seconds) => {
+                probes.abort();
+                (seconds.max(1), Why::Shutdown)
+            }
+            None => {
+                let version = self.cluster.inner.config.version;
+                (pressure::grace_seconds(version, template.grace_seconds), Why::Pressure)
+            }
+        };
         let began_at = self.sim().now();
-        self.end_process(container, template, grace, Why::Pressure).await;
+        self.end_process(container, template, grace, why).await;
         self.stop_sidecars(template, began_at, grace).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Failed;

@@ -31,6 +31,15 @@ pub struct Deployment {
     pub template: PodTemplate,
 }
 
+/// A pod that somebody wrote: no controller has made it, and none replaces it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BarePod {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// What it is made from.
+    pub template: PodTemplate,
+}
+
 /// What a pod is made from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodTemplate {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::drain::DrainSettings;
+use super::kubelet::shutdown::ShutdownGraces;
 use super::objects::Node;
 
 /// A pod of a Deployment.
@@ -87,6 +88,15 @@ pub enum Operation {
         /// How.
         failure: NodeFailure,
         /// It is well again after this time; none: never.
+        back_after: Option<Duration>,
+    },
+    /// A machine is told to shut down, and its kubelet ends its pods before.
+    ShutDownNode {
+        /// The node.
+        node: NodeChoice,
+        /// How long pods may take.
+        graces: ShutdownGraces,
+        /// It boots again after this time without it; none: never.
         back_after: Option<Duration>,
     },
     /// The cloud takes a machine back and says so before.

@@ -12,7 +12,7 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
-use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
+use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, Service};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::Failure;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
@@ -53,6 +53,8 @@ pub struct MemberConfig {
     pub cluster: ClusterConfig,
     /// All Deployments, the gateway's among them.
     pub deployments: Vec<Deployment>,
+    /// All pods that no controller has made.
+    pub pods: Vec<BarePod>,
     /// All Services.
     pub services: Vec<Service>,
     /// All disruption budgets.
@@ -104,7 +106,7 @@ impl ScalingSpec {
     }
 }
 
-/// What a gateway's memory is made of, in bytes.
+/// What a process's memory is made of, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct MemoryCosts {
     /// The process alone.
@@ -289,6 +291,17 @@ pub struct DoorSpec {
     pub ports: BTreeMap<u16, DoorPort>,
 }
 
+/// What a backend's pod holds of memory, and may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackendMemory {
+    /// What it is made of.
+    pub costs: MemoryCosts,
+    /// Its container's limit in bytes; none: no limit.
+    pub limit_bytes: Option<u64>,
+    /// Its container's CPU limit in thousandths of a core, which decides who goes first when a node is short of memory.
+    pub cpu_limit_millicores: Option<u64>,
+}
+
 /// The replicas of a service behind the gateway.
 #[derive(Clone, Debug)]
 pub struct BackendSpec {
@@ -302,6 +315,8 @@ pub struct BackendSpec {
     pub port: u16,
     /// Its Deployment; none: a fixed number of replicas that never change.
     pub deployment: Option<Rc<str>>,
+    /// Its replicas are pods that no controller has made: those that its Service selects.
+    pub is_of_bare_pods: bool,
     /// The indexes of the clusters it runs in, whose replicas the gateways of all other clusters share; empty: each cluster has its own.
     pub homes: Vec<usize>,
     /// Replicas without a Deployment.
@@ -312,11 +327,19 @@ pub struct BackendSpec {
     pub endpoints: EndpointPolicy,
     /// How they behave.
     pub config: BackendConfig,
+    /// What a pod of it holds of its node's memory; none: that is not known.
+    pub memory: Option<BackendMemory>,
     /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
 }
 
 impl BackendSpec {
+    /// Whether its replicas are pods of the cluster, found through its Service.
+    #[must_use]
+    pub fn is_of_pods(&self) -> bool {
+        self.deployment.is_some() || self.is_of_bare_pods
+    }
+
     /// Whether it runs in a cluster, by the cluster's index.
     #[must_use]
     pub fn runs_in(&self, member: usize) -> bool {
@@ -416,6 +439,8 @@ pub enum Verb {
     Process(String, Box<GatewaySpec>),
     /// A further Service of type `LoadBalancer` is deleted.
     Unshare(Rc<str>),
+    /// A pod without a controller is created.
+    Pod(Box<BarePod>),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.

@@ -1,4 +1,4 @@
-//! What a gateway's process holds of memory, and the limit above which the kernel ends it.
+//! What a process holds of memory, a gateway's or a backend's, and the limit above which the kernel ends it.
 //!
 //! Memory is a sum over what the process holds: itself, its clusters, its downstream connections, its requests under way. It is looked at where
 //! it grows: at each new connection, each new request and each new cluster. A memory cgroup lets its processes have exactly its limit; the one page more that it
@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use super::config::MemoryCosts;
 use super::node_memory::NodeMemory;
+use crate::backend::Ledger;
 use crate::engine::Signal;
 
 /// The memory of one process.
@@ -135,6 +136,21 @@ impl Memory {
         } else if let Some(node) = self.node.get() {
             node.look();
         }
+    }
+}
+
+/// A backend's process is looked at as a gateway's is.
+impl Ledger for Memory {
+    fn connection_opened(&self) {
+        Self::connection_opened(self);
+    }
+
+    fn request_begun(&self) {
+        Self::request_begun(self);
+    }
+
+    fn request_done(&self) {
+        Self::request_done(self);
     }
 }
 

@@ -1,7 +1,7 @@
-//! The memory of a node, which its gateways share: when it is used up, the kernel ends one of them.
+//! The memory of a node, which its pods share: when it is used up, the kernel ends one of them.
 //!
-//! It is looked at whenever one of them grows, as [`Memory`] is; who goes is [`crate::cluster::kubelet::oom`]'s to say. Only gateways hold memory in a drill, so
-//! they alone can use it up.
+//! It is looked at whenever one of them grows, as [`Memory`] is; who goes is [`crate::cluster::kubelet::oom`]'s to say. Only gateways hold memory in a drill, and
+//! backends whose memory is described, so they alone can use it up.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};

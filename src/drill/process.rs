@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::memory::Memory;
 use super::node_memory::NodeMemory;
 use super::pod_host::{Cpu, CpuCosts, PodHost};
-use crate::backend::{Backend, BackendConfig};
+use crate::backend::{Backend, BackendConfig, Ledger};
 use crate::cluster::kubelet::oom::Qos;
 use crate::cluster::metrics::Usage;
 use crate::cluster::{LocalFuture, Process, ProcessEnd};
@@ -315,6 +315,9 @@ pub(super) struct BackendProcess {
     shutdown_delay: Option<Duration>,
     /// Processor time of one request, if it is known.
     pub(super) cpu_per_request: Option<Duration>,
+    /// What it holds, if that is known.
+    memory: Option<Rc<Memory>>,
+    own_end: Rc<Cell<Option<ProcessEnd>>>,
 }
 
 impl BackendProcess {
@@ -326,7 +329,33 @@ impl BackendProcess {
         shutdown_delay: Option<Duration>,
     ) -> Self {
         let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
-        Self { backend: backend.expect("a pod that starts has a network"), shutdown_delay, cpu_per_request: None }
+        let backend = backend.expect("a pod that starts has a network");
+        Self { backend, shutdown_delay, cpu_per_request: None, memory: None, own_end: Rc::default() }
+    }
+
+    /// It holds this much from now on, on a node with so much, and ends when that is too much for either.
+    pub(super) fn hold(
+        &mut self,
+        sim: &Sim,
+        (object, node): (&str, &Rc<NodeMemory>),
+        memory: &Rc<Memory>,
+        score_adj: i64,
+    ) {
+        let (backend, ended) = (self.backend.clone(), self.backend.end());
+        let (held, own_end) = (Rc::clone(memory), Rc::clone(&self.own_end));
+        sim.spawn("oom-killer", async move {
+            held.exceeded().raised().await;
+            if !backend.end().is_raised() {
+                let of_node = held.ended_for_node();
+                own_end.set(Some(if of_node { ProcessEnd::NodeOutOfMemory } else { ProcessEnd::OutOfMemory }));
+                backend.kill();
+            }
+        });
+        let ledger: Rc<dyn Ledger> = Rc::<Memory>::clone(memory);
+        self.backend.keep_count(ledger);
+        memory.count_connections(self.backend.connection_counter());
+        node.join(object, memory, ended, score_adj);
+        self.memory = Some(Rc::clone(memory));
     }
 }
 
@@ -338,7 +367,8 @@ impl BackendProcess {
             let nanos = cost.as_nanos() * u128::from(requests);
             Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
         };
-        Usage { cpu: self.cpu_per_request.map(spent), memory_bytes: None, requests: Some(requests) }
+        let memory_bytes = self.memory.as_ref().map(|memory| memory.bytes());
+        Usage { cpu: self.cpu_per_request.map(spent), memory_bytes, requests: Some(requests) }
     }
 }
 
@@ -356,6 +386,10 @@ impl Process for BackendProcess {
 
     fn exited(&self) -> LocalFuture<()> {
         Box::pin(self.backend.ended())
+    }
+
+    fn own_end(&self) -> Option<ProcessEnd> {
+        self.own_end.get()
     }
 }
 

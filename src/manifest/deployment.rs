@@ -140,31 +140,38 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         // The API's largest number means no deadline.
         progress_deadline_seconds: deadline.filter(|seconds: &u32| *seconds < i32::MAX.unsigned_abs()),
         revision_history_limit: history?,
-        template: pods.template,
+        template: pods.template.clone(),
     };
-    let Pods { env, cpu_limit_millicores, memory_limit, proxy_config, hook, grace_at, ports, topology_keys, .. } = pods;
-    let (nodes_at, liveness, gates, sidecars) = (pods.nodes_at, pods.liveness, pods.gates, pods.sidecars);
-    let priority = pods.priority;
-    Some(DeploymentManifest {
-        deployment,
-        selector,
-        env,
-        cpu_limit_millicores,
-        memory_limit,
-        proxy_config,
-        hook,
-        grace_at,
-        ports,
-        topology_keys,
-        nodes_at,
-        liveness,
-        gates,
-        sidecars,
-        priority,
-    })
+    Some(pods.with(deployment, selector))
 }
 
-const DEFAULT_STRATEGY: Strategy =
+impl Pods {
+    /// What makes them, with all that is known of them.
+    pub(super) fn with(self, deployment: Deployment, selector: BTreeMap<String, String>) -> DeploymentManifest {
+        let Self {
+            env, cpu_limit_millicores, memory_limit, proxy_config, hook, grace_at, ports, topology_keys, ..
+        } = self;
+        DeploymentManifest {
+            deployment,
+            selector,
+            env,
+            cpu_limit_millicores,
+            memory_limit,
+            proxy_config,
+            hook,
+            grace_at,
+            ports,
+            topology_keys,
+            nodes_at: self.nodes_at,
+            liveness: self.liveness,
+            gates: self.gates,
+            sidecars: self.sidecars,
+            priority: self.priority,
+        }
+    }
+}
+
+pub(super) const DEFAULT_STRATEGY: Strategy =
     Strategy::RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) };
 
 /// Reads a label selector; expressions are refused, since they would change which pods are meant.
@@ -259,8 +266,25 @@ pub(super) struct Pods {
     priority: PodPriority,
 }
 
+/// Who cares for a pod that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Keeper {
+    /// A controller.
+    Controller,
+    /// Nobody.
+    Nobody,
+}
+
+/// Reads a pod template.
 pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     let fields = field.fields()?;
+    let pods = read_pod(&fields, Keeper::Controller);
+    fields.finish();
+    pods
+}
+
+/// Reads the metadata and the spec of pods.
+pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     let metadata = fields.look("metadata");
     let (mut labels, mut annotations, mut proxy_config) = (BTreeMap::new(), BTreeMap::new(), None);
     if let Some(metadata) = metadata.and_then(|metadata| metadata.fields()) {
@@ -275,9 +299,11 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     }
     let spec_field = fields.look("spec");
     if spec_field.is_none() {
-        fields.missing("spec", "a pod template has a spec");
+        fields.missing(
+            "spec",
+            if keeper == Keeper::Controller { "a pod template has a spec" } else { "a pod has a spec" },
+        );
     }
-    fields.finish();
     let spec_field = spec_field?;
     let spec = spec_field.fields()?;
     let grace = spec.get("terminationGracePeriodSeconds");
@@ -293,8 +319,16 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
         spec.missing("containers", "a pod has at least one container");
     }
     if let Some(policy) = spec.look("restartPolicy") {
-        // The only one that a Deployment's pods may have.
-        let _ = policy.choice(&[("Always", ())]);
+        match keeper {
+            // The only one that a Deployment's pods may have.
+            Keeper::Controller => drop(policy.choice(&[("Always", ())])),
+            Keeper::Nobody => {
+                if let Some(true) = policy.choice(&[("Always", false), ("OnFailure", true), ("Never", true)]) {
+                    let note = "its process runs until the pod is deleted, and is restarted whenever it is killed";
+                    policy.note(FidelityStatus::Approximated, Some(note));
+                }
+            }
+        }
     }
     check_sleeps(&containers, grace_seconds);
     let overhead = resources::overhead(&spec);

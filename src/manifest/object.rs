@@ -102,10 +102,11 @@ pub fn read_metadata(metadata: &Fields<'_>) {
 }
 
 /// The kinds that are simulated, with the API group they must come from.
-const SIMULATED: [(&str, &str); 19] = [
+const SIMULATED: [(&str, &str); 20] = [
     ("IstioGateway", "istio.alibabacloud.com"),
     ("Deployment", "apps"),
     ("DaemonSet", "apps"),
+    ("Pod", ""),
     ("HorizontalPodAutoscaler", AUTOSCALING),
     ("Service", ""),
     ("PodDisruptionBudget", "policy"),
@@ -136,7 +137,7 @@ const WITHOUT_NAMESPACE: [&str; 3] = ["GatewayClass", "Namespace", "PriorityClas
 
 /// Kinds that are common beside a gateway and not simulated. Any other kind is taken for a custom resource; this list tells a slip of the pen
 /// from one.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 16] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",
@@ -146,7 +147,6 @@ const KNOWN: [&str; 17] = [
     "Ingress",
     "NetworkPolicy",
     "PeerAuthentication",
-    "Pod",
     "Role",
     "RoleBinding",
     "Secret",

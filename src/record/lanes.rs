@@ -44,7 +44,7 @@ fn live(pod: &mut Pod, event: &Event, t_ms: u64) {
         "pod_ready" | "pod_unready" if pod.terminating_ms.is_none() && pod.ready_ms.is_some() => {
             pod.readiness.push(ReadinessChange { t_ms, ready: event.kind == "pod_ready" });
         }
-        "pod_terminating" => {
+        "pod_terminating" | "terminated_by_kubelet" => {
             pod.terminating_ms.get_or_insert(t_ms);
         }
         "sigterm" => {

@@ -229,7 +229,7 @@ pub struct Pod {
     pub ready_ms: Option<u64>,
     /// Every later change of its readiness before its deletion.
     pub readiness: Vec<ReadinessChange>,
-    /// Deletion asked for.
+    /// Its end asked for: its deletion, or its machine shuts down.
     pub terminating_ms: Option<u64>,
     /// SIGTERM sent.
     pub sigterm_ms: Option<u64>,

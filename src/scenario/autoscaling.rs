@@ -346,11 +346,13 @@ fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings: &Settings,
                     note(*at, path.clone(), &text);
                 }
                 let is_known = is_target
-                    || *resource == ResourceName::Cpu
-                        && backend.is_some_and(|backend| backend.cpu_per_request.is_some());
+                    || backend.is_some_and(|backend| match resource {
+                        ResourceName::Cpu => backend.cpu_per_request.is_some(),
+                        ResourceName::Memory => backend.memory.is_some(),
+                    });
                 if !is_known {
                     let text = "what its pods use is not modelled, so the metric is missing; a backend's processor time is known with \
-                                backends[].cpuPerRequest";
+                                backends[].cpuPerRequest, its memory with backends[].memory";
                     note(*at, path, text);
                 }
             }

@@ -220,6 +220,16 @@ fn changes(
             verbs.push(Verb::Apply(Box::new(manifest.deployment.clone()), size));
         }
     }
+    for (key, pod) in &next.pods {
+        match current.pods.get(key) {
+            None => verbs.push(Verb::Pod(Box::new(pod.pod()))),
+            Some(before) if before.pod() != pod.pod() => {
+                let problem = Problem::at(entry.place, "spec.timeline", format!("Pod {key} cannot change"));
+                sink.report(problem.help("pod updates may not change what a pod is made from: give it another name"));
+            }
+            Some(_) => {}
+        }
+    }
     let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
     verbs.extend(fresh.cloned().map(Verb::Budget));
     verbs.extend(scaling_changes(current, next, settings));

@@ -126,8 +126,10 @@ impl NodeGroup {
 /// What no node has: pods would wait for ever, or a rule says nothing.
 pub(super) fn check_placement(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     let nodes: Vec<Node> = settings.cluster.nodes.iter().flat_map(one_of_each_zone).collect();
-    for (name, manifest) in &resolved.deployments {
-        check_topology_keys(name, &manifest.topology_keys, &nodes, sink);
+    let made = resolved.deployments.iter().map(|(name, manifest)| (format!("Deployment {name}"), manifest));
+    let bare = resolved.pods.iter().map(|(name, pod)| (format!("Pod {name}"), &pod.manifest));
+    for (name, manifest) in made.chain(bare) {
+        check_topology_keys(&name, &manifest.topology_keys, &nodes, sink);
         let placement = &manifest.deployment.template.placement;
         if let Some((place, path)) = &manifest.nodes_at
             && !nodes.iter().any(|node| placement.admits(node))
@@ -161,7 +163,7 @@ fn check_topology_keys(owner: &str, keys: &[TopologyKey], nodes: &[Node], sink: 
             }
             WithoutKey::Nothing => {
                 let note = format!("no node has the label `{key}`, so this has no effect");
-                sink.note(*place, format!("Deployment {owner} {path}"), FidelityStatus::Modelled, Some(&note));
+                sink.note(*place, format!("{owner} {path}"), FidelityStatus::Modelled, Some(&note));
             }
         }
     }

@@ -13,9 +13,10 @@ use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::drill::{Action, Verb};
 use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
+use crate::record::results::FidelityStatus;
 
 /// The verbs, each with the phase that it begins if nobody names one.
-pub(super) const VERBS: [(&str, &str); 10] = [
+pub(super) const VERBS: [(&str, &str); 11] = [
     ("evict", "eviction"),
     ("killPod", "kill"),
     ("drainNode", "drain"),
@@ -23,6 +24,7 @@ pub(super) const VERBS: [(&str, &str); 10] = [
     ("uncordonNode", "uncordon"),
     ("killNode", "failure"),
     ("failZone", "failure"),
+    ("shutdownNode", "shutdown"),
     ("reclaimNode", "reclaim"),
     ("removeNode", "removal"),
     ("addNode", "growth"),
@@ -52,6 +54,8 @@ pub enum OperationSettings {
     FailNode(NodeName, NodeFailure, Option<Duration>),
     /// A zone fails, for a time or for good: the balancer's address in it, and the machines of its nodes or not.
     FailZone(NodeName, Option<Duration>, bool),
+    /// A machine is told to shut down; it boots again after this time, or never.
+    ShutDownNode(NodeName, Option<Duration>),
     /// A machine is taken back after a notice, which somebody heeds or nobody.
     ReclaimNode(NodeName, Duration, bool),
     /// A node is deleted.
@@ -85,6 +89,7 @@ impl OperationSettings {
         match self {
             Self::FailNode(node, NodeFailure::Machine, _) => Some(("killNode", node)),
             Self::ReclaimNode(node, ..) => Some(("reclaimNode", node)),
+            Self::ShutDownNode(node, _) => Some(("shutdownNode", node)),
             Self::RemoveNode(node) => Some(("removeNode", node)),
             _ => None,
         }
@@ -105,12 +110,13 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             let grace_seconds = grace(&fields);
             let timeout = optional(&fields, "timeout");
             let flag = |key: &str| fields.get(key).map_or(Some(false), |field| field.boolean());
-            let (ignores, deletes) = (flag("ignoreDaemonSets"), flag("deleteEmptyDirData"));
+            let (ignores, deletes, forces) = (flag("ignoreDaemonSets"), flag("deleteEmptyDirData"), flag("force"));
             let settings = DrainSettings {
                 grace_seconds: grace_seconds?,
                 timeout: timeout?,
                 ignores_daemon_sets: ignores?,
                 deletes_empty_dir_data: deletes?,
+                forces: forces?,
                 ..DrainSettings::default()
             };
             Some(OperationSettings::Drain(node?, settings))
@@ -133,6 +139,10 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             let notice = fields.get("notice").map_or(Some(NOTICE), |field| field.duration());
             let is_heeded = fields.get("drain").map_or(Some(true), |field| field.boolean());
             Some(OperationSettings::ReclaimNode(node?, notice?, is_heeded?))
+        }
+        "shutdownNode" => {
+            let (node, back_after) = (node(&fields), optional(&fields, "for"));
+            Some(OperationSettings::ShutDownNode(node?, back_after?))
         }
         "removeNode" => Some(OperationSettings::RemoveNode(node(&fields)?)),
         _ => {
@@ -316,6 +326,20 @@ impl<'a> NodeNames<'a> {
                 (Operation::FailNode { node, failure: *failure, back_after: *back_after }, text)
             }
             OperationSettings::FailZone(..) => unreachable!("a zone is not one operation"),
+            OperationSettings::ShutDownNode(name, back_after) => {
+                let node = self.choice(name, &owner, sink)?;
+                let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span))).unwrap_or_default();
+                let graces = self.settings.cluster.kubelet.shutdown.graces();
+                let note = if graces.groups().is_empty() {
+                    "kubelets have no time for pods when a machine shuts down, so this is as killNode: see cluster.kubelet.shutdownGracePeriod"
+                } else {
+                    "pods that end with their machine keep their endpoints until their processes have ended, so hooks and drains that wait \
+                     for balancers do not help: drain the node before it shuts down"
+                };
+                sink.note(name.at, format!("shutdownNode {}", name.text), FidelityStatus::Warning, Some(note));
+                let text = format!("shut node {} down{span}", name.text);
+                (Operation::ShutDownNode { node, graces, back_after: *back_after }, text)
+            }
             OperationSettings::ReclaimNode(name, notice, is_heeded) => {
                 let node = self.choice(name, &owner, sink)?;
                 let text = format!("reclaim node {} after {}", name.text, quantity::duration_text(*notice));

@@ -19,6 +19,7 @@ use crate::cluster::ClusterConfig;
 use crate::drill::config::FrontChange;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources, Verb};
 use crate::engine::Delay;
+use crate::manifest::pod::PodManifest;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
 
@@ -142,7 +143,8 @@ impl<'a> Plan<'a> {
 
     fn note(&mut self) {
         self.past.note(&self.current);
-        self.images.extend(self.current.deployments.values().flat_map(world::images_of));
+        let bare = self.current.pods.values().map(|pod| &pod.manifest);
+        self.images.extend(self.current.deployments.values().chain(bare).flat_map(world::images_of));
     }
 
     /// What the world gets.
@@ -174,6 +176,7 @@ impl<'a> Plan<'a> {
             weight: settings.cluster.weight,
             cluster,
             deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
+            pods: resolved.pods.values().map(PodManifest::pod).collect(),
             services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
             budgets: resolved.budgets.clone(),
             target: Rc::from(resolved.target.as_str()),

@@ -17,7 +17,8 @@ const SIDECARS: Version = Version::new(1, 29);
 /// Reports what would keep the pods that the run finds from having become ready.
 pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     let version = settings.cluster.version;
-    for (name, manifest) in &resolved.deployments {
+    let bare = resolved.pods.iter().map(|(name, pod)| (name, &pod.manifest));
+    for (name, manifest) in resolved.deployments.iter().chain(bare) {
         for gate in gates_for_ever_closed(name, manifest, resolved, settings) {
             let text = "nobody sets this condition, so the pods would never be ready";
             sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved, settings)));

@@ -12,6 +12,7 @@ use super::autoscaling;
 use super::control_plane;
 use super::gateway_kind::Kind;
 use super::images;
+use super::kubelet;
 use super::read::{ADDRESSES, DETECT_LOCAL, DRAIN_STRATEGIES, LOCATIONS, ORIGINS, PROXY_MODES};
 use super::settings::{
     BackendSettings, ClusterSettings, Edition, KnownBalancer, LoadSettings, MixSettings, NodeGroup, Over,
@@ -156,6 +157,7 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", proxy),
         ("controllerManager", control_plane::written(cluster.client_rates)),
+        ("kubelet", kubelet::written(&cluster.kubelet)),
         ("timings", map(timings)),
     ];
     entries.extend(images::written(cluster));
@@ -256,9 +258,10 @@ fn gateway(settings: &Settings) -> Node {
 
 fn backend(backend: &BackendSettings) -> Node {
     let mut entries = vec![("service", text(&backend.service))];
-    match &backend.deployment {
-        Some((deployment, _)) => entries.push(("deployment", text(deployment))),
-        None => entries.push(("replicas", bare(backend.replicas))),
+    match (&backend.deployment, &backend.pod) {
+        (Some((deployment, _)), _) => entries.push(("deployment", text(deployment))),
+        (None, Some((pod, _))) => entries.push(("pod", text(pod))),
+        (None, None) => entries.push(("replicas", bare(backend.replicas))),
     }
     if !backend.clusters.is_empty() {
         entries.push(("clusters", list(backend.clusters.iter().map(|(cluster, _)| text(cluster)).collect())));
@@ -274,6 +277,15 @@ fn backend(backend: &BackendSettings) -> Node {
         ("shutdownDelay", span(backend.shutdown_delay)),
         ("answer", text(&format!("{}B", backend.config.body_bytes))),
     ]);
+    entries.extend(backend.memory.map(|memory| {
+        let size = |bytes: u64| text(&format!("{bytes}B"));
+        let parts = [
+            ("base", memory.base_bytes),
+            ("perConnection", memory.connection_bytes),
+            ("perRequest", memory.request_bytes),
+        ];
+        ("memory", map(parts.map(|(key, bytes)| (key, size(bytes))).to_vec()))
+    }));
     entries.extend(backend.cpu_per_request.map(|cost| ("cpuPerRequest", span(cost))));
     map(entries)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
 use super::gateway_kind::KindSettings;
+use super::kubelet::KubeletSettings;
 use super::product::ProductSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
@@ -131,6 +132,8 @@ pub struct ClusterSettings {
     pub kube_proxy: ProxySettings,
     /// How fast its controllers may call the API server.
     pub client_rates: crate::cluster::ClientRates,
+    /// What its kubelets are set to.
+    pub kubelet: KubeletSettings,
     /// Pod created to bound.
     pub schedule: Delay,
     /// Bound to containers running, with the image there.
@@ -332,6 +335,8 @@ pub struct BackendSettings {
     pub clusters: Vec<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// One of its pods, where no controller made them, as `namespace/name`.
+    pub pod: Option<(String, Place)>,
     /// Their zones, taken in turn.
     pub zones: Vec<String>,
     /// How they behave.
@@ -340,6 +345,8 @@ pub struct BackendSettings {
     pub shutdown_delay: Duration,
     /// Processor time of one request; none: not known, and no autoscaler can go by it.
     pub cpu_per_request: Option<Duration>,
+    /// What a pod of it holds of memory; none: not known.
+    pub memory: Option<MemoryCosts>,
     /// Where it is written.
     pub at: Place,
 }

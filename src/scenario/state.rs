@@ -10,16 +10,19 @@ use super::address::{Patch, Subject};
 use super::settings::Settings;
 use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::endpoints::selects;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
 use crate::manifest::disruption_budget;
 use crate::manifest::istio_gateway::Generation;
+use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceManifest};
 use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::record::results::FidelityStatus;
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +46,8 @@ pub(super) struct Resolved {
     pub(super) deployments: BTreeMap<String, DeploymentManifest>,
     /// Those that only run in other clusters.
     pub(super) elsewhere: BTreeMap<String, DeploymentManifest>,
+    /// Pods without a controller, by `namespace/name`.
+    pub(super) pods: BTreeMap<String, PodManifest>,
     /// The pod templates as they are written, by the Deployment's `namespace/name`.
     pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
@@ -94,6 +99,7 @@ pub(super) fn check_each(objects: &[Object], sink: &Sink) {
             "Service" => drop(service::read(object, sink)),
             "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
             "DaemonSet" => drop(daemon_set::read(object, sink)),
+            "Pod" => drop(pod::read(object, sink)),
             "PriorityClass" => drop(priority_class::read(object, sink)),
             "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
             "ProxyConfig" | "ASMProxyConfig" => drop(objects::read(object, sink)),
@@ -192,12 +198,23 @@ impl State {
     }
 
     /// Writes the priorities of all pods.
-    fn admit(&self, deployments: &mut BTreeMap<String, DeploymentManifest>, sink: &Sink) {
+    fn admit<'a>(&self, manifests: impl Iterator<Item = &'a mut DeploymentManifest>, sink: &Sink) {
         let classes = self.objects.iter().filter(|object| object.id.kind == "PriorityClass");
         let classes: Vec<_> = classes.filter_map(|object| priority_class::read(object, sink)).collect();
-        for manifest in deployments.values_mut() {
+        for manifest in manifests {
             priority_class::admit(manifest, &classes, sink);
         }
+    }
+
+    /// The pods without a controller.
+    fn bare_pods(&self, settings: &Settings, sink: &Sink) -> BTreeMap<String, PodManifest> {
+        let written = self.objects.iter().filter(|object| object.is("Pod", ""));
+        let mut pods: BTreeMap<String, PodManifest> =
+            written.filter_map(|object| Some((object.key(), pod::read(object, sink)?))).collect();
+        for pod in pods.values_mut() {
+            shutdown::settle_hook(&mut pod.manifest, &ProxyConfig::default(), settings.cluster.version, sink);
+        }
+        pods
     }
 
     /// What the objects come to. Problems and notes go to the sink.
@@ -243,7 +260,8 @@ impl State {
             let config = if *key == target { &proxy_config } else { &no_config };
             shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
         }
-        self.admit(&mut deployments, sink);
+        let mut pods = self.bare_pods(settings, sink);
+        self.admit(deployments.values_mut().chain(pods.values_mut().map(|pod| &mut pod.manifest)), sink);
         let services = self.services(&made, sink);
         let mut autoscalers = BTreeMap::new();
         for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
@@ -284,10 +302,12 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         check_backends(settings, &services, &deployments, sink);
+        self.check_pods(settings, (&services, &front), &pods, sink);
         let origin = origin?;
         let resolved = Resolved {
             deployments,
             elsewhere,
+            pods,
             templates,
             services,
             autoscalers,
@@ -302,6 +322,48 @@ impl State {
             front,
         };
         (sink.problem_count() == before).then_some(resolved)
+    }
+
+    /// Pods without a controller that are behind a Service: as replicas of a backend they have a process, as gateways they have none.
+    fn check_pods(
+        &self,
+        settings: &Settings,
+        (services, front): (&BTreeMap<String, ServiceManifest>, &str),
+        pods: &BTreeMap<String, PodManifest>,
+        sink: &Sink,
+    ) {
+        let is_selected = |service: &str, pod: &str| {
+            let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
+            let found = services.get(service).zip(pods.get(pod)).filter(|_| namespace(service) == namespace(pod));
+            found.is_some_and(|(service, pod)| {
+                selects(&service.service.selector, &pod.manifest.deployment.template.labels)
+            })
+        };
+        for object in self.objects.iter().filter(|object| object.is("Pod", "")) {
+            let key = object.key();
+            if is_selected(front, &key) {
+                let text = format!("the Service {front} in front selects this pod, which is not its Deployment's");
+                let problem = Problem::at(object.place(), format!("Pod {key} metadata.labels"), text);
+                sink.report(problem.help("give it other labels: only pods of a Deployment are simulated as gateways"));
+            }
+            let described = settings.backends.iter().find(|backend| is_selected(&backend.service, &key));
+            if described.is_some_and(|backend| backend.deployment.is_none() && backend.pod.is_none()) {
+                let note =
+                    "the replicas of its Service are those that the scenario describes: name it under backends[].pod";
+                sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(note));
+            }
+        }
+        for (index, backend) in settings.backends.iter().enumerate() {
+            let Some((pod, place)) = &backend.pod else { continue };
+            let path = format!("spec.backends[{index}].pod");
+            if !pods.contains_key(pod) {
+                let problem = Problem::at(*place, path, format!("no Pod is called `{pod}`"));
+                sink.report(problem.did_you_mean(pod, pods.keys().map(String::as_str)));
+            } else if !is_selected(&backend.service, pod) {
+                let problem = Problem::at(*place, path, format!("the Service {} does not select it", backend.service));
+                sink.report(problem.help("pods are found through a Service: give the pod the labels that it asks for"));
+            }
+        }
     }
 
     /// What all sources of `ProxyConfig` come to for the pods of a Deployment.

@@ -13,6 +13,7 @@ use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
 use crate::backend::{BackendConfig, BodyShape};
+use crate::drill::config::BackendMemory;
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, WorldConfig};
 use crate::edge::{Product, TrafficPolicy};
@@ -113,8 +114,9 @@ fn addressed(entry: &TimelineEntry, plans: &[Plan<'_>], sink: &Sink) -> Option<V
             false => problem.did_you_mean(name, known),
         });
     }
-    let alien =
-        |kind: &str| !["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind);
+    let alien = |kind: &str| {
+        !["Deployment", "Pod", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind)
+    };
     let kinds: Vec<&str> = match &entry.verb {
         TimelineVerb::Apply(objects) => objects.iter().map(|object| object.id.kind.as_str()).collect(),
         TimelineVerb::Set(patches) => patches.iter().filter_map(|patch| patch.subject.kind()).collect(),
@@ -203,13 +205,14 @@ impl Backends {
                 self.undescribed.push(upstream.clone());
             }
             let spec = backend_spec(upstream, described, resolved, settings);
-            self.check(&spec, upstream, described.and_then(|backend| backend.deployment.as_ref()), sink);
+            let pods = described.and_then(|backend| backend.deployment.as_ref().or(backend.pod.as_ref()));
+            self.check(&spec, upstream, pods, sink);
             self.specs.push(spec);
         }
     }
 
-    fn check(&self, spec: &BackendSpec, upstream: &Upstream, deployment: Option<&(String, Place)>, sink: &Sink) {
-        let Some((name, place)) = deployment else {
+    fn check(&self, spec: &BackendSpec, upstream: &Upstream, pods: Option<&(String, Place)>, sink: &Sink) {
+        let Some((name, place)) = pods else {
             if !spec.subset.is_empty() {
                 let note = "each subset has the described replicas of its own";
                 sink.note(
@@ -221,7 +224,12 @@ impl Backends {
             }
             return;
         };
-        if self.specs.iter().any(|known| known.deployment == spec.deployment && known.port != spec.port) {
+        let has_same = |known: &BackendSpec| {
+            known.is_of_pods()
+                && known.deployment == spec.deployment
+                && (known.deployment.is_some() || known.service == spec.service)
+        };
+        if self.specs.iter().any(|known| has_same(known) && known.port != spec.port) {
             let problem = Problem::at(*place, "spec.backends", format!("routes lead to two ports of `{name}`"));
             sink.report(problem.help("one port of a backend is simulated: route to one"));
         }
@@ -249,7 +257,11 @@ fn backend_spec(
         body: BodyShape::Whole,
         body_bytes: defaults::ANSWER_BYTES,
     };
-    let pods = deployment.and_then(|(name, _)| resolved.deployments.get(name).or(resolved.elsewhere.get(name)));
+    let of_deployment =
+        deployment.and_then(|(name, _)| resolved.deployments.get(name).or(resolved.elsewhere.get(name)));
+    let pod = described.and_then(|backend| backend.pod.as_ref());
+    let of_pod = pod.and_then(|(name, _)| resolved.pods.get(name)).map(|pod| &pod.manifest);
+    let pods = of_deployment.or(of_pod);
     let index_of = |id: &str| settings.clusters.iter().position(|cluster| cluster.id.as_deref() == Some(id));
     let homes = described.map(|backend| backend.clusters.iter().filter_map(|(id, _)| index_of(id)).collect());
     BackendSpec {
@@ -258,11 +270,17 @@ fn backend_spec(
         subset: upstream.subset.clone(),
         port: port_of(service, upstream, pods),
         deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
+        is_of_bare_pods: pod.is_some(),
         homes: homes.unwrap_or_default(),
         replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
         zones: described.map(|backend| backend.zones.clone()).unwrap_or_default(),
         endpoints: upstream.endpoints.clone(),
         config: described.map_or(usual, |backend| backend.config.clone()),
+        memory: described.and_then(|backend| backend.memory).map(|costs| BackendMemory {
+            costs,
+            limit_bytes: pods.and_then(|pods| pods.memory_limit.as_ref()).map(|limit| limit.bytes),
+            cpu_limit_millicores: pods.and_then(|pods| pods.cpu_limit_millicores),
+        }),
         shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
     }
 }

@@ -1,12 +1,15 @@
 //! Whole drills and what is read for them, in virtual time; one program, so that it is linked once.
 
+mod backend_memory;
 mod bad_input;
 mod bad_rollout;
 mod balancers;
+mod bare_pods;
 mod clusters;
 mod edits;
 mod kubelet;
 mod naive;
+mod node_shutdown;
 mod nodes;
 mod products;
 mod rollouts;

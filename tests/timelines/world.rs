@@ -111,7 +111,7 @@ impl World {
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,
             autoscaler: None,
-            client_rates: ClientRates { controllers: RATES, scheduler: RATES },
+            client_rates: ClientRates { controllers: RATES, scheduler: RATES, ..ClientRates::DEFAULT },
             stands_at_zero: false,
         };
         let log = Rc::new(RefCell::new(EventLog::default()));

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::calls::MetricsApi;
 use super::pod::Pod;
-use super::{Cluster, Kubelets};
+use super::{Caller, Cluster, Kubelets};
 use crate::cluster::api_clock::ApiClock;
 use crate::cluster::autoscaler::reconcile::{Reading, Sight};
 use crate::cluster::autoscaler::{
@@ -28,6 +29,9 @@ use crate::units::SimTime;
 /// From a sync's begin to its end, where the next period begins: the metrics API is asked and the status written. An assumption: with the hop
 /// before, syncs of recorded controllers come 15.003 to 15.02 s after one another.
 const SYNC_TAKES: Duration = Duration::from_millis(6);
+
+/// Calls for the event of a new size.
+const EVENT_CALLS: u32 = 1;
 
 /// How autoscaling works in a cluster.
 #[derive(Clone, PartialEq, Debug)]
@@ -189,7 +193,7 @@ impl Cluster {
     #[must_use]
     pub fn autoscaled_pods(&self, target: &str) -> Vec<PodView> {
         let state = self.inner.state.borrow();
-        let pods = state.pods.values().filter(|pod| &*pod.owner == target);
+        let pods = state.ordered_pods_of(target).into_iter();
         pods.map(|pod| view(pod, self.inner.clock, self.inner.config.stands_at_zero)).collect()
     }
 
@@ -214,6 +218,7 @@ impl Cluster {
                 if this.hop_of(&key, uid).is_none() {
                     return;
                 }
+                this.ask_for_samples(&key).await;
                 this.sync_autoscaler(&key);
                 wait = period + SYNC_TAKES;
             }
@@ -225,6 +230,19 @@ impl Cluster {
         let mut autoscaling = self.inner.autoscaling.borrow_mut();
         let scaler = autoscaling.scalers.get_mut(key).filter(|scaler| scaler.uid == uid)?;
         Some(self.inner.config.hop.draw(&mut scaler.hops))
+    }
+
+    /// The calls before a sync: the target's size, and each metric.
+    async fn ask_for_samples(&self, key: &Rc<str>) {
+        let apis: Vec<MetricsApi> = {
+            let autoscaling = self.inner.autoscaling.borrow();
+            let spec = autoscaling.scalers.get(key).map(|scaler| &scaler.autoscaler.spec);
+            spec.into_iter().flat_map(|spec| &spec.metrics).filter_map(api_of).collect()
+        };
+        self.called(Caller::Scales, 1).await;
+        for api in apis {
+            self.called(Caller::Metrics(api), 1).await;
+        }
     }
 
     /// One sync.
@@ -246,11 +264,13 @@ impl Cluster {
         let sight = Sight { scale, pods: &pods, metrics };
         // Time stamps of the API are on the wall clock, and so is all that they are compared with.
         let wall = self.inner.clock.wall(now);
+        let former = autoscaler.status.clone();
         let verdict = autoscaler.reconcile(&config.rules, &sight, wall, |replicas| {
             written = Some(replicas);
             true
         });
         let wanted = written.unwrap_or(current);
+        let has_news = autoscaler.status != former;
         let evaluated = self.tell_sync(&autoscaler, &verdict, (current, wanted), because);
         let step = AutoscalerStep {
             object: Rc::clone(key),
@@ -280,7 +300,11 @@ impl Cluster {
         if let Some(replicas) = written {
             let data = vec![("from", i64::from(current).into()), ("to", i64::from(replicas).into())];
             let event = self.tell(Some(evaluated), "hpa_scaled", format!("HorizontalPodAutoscaler/{key}"), data);
-            self.scale(&target, replicas, Some(event));
+            self.when_called(Caller::Scales, 1, move |this| this.scale(&target, replicas, Some(event)));
+            self.calls(Caller::Autoscalers, EVENT_CALLS);
+        }
+        if has_news {
+            self.calls(Caller::Autoscalers, 1);
         }
     }
 
@@ -350,7 +374,8 @@ impl Cluster {
     fn watch_pods(&self, target: &str) {
         let running: Vec<u64> = {
             let state = self.inner.state.borrow();
-            state.pods.iter().filter(|(_, pod)| &*pod.owner == target && pod.ip.is_some()).map(|(id, _)| *id).collect()
+            let running = state.ordered_pods_of(target).into_iter().filter(|pod| pod.ip.is_some());
+            running.map(|pod| pod.record.id).collect()
         };
         for id in running {
             self.watch_pod(id);
@@ -437,9 +462,10 @@ impl Pipeline<'_> {
         let state = self.cluster.inner.state.borrow();
         let autoscaling = self.cluster.inner.autoscaling.borrow();
         let Some(server) = &autoscaling.server else { return Vec::new() };
-        let pods = state.pods.iter().filter(|(_, pod)| &*pod.owner == self.target);
-        let rates = pods
-            .filter_map(|(id, pod)| Some((Rc::clone(&pod.record.name), server.rates(*id)?, Rc::clone(&pod.template))));
+        let pods = state.ordered_pods_of(self.target).into_iter();
+        let rates = pods.filter_map(|pod| {
+            Some((Rc::clone(&pod.record.name), server.rates(pod.record.id)?, Rc::clone(&pod.template)))
+        });
         rates.collect()
     }
 
@@ -465,11 +491,21 @@ impl Pipeline<'_> {
             MetricOf::Pods(curve) => {
                 let sample = Sample { milli: curve.at(self.now), at: self.now, window: Duration::ZERO };
                 let state = self.cluster.inner.state.borrow();
-                let running = state.pods.values().filter(|pod| &*pod.owner == self.target && pod.ip.is_some());
+                let running = state.ordered_pods_of(self.target).into_iter().filter(|pod| pod.ip.is_some());
                 running.for_each(|pod| add(Rc::clone(&pod.record.name), sample));
             }
             MetricOf::Object(..) | MetricOf::External(_) => {}
         }
+    }
+}
+
+/// Where the samples of a metric come from.
+fn api_of(metric: &Metric) -> Option<MetricsApi> {
+    match metric {
+        Metric::Resource { .. } => Some(MetricsApi::Resource),
+        Metric::Pods { .. } | Metric::Object { .. } => Some(MetricsApi::Custom),
+        Metric::External { .. } => Some(MetricsApi::External),
+        Metric::Unknown { .. } => None,
     }
 }
 

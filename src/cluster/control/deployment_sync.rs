@@ -260,6 +260,7 @@ impl Cluster {
                 is_busy: false,
                 is_asked_again: false,
                 is_resized: false,
+                is_bare: false,
                 because: Some(event),
                 created_at: self.inner.sim.now(),
             };

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
-use super::{Caller, Cluster, State, Work};
+use super::{Caller, Cluster, State, Work, in_namespace, namespace_of};
 use crate::cluster::disruption::{
     Answer, BudgetPod, BudgetStatus, BudgetView, DisruptedPods, DisruptionBudget, EvictedPod, decide, settle,
 };
@@ -95,7 +95,8 @@ impl Cluster {
     pub(super) fn enqueue_budgets_of(&self, namespace: &str, labels: &crate::cluster::selector::Labels) {
         let concerned: Vec<Rc<str>> = {
             let state = self.inner.state.borrow();
-            let protect = state.budgets.values().filter(|known| known.spec.protects(namespace, labels));
+            let budgets = in_namespace(&state.budgets, namespace).map(|(_, known)| known);
+            let protect = budgets.filter(|known| known.spec.protects(namespace, labels));
             protect.map(|known| Rc::clone(&known.spec.key)).collect()
         };
         for key in concerned {
@@ -122,9 +123,9 @@ impl Cluster {
         let next = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
+            let Some(protected) = state.budgets.get(key).map(|known| protected(state, &known.spec)) else { return };
             let Some(known) = state.budgets.get_mut(key) else { return };
-            let protected = state.pods.values().filter(|pod| protects(&known.spec, pod));
-            let protected: Vec<&Pod> = protected.collect();
+            let protected: Vec<&Pod> = protected.iter().map(|id| &state.pods[id]).collect();
             let owners: BTreeSet<&Rc<str>> = protected.iter().map(|pod| &pod.owner).collect();
             let wanted = owners.iter().filter_map(|owner| state.deployments.get(*owner));
             let wanted: i32 = wanted.map(|owner| owner.spec.replicas).sum();
@@ -175,6 +176,12 @@ impl Cluster {
     }
 }
 
+/// The pods that a budget protects, in the order of their creation.
+fn protected(state: &State, budget: &DisruptionBudget) -> BTreeSet<u64> {
+    let namespace = namespace_of(&budget.key);
+    state.pods_with(namespace, |labels| budget.protects(namespace, labels))
+}
+
 fn protects(budget: &DisruptionBudget, pod: &Pod) -> bool {
     budget.protects(&pod.record.namespace, &pod.template.labels)
 }
@@ -191,7 +198,8 @@ fn facts_of(pod: &Pod) -> EvictedPod {
 
 /// The budgets that protect a pod, as an eviction finds them.
 fn views_of<'a>(state: &'a State, pod: &'a Pod) -> impl Iterator<Item = BudgetView> + 'a {
-    let protecting = state.budgets.values().filter(move |known| protects(&known.spec, pod));
+    let budgets = in_namespace(&state.budgets, &pod.record.namespace).map(|(_, known)| known);
+    let protecting = budgets.filter(move |known| protects(&known.spec, pod));
     protecting.map(|known| BudgetView {
         status: known.status,
         unhealthy: known.spec.unhealthy,
@@ -203,13 +211,8 @@ fn views_of<'a>(state: &'a State, pod: &'a Pod) -> impl Iterator<Item = BudgetVi
 /// Whether the pods of a budget can spare one as they are now; true if the controller has not seen their last change yet.
 fn is_spare(state: &State, key: &Rc<str>) -> bool {
     let known = &state.budgets[key];
-    let is_healthy = |pod: &Pod| {
-        pod.is_ready
-            && !pod.is_deleting()
-            && !known.disrupted.contains_key(&pod.record.name)
-            && protects(&known.spec, pod)
-    };
-    let healthy = state.pods.values().filter(|pod| is_healthy(pod)).count();
+    let is_healthy = |pod: &Pod| pod.is_ready && !pod.is_deleting() && !known.disrupted.contains_key(&pod.record.name);
+    let healthy = protected(state, &known.spec).iter().filter(|id| is_healthy(&state.pods[id])).count();
     let is_seen = !state.queued.contains(&Work::Budget(Rc::clone(key)));
     !is_seen || i32::try_from(healthy).is_ok_and(|healthy| healthy > known.status.desired_healthy)
 }
@@ -222,7 +225,8 @@ fn ask(state: &mut State, id: u64, now: SimTime) -> Option<Asked> {
     let pod = state.pods.get(&id)?;
     let views: Vec<BudgetView> = views_of(state, pod).collect();
     let answer = decide(&facts_of(pod), &views);
-    let protecting = state.budgets.values().filter(|known| protects(&known.spec, pod));
+    let budgets = in_namespace(&state.budgets, &pod.record.namespace).map(|(_, known)| known);
+    let protecting = budgets.filter(|known| protects(&known.spec, pod));
     let keys: Vec<Rc<str>> = protecting.map(|known| Rc::clone(&known.spec.key)).collect();
     let (key, name) = (Rc::clone(&pod.record.key), Rc::clone(&pod.record.name));
     let budget = match &keys[..] {

@@ -1,151 +1,217 @@
 //! The endpoints controller: works out the endpoints of all Services and tells their consumers.
 //!
-//! Source: Kubernetes v1.28.7 staging/src/k8s.io/endpointslice.
+//! A change of a pod is a look at that pod, whatever else the Service has; what is told is the whole list, which consumers go through anyway. A write is a
+//! call for each slice of a hundred endpoints, of which there are only so many a second: what changes while a Service waits for its turn goes out with
+//! that write. How endpoints are packed into slices is not kept, so a write is as few calls as its changes can be.
+//!
+//! Source: Kubernetes v1.28.7 staging/src/k8s.io/endpointslice, pkg/controller/endpointslice/endpointslice_controller.go.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
 use super::pods::Pods;
-use super::{Cluster, ServiceState};
-use crate::cluster::endpoints::{EndpointConditions, EndpointPod, TerminatingPods, selects};
+use super::{Caller, Cluster, ServiceState, in_namespace, namespace_of};
+use crate::cluster::endpoints::{EndpointConditions, EndpointPod, MAX_ENDPOINTS_PER_SLICE, TerminatingPods, selects};
 use crate::cluster::feed::EndpointView;
 use crate::engine::{Datum, EventId};
+use crate::units::SimTime;
+
+/// What a Service's next sync looks at.
+#[derive(Default)]
+pub(super) struct Unseen {
+    /// Its pods that have come, changed or gone since the last one; of those that are gone the event of their end, where it is known.
+    pods: BTreeMap<u64, Option<EventId>>,
+    /// It waits for its controller's client.
+    is_waiting: bool,
+}
 
 impl Cluster {
     /// Works out all endpoints anew and tells the consumers of those that changed.
     pub(in crate::cluster) fn publish_all_endpoints(&self) {
-        {
+        let all: Vec<Rc<str>> = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            for service in state.services.values_mut() {
-                let selector = &service.spec.selector;
-                let members = state.pods.iter().filter(|(_, pod)| selects(selector, &pod.template.labels));
-                service.members = members.map(|(id, _)| *id).collect();
+            let keys: Vec<Rc<str>> = state.services.keys().cloned().collect();
+            for key in &keys {
+                let selector = &state.services[key].spec.selector;
+                let members = state.pods_with(namespace_of(key), |labels| selects(selector, labels));
+                let service = state.services.get_mut(key).expect("the service has just been seen");
+                service.members = members;
+                let ids = service.members.iter().chain(&service.snapshot_pods);
+                service.unseen.pods.extend(ids.map(|id| (*id, None)));
             }
-        }
-        self.publish(|_| true, None);
+            keys
+        };
+        all.iter().for_each(|key| self.publish(key));
     }
 
     /// Works out the endpoints of the Services of a pod that has changed, and tells the consumers; `left` is the event of its end, if it is gone.
     pub(in crate::cluster) fn publish_endpoints_of(&self, id: u64, left: Option<EventId>) {
-        let is_concerned = |service: &mut ServiceState, pod: Option<&Pod>| match pod {
-            Some(pod) if selects(&service.spec.selector, &pod.template.labels) => {
-                service.members.insert(id);
-                true
-            }
-            _ => service.members.remove(&id),
-        };
-        let mut concerned = BTreeSet::new();
-        {
+        let concerned: Vec<Rc<str>> = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            for (key, service) in &mut state.services {
-                if is_concerned(service, state.pods.get(&id)) {
-                    concerned.insert(Rc::clone(key));
+            let concerned: Vec<Rc<str>> = match state.pods.get(&id) {
+                Some(pod) => {
+                    let services = in_namespace(&state.services, &pod.record.namespace);
+                    let concerned = services.filter(|(_, service)| {
+                        selects(&service.spec.selector, &pod.template.labels) || service.members.contains(&id)
+                    });
+                    concerned.map(|(key, _)| Rc::clone(key)).collect()
                 }
-            }
-        }
-        if !concerned.is_empty() {
-            self.publish(|key| concerned.contains(key), left);
-        }
-    }
-
-    /// Works out the endpoints of some Services.
-    fn publish(&self, is_meant: impl Fn(&str) -> bool, left: Option<EventId>) {
-        let now = self.inner.sim.now();
-        let mut state = self.inner.state.borrow_mut();
-        let state = &mut *state;
-        for (key, service) in &mut state.services {
-            if !is_meant(key) {
-                continue;
-            }
-            let Some(Difference { endpoints, pods, changed, gone }) = difference(service, &state.pods) else {
-                continue;
+                None => {
+                    let concerned = state.services.iter().filter(|(_, service)| service.members.contains(&id));
+                    concerned.map(|(key, _)| Rc::clone(key)).collect()
+                }
             };
-            let object = self.inner.config.identity.object(format!("Service/{}", service.spec.key));
-            let mut log = self.inner.log.borrow_mut();
-            for endpoint in &changed {
-                let states = (endpoint.ready, endpoint.serving, endpoint.terminating);
-                log.record(
-                    now,
-                    endpoint.because,
-                    "endpoint",
-                    object.as_str(),
-                    endpoint_data(endpoint.ip, states, false),
-                );
+            let labels = state.pods.get(&id).map(|pod| &pod.template.labels);
+            for key in &concerned {
+                let service = state.services.get_mut(key).expect("the service has just been seen");
+                if labels.is_some_and(|labels| selects(&service.spec.selector, labels)) {
+                    service.members.insert(id);
+                } else {
+                    service.members.remove(&id);
+                }
+                service.unseen.pods.insert(id, left);
             }
-            for endpoint in &gone {
-                let because = left.or(endpoint.because);
-                let states = (false, false, endpoint.terminating);
-                log.record(now, because, "endpoint", object.as_str(), endpoint_data(endpoint.ip, states, true));
+            concerned
+        };
+        concerned.iter().for_each(|key| self.publish(key));
+    }
+
+    /// Works out a Service's endpoints: now, or when its controller may call.
+    fn publish(&self, key: &Rc<str>) {
+        let at = {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let Some(service) = state.services.get_mut(key).filter(|service| !service.unseen.is_waiting) else {
+                return;
+            };
+            let changes = difference(service, &state.pods);
+            let count = changes.changed.len() + changes.gone.len();
+            if count == 0 {
+                service.unseen.pods.clear();
+                return;
             }
-            drop(log);
-            service.snapshot = Rc::from(endpoints);
-            service.snapshot_pods = pods;
-            service.change += 1;
-            for (consumer, queue) in &service.consumers {
-                let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
-                let drawn =
-                    self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
-                let delay = if self.stands() { Duration::ZERO } else { drawn };
-                queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot));
+            // Each slice is a call: how many there are at least.
+            let at = if self.stands() {
+                self.inner.sim.now()
+            } else {
+                let client = state.clients.bucket(Caller::Endpoints);
+                let calls = (0..count.div_ceil(MAX_ENDPOINTS_PER_SLICE)).map(|_| client.take(self.inner.sim.now()));
+                calls.last().expect("there is a change")
+            };
+            if at <= self.inner.sim.now() {
+                service.unseen.pods.clear();
+                self.write_endpoints(service, changes);
+                return;
             }
+            service.unseen.is_waiting = true;
+            at
+        };
+        self.publish_at(at, Rc::clone(key));
+    }
+
+    /// Writes a Service's endpoints as they are at a time that is to come.
+    fn publish_at(&self, at: SimTime, key: Rc<str>) {
+        let this = self.clone();
+        self.inner.sim.spawn("endpointslice-sync", async move {
+            this.inner.sim.sleep_until(at).await;
+            let mut state = this.inner.state.borrow_mut();
+            let state = &mut *state;
+            let Some(service) = state.services.get_mut(&key) else { return };
+            let changes = difference(service, &state.pods);
+            service.unseen = Unseen::default();
+            if !changes.changed.is_empty() || !changes.gone.is_empty() {
+                this.write_endpoints(service, changes);
+            }
+        });
+    }
+
+    /// Tells of the endpoints that have changed, and their consumers of all.
+    fn write_endpoints(&self, service: &mut ServiceState, changes: Changes) {
+        let now = self.inner.sim.now();
+        let object = self.inner.config.identity.object(format!("Service/{}", service.spec.key));
+        let mut log = self.inner.log.borrow_mut();
+        for endpoint in changes.changed.values() {
+            let states = (endpoint.ready, endpoint.serving, endpoint.terminating);
+            let data = endpoint_data(endpoint.ip, states, false);
+            log.record(now, endpoint.because, "endpoint", object.as_str(), data);
+        }
+        for (endpoint, left) in &changes.gone {
+            let because = left.or(endpoint.because);
+            let states = (false, false, endpoint.terminating);
+            log.record(now, because, "endpoint", object.as_str(), endpoint_data(endpoint.ip, states, true));
+        }
+        drop(log);
+        changes.carry_out(service);
+        service.change += 1;
+        for (consumer, queue) in &service.consumers {
+            let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
+            let drawn =
+                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
+            let delay = if self.stands() { Duration::ZERO } else { drawn };
+            queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot));
         }
     }
 }
 
-/// How the endpoints of a Service are, if that is not as its snapshot says.
-struct Difference {
-    endpoints: Vec<EndpointView>,
-    /// Their pods, one by one.
-    pods: Vec<u64>,
-    /// Those of them that are new, or in another state.
-    changed: Vec<EndpointView>,
-    /// Those that are no more.
-    gone: Vec<EndpointView>,
+/// How the endpoints of a Service differ from its snapshot.
+struct Changes {
+    /// Those that are new, or in another state, by their pods.
+    changed: BTreeMap<u64, EndpointView>,
+    /// Those that are no more, in the order of their pods, with what ended them.
+    gone: Vec<(EndpointView, Option<EventId>)>,
+    /// The pods that have no endpoint any more.
+    left: Vec<u64>,
 }
 
-/// Walks along members and snapshot, which both stand in the order of the pods. A large Service has many members and one of them changes, so that what
-/// stays costs a look and no more.
-fn difference(service: &ServiceState, pods: &Pods) -> Option<Difference> {
-    let publish_not_ready = service.spec.publish_not_ready;
-    let members = || {
-        let living = service.members.iter().filter_map(|id| pods.get(id));
-        living.filter_map(move |pod| Some((pod, state_of(pod, publish_not_ready)?)))
-    };
-    let is_as_before = members().map(|(pod, state)| (pod.record.id, state)).eq(service
-        .snapshot_pods
-        .iter()
-        .zip(&*service.snapshot)
-        .map(|(id, endpoint)| (*id, (endpoint.ip, endpoint.conditions()))));
-    if is_as_before {
-        return None;
-    }
-    let (mut endpoints, mut ids, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut former = service.snapshot_pods.iter().zip(&*service.snapshot).peekable();
-    for (pod, state) in members() {
-        while let Some((_, left)) = former.next_if(|(id, _)| **id < pod.record.id) {
-            gone.push(left.clone());
-        }
-        let known = former.next_if(|(id, _)| **id == pod.record.id).map(|(_, known)| known);
-        ids.push(pod.record.id);
-        match known {
+/// Looks at the pods that a Service has not seen yet, and at no other.
+fn difference(service: &ServiceState, pods: &Pods) -> Changes {
+    let mut changes = Changes { changed: BTreeMap::new(), gone: Vec::new(), left: Vec::new() };
+    for (id, left) in &service.unseen.pods {
+        let pod = pods.get(id).filter(|_| service.members.contains(id));
+        let state = pod.and_then(|pod| Some((pod, state_of(pod, service.spec.publish_not_ready)?)));
+        let known = service.snapshot_pods.binary_search(id).ok().map(|index| &service.snapshot[index]);
+        match (state, known) {
             // Whatever else has happened to the pod, its endpoint is as it was.
-            Some(known) if (known.ip, known.conditions()) == state => endpoints.push(known.clone()),
-            _ => {
+            (Some((_, state)), Some(known)) if (known.ip, known.conditions()) == state => {}
+            (Some((pod, state)), known) => {
                 // Its machine has booted: it has another address.
-                gone.extend(known.filter(|known| known.ip != state.0).cloned());
-                let endpoint = endpoint_of(pod, state);
-                changed.push(endpoint.clone());
-                endpoints.push(endpoint);
+                changes.gone.extend(known.filter(|known| known.ip != state.0).map(|known| (known.clone(), *left)));
+                changes.changed.insert(*id, endpoint_of(pod, state));
             }
+            (None, Some(known)) => {
+                changes.gone.push((known.clone(), *left));
+                changes.left.push(*id);
+            }
+            (None, None) => {}
         }
     }
-    gone.extend(former.map(|(_, left)| left.clone()));
-    Some(Difference { endpoints, pods: ids, changed, gone })
+    changes
+}
+
+impl Changes {
+    /// Makes the snapshot that has them.
+    fn carry_out(mut self, service: &mut ServiceState) {
+        let former = service.snapshot_pods.iter().zip(&*service.snapshot);
+        let mut next: Vec<(u64, EndpointView)> = Vec::with_capacity(service.snapshot_pods.len() + self.changed.len());
+        for (id, known) in former {
+            while let Some(entry) = self.changed.first_entry().filter(|entry| entry.key() < id) {
+                next.push(entry.remove_entry());
+            }
+            match self.changed.remove(id) {
+                Some(other) => next.push((*id, other)),
+                None if self.left.binary_search(id).is_ok() => {}
+                None => next.push((*id, known.clone())),
+            }
+        }
+        next.extend(self.changed);
+        let (ids, endpoints): (Vec<u64>, Vec<EndpointView>) = next.into_iter().unzip();
+        (service.snapshot_pods, service.snapshot) = (ids, Rc::from(endpoints));
+    }
 }
 
 /// The address and the conditions of a pod's endpoint, if it has one.

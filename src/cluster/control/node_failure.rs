@@ -44,7 +44,7 @@ impl Cluster {
     }
 
     /// A kubelet says how it is, if it is heard.
-    fn report_readiness(&self, index: usize, readiness: Readiness, because: Option<EventId>) {
+    pub(super) fn report_readiness(&self, index: usize, readiness: Readiness, because: Option<EventId>) {
         if !self.inner.state.borrow().nodes[index].is_silent() {
             self.set_node_readiness(index, readiness, because);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::disruption_sync::is_protected;
 use super::operations::DrainEnd;
-use super::{Cluster, Pod, State};
+use super::{Caller, Cluster, Pod, State};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::{
     AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, NodeAutoscaler, ScanNode, TAINT_DELAY,
@@ -50,6 +50,9 @@ impl ScalingState {
         Self { autoscaler, coming: 0, leaving: 0, number_next: config.number_next }
     }
 }
+
+/// The annotation with which a pod says that it may be evicted for a node to go.
+const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
 impl Cluster {
     /// Starts the autoscaler, if there is one.
@@ -133,7 +136,7 @@ impl Cluster {
                 timeout: Some(EVICTION_TIME_MAX + Duration::from_secs(GRACE_MAX_SECONDS.into())),
                 ..DrainSettings::of_controllers()
             };
-            let end = this.evict_all(index, settings, event).await;
+            let end = this.evict_all(index, settings, Caller::NodeAutoscaler, event).await;
             this.count_leaving(-1);
             if end == DrainEnd::Empty {
                 this.kill_machine(index, true, Some(event));
@@ -171,11 +174,17 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
             node: node.spec.clone(),
             is_in_group: is_of_group(&node.spec.name, &config.group),
             is_usable: node.is_usable() && !node.spec.unschedulable && !is_leaving(&node.spec),
-            is_blocked: pods.iter().any(|pod| is_protected(state, pod)),
+            is_blocked: pods.iter().any(|pod| is_protected(state, pod) || keeps_its_node(pod)),
             pods: pods.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
         }
     });
     list.collect()
+}
+
+/// A pod that nobody would make anew keeps its node, unless it says otherwise. Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md.
+fn keeps_its_node(pod: &Pod) -> bool {
+    let is_safe = pod.template.annotations.get(SAFE_TO_EVICT).is_some_and(|written| written == "true");
+    pod.is_bare && !is_safe
 }
 
 /// Nodes of a group are called by its name and a number.

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Cluster, Kubelets};
+use super::{Caller, Cluster, Kubelets};
 use crate::cluster::node_lifecycle::{LEASE_RENEWAL, MONITOR_PERIOD, NodeView, Order, Readiness, TAINT_POLL};
 use crate::cluster::notice::{Notice, until};
 use crate::cluster::objects::Node;
@@ -33,6 +33,9 @@ const CLOUD_PERIOD: Duration = Duration::from_secs(5);
 /// How often pods of deleted nodes are looked for, and how long a node must have been gone. Source: gc_controller.go.
 const GC_PERIOD: Duration = Duration::from_secs(20);
 const GC_QUARANTINE: Duration = Duration::from_secs(40);
+
+/// What the node controller calls to taint a node: it reads it, and patches it. Source: pkg/controller/util/node/controller_utils.go.
+const TAINT_CALLS: u32 = 2;
 
 /// A node as the control plane has it.
 pub(in crate::cluster) struct NodeState {
@@ -63,6 +66,8 @@ pub(in crate::cluster) struct NodeState {
     lease_from: SimTime,
     /// Its kubelet looks at the memory of its pods.
     pub(super) is_memory_watched: bool,
+    /// Its machine has been told to shut down.
+    pub(super) is_shutting_down: bool,
     /// The last event of its condition or its machine.
     last_event: Option<EventId>,
 }
@@ -94,6 +99,7 @@ impl NodeState {
             boots: Rc::default(),
             lease_from,
             is_memory_watched: false,
+            is_shutting_down: false,
             last_event,
         }
     }
@@ -371,6 +377,7 @@ impl Cluster {
                 return;
             }
             node.lost = Signal::default();
+            node.is_shutting_down = false;
             node.lease_from = now;
             for loss in state.losses.iter_mut().filter(|loss| loss.ip == node.spec.ip) {
                 loss.until = loss.until.or(Some(now));
@@ -409,10 +416,10 @@ impl Cluster {
                 let on_it = state.pods.on(index);
                 on_it.map(|(id, _)| *id).collect()
             };
+            let calls = this.inner.state.borrow().clients.calls_to_delete();
             for id in orphans {
-                if let Some(pod) = this.inner.state.borrow_mut().pods.get_mut(&id) {
-                    pod.last_event = event;
-                }
+                this.called(Caller::PodCollector, calls).await;
+                this.note_event(id, Some(event));
                 this.pod_gone(id);
             }
         });
@@ -534,17 +541,19 @@ impl Cluster {
         let orders = self.inner.state.borrow_mut().lifecycle.handle_pass(now, &views);
         for order in orders {
             match order {
-                Order::MarkUnknown(index) => {
-                    let died = self.node_event(index);
-                    self.set_node_readiness(index, Readiness::Unknown, died);
-                    self.ask_the_cloud(index);
-                }
+                // The node's status and an event of it, and then its taint.
+                Order::MarkUnknown(index) => self.when_called(Caller::Nodes, 2, move |this| {
+                    let died = this.node_event(index);
+                    this.set_node_readiness(index, Readiness::Unknown, died);
+                    this.ask_the_cloud(index);
+                    this.calls(Caller::Nodes, TAINT_CALLS);
+                }),
                 Order::MarkPodsNotReady(index) => {
-                    let event = self.node_event(index);
                     self.inner.foreign_readiness.set(self.inner.foreign_readiness.get() + 1);
                     for id in self.pods_on(index) {
-                        self.note_event(id, event);
-                        self.write_ready_condition(id, false);
+                        self.when_called(Caller::Nodes, 1, move |this| this.mark_not_ready(id, index));
+                        // An event of each pod.
+                        self.calls(Caller::Nodes, 1);
                     }
                 }
                 Order::RemoveTaints(index) => {
@@ -562,6 +571,14 @@ impl Cluster {
         }
     }
 
+    /// The node controller writes a pod of a silent node as not ready, unless the node has been heard while it waited for its client.
+    fn mark_not_ready(&self, id: u64, index: usize) {
+        if self.inner.state.borrow().nodes[index].readiness != Readiness::Ready {
+            self.note_event(id, self.node_event(index));
+            self.write_ready_condition(id, false);
+        }
+    }
+
     /// Taints as many nodes as their zones allow until the next pass.
     async fn taint_until(&self, next_pass: SimTime) {
         loop {
@@ -576,7 +593,7 @@ impl Cluster {
             self.inner.sim.sleep_until(at).await;
             let tainted = self.inner.state.borrow_mut().lifecycle.handle_taint_poll(at);
             for index in tainted {
-                self.taint(index);
+                self.when_called(Caller::Nodes, TAINT_CALLS, move |this| this.taint(index));
             }
         }
     }
@@ -607,16 +624,25 @@ impl Cluster {
         };
         match stays {
             Stay::Forever => {}
-            Stay::Leaves => self.delete_pod(id, None, because),
+            Stay::Leaves => self.delete_for_taint(id, because),
             Stay::For(span) => {
                 let this = self.clone();
                 self.inner.sim.spawn("taint-eviction", async move {
                     if until(relief.raised(), this.inner.sim.sleep(span)).await.is_some() {
-                        this.delete_pod(id, None, because);
+                        this.delete_for_taint(id, because);
                     }
                 });
             }
         }
+    }
+
+    /// Deletes a pod that no longer bears its node's taints. An event of that comes before.
+    fn delete_for_taint(&self, id: u64, because: Option<EventId>) {
+        let (caller, calls) = {
+            let state = self.inner.state.borrow();
+            (state.clients.of_taints(), 1 + state.clients.calls_to_delete())
+        };
+        self.when_called(caller, calls, move |this| this.delete_pod(id, None, because));
     }
 
     /// Deletes a silent node whose machine the cloud no longer has.

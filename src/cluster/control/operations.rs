@@ -4,17 +4,27 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Cluster;
+use super::pod::Pod;
+use super::{Caller, Cluster};
 use crate::cluster::deployment::PodPhase;
-use crate::cluster::drain::{DrainSettings, POLL, Step, next_step, refusal};
+use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
 use crate::engine::EventId;
+use crate::units::SimTime;
 
 /// Whether every pod that was to go has gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DrainEnd {
     Empty,
     PodsLeft,
+}
+
+/// What a drain asks of a pod.
+enum Question {
+    /// To go.
+    Evict,
+    /// Whether it is still there.
+    IsThere,
 }
 
 impl Cluster {
@@ -38,6 +48,9 @@ impl Cluster {
             }
             Operation::FailNode { node, failure, back_after } => {
                 self.chosen_node(node).map(|index| self.fail_node(index, *failure, *back_after, because))
+            }
+            Operation::ShutDownNode { node, graces, back_after } => {
+                self.chosen_node(node).map(|index| self.shut_down(index, graces, *back_after, because))
             }
             Operation::ReclaimNode { node, notice, is_heeded } => {
                 self.chosen_node(node).map(|index| self.reclaim(index, *notice, *is_heeded, because))
@@ -90,7 +103,11 @@ impl Cluster {
             return DrainEnd::PodsLeft;
         }
         self.count_operation(1);
-        let end = self.evict_all(index, settings, because).await;
+        let client = self.inner.state.borrow_mut().clients.next_drain();
+        // Before, it has patched the node, listed its pods and looked for the DaemonSet of each that has one.
+        let daemons = self.inner.state.borrow().nodes[index].spec.daemons.len();
+        self.called(client, 2 + u32::try_from(daemons).unwrap_or(u32::MAX)).await;
+        let end = self.evict_all(index, settings, client, because).await;
         let kind = if end == DrainEnd::Empty { "node_drained" } else { "node_drain_failed" };
         self.tell_of_node(index, Some(because), kind, Vec::new());
         self.count_operation(-1);
@@ -101,52 +118,69 @@ impl Cluster {
     fn drain_refusal(&self, index: usize, settings: &DrainSettings) -> Option<String> {
         let pods = self.by_name(self.pods_on(index));
         let state = self.inner.state.borrow();
-        let daemons: Vec<&str> = state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect();
-        let with_data = pods.iter().map(|id| &state.pods[id]).filter(|pod| pod.template.has_empty_dir);
-        let with_data: Vec<&str> = with_data.map(|pod| &*pod.record.key).collect();
-        refusal(settings, &daemons, &with_data)
+        let named = |is_meant: fn(&Pod) -> bool| {
+            let meant = pods.iter().map(|id| &state.pods[id]).filter(|pod| is_meant(pod));
+            meant.map(|pod| &*pod.record.key).collect()
+        };
+        let found = Found {
+            daemons: state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect(),
+            with_data: named(|pod| pod.template.has_empty_dir),
+            unmanaged: named(|pod| pod.is_bare),
+        };
+        refusal(settings, &found, self.inner.config.version)
     }
 
     /// An operation has begun, or ended.
-    fn count_operation(&self, change: isize) {
+    pub(super) fn count_operation(&self, change: isize) {
         let mut state = self.inner.state.borrow_mut();
         state.operations_count = state.operations_count.saturating_add_signed(change);
     }
 
-    /// Evicts the pods that are on a node now, each until it has gone or stays for good.
-    pub(super) async fn evict_all(&self, index: usize, settings: DrainSettings, because: EventId) -> DrainEnd {
+    /// Evicts the pods that are on a node now, each until it has gone or stays for good. Every question is a call: whether it may be evicted, and whether
+    /// it is still there.
+    pub(super) async fn evict_all(
+        &self,
+        index: usize,
+        settings: DrainSettings,
+        caller: Caller,
+        because: EventId,
+    ) -> DrainEnd {
         let sim = &self.inner.sim;
         let began_at = sim.now();
-        let mut waiting = self.by_name(self.pods_on(index));
-        let (mut leaving, mut end) = (Vec::new(), DrainEnd::Empty);
-        while !waiting.is_empty() {
-            let (mut refused, mut retry_at) = (Vec::new(), None);
-            for id in waiting {
-                let answer = self.evict(id, settings.grace_seconds, Some(because));
-                match next_step(&settings, answer, began_at, sim.now()) {
-                    Step::Await => leaving.push(id),
-                    Step::Retry(at) => {
-                        refused.push(id);
-                        retry_at = Some(at);
-                    }
-                    Step::GiveUp => end = DrainEnd::PodsLeft,
-                }
-            }
-            waiting = refused;
-            if let Some(at) = retry_at {
+        let mut end = DrainEnd::Empty;
+        let mut agenda: BTreeMap<(SimTime, u64), (u64, Question)> = BTreeMap::new();
+        let mut asked = 0;
+        let mut ask = |agenda: &mut BTreeMap<_, _>, at: SimTime, id: u64, question: Question| {
+            agenda.insert((at, asked), (id, question));
+            asked += 1;
+        };
+        for id in self.by_name(self.pods_on(index)) {
+            ask(&mut agenda, began_at, id, Question::Evict);
+        }
+        while let Some(((at, _), (id, question))) = agenda.pop_first() {
+            if at > sim.now() {
                 sim.sleep_until(at).await;
             }
-        }
-        loop {
-            leaving.retain(|id| self.inner.state.borrow().pods.contains_key(id));
-            if leaving.is_empty() {
-                return end;
+            self.called(caller, 1).await;
+            match question {
+                Question::Evict => {
+                    let answer = self.evict(id, settings.grace_seconds, Some(because));
+                    match next_step(&settings, answer, began_at, sim.now()) {
+                        Step::Await => ask(&mut agenda, sim.now(), id, Question::IsThere),
+                        Step::Retry(at) => ask(&mut agenda, at, id, Question::Evict),
+                        Step::GiveUp => end = DrainEnd::PodsLeft,
+                    }
+                }
+                Question::IsThere if self.inner.state.borrow().pods.contains_key(&id) => {
+                    if settings.timeout.is_some_and(|timeout| sim.now() >= began_at.after(timeout)) {
+                        return DrainEnd::PodsLeft;
+                    }
+                    ask(&mut agenda, sim.now().after(POLL), id, Question::IsThere);
+                }
+                Question::IsThere => {}
             }
-            if settings.timeout.is_some_and(|timeout| sim.now() >= began_at.after(timeout)) {
-                return DrainEnd::PodsLeft;
-            }
-            sim.sleep(POLL).await;
         }
+        end
     }
 
     fn by_name(&self, mut pods: Vec<u64>) -> Vec<u64> {
@@ -156,18 +190,23 @@ impl Cluster {
     }
 
     fn chosen_pod(&self, owner: &str, choice: &PodChoice) -> Option<u64> {
+        if let PodChoice::Named(name) = choice
+            && let Some(bare) = self.bare_pod(name, owner)
+        {
+            return Some(bare);
+        }
         let state = self.inner.state.borrow();
-        let mut living = state.pods.iter().filter(|(_, pod)| &*pod.owner == owner && pod.is_active());
+        let mut living = state.ordered_pods_of(owner).into_iter().filter(|pod| pod.is_active());
         let found = match choice {
-            PodChoice::Ordinal(number) => living.find(|(_, pod)| ordinal_of(&pod.identity) == *number),
-            PodChoice::Named(name) => living.find(|(_, pod)| pod.record.name == *name),
+            PodChoice::Ordinal(number) => living.find(|pod| ordinal_of(&pod.identity) == *number),
+            PodChoice::Named(name) => living.find(|pod| pod.record.name == *name),
             PodChoice::Oldest => living.next(),
             PodChoice::Newest => living.next_back(),
-            PodChoice::Ready => living.find(|(_, pod)| pod.is_ready),
-            PodChoice::Unready => living.find(|(_, pod)| pod.phase == PodPhase::Running && !pod.is_ready),
-            PodChoice::Pending => living.find(|(_, pod)| pod.phase == PodPhase::Pending),
+            PodChoice::Ready => living.find(|pod| pod.is_ready),
+            PodChoice::Unready => living.find(|pod| pod.phase == PodPhase::Running && !pod.is_ready),
+            PodChoice::Pending => living.find(|pod| pod.phase == PodPhase::Pending),
         };
-        found.map(|(id, _)| *id)
+        found.map(|pod| pod.record.id)
     }
 
     fn chosen_node(&self, choice: &NodeChoice) -> Option<usize> {
@@ -176,7 +215,7 @@ impl Cluster {
             NodeChoice::Busiest(owner) => {
                 let state = self.inner.state.borrow();
                 let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-                for pod in state.pods.values().filter(|pod| pod.owner == *owner && pod.is_active()) {
+                for pod in state.pods_of(owner).filter(|pod| pod.is_active()) {
                     if let Some(index) = pod.node_index {
                         *counts.entry(index).or_default() += 1;
                     }

@@ -6,10 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::{Cluster, ReplicaSet};
+use super::services::ServiceState;
+use super::{Cluster, ReplicaSet, in_namespace};
+use crate::cluster::endpoints::selects;
 use crate::cluster::kubelet::pressure::MEMORY_PRESSURE;
 use crate::cluster::objects::{Node, Resources};
 use crate::cluster::placement::{TaintEffect, Toleration, TolerationValue};
@@ -43,11 +46,11 @@ impl Placing {
         self.scheduler.looked_at()
     }
 
-    fn kind_of(&mut self, id: u64, set: &ReplicaSet) -> KindId {
+    fn kind_of(&mut self, id: u64, set: &ReplicaSet, services: impl Fn() -> Option<LabelSelector>) -> KindId {
         if let Some(known) = self.kinds.get(&id) {
             return *known;
         }
-        let kind = kind(set);
+        let kind = if set.is_bare { kind_of_bare(set, services()) } else { kind(set) };
         let namespace = Labels::from([(NAMESPACE_NAME.to_owned(), kind.namespace.clone())]);
         self.scheduler.cache.put_namespace(&kind.namespace, namespace);
         let known = self.scheduler.cache.add_kind(kind);
@@ -96,6 +99,27 @@ fn kind(set: &ReplicaSet) -> PodKind {
     let hash = set.name.rsplit('-').next().unwrap_or_default().to_owned();
     let mut labels = template.labels.clone();
     labels.insert(TEMPLATE_HASH.to_owned(), hash.clone());
+    // A Service's selector asks for less than the set's.
+    let peers = Some(LabelSelector::of_labels(Labels::from([(TEMPLATE_HASH.to_owned(), hash)])));
+    kind_with(set, labels, peers)
+}
+
+/// The same of a pod without a set: only Services say which pods are its peers.
+fn kind_of_bare(set: &ReplicaSet, services: Option<LabelSelector>) -> PodKind {
+    kind_with(set, set.template.labels.clone(), services)
+}
+
+/// What the Services that select a pod ask for, all together; none if there is none.
+/// Source: pkg/scheduler/framework/plugins/helper/spread.go `DefaultSelector`.
+fn selector_of_services(services: &BTreeMap<Rc<str>, ServiceState>, set: &ReplicaSet) -> Option<LabelSelector> {
+    let selectors = in_namespace(services, set.namespace()).map(|(_, service)| &service.spec.selector);
+    let selecting = selectors.filter(|selector| selects(selector, &set.template.labels));
+    let asked: Labels = selecting.flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    (!asked.is_empty()).then(|| LabelSelector::of_labels(asked))
+}
+
+fn kind_with(set: &ReplicaSet, labels: Labels, peers: Option<LabelSelector>) -> PodKind {
+    let template = &set.template;
     let mut placement = template.placement.for_pods_with(&labels);
     if template.requests != Resources::default() {
         // Admission has all but those that ask for nothing bear a node that is short of memory.
@@ -107,13 +131,12 @@ fn kind(set: &ReplicaSet) -> PodKind {
         });
     }
     PodKind {
-        namespace: set.owner.split('/').next().unwrap_or_default().to_owned(),
+        namespace: set.namespace().to_owned(),
         labels,
         placement,
         requests: template.requests,
         images: vec![template.image.clone()],
-        // A Service's selector asks for less than the set's.
-        peers: Some(LabelSelector::of_labels(Labels::from([(TEMPLATE_HASH.to_owned(), hash)]))),
+        peers,
     }
 }
 
@@ -130,7 +153,8 @@ impl Cluster {
             let pod = state.pods.get(&id).expect("a pod that is placed is there");
             let set = state.sets.get(&pod.set).expect("a pod has its set");
             let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
-            let kind_id = state.placing.kind_of(pod.set, set);
+            let services = &state.services;
+            let kind_id = state.placing.kind_of(pod.set, set, || selector_of_services(services, set));
             let kind = state.placing.scheduler.cache.kind(kind_id);
             let index = state.placing.scheduler.choose(&kind, &mut ties)?;
             state.placing.scheduler.cache.place(kind_id, index);

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Cluster, Work};
+use super::{Caller, Cluster, Kubelets, State, Work};
 use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
@@ -13,11 +13,16 @@ use crate::cluster::scheduler::Change;
 use crate::engine::{Datum, EventId, Signal};
 use crate::units::SimTime;
 
+/// What a kubelet calls to write a status: it reads the pod, and patches it. Source: pkg/kubelet/status/status_manager.go `syncPod`.
+pub(in crate::cluster) const STATUS_CALLS: u32 = 2;
+
 /// A pod as the control plane has it.
 pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) record: PodRecord,
     pub(in crate::cluster) set: u64,
     pub(in crate::cluster) owner: Rc<str>,
+    /// No controller has made it, and none replaces it.
+    pub(in crate::cluster) is_bare: bool,
     pub(in crate::cluster) template: Rc<PodTemplate>,
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,
@@ -43,8 +48,10 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) deletion: Signal,
     /// The grace of its deletion in seconds, if it is not its own.
     pub(in crate::cluster) deletion_grace: Option<u32>,
-    /// Raised when its kubelet evicts it.
+    /// Raised when its kubelet ends it by itself.
     pub(in crate::cluster) evicted: Signal,
+    /// Its grace in seconds, if it is ended because its machine shuts down.
+    pub(in crate::cluster) shutdown_grace: Option<u32>,
     /// Raised when its object is gone.
     pub(in crate::cluster) removed: Signal,
     /// The scheduler has found no node for it.
@@ -63,6 +70,11 @@ impl Pod {
         self.template.readiness_gates.iter().any(|gate| !self.open_gates.contains(gate))
     }
 
+    /// Its containers are ready and its gates open, whatever its status says yet.
+    fn would_be_ready(&self) -> bool {
+        self.are_containers_ready && !self.is_gated()
+    }
+
     pub(super) fn is_active(&self) -> bool {
         !self.is_deleting() && !self.phase.is_over()
     }
@@ -71,6 +83,13 @@ impl Pod {
     pub(super) fn is_available(&self, clock: ApiClock, min_ready_seconds: u32, now: SimTime) -> bool {
         let since = self.ready_since.filter(|_| self.is_ready);
         since.is_some_and(|since| clock.is_available(since, min_ready_seconds, now))
+    }
+}
+
+impl State {
+    /// Whether a pod's kubelet and the API server do not hear each other.
+    fn is_cut_off(&self, pod: &Pod) -> bool {
+        pod.node_index.is_some_and(|index| self.nodes[index].missing_link().is_some())
     }
 }
 
@@ -85,7 +104,7 @@ pub struct PodRecord {
     pub namespace: Rc<str>,
     /// Both, as `namespace/name`: every request that reaches the pod is counted under it.
     pub key: Rc<str>,
-    /// The Deployment it belongs to, as `namespace/name`.
+    /// The Deployment it belongs to, as `namespace/name`; a pod without one is its own, as `namespace/pod/name`.
     pub owner: Rc<str>,
     /// The revision of its template.
     pub revision: i64,
@@ -101,7 +120,7 @@ pub struct PodRecord {
     pub started_at: Option<SimTime>,
     /// Ready for the first time.
     pub ready_at: Option<SimTime>,
-    /// Its deletion was asked for.
+    /// Its end was asked for: its deletion, or its machine shuts down.
     pub terminating_at: Option<SimTime>,
     /// SIGTERM.
     pub sigterm_at: Option<SimTime>,
@@ -176,20 +195,36 @@ impl std::ops::AddAssign for PodCounts {
 }
 
 impl Cluster {
-    /// A pod's containers are ready, or not any more: with them the pod, if its gates are open.
+    /// A pod's containers are ready, or not any more: its kubelet writes that when it may call, as things stand then.
     pub(in crate::cluster) fn write_readiness(&self, id: u64, are_ready: bool) {
-        let is_ready = {
-            let mut state = self.inner.state.borrow_mut();
-            let state = &mut *state;
-            let Some(pod) = state.pods.get_mut(&id) else { return };
+        if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
             pod.are_containers_ready = are_ready;
-            if pod.node_index.is_some_and(|index| state.nodes[index].missing_link().is_some()) {
-                // Its kubelet cannot tell anybody.
-                return;
-            }
-            are_ready && !pod.is_gated()
+        }
+        let is_new = {
+            let state = self.inner.state.borrow();
+            let pod = state.pods.get(&id).filter(|pod| pod.is_ready != pod.would_be_ready() && !state.is_cut_off(pod));
+            pod.map(|pod| pod.node_index)
         };
-        self.write_ready_condition(id, is_ready);
+        match (is_new, &self.inner.kubelets) {
+            (Some(Some(index)), Kubelets::Agents(_)) => {
+                let caller = Caller::Kubelet(index);
+                self.when_called(caller, STATUS_CALLS, move |this| this.write_readiness_now(id));
+            }
+            (Some(_), _) => self.write_readiness_now(id),
+            // There is nothing to write, or its kubelet cannot tell anybody.
+            (None, _) => {}
+        }
+    }
+
+    /// Writes what its kubelet knows of a pod's readiness: with its containers the pod is ready, if its gates are open.
+    fn write_readiness_now(&self, id: u64) {
+        let is_ready = {
+            let state = self.inner.state.borrow();
+            state.pods.get(&id).filter(|pod| !state.is_cut_off(pod)).map(Pod::would_be_ready)
+        };
+        if let Some(is_ready) = is_ready {
+            self.write_ready_condition(id, is_ready);
+        }
     }
 
     /// Whether the containers of the living pod at an address are ready, if the pod has this readiness gate.
@@ -301,6 +336,9 @@ impl Cluster {
                 set.pods.remove(&id);
                 set.pods.is_empty() && set.replicas == 0
             });
+            if pod.is_bare {
+                state.sets.remove(&pod.set);
+            }
             state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             if let Some(ip) = pod.record.ip {
                 let index = state.records.len();

@@ -89,11 +89,6 @@ impl Pods {
         self.places.iter().filter_map(|place| place.as_deref())
     }
 
-    /// All of them, to be changed.
-    pub(in crate::cluster) fn values_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
-        self.places.iter_mut().filter_map(|place| place.as_deref_mut())
-    }
-
     /// All of them with their numbers.
     pub(in crate::cluster) fn iter(&self) -> impl DoubleEndedIterator<Item = (&u64, &Pod)> + Clone {
         self.values().map(|pod| (&pod.record.id, pod))

@@ -22,7 +22,7 @@ use super::{Caller, Cluster, SetStatus, Work, suffix};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::replica_set::{BURST, Candidate, choose_to_delete};
 use crate::cluster::{hollow, node_agent};
-use crate::engine::{EventId, Signal};
+use crate::engine::{EventId, Signal, Stream};
 use crate::units::SimTime;
 
 /// One call of a controller to the API server. An assumption: batches of creations in recorded timelines are 3 to 9 ms apart.
@@ -206,21 +206,36 @@ impl Cluster {
     }
 
     fn create_pod(&self, set_id: u64, because: Option<EventId>) {
-        let id = {
+        let (identity, names, name) = {
             let mut state = self.inner.state.borrow_mut();
             // The set may be gone while its batches are under way.
             if !state.sets.contains_key(&set_id) {
                 return;
             }
-            let id = state.pods.next_id();
             let owner = Rc::clone(&state.sets[&set_id].owner);
             let known = state.deployments.get_mut(&owner).expect("a set has its deployment");
             let identity: Rc<str> = Rc::from(format!("{owner}/{}", known.pods_made));
             known.pods_made += 1;
-            let set = &state.sets[&set_id];
             let mut names = self.inner.streams.stream("pod-name", &identity);
-            let name: Rc<str> = Rc::from(format!("{}-{}", set.name, suffix(&mut names, 5)));
-            let namespace: Rc<str> = Rc::from(set.owner.split('/').next().unwrap_or_default());
+            let name: Rc<str> = Rc::from(format!("{}-{}", state.sets[&set_id].name, suffix(&mut names, 5)));
+            (identity, names, name)
+        };
+        self.make_pod(set_id, (identity, name), names, because);
+    }
+
+    /// Makes a pod of a set.
+    pub(super) fn make_pod(
+        &self,
+        set_id: u64,
+        (identity, name): (Rc<str>, Rc<str>),
+        mut names: Stream,
+        because: Option<EventId>,
+    ) {
+        let id = {
+            let mut state = self.inner.state.borrow_mut();
+            let id = state.pods.next_id();
+            let set = &state.sets[&set_id];
+            let namespace: Rc<str> = Rc::from(set.namespace());
             let key: Rc<str> = Rc::from(format!("{namespace}/{name}"));
             let object = format!("Pod/{key}");
             let record = PodRecord {
@@ -250,6 +265,7 @@ impl Cluster {
                 record,
                 set: set_id,
                 owner: Rc::clone(&set.owner),
+                is_bare: set.is_bare,
                 template: Rc::clone(&set.template),
                 node_index: None,
                 ip: None,
@@ -267,6 +283,7 @@ impl Cluster {
                 deletion: Signal::default(),
                 deletion_grace: None,
                 evicted: Signal::default(),
+                shutdown_grace: None,
                 removed: Signal::default(),
                 is_unschedulable: false,
                 deleted_because: None,

@@ -1,12 +1,17 @@
 //! Whole rollouts on a cluster whose processes do as they are told.
 
+mod bare_pods;
+mod calls;
+mod indexes;
 mod nodes;
+mod shutdown;
+mod waiting;
 
 use super::*;
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources};
+use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service};
 use crate::cluster::{ClientRates, LocalFuture, Placement, Process, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};

@@ -26,7 +26,7 @@ impl Member {
         // Each cluster has a block of numbers of its own.
         let first = self.index * self.config.backends.len();
         for (index, spec) in (first..).zip(&self.config.backends) {
-            if spec.deployment.is_some() || !spec.runs_in(self.index) {
+            if spec.is_of_pods() || !spec.runs_in(self.index) {
                 continue;
             }
             let mut endpoints = Vec::new();
@@ -57,7 +57,7 @@ impl Member {
     pub(super) fn find_backends(self: &Rc<Self>, all: &[Rc<Self>]) {
         for spec in self.config.backends.iter().filter(|spec| !spec.runs_in(self.index)) {
             for home in spec.homes.iter().map(|index| &all[*index]) {
-                if spec.deployment.is_some() {
+                if spec.is_of_pods() {
                     self.watch_backend(home, spec);
                 } else if let Some(found) = home.endpoints_of(&spec.cluster) {
                     self.write_endpoints(spec, home.index, found);
@@ -76,7 +76,7 @@ impl Member {
     }
 
     fn watch_backend(self: &Rc<Self>, home: &Rc<Self>, spec: &BackendSpec) {
-        if spec.deployment.is_none() {
+        if !spec.is_of_pods() {
             return;
         }
         let Some(mut watch) = home.cluster().watch_endpoints(&spec.service, &self.consumer(home)) else { return };

@@ -12,7 +12,9 @@ use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
 use crate::drill::Sources;
-use crate::drill::config::{ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
+use crate::drill::config::{
+    BackendMemory, BackendSpec, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas,
+};
 use crate::drill::memory::Memory;
 use crate::drill::node_memory::NodeMemory;
 use crate::drill::objects::Further;
@@ -179,6 +181,9 @@ impl Member {
         for deployment in &member.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
         }
+        for pod in &member.config.pods {
+            cluster.apply_pod(pod.clone(), None);
+        }
         member.start_scaling(&cluster, *is_owned_later);
         member.watch_backends();
         member.start_front(&cluster);
@@ -195,6 +200,13 @@ impl Member {
 
     pub(super) fn cloud_link(&self) -> LinkConfig {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
+    }
+
+    /// Whether a pod is a replica of a backend: its Deployment's, or no controller's and found through its Service.
+    fn is_replica(&self, spec: &BackendSpec, pod: &StartingPod) -> bool {
+        let namespace = pod.owner.split('/').next().unwrap_or_default();
+        let selects = || self.cluster().service_selects(&spec.service, namespace, &pod.template);
+        spec.deployment.as_ref() == Some(&pod.owner) || pod.is_bare && spec.is_of_pods() && selects()
     }
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
@@ -323,12 +335,20 @@ impl Runtime for Containers {
             member.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }
-        let backend = member.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
+        let backend = member.config.backends.iter().find(|spec| member.is_replica(spec, pod));
         match backend {
             Some(spec) => {
                 let (port, config) = (spec.port, spec.config.clone());
                 let mut process = BackendProcess::start(&member.around, &host, port, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
+                if let Some(BackendMemory { costs, limit_bytes, cpu_limit_millicores }) = spec.memory {
+                    let (node, requests) = (member.memory_of(&pod.node), pod.template.requests);
+                    let asked = [requests.cpu_millicores, requests.memory_bytes];
+                    let qos = Qos::of(asked, [cpu_limit_millicores, limit_bytes]);
+                    let score_adj = qos.oom_score_adj(requests.memory_bytes, node.capacity_bytes());
+                    let memory = Rc::new(Memory::new(costs, 0, limit_bytes));
+                    process.hold(&member.around.sim, (&object, &node), &memory, score_adj);
+                }
                 let process = Rc::new(process);
                 member.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
                 process

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use super::{delay, name, span};
-use crate::cluster::{CLUSTERS_MAX, Identity, Version};
+use crate::cluster::{CLUSTERS_MAX, ClientRates, Identity, Version};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
 use crate::edge::kube_proxy::health::SYNC_PERIOD;
 use crate::manifest::{Field, Fields, Place};
 use crate::scenario::settings::{ClusterSettings, ProxySettings, defaults};
-use crate::scenario::{autoscaling, control_plane, images, node_scaling, nodes};
+use crate::scenario::{autoscaling, control_plane, images, kubelet, node_scaling, nodes};
 
 /// The clusters: `cluster` for one, which needs no name, or `clusters` for several.
 pub(super) fn clusters(spec: &Fields<'_>) -> Option<Vec<ClusterSettings>> {
@@ -94,6 +94,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
     let autoscaling = autoscaling::read(fields, version);
     let client_rates = control_plane::read(fields);
+    let kubelet = kubelet::read(fields, version);
     if let Some(timings) = timings {
         timings.finish();
     }
@@ -103,6 +104,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         None => None,
     };
     let (images, bad_images) = described?;
+    let kubelet = kubelet?;
     Some(ClusterSettings {
         id: None,
         at: Place::NOWHERE,
@@ -126,7 +128,8 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
-        client_rates: client_rates?,
+        client_rates: ClientRates { kubelets: Some(kubelet.limits), ..client_rates? },
+        kubelet,
     })
 }
 

@@ -24,6 +24,7 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             entries.extend(settings.timeout.map(|timeout| ("timeout", span(timeout))));
             entries.push(("ignoreDaemonSets", bare(settings.ignores_daemon_sets)));
             entries.push(("deleteEmptyDirData", bare(settings.deletes_empty_dir_data)));
+            entries.push(("force", bare(settings.forces)));
             ("drainNode", entries)
         }
         OperationSettings::Cordon(node, is_cordoned) => {
@@ -40,6 +41,11 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
             entries.extend(back_after.map(|back_after| ("for", span(back_after))));
             entries.push(("nodes", bare(with_nodes)));
             ("failZone", entries)
+        }
+        OperationSettings::ShutDownNode(node, back_after) => {
+            let mut entries = vec![("node", text(node.text()))];
+            entries.extend(back_after.map(|back_after| ("for", span(back_after))));
+            ("shutdownNode", entries)
         }
         OperationSettings::ReclaimNode(node, notice, is_heeded) => {
             ("reclaimNode", vec![("node", text(node.text())), ("notice", span(*notice)), ("drain", bare(is_heeded))])

@@ -20,6 +20,7 @@ spec:
       - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi, example.com/cards: 2 }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
     autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
     controllerManager: { kubeApiQps: 50, kubeApiBurst: 60 }
+    kubelet: { kubeAPIQPS: 5, kubeAPIBurst: 10, shutdownGracePeriodByPodPriority: [ { priority: 1000, shutdownGracePeriodSeconds: 60 }, { priority: 0, shutdownGracePeriodSeconds: 20 } ] }
     kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
     timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
     horizontalAutoscaler: { syncPeriod: 10s, tolerance: 5%, downscaleStabilization: 1m, cpuInitializationPeriod: 0s, metricsResolution: 30s, kubeletSampling: 15s }
@@ -33,7 +34,7 @@ spec:
     healthCheck: { interval: 500ms, timeout: 5s, healthyThreshold: 2, unhealthyThreshold: 2 }
   gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us, memory: { base: 50MB, perRequest: 1KiB }, replicasSync: 30s }
   backends:
-    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms }
+    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms, memory: { base: 64MiB, perRequest: 1KiB } }
     - { service: default/api, replicas: 4, zones: [a, b], errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
   load:
     - name: services
@@ -47,11 +48,12 @@ spec:
     - { at: 20s, restart: {}, phase: rollout }
     - { at: 21s, evict: { pod: 0 } }
     - { at: 22s, killPod: { pod: newest, grace: 5s }, of: default/web }
-    - { at: 23s, drainNode: { node: busiest, timeout: 1m, grace: 30s } }
+    - { at: 23s, drainNode: { node: busiest, timeout: 1m, grace: 30s, force: true } }
     - { at: 24s, uncordonNode: { node: pool-a-1 } }
     - { at: 25s, addNode: { group: pool-a, count: 2 } }
     - { at: 26s, killNode: { node: pool-a-5, for: 1m } }
     - { at: 27s, reclaimNode: { node: pool-a-4, notice: 30s, drain: false } }
+    - { at: 27500ms, shutdownNode: { node: pool-a-1, for: 30s } }
     - { at: 28s, removeNode: { node: pool-a-3 } }
     - { at: 29s, configPush: {} }
     - { at: 40s, set: { target.spec.replicas: 6 } }

@@ -1,0 +1,59 @@
+//! Pods without a controller: scheduled, run and counted as any other, and when they end nobody makes another.
+//!
+//! Inside such a pod is the only one of a set that no controller looks at, so that whoever looks for pods by their labels finds it among the others.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::{Cluster, ReplicaSet, SetStatus, namespace_of};
+use crate::cluster::objects::BarePod;
+use crate::engine::EventId;
+
+impl Cluster {
+    /// Creates a pod; whether there was none of this name.
+    pub fn apply_pod(&self, spec: BarePod, because: Option<EventId>) -> bool {
+        let (namespace, name) = spec.key.split_once('/').unwrap_or(("", &spec.key));
+        let owner: Rc<str> = Rc::from(format!("{namespace}/pod/{name}"));
+        let (name, identity): (Rc<str>, Rc<str>) = (Rc::from(name), Rc::from(format!("{owner}/0")));
+        let id = {
+            let mut state = self.inner.state.borrow_mut();
+            if state.sets.values().any(|set| set.is_bare && set.owner == owner) {
+                return false;
+            }
+            let id = state.set_next;
+            state.set_next += 1;
+            let set = ReplicaSet {
+                name: Rc::clone(&name),
+                owner,
+                template: Rc::new(spec.template),
+                replicas: 1,
+                min_ready_seconds: 0,
+                desired_annotation: None,
+                max_annotation: None,
+                revision: 0,
+                status: SetStatus::default(),
+                pods: BTreeSet::new(),
+                is_busy: false,
+                is_asked_again: false,
+                is_resized: false,
+                is_bare: true,
+                because,
+                created_at: self.inner.sim.now(),
+            };
+            state.sets.insert(id, set);
+            id
+        };
+        let names = self.inner.streams.stream("pod-name", &identity);
+        self.make_pod(id, (identity, name), names, because);
+        true
+    }
+
+    /// The living pod without a controller of this `namespace/name`, or of this name where another is in a namespace.
+    pub(super) fn bare_pod(&self, name: &str, beside: &str) -> Option<u64> {
+        let key = if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace_of(beside)) };
+        let state = self.inner.state.borrow();
+        let bare = state.sets.values().filter(|set| set.is_bare).flat_map(|set| &set.pods);
+        let mut living = bare.filter(|id| state.pods[id].is_active());
+        living.find(|id| *state.pods[id].record.key == *key).copied()
+    }
+}

@@ -1,0 +1,161 @@
+//! Whole drills with pods that no controller has made.
+//!
+//! Goal: they serve behind their Service, a drain asks for `force`, and what takes them away takes them for good. Method: small scenarios from memory, run to
+//! their end.
+
+use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
+use gatedrill::drill::{Continue, Outcome, run};
+use gatedrill::scenario::Scenario;
+
+const SCENARIO: &str = r#"
+apiVersion: gatedrill/v1
+kind: Scenario
+metadata: { name: bare }
+spec:
+  duration: 90s
+  seed: 5
+  manifests: [ { path: manifests/ } ]
+  cluster:
+    nodes: [ { name: pool, count: 2, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
+    timings: { podStart: 3s }
+  loadBalancer: { controllerLatency: 2s }
+  backends: [ { service: default/web, BACKEND } ]
+  load:
+    - { name: new, rate: 40/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
+  timeline: [ TIMELINE ]
+"#;
+
+const MANIFEST: &str = concat!(
+    r#"
+apiVersion: istio.alibabacloud.com/v1
+kind: IstioGateway
+metadata: { name: edge, namespace: istio-system }
+spec:
+  gatewayType: ingress
+  clusterIds: [c-1]
+  replicaCount: 2
+  serviceType: LoadBalancer
+  loadBalancerClass: alibabacloud.com/nlb
+  serviceAnnotations:
+    service.beta.kubernetes.io/backend-type: eni
+    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
+  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
+"#,
+    shop_of_istio_edge!()
+);
+
+fn pod(name: &str, labels: &str, spec: &str) -> String {
+    let container = "{ name: web, image: web, resources: { requests: { cpu: 500m, memory: 128Mi } } }";
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: default, labels: {{ {labels} }} }}\nspec: {{ {spec} \
+         containers: [ {container} ] }}\n"
+    )
+}
+
+fn load(backend: &str, timeline: &str, more: &str) -> Result<Scenario, String> {
+    let scenario = SCENARIO.replace("BACKEND", backend).replace("TIMELINE", timeline);
+    loaded(&scenario, &format!("{MANIFEST}{more}"), &[], None).map_err(|problems| problems.to_string())
+}
+
+fn drill(backend: &str, timeline: &str, more: &str) -> Outcome {
+    let scenario = load(backend, timeline, more).unwrap_or_else(|problems| panic!("{problems}"));
+    run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+}
+
+fn count(outcome: &Outcome, kind: &str) -> usize {
+    outcome.log.events().iter().filter(|event| event.kind == kind).count()
+}
+
+/// Two of them, on a node each.
+fn two() -> String {
+    let on = |node: u32| format!("nodeSelector: {{ kubernetes.io/hostname: pool-{node} }},");
+    pod("web-1", "app: web", &on(1)) + &pod("web-2", "app: web", &on(2))
+}
+
+#[test]
+fn bare_pods_serve_behind_their_service_until_a_drain_is_forced_and_then_for_good_no_more() {
+    let backend = "pod: default/web-1, serviceTime: 5ms";
+    let quiet = drill(backend, "{ at: 10s, phase: nothing }", &two());
+    assert_eq!((quiet.run.results.totals.dropped, count(&quiet, "pod_created")), (0, 4));
+    assert!(quiet.run.results.totals.sent > 3000);
+    // Refused: nothing happens to them.
+    let refused = drill(backend, "{ at: 10s, drainNode: { node: pool-1 } }", &two());
+    let told = refused.log.events().iter().find(|event| event.kind == "node_drain_refused").expect("it is refused");
+    let words = "cannot delete cannot delete Pods that declare no controller (use --force to override): default/web-1";
+    assert!(format!("{:?}", told.data).contains(words), "{told:?}");
+    assert_eq!((count(&refused, "evicted"), count(&refused, "pod_gone")), (0, 0));
+    // Forced: of two one is left, and then none.
+    let forced = drill(backend, "{ at: 10s, drainNode: { node: pool-1, force: true } }", &two());
+    let gone = |name: &str| forced.log.events().iter().any(|event| event.kind == "pod_gone" && event.object == *name);
+    assert!(gone("Pod/default/web-1") && !gone("Pod/default/web-2"));
+    let both = "{ at: 10s, killPod: { pod: default/web-1 } }, { at: 40s, killPod: { pod: default/web-2 } }";
+    let none = drill(backend, both, &two());
+    let codes: Vec<&str> = none.run.results.causes.iter().map(|cause| cause.code.as_str()).collect();
+    assert!(codes.contains(&"GD4201"), "no healthy upstream is left: {codes:?}");
+    let last_ms = none.run.results.causes.iter().map(|cause| cause.last_ms).max().expect("losses");
+    assert!(last_ms > 85_000, "nobody makes them anew: {last_ms}");
+}
+
+#[test]
+fn a_pod_that_comes_in_mid_run_serves_too() {
+    let object = "{ apiVersion: v1, kind: Pod, metadata: { name: web-9, namespace: default, labels: { app: web } }, spec: { containers: [ { name: web, \
+                  image: web } ] } }";
+    let timeline =
+        format!("{{ at: 10s, apply: {{ inline: {object} }} }}, {{ at: 40s, killPod: {{ pod: default/web-1 }} }}");
+    let outcome = drill("pod: default/web-1, serviceTime: 5ms", &timeline, &pod("web-1", "app: web", ""));
+    assert_eq!(count(&outcome, "pod_created"), 4);
+    let last_ms = outcome.run.results.causes.iter().map(|cause| cause.last_ms).max().unwrap_or(0);
+    assert!(last_ms < 50_000, "the other one goes on: {:?}", outcome.run.results.causes);
+    assert!(outcome.run.results.totals.dropped < 20);
+}
+
+#[test]
+fn what_bare_pods_cannot_be_is_refused_with_its_line() {
+    let web = pod("web-1", "app: web", "");
+    for (backend, timeline, more, expected) in [
+        ("pod: default/web-2", "", web.clone(), "no Pod is called `default/web-2`"),
+        ("pod: default/web-1", "", pod("web-1", "app: other", ""), "the Service default/web does not select it"),
+        ("pod: default/web-1, replicas: 3", "", web.clone(), "each of its pods is one"),
+        ("pod: default/web-1, zones: [a]", "", web.clone(), "its pods are in the zones of their nodes"),
+        ("pod: default/web-1, deployment: default/web", "", web.clone(), "its replicas are a Deployment's"),
+        (
+            "pod: default/web-1",
+            "",
+            pod("web-1", "app: web", "nodeSelector: { disk: ssd },"),
+            "no node has what is asked for here",
+        ),
+        (
+            "pod: default/web-1",
+            "",
+            pod("web-1", "app: web", "priorityClassName: high,"),
+            "no PriorityClass with name high",
+        ),
+        (
+            "pod: default/web-1",
+            "{ at: 1s, apply: { inline: { apiVersion: v1, kind: Pod, metadata: { name: web-1, namespace: default, labels: { app: web } }, spec: { \
+             containers: [ { name: web, image: web:2 } ] } } } }",
+            web.clone(),
+            "Pod default/web-1 cannot change",
+        ),
+        (
+            "replicas: 3",
+            "",
+            pod("lone", "app: istio-edge, istio: edge", "").replace("namespace: default", "namespace: istio-system"),
+            "the Service istio-system/istio-edge in front selects this pod",
+        ),
+    ] {
+        let timeline = if timeline.is_empty() { "{ at: 1s, phase: nothing }" } else { timeline };
+        let told = load(backend, timeline, &more).err().unwrap_or_else(|| panic!("not refused: {expected}"));
+        assert!(told.contains(expected), "{expected} is not in {told}");
+        assert!(told.contains(".yaml:"), "{told}");
+    }
+    // One whose Service has described replicas is no error, and is said to be left out.
+    let scenario = load("replicas: 3", "{ at: 1s, phase: nothing }", &web).expect("it is whole");
+    let left_out = scenario.world.fidelity.iter().find(|row| row.path == "Pod default/web-1");
+    assert!(
+        left_out.is_some_and(
+            |row| row.note.as_ref().is_some_and(|note| note.contains("backends[].pod")) && row.line.is_some()
+        )
+    );
+}
