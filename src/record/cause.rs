@@ -59,6 +59,10 @@ pub enum CauseCode {
     LbLimit,
     /// The zone of the balancer's address had failed.
     LbZoneLost,
+    /// The balancer could take no more requests.
+    LbQueryLimit,
+    /// The answer came later than the balancer waits.
+    LbRequestTimeout,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -99,7 +103,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -125,6 +129,8 @@ impl CauseCode {
         Self::SnatPortsExhausted,
         Self::LbLimit,
         Self::LbZoneLost,
+        Self::LbQueryLimit,
+        Self::LbRequestTimeout,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -325,6 +331,18 @@ impl CauseCode {
                 "lb-zone-lost",
                 "the zone of the balancer's address that the client knew had failed",
                 "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
+            ),
+            Self::LbQueryLimit => entry(
+                "GD4127",
+                "lb-query-limit",
+                "the load balancer had reached its limit on requests per second and answered 503",
+                "raise the limit: a larger spec or instance-charge-type PayByCLCU; or use a listener for TCP, which counts none",
+            ),
+            Self::LbRequestTimeout => entry(
+                "GD4128",
+                "lb-request-timeout",
+                "the answer, or the connection for it, came later than the load balancer waits, and it answered 504",
+                "raise its timeout (request-timeout, idle_timeout) above the slowest answers, or make them faster",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -6,6 +6,7 @@ mod balancers;
 mod clusters;
 mod edits;
 mod kubelet;
+mod layer_seven;
 mod naive;
 mod nodes;
 mod products;
