@@ -124,8 +124,9 @@ pub fn run(
     for member in &world.members {
         member.cluster().set_deletion_costs(&member.config.target, &member.config.deletion_costs);
     }
-    let drains = world.start_loads(start);
+    // Before the loads, whose first request may be due at the moment of an action: it belongs to the phase that begins then.
     world.schedule_actions(start);
+    let drains = world.start_loads(start);
     world.schedule_looks(start);
     let mut complete = true;
     let mut next = SimTime::ZERO;

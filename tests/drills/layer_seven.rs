@@ -25,7 +25,7 @@ spec:
     nodes:
       - { name: edge, count: 4, labels: { pool: edge }, allocatable: { cpu: "4", memory: 8Gi } }
       - { name: other, count: 2, allocatable: { cpu: "4", memory: 8Gi } }
-    timings: { schedule: 10ms, podStart: 2s, endpointPropagation: 100ms, sandboxRemoval: 1s }
+    timings: { schedule: 10ms, podStart: 2s, endpointPropagation: 100ms, sandboxRemoval: 1s, NETWORK }
   loadBalancer: BALANCER
   gateway: { terminationDrainDuration: 0s, exitDelay: 0s }
   backends: [ { service: default/web, replicas: 4, serviceTime: SERVICE, shutdownDelay: 0s } ]
@@ -107,6 +107,7 @@ struct Case<'a> {
     pause_s: u32,
     duration: &'a str,
     timeline: &'a str,
+    network: &'a str,
 }
 
 impl Default for Case<'_> {
@@ -123,6 +124,7 @@ impl Default for Case<'_> {
             pause_s: 1,
             duration: "30s",
             timeline: "",
+            network: "networkLatency: 100us",
         }
     }
 }
@@ -139,6 +141,7 @@ fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
     let text = SCENARIO.replace("BALANCER", case.balancer).replace("CLIENTS", case.clients).replace("URL", case.url);
     let text = text.replace("SERVICE", case.service).replace("RATE", case.rate).replace("PATIENCE", case.patience);
     let text = text.replace("DURATION", case.duration).replace("TIMELINE", case.timeline);
+    let text = text.replace("NETWORK", case.network);
     loaded(&text, &manifest, &[], None)
 }
 
@@ -415,6 +418,22 @@ fn a_listener_that_changes_its_protocol_is_another_one() {
 }
 
 #[test]
+fn a_connection_to_a_target_is_kept_if_somebody_says_so() {
+    // A new one takes a round trip between two hosts of the cloud.
+    let fastest = |balancer: &'static str, rate: &'static str| {
+        let outcome = ran(&Case { balancer, rate, network: "networkLatency: 5ms", ..Case::default() });
+        assert_eq!(lost(&outcome), BTreeMap::new());
+        outcome.run.requests.iter().map(|row| row.latency_us).min().expect("some are kept")
+    };
+    let usual = fastest("{ controller: each }", "40/s");
+    let kept = fastest("{ controller: each, targetKeepAlive: 3s }", "40/s");
+    assert!((usual - kept).abs_diff(10_000) <= 500, "{usual} {kept}");
+    // Four targets are asked every second, each every fourth: too late for a connection that is kept for three.
+    let too_late = fastest("{ controller: each, targetKeepAlive: 3s }", "1/s");
+    assert!(too_late.abs_diff(usual) <= 500, "{too_late} {usual}");
+}
+
+#[test]
 fn tls_ends_at_a_listener_for_https() {
     let annotations = [ENI, ("protocol-port", "https:80,http:81"), ("cert-id", "c-1"), ("xforwardedfor-proto", "on")];
     let slowest = |clients: &'static str, url: &'static str| {
@@ -425,6 +444,18 @@ fn tls_ends_at_a_listener_for_https() {
     let (secure, plain) = ("https://shop.example.com:80/", "http://shop.example.com:81/");
     let added = slowest("reuse: none", secure) - slowest("reuse: none", plain);
     assert!(added.abs_diff(40_000) <= 1000, "two round trips of 20 ms: {added} us");
+}
+
+#[test]
+fn a_client_that_leaves_first_has_the_cause_of_what_it_waited_for() {
+    // The pod is gone, and the balancer has five seconds of patience with it; these clients have three.
+    let timeline = "{ at: 5s, scale: { replicas: 3 } }";
+    let case = Case { timeline, clients: "connections: 400, reuse: lru", patience: "3s", ..Case::default() };
+    let outcome = ran(&case);
+    let found = lost(&outcome);
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), ["GD4101", "GD4302"], "{found:?}");
+    assert!(found["GD4302"] >= 15, "{found:?}");
+    assert_eq!(statuses(&outcome).into_keys().collect::<Vec<_>>(), [None, Some(502)]);
 }
 
 #[test]

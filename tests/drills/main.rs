@@ -9,6 +9,7 @@ mod kubelet;
 mod layer_seven;
 mod naive;
 mod nodes;
+mod phases;
 mod products;
 mod rollouts;
 mod scenario_robust;

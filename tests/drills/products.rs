@@ -411,6 +411,18 @@ fn annotations_of_aws_say_what_checks_and_silence_are() {
         check(&[(&count, "4"), (&seconds, "30")], "{ profile: aws-alb }"),
         (30, 5, 2, 4, "Http { port: 80, path: \"/\" }".to_owned())
     );
+    let attributes = alb("target-group-attributes");
+    let least = "load_balancing.algorithm.type=least_outstanding_requests";
+    let scheduler =
+        |annotations: &[(&str, &str)]| format!("{:?}", config(annotations, "{ profile: aws-alb }").balancer.scheduler);
+    assert_eq!(scheduler(&[]), "RoundRobin");
+    assert_eq!(scheduler(&[(&attributes, least)]), "WeightedLeastConnections");
+    let http = |balancer: &str| {
+        let rules = config(&[], balancer).http.remove(&80).expect("it is a proxy");
+        [rules.client_idle, rules.answer_timeout, rules.target_idle.expect("they are kept")].map(|span| span.as_secs())
+    };
+    assert_eq!(http("{ profile: aws-alb }"), [60; 3]);
+    assert_eq!(http("{ profile: aws-alb, idleTimeout: 4000s }"), [4000; 3]);
     let listener = nlb("listener-attributes.TCP-80");
     let idle = |annotations: &[(&str, &str)]| {
         config(annotations, "{ profile: aws-nlb }").idle.map(|rule| rule.timeout.as_secs())

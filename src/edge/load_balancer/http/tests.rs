@@ -58,6 +58,10 @@ struct World {
 }
 
 fn world(rules: HttpRules, limits: Limits, scripts: &[Script]) -> World {
+    world_with(config(rules, limits), scripts)
+}
+
+fn world_with(config: LoadBalancerConfig, scripts: &[Script]) -> World {
     let (sim, streams) = (Sim::new(), Streams::new(1));
     let net = Net::new(&sim, streams);
     let link = LinkConfig { latency: LINK / 2, ..LinkConfig::default() };
@@ -73,7 +77,7 @@ fn world(rules: HttpRules, limits: Limits, scripts: &[Script]) -> World {
     }
     let prober = net.attach(Ipv4Addr::new(100, 64, 0, 1), link);
     let log = Rc::new(RefCell::new(EventLog::default()));
-    let balancer = LoadBalancer::new(&sim, &net, prober, streams, log, (config(rules, limits), None));
+    let balancer = LoadBalancer::new(&sim, &net, prober, streams, log, (config, None));
     balancer.set_addresses([VIP]);
     let view = |index: usize| EndpointView {
         ip: ip(index),
@@ -277,6 +281,23 @@ fn requests_of_one_connection_go_to_targets_in_turn() {
     assert_eq!((trial.ending, trial.was_reused), (None, false));
     assert_eq!(trial.target, Some(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 8080)));
     assert!(world.trial(6).is_none(), "it is told once");
+}
+
+#[test]
+fn requests_under_way_count_where_fewest_decide() {
+    let mut config = config(aws_alb::rules(), Limits::default());
+    config.balancer.scheduler = Scheduler::WeightedLeastConnections;
+    let world = world_with(config, &[Script { after: ms(500), ..WELL }, WELL]);
+    let slow = world.client.clone();
+    world.sim.spawn("slow", async move {
+        let mut stream = slow.connect(SocketAddrV4::new(VIP, 80)).await.expect("the balancer takes it");
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it is open");
+        assert_eq!(answer(&mut stream).await, OK);
+    });
+    // The first target has one request for half a second; then both have none, and the first is asked again.
+    assert_eq!(world.asks(&[ms(20), ms(20), ms(20), ms(600)], true), vec![OK; 4]);
+    let order: Vec<usize> = world.asked.borrow().iter().map(|(index, _)| *index).collect();
+    assert_eq!(order, [0, 1, 1, 1, 0]);
 }
 
 #[test]
