@@ -21,7 +21,7 @@ pub enum CauseCode {
     LbNoTarget,
     /// The node has no local pod, and the Service allows no other.
     LocalPolicyBlackhole,
-    /// The client ignored `Connection: close`, and the draining gateway swallowed the request.
+    /// The client ignored `Connection: close`, and the draining gateway, or a balancer that is a proxy, answered no more.
     DrainCloseIgnored,
     /// The listener closed before the process ended.
     ListenerDrained,
@@ -221,7 +221,7 @@ impl CauseCode {
             Self::DrainCloseIgnored => entry(
                 "GD4107",
                 "drain-close-ignored",
-                "the client ignored `Connection: close` and the draining gateway swallowed its request",
+                "the client ignored `Connection: close`, and its next request on that connection was swallowed",
                 "make the client honour `Connection: close`",
             ),
             Self::ListenerDrained => entry(

@@ -238,6 +238,8 @@ fn a_client_that_is_silent_for_too_long_loses_its_connection() {
     // And after a hundred requests a connection is over in any case.
     let busy = with("10/s", "connections: 1", "15");
     assert_eq!((lost(&busy), busy.run.results.totals.connections_opened), (BTreeMap::new(), 6));
+    let deaf = with("10/s", "connections: 1, honorConnectionClose: false, detectIdleClose: false", "15");
+    assert_eq!(lost(&deaf), BTreeMap::from([("GD4107", 5)]), "one behind each hundred, and a new connection after it");
 }
 
 /// With a target chosen for each request the losses of a removal are (λ/N)·max(0, L − P), however long clients keep their connections: L is when the last request is
@@ -471,7 +473,11 @@ fn what_a_listener_for_http_is_not_is_told() {
     for (annotations, status, text) in [
         (&[ENI, HTTP][..], FidelityStatus::Modelled, "checked with health-check-flag: on only"),
         (&[ENI, ("protocol-port", "http:80")], FidelityStatus::Approximated, "share the choice and the check"),
-        (&[ENI, HTTP, ("sticky-session", "on")], FidelityStatus::Ignored, "send no cookies back"),
+        (
+            &[ENI, HTTP, ("sticky-session", "on"), ("sticky-session-type", "insert"), ("cookie-timeout", "60")],
+            FidelityStatus::Ignored,
+            "send no cookies back",
+        ),
         (&[ENI, HTTP, ("forward-port", "80:443")], FidelityStatus::Ignored, "redirects are not simulated"),
         (&[ENI, HTTP, ("established-timeout", "60")], FidelityStatus::Warning, "holds at listeners for TCP only"),
         (&[ENI, ("request-timeout", "60")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
@@ -482,6 +488,41 @@ fn what_a_listener_for_http_is_not_is_told() {
     // The gateway behind must speak plain HTTP where requests are sent to.
     let wrong = [ENI, ("protocol-port", "http:80,http:82")];
     assert!(notes(&wrong).iter().any(|(_, note)| note.contains("the Service has no port 82")));
+}
+
+#[test]
+fn what_the_api_rejects_for_such_a_listener_is_refused_with_its_line() {
+    let told = |annotations: &[(&str, &str)]| match scenario(&Case { annotations, ..Case::default() }) {
+        Ok(_) => Vec::new(),
+        Err(problems) => {
+            let line = |place| problems.files.position(place).map_or(0, |(_, line, _)| line);
+            problems.list.iter().map(|it| format!("{}: {}", line(it.place), it.text)).collect()
+        }
+    };
+    // The annotations begin at line 29, and the second of them is `protocol-port`.
+    let sticky = ("sticky-session", "on");
+    for (more, expected) in [
+        (&[("scheduler", "sch")][..], "31: the API takes no `sch` for a listener for HTTP"),
+        (&[("idle-timeout", "61")], "31: `61` is no number from 1 to 60"),
+        (&[("request-timeout", "0")], "31: `0` is no number from 1 to 180"),
+        (&[("health-check-timeout", "301")], "31: `301` is no number from 1 to 300"),
+        (&[("xforwardedfor-proto", "yes")], "31: the API rejects `yes`"),
+        (&[sticky], "sticky-session-type is missing"),
+        (&[sticky, ("sticky-session-type", "insert")], "cookie-timeout is missing"),
+        (&[sticky, ("sticky-session-type", "server")], "cookie is missing"),
+        (&[sticky, ("sticky-session-type", "rewrite")], "32: the API rejects `rewrite`"),
+    ] {
+        let annotations: Vec<(&str, &str)> = [ENI, HTTP].into_iter().chain(more.iter().copied()).collect();
+        let found = told(&annotations);
+        assert!(found.iter().any(|it| it.contains(expected)), "{more:?}: {found:?}");
+    }
+    assert_eq!(told(&[ENI, HTTP, ("scheduler", "wlc")]), [""; 0]);
+    // Requests are sent in plain HTTP, and the gateway's port has to be one for it; who ends TLS needs a certificate.
+    let secure = told(&[ENI, ("protocol-port", "https:80,http:81")]);
+    assert!(
+        secure.iter().any(|it| it.contains("30: the listener of port 80 ends TLS without a certificate")),
+        "{secure:?}"
+    );
 }
 
 #[test]

@@ -234,16 +234,16 @@ impl Session {
             trial.ended_at = Some(self.sim.now());
             match tried {
                 Tried::Answered { stays } => {
-                    self.note(request, trial);
+                    self.amend(request, trial);
                     return Some(Ok(stays));
                 }
                 Tried::ClientGone => {
-                    self.note(request, trial);
+                    self.amend(request, trial);
                     return None;
                 }
                 Tried::Cut(ending) => {
                     trial.ending = Some(ending);
-                    self.note(request, trial);
+                    self.amend(request, trial);
                     return None;
                 }
                 Tried::Failed(ending) => {
@@ -274,13 +274,15 @@ impl Session {
         }
     }
 
+    /// Writes down what becomes of a request.
     fn note(&self, request: &RequestHead, trial: Trial) {
-        let trials = &mut self.balancer.inner.proxy.borrow_mut().trials;
-        match trials.get_mut(&*request.id) {
-            Some(known) => *known = trial,
-            None => {
-                trials.insert(request.id.clone(), trial);
-            }
+        self.balancer.inner.proxy.borrow_mut().trials.insert(request.id.clone(), trial);
+    }
+
+    /// The same, unless its client has left meanwhile and told of its end.
+    fn amend(&self, request: &RequestHead, trial: Trial) {
+        if let Some(known) = self.balancer.inner.proxy.borrow_mut().trials.get_mut(&*request.id) {
+            *known = trial;
         }
     }
 
@@ -305,7 +307,7 @@ impl Session {
             },
         };
         (trial.connection, trial.target) = (Some(leg.id()), Some(leg.target()));
-        self.note(request, trial.clone());
+        self.amend(request, trial.clone());
         let mut patience = Patience::new(rules.answer_timeout, &self.sim);
         let tried = self.exchange(&mut leg, onward, (request, closes), &mut patience).await;
         match tried {
