@@ -161,6 +161,7 @@ fn config() -> LoadBalancerConfig {
         deregister_latency: Delay::ZERO,
         ports: BTreeMap::from([(80, 80)]),
         node_ports: BTreeMap::new(),
+        http: BTreeMap::new(),
         first_probe: Some(SimTime::ZERO.since(SimTime::ZERO)),
         stands_at_zero: true,
     }

@@ -205,6 +205,7 @@ fn balancer() -> LoadBalancerConfig {
         deregister_latency: Delay::Constant(Duration::from_millis(5)),
         ports: BTreeMap::from([(80, 80)]),
         node_ports: BTreeMap::new(),
+        http: BTreeMap::new(),
         first_probe: None,
         stands_at_zero: true,
     }

@@ -1,9 +1,9 @@
-//! How a client reaches a pod: the cloud's layer-4 load balancer, the controller that tells it about pods, and the path
+//! How a client reaches a pod: the cloud's load balancer, the controller that tells it about pods, and the path
 //! over a node.
 //!
 //! - [`product`]: balancers of other clouds, as sets of timings. [`announcer`]: which node answers for an address.
 //! - [`balancer`]: the balancer's own rules as a plain struct: registration, health, draining. [`scheduler`]: the choice of a target.
-//!   [`limits`]: what it can take. [`idle`]: how long a connection may say nothing.
+//!   [`http_proxy`]: what it does with requests where it speaks HTTP. [`limits`]: what it can take. [`idle`]: how long a connection may say nothing.
 //! - [`kube_proxy`]: what a node does with a connection to a Service. [`conntrack`]: how many it can hold.
 //! - [`nodes`]: both of all nodes, on the simulated network.
 //! - [`controller`]: what the cloud's controller wants of a balancer, and in which calls.
@@ -19,6 +19,7 @@ pub mod balancer;
 pub mod conntrack;
 pub mod controller;
 pub mod door;
+pub mod http_proxy;
 pub mod idle;
 pub mod kube_proxy;
 pub mod limits;
@@ -31,6 +32,7 @@ pub mod scheduler;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Spacing, TargetId};
 pub use controller::{Calls, Eligibility, NodeReach, Pace, TargetRules};
+pub use http_proxy::HttpRules;
 pub use idle::{IdleEnd, IdleRule};
 pub use kube_proxy::categories::TrafficPolicy;
 pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};

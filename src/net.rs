@@ -14,6 +14,7 @@
 //! Simultaneous arrivals keep the order in which they were sent. Not modelled: loss and retransmission of data, congestion windows,
 //! TIME_WAIT, port exhaustion; bandwidth is per connection.
 
+pub mod body;
 mod connection_map;
 pub mod head;
 pub mod host;

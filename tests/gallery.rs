@@ -173,6 +173,25 @@ fn a_small_balancer_drops_what_it_cannot_take() {
 }
 
 #[test]
+fn a_listener_for_http_chooses_a_pod_for_each_request() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/clb-http-listener", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    for (variant, dropped, found) in [
+        ("", 60, &["GD4104 35", "GD4101 15", "GD4302 8", "GD4102 1", "GD4103 1"][..]),
+        ("-http", 202, &["GD4304 120", "GD4101 51", "GD4302 30", "GD4103 1"]),
+        ("-http-patient", 82, &["GD4101 52", "GD4302 30"]),
+        ("-http-small", 1472, &["GD4127 1390", "GD4101 52", "GD4302 30"]),
+        ("-http-fixed", 0, &[]),
+    ] {
+        let results = results(folder.path(), &format!("clb-http-listener{variant}-7"));
+        let totals = &results["totals"];
+        assert_eq!((totals["sent"].as_u64(), totals["dropped"].as_u64()), (Some(35_022), Some(dropped)), "{variant}");
+        assert_eq!(causes(&results), found, "{variant}");
+    }
+}
+
+#[test]
 fn a_dead_zone_takes_half_of_the_addresses_and_a_third_of_the_pods() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = gatedrill(folder.path(), &["run", "scenarios/nlb-zone-failure", "--variant", "*", "-q"]);

@@ -2,11 +2,15 @@
 //!
 //! Every loss gets exactly one cause; there is no "unknown". The order of the questions matters: what a hop says of itself
 //! outweighs what follows from the pod's life, and the pod's life outweighs the client's view.
+//!
+//! A balancer that is a proxy for HTTP is the client of its targets: where it answered in place of one, the questions are asked of its own try.
 
 use std::collections::BTreeMap;
 
 use super::process::Ending;
 use crate::cluster::{KillCause, PodRecord};
+use crate::edge::http_proxy::Ending as Proxied;
+use crate::edge::load_balancer::Trial;
 use crate::engine::{EventId, EventLog};
 use crate::gateway::Flags;
 use crate::load::Finished;
@@ -30,6 +34,8 @@ pub(super) struct Evidence<'a> {
     pub(super) ending: Option<&'a Ending>,
     /// What the gateway noted of the request.
     pub(super) flags: Option<Flags>,
+    /// Why a proxy in front had no answer of a target.
+    pub(super) proxied: Option<Proxied>,
     /// The event log.
     pub(super) log: &'a EventLog,
     /// The event with which its pod's endpoints were last told, for losses without an event of their own.
@@ -52,10 +58,43 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &S
     Lost { code, event, source: sources.get(&code).cloned() }
 }
 
+/// A request as a proxy in front saw it at its last target, as though that were its client.
+pub(super) fn seen_by_proxy(finished: &Finished, trial: &Trial) -> Finished {
+    let mut seen = finished.clone();
+    let sight = &mut seen.sight;
+    sight.target = trial.target;
+    sight.connection = trial.connection.or(sight.connection);
+    sight.why = sight.why.or(trial.why);
+    (sight.was_reused, sight.close_was_ignored, sight.tried_at) = (trial.was_reused, false, trial.tried_at);
+    seen.ended_at = trial.ended_at.unwrap_or(finished.ended_at);
+    seen.outcome = match trial.ending {
+        None if trial.was_connecting() && finished.outcome == Outcome::RequestTimeout => Outcome::ConnectTimeout,
+        None => finished.outcome,
+        // Refused by the balancer, in a way: nobody was asked.
+        Some(Proxied::NoTarget | Proxied::NoHealthyTarget | Proxied::OverLimit | Proxied::Refused) => Outcome::Refused,
+        Some(Proxied::ConnectTimedOut) => Outcome::ConnectTimeout,
+        Some(Proxied::Reset) => Outcome::Reset,
+        Some(Proxied::Closed) => Outcome::Closed,
+        Some(Proxied::TimedOut) => Outcome::RequestTimeout,
+    };
+    seen
+}
+
 fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
+    let found = code_and_event_of(finished, evidence);
+    match (evidence.proxied, found) {
+        (Some(_), (CauseCode::ClientTimeout, event)) => (CauseCode::LbRequestTimeout, event),
+        (_, found) => found,
+    }
+}
+
+fn code_and_event_of(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, Option<EventId>) {
     let sight = &finished.sight;
     if let Some((code, event)) = evidence.front {
         return (code, Some(event));
+    }
+    if evidence.proxied == Some(Proxied::OverLimit) {
+        return (CauseCode::LbQueryLimit, sight.why);
     }
     let exit = evidence.pod.and_then(|pod| Some((pod.exited_at?, pod.exit_event)));
     let closed = evidence.ending.and_then(|ending| ending.closed.get());

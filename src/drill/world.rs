@@ -20,10 +20,11 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use self::member::{Member, Shared};
-use super::causes::{Evidence, Way, cause_of};
+use super::causes::{Evidence, Way, cause_of, seen_by_proxy};
 use super::config::{MixEntry, Verb, WorldConfig};
 use super::process::Surroundings;
 use crate::cluster::PodCounts;
+use crate::edge::load_balancer::Trial;
 use crate::engine::{EventLog, Sim, Stall, Streams};
 use crate::gateway::Flags;
 use crate::load::{Arrivals, Client, Entrances, Finished, Names, RateSegment, Request, Sink};
@@ -123,8 +124,9 @@ pub fn run(
     for member in &world.members {
         member.cluster().set_deletion_costs(&member.config.target, &member.config.deletion_costs);
     }
-    let drains = world.start_loads(start);
+    // Before the loads, whose first request may be due at the moment of an action: it belongs to the phase that begins then.
     world.schedule_actions(start);
+    let drains = world.start_loads(start);
     world.schedule_looks(start);
     let mut complete = true;
     let mut next = SimTime::ZERO;
@@ -432,12 +434,24 @@ impl World {
         format!("{}-r{}", self.config.loads[finished.load_index].name, finished.sequence)
     }
 
+    /// What became of a request at its last target, where the balancer before it is a proxy and the request has come so far.
+    fn trial_of(&self, member: &Member, finished: &Finished) -> Option<Trial> {
+        let balancer = member.balancer.borrow();
+        let balancer = balancer.as_ref().filter(|balancer| balancer.is_proxy())?;
+        balancer.take_trial(&self.request_name(finished), finished.sight.tried_at)
+    }
+
     /// The one outcome of a request, with its cause if it was lost.
     fn account(&self, finished: &Finished) {
         let load = &self.config.loads[finished.load_index];
         let entry = &load.mix[finished.mix_index];
         let member = self.member_at(finished.sight.entrance);
-        let ip = finished.sight.target.map(|target| *target.ip());
+        let trial = self.trial_of(member, finished);
+        let proxied = trial.as_ref().and_then(|trial| trial.ending);
+        let seen = trial.as_ref().map(|trial| seen_by_proxy(finished, trial));
+        // Where the balancer is a proxy it knows more of the way than the client does.
+        let seen = seen.as_ref().unwrap_or(finished);
+        let ip = seen.sight.target.map(|target| *target.ip());
         let record = ip.and_then(|ip| member.cluster().pod_at(ip));
         let pod = record.as_ref().map(|record| member.pod_key(record.id, &record.key));
         // A name is made only for the few that are lost.
@@ -448,16 +462,16 @@ impl World {
             let log = self.around.log.borrow();
             let ending = ip.and_then(|ip| member.gateways.borrow().get(&ip).map(|it| Rc::clone(&it.ending)));
             let last_resort = record.as_ref().and_then(|record| record.exit_event.or(record.sigterm_event));
-            let node_death = member.node_death(finished);
+            let node_death = member.node_death(seen);
             let way = Way {
                 passes_nodes: member.passes_nodes(finished.load_index),
-                ended_at_node: member.ended_at_node(finished),
+                ended_at_node: member.ended_at_node(seen),
             };
             let front = member.front_trouble(finished, entry.port);
-            let front = front.or_else(|| member.port_trouble(finished, entry.port));
+            let front = front.or_else(|| member.port_trouble(seen, entry.port));
             let (pod, ending) = (record.as_ref(), ending.as_deref());
-            let evidence = Evidence { pod, way, node_death, front, ending, flags, log: &log, last_resort };
-            cause_of(finished, &evidence, &member.sources.borrow())
+            let evidence = Evidence { pod, way, node_death, front, ending, flags, proxied, log: &log, last_resort };
+            cause_of(seen, &evidence, &member.sources.borrow())
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
             let data = vec![

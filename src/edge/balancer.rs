@@ -346,6 +346,19 @@ impl Balancer {
         Some((id, self.targets.get(id.0)?.address))
     }
 
+    /// The target of a request that a proxy has; or none. It heeds no client's address, and no target that has failed this request.
+    pub fn choose_for_request(&mut self, flow: Flow, failed: &[TargetId]) -> Option<(TargetId, SocketAddrV4)> {
+        let spread = self.spreads[..self.config.groups].first_mut()?;
+        let aside: Vec<(TargetId, u32, i64)> =
+            failed.iter().filter_map(|id| Some((*id, self.targets.get(id.0)?.weight, spread.remove(*id)?))).collect();
+        let chosen = spread.choose(flow);
+        for (id, weight, standing) in aside {
+            spread.add(id, weight, standing);
+        }
+        let id = chosen?;
+        Some((id, self.targets.get(id.0)?.address))
+    }
+
     /// Whether a target gets new connections.
     #[must_use]
     pub fn is_healthy(&self, id: TargetId) -> bool {
@@ -530,6 +543,25 @@ mod tests {
         let starts = HealthCheck { spacing: Spacing::Starts, ..clb };
         assert_eq!(window(starts, false, None), Duration::from_secs(15));
         assert_eq!(window(starts, false, at_once), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_request_goes_to_a_target_that_has_not_failed_it() {
+        for scheduler in [Scheduler::RoundRobin, Scheduler::WeightedRoundRobin, Scheduler::WeightedLeastConnections] {
+            let mut balancer = balancer(scheduler, None);
+            let ids: Vec<_> = (1..=3).map(|last| balancer.register(address(last), 100, None)).collect();
+            let flow = Flow { from: address(200), to: address(250) };
+            let mut failed = Vec::new();
+            while let Some((id, _)) = balancer.choose_for_request(flow, &failed) {
+                assert!(!failed.contains(&id), "{scheduler:?}");
+                failed.push(id);
+            }
+            assert_eq!(failed.len(), 3, "{scheduler:?}");
+            // Who failed one request is asked by the next.
+            let next: Vec<_> =
+                (0..3).filter_map(|_| balancer.choose_for_request(flow, &[])).map(|(id, _)| id).collect();
+            assert!(next.iter().all(|id| ids.contains(id)) && next.len() == 3, "{scheduler:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! What a balancer can take: open connections, and new ones per second.
+//! What a balancer can take: open connections, new ones per second, and requests per second where it is a proxy for HTTP.
 //!
 //! Over a limit a new connection is dropped: its SYN gets no answer, so the client sends it again after 1, 3 and 7 s. What is open stays. The documents say
 //! so much and not how the product counts; here a second is one of the run's clock, whatever came within it has opened a connection or has not, and only
-//! what did counts.
+//! what did counts. A request over its limit is answered with 503 by the balancer, second by second: a few busy ones are enough, whatever the minute's mean is.
 //!
-//! Sources: CLB documents, "Specifications" and its FAQ; NLB documents, "Limits"; cloud-provider-alibaba-cloud, annotation `cps`.
+//! Sources: CLB documents, "Specifications" and its FAQ; Alibaba Cloud developer community, article 764109 (503 over the limit of a second), and Performance Testing's "Why do errors or timeouts
+//! occur when backend load is low"; NLB documents, "Limits"; cloud-provider-alibaba-cloud, annotation `cps`.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ pub struct Limits {
     pub connections_per_s: Option<u64>,
     /// The same for each front port by itself.
     pub listener_connections_per_s: Option<u64>,
+    /// Requests within a second, of all listeners for HTTP together.
+    pub queries_per_s: Option<u64>,
 }
 
 /// A limit that was reached.
@@ -30,6 +33,8 @@ pub enum Limit {
     ConnectionsPerSecond,
     /// New connections of a second on one front port.
     ListenerConnectionsPerSecond,
+    /// Requests of a second.
+    QueriesPerSecond,
 }
 
 impl Limit {
@@ -40,6 +45,7 @@ impl Limit {
             Self::Connections => "connections",
             Self::ConnectionsPerSecond => "connections_per_s",
             Self::ListenerConnectionsPerSecond => "listener_connections_per_s",
+            Self::QueriesPerSecond => "queries_per_s",
         }
     }
 }
@@ -50,6 +56,7 @@ pub struct Meter {
     second: u64,
     opened: u64,
     opened_by_port: BTreeMap<u16, u64>,
+    queries: u64,
 }
 
 impl Meter {
@@ -76,6 +83,22 @@ impl Meter {
         self.turn_to(now);
         self.opened += 1;
         *self.opened_by_port.entry(port).or_default() += 1;
+    }
+
+    /// Counts a request, if one more may come.
+    ///
+    /// # Errors
+    ///
+    /// The limit that it would go over, with its value; then it does not count.
+    pub fn count_query(&mut self, limits: &Limits, now: SimTime) -> Result<(), (Limit, u64)> {
+        self.turn_to(now);
+        match limits.queries_per_s.filter(|most| self.queries >= *most) {
+            Some(most) => Err((Limit::QueriesPerSecond, most)),
+            None => {
+                self.queries += 1;
+                Ok(())
+            }
+        }
     }
 
     fn turn_to(&mut self, now: SimTime) {
@@ -115,6 +138,7 @@ mod tests {
             connections: Some(count),
             connections_per_s: Some(per_s),
             listener_connections_per_s: Some(listener),
+            queries_per_s: Some(0),
         });
         let open = |count: u64| Some((Limit::Connections, count));
         let per_s = |count: u64| Some((Limit::ConnectionsPerSecond, count));
@@ -136,5 +160,17 @@ mod tests {
         for (name, limits, times, answers) in table {
             assert_eq!(asked(&limits, times), answers, "{name}");
         }
+    }
+
+    #[test]
+    fn requests_count_by_the_second() {
+        let limits = Limits { queries_per_s: Some(2), ..Limits::default() };
+        let mut meter = Meter::default();
+        let mut ask = |ms: u64| meter.count_query(&limits, at(ms)).err();
+        let over = Some((Limit::QueriesPerSecond, 2));
+        let times = [0, 500, 500, 999, 1000, 1999, 1999, 2000];
+        assert_eq!(times.map(&mut ask), [None, None, over, over, None, None, over, None]);
+        let free = (0..10_000).filter(|_| Meter::default().count_query(&Limits::default(), at(0)).is_err());
+        assert_eq!(free.count(), 0);
     }
 }

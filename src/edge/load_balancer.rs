@@ -10,7 +10,8 @@
 //! stays a target until that, or until its checks fail. Under policy `Local` a node's weight is the number of its pods; the scheduler `rr` does not heed
 //! it, and then a pod that shares its node gets less. A check that asks the Service's `healthCheckNodePort` is answered by the node's kube-proxy.
 //!
-//! A connection that goes over a limit is dropped, [`super::limits`]; one that was silent for too long is reset or forgotten, [`super::idle`].
+//! A connection that goes over a limit is dropped, [`super::limits`]; one that was silent for too long is reset or forgotten, [`super::idle`]. At a listener for HTTP
+//! connections end here, and each request goes on by itself, [`super::http_proxy`].
 //!
 //! One choice is shared by all front ports, where the real product keeps one group per port.
 //!
@@ -19,6 +20,7 @@
 
 mod changes;
 mod checks;
+mod http;
 mod product;
 mod silence;
 mod targets;
@@ -32,8 +34,10 @@ use std::time::Duration;
 
 pub use self::changes::{Change, Failure};
 pub use self::checks::Probe;
+pub use self::http::Trial;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
+use super::http_proxy::HttpRules;
 use super::idle::{IdleRule, IdleWatch};
 use super::kube_proxy::Origin;
 use super::kube_proxy::categories::TrafficPolicy;
@@ -99,6 +103,8 @@ pub struct LoadBalancerConfig {
     pub ports: BTreeMap<u16, u16>,
     /// Front port to the nodes' port. Empty: targets are pods.
     pub node_ports: BTreeMap<u16, u16>,
+    /// The front ports at which it is a proxy for HTTP, and how.
+    pub http: BTreeMap<u16, Rc<HttpRules>>,
     /// When the targets that the run finds are probed for the first time, from its start; none: each at a time of its own, drawn.
     pub first_probe: Option<Duration>,
     /// Targets that the controller sees at time zero are registered and healthy at once: the world as the run finds it.
@@ -126,8 +132,13 @@ struct Inner {
     /// How often health checks have been switched on: probes of before end.
     probing: Cell<u64>,
     state: RefCell<State>,
+    /// Beside the state, since connections that are dropped tell of it.
+    proxy: RefCell<http::Proxy>,
     on_registered: RefCell<Option<OnRegistered>>,
 }
+
+/// In place of a target: the connection ends at the balancer.
+const PROXIED: TargetId = TargetId(u64::MAX);
 
 /// A connection that runs through the balancer.
 #[derive(Clone, Copy)]
@@ -273,8 +284,12 @@ impl LoadBalancer {
         let on_registered = RefCell::default();
         let live = RefCell::new(Rc::new(config.clone()));
         let probing = Cell::new(0);
-        let inner = Inner { sim, net, host, streams, log, config, live, nodes, removal, probing, state, on_registered };
-        Self { inner: Rc::new(inner) }
+        let proxy = RefCell::default();
+        let inner =
+            Inner { sim, net, host, streams, log, config, live, nodes, removal, probing, state, proxy, on_registered };
+        let this = Self { inner: Rc::new(inner) };
+        this.listen_http();
+        this
     }
 
     /// From now on `hook` is called for each target that has been registered.
@@ -320,6 +335,7 @@ impl LoadBalancer {
             for connection in open {
                 inner.net.sever(connection, Sever::Reset, Some(event));
             }
+            this.forget_all_kept();
         });
     }
 
@@ -410,11 +426,28 @@ impl LoadBalancer {
         self.inner.state.borrow().connections.len()
     }
 
+    /// A SYN for a listener for HTTP: it ends at the balancer's own host.
+    fn take_in(&self, state: &mut State, syn: &Syn, limits: &Limits) -> Verdict {
+        let (inner, vip, port) = (&self.inner, state.vip(*syn.to.ip()), syn.to.port());
+        if let Some(event) = state.vips[vip].dead {
+            return Verdict::Drop { by: None, why: Some(event) };
+        }
+        if syn.sent_to.is_none()
+            && let Err((limit, value)) = state.check_limits(limits, vip, inner.sim.now(), port)
+        {
+            return Verdict::Drop { by: None, why: Some(inner.tell_limit(state, port, limit, value)) };
+        }
+        self.pass(state, syn, PROXIED);
+        let target = SocketAddrV4::new(inner.host.ip(), port);
+        Verdict::To { target, extra_latency: Duration::ZERO, snat: None }
+    }
+
     /// A SYN goes on to a target, or to a pod behind it.
     fn pass(&self, state: &mut State, syn: &Syn, target: TargetId) {
         let now = self.inner.sim.now();
         let vip = state.vip(*syn.to.ip());
-        let (idle, port) = (self.inner.live().idle, syn.to.port());
+        // A proxy looks after its own.
+        let (idle, port) = (self.inner.live().idle.filter(|_| target != PROXIED), syn.to.port());
         let look_at = idle.map_or(SimTime::MAX, |rule| now.after(rule.timeout));
         if let Some(known) = state.connections.insert(syn.id, Entry { target, vip, port, idle, look_at }) {
             state.connections.insert(syn.id, known);
@@ -545,6 +578,9 @@ impl Forward for LoadBalancer {
         let Some(port) = live.ports.get(&syn.to.port()).copied() else {
             return Verdict::Refuse { by: None, why: None };
         };
+        if live.http.contains_key(&syn.to.port()) {
+            return self.take_in(state, syn, &live.limits);
+        }
         // The balancer keeps the choice it made for the first SYN; once that target is removed, it drops what follows.
         let before = match &inner.nodes {
             None => syn.sent_to.map(|sent_to| *sent_to.ip()),

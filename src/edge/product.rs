@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::balancer::{HealthCheck, OnRemoval, Spacing};
 use super::controller::NodeReach;
+use super::http_proxy::HttpRules;
 use super::idle::IdleRule;
 use super::kube_proxy::categories::TrafficPolicy;
 use super::load_balancer::Probe;
@@ -99,6 +100,8 @@ pub struct Profile {
     pub on_unhealthy: OnRemoval,
     /// How long connections may be silent.
     pub idle: Option<IdleRule>,
+    /// What it does with requests, if it is a proxy for HTTP.
+    pub http: Option<HttpRules>,
 }
 
 /// What a product's checks do, before annotations.

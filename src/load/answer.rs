@@ -2,6 +2,7 @@
 //!
 //! The body ends by length, by the last chunk, or by the end of the connection.
 
+use crate::net::body::Body;
 use crate::net::head::{Malformed, number, read_head};
 
 /// Bytes of a head a client accepts. Envoy limits its own heads to 60 KiB.
@@ -20,20 +21,6 @@ pub struct Answer {
 
 /// A parsed head: the answer, and how its body ends.
 type Head = (Answer, Body);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Body {
-    /// This many bytes are still to come.
-    Length(u64),
-    /// Chunked; the next thing is a size line.
-    ChunkSize,
-    /// Chunked; this many bytes of the chunk and its line end are still to come.
-    Chunk(u64),
-    /// Chunked; after the last chunk, up to an empty line.
-    Trailers,
-    /// Until the connection ends.
-    UntilEnd,
-}
 
 /// The state of one answer. Use a new one for each request; bytes after the answer stay in the buffer.
 #[derive(Default, Debug)]
@@ -81,43 +68,9 @@ impl AnswerParser {
                 }
                 continue;
             };
-            let available = u64::try_from(rest.len()).unwrap_or(u64::MAX);
-            match *body {
-                Body::Length(missing) | Body::Chunk(missing) => {
-                    let taken = missing.min(available);
-                    *used += usize::try_from(taken).expect("no more is taken than is in the buffer");
-                    if taken < missing {
-                        *body = if matches!(body, Body::Length(_)) {
-                            Body::Length(missing - taken)
-                        } else {
-                            Body::Chunk(missing - taken)
-                        };
-                        return Ok(None);
-                    }
-                    if matches!(body, Body::Length(_)) {
-                        return Ok(Some(*answer));
-                    }
-                    *body = Body::ChunkSize;
-                }
-                Body::ChunkSize => match httparse::parse_chunk_size(rest).map_err(|_| Malformed)? {
-                    httparse::Status::Partial => return Ok(None),
-                    httparse::Status::Complete((length, size)) => {
-                        *used += length;
-                        *body = if size == 0 { Body::Trailers } else { Body::Chunk(size.saturating_add(2)) };
-                    }
-                },
-                Body::Trailers => {
-                    let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
-                    *used += end + 2;
-                    if end == 0 {
-                        return Ok(Some(*answer));
-                    }
-                }
-                Body::UntilEnd => {
-                    *used = buffer.len();
-                    return Ok(None);
-                }
-            }
+            let (taken, is_complete) = body.take(rest)?;
+            *used += taken;
+            return Ok(is_complete.then_some(*answer));
         }
     }
 }

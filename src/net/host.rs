@@ -198,7 +198,22 @@ impl Host {
         trace: Rc<Cell<Trace>>,
     ) -> impl Future<Output = Result<TcpStream, ConnectError>> + 'static {
         let this = self.clone();
-        async move { this.dial(to, &trace).await }
+        async move { this.dial(to, &trace, None).await }
+    }
+
+    /// The same through a hop of the caller's own, in place of whoever owns the address.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::connect`].
+    pub fn connect_through(
+        &self,
+        to: SocketAddrV4,
+        hop: Rc<dyn Forward>,
+        trace: Rc<Cell<Trace>>,
+    ) -> impl Future<Output = Result<TcpStream, ConnectError>> + 'static {
+        let this = self.clone();
+        async move { this.dial(to, &trace, Some(hop)).await }
     }
 
     /// The host and its address are gone: what is sent to it is lost, and its connections hear nothing any more. The address can
@@ -215,7 +230,12 @@ impl Host {
         }
     }
 
-    async fn dial(&self, to: SocketAddrV4, trace: &Cell<Trace>) -> Result<TcpStream, ConnectError> {
+    async fn dial(
+        &self,
+        to: SocketAddrV4,
+        trace: &Cell<Trace>,
+        hop: Option<Rc<dyn Forward>>,
+    ) -> Result<TcpStream, ConnectError> {
         let sim = self.net.fabric.sim.clone();
         let id = self.net.fabric.next_connection();
         let port = self.state.port_next.get();
@@ -227,7 +247,7 @@ impl Host {
         let sent_to = Cell::new(None);
         for offset in std::iter::once(Duration::ZERO).chain(SYN_RETRIES) {
             sim.sleep_until(start.after(offset)).await;
-            match self.try_syn(id, local, to, (&sent_to, trace)).await {
+            match self.try_syn(id, (local, to), (&sent_to, trace), hop.as_ref()).await {
                 SynResult::Connected(stream) => return Ok(stream),
                 SynResult::Refused { target, why } => {
                     return Err(ConnectError { kind: ConnectErrorKind::Refused, id, target, why });
@@ -250,16 +270,17 @@ impl Host {
     async fn try_syn(
         &self,
         id: ConnectionId,
-        local: SocketAddrV4,
-        to: SocketAddrV4,
+        (local, to): (SocketAddrV4, SocketAddrV4),
         (sent_to, trace): (&Cell<Option<SocketAddrV4>>, &Cell<Trace>),
+        hop: Option<&Rc<dyn Forward>>,
     ) -> SynResult {
         let fabric = &self.net.fabric;
         let sim = &fabric.sim;
         let mut link = self.state.link;
         let (mut target, mut seen_from, mut forward) = (to, local, None::<Rc<dyn Forward>>);
         let mut client_latency = link.latency;
-        if let Some((forward_link, found)) = fabric.forward(*to.ip()) {
+        let own = hop.map(|hop| (LinkConfig::default(), Rc::clone(hop)));
+        if let Some((forward_link, found)) = own.or_else(|| fabric.forward(*to.ip())) {
             link = link.joined(forward_link);
             client_latency = link.latency;
             let there = self.delay(link);

@@ -21,7 +21,7 @@ pub enum CauseCode {
     LbNoTarget,
     /// The node has no local pod, and the Service allows no other.
     LocalPolicyBlackhole,
-    /// The client ignored `Connection: close`, and the draining gateway swallowed the request.
+    /// The client ignored `Connection: close`, and the draining gateway, or a balancer that is a proxy, answered no more.
     DrainCloseIgnored,
     /// The listener closed before the process ended.
     ListenerDrained,
@@ -59,6 +59,10 @@ pub enum CauseCode {
     LbLimit,
     /// The zone of the balancer's address had failed.
     LbZoneLost,
+    /// The balancer could take no more requests.
+    LbQueryLimit,
+    /// The answer came later than the balancer waits.
+    LbRequestTimeout,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -99,7 +103,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -125,6 +129,8 @@ impl CauseCode {
         Self::SnatPortsExhausted,
         Self::LbLimit,
         Self::LbZoneLost,
+        Self::LbQueryLimit,
+        Self::LbRequestTimeout,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -215,7 +221,7 @@ impl CauseCode {
             Self::DrainCloseIgnored => entry(
                 "GD4107",
                 "drain-close-ignored",
-                "the client ignored `Connection: close` and the draining gateway swallowed its request",
+                "the client ignored `Connection: close`, and its next request on that connection was swallowed",
                 "make the client honour `Connection: close`",
             ),
             Self::ListenerDrained => entry(
@@ -325,6 +331,18 @@ impl CauseCode {
                 "lb-zone-lost",
                 "the zone of the balancer's address that the client knew had failed",
                 "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
+            ),
+            Self::LbQueryLimit => entry(
+                "GD4127",
+                "lb-query-limit",
+                "the load balancer had reached its limit on requests per second and answered 503",
+                "raise the limit: a larger spec or instance-charge-type PayByCLCU; or use a listener for TCP, which counts none",
+            ),
+            Self::LbRequestTimeout => entry(
+                "GD4128",
+                "lb-request-timeout",
+                "the answer, or the connection for it, came later than the load balancer waits, and it answered 504",
+                "raise its timeout (request-timeout, idle_timeout) above the slowest answers, or make them faster",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -10,6 +10,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service; CLB and NLB documents on listeners and server groups.
 
 mod capacity;
+mod http;
 pub(super) mod listeners;
 pub(super) mod products;
 mod rules;
@@ -24,8 +25,8 @@ use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
 use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
-    BackendMode, Calls, Eligibility, HealthCheck, LoadBalancerConfig, NodeReach, Pace, Scheduler, Spacing, TargetRules,
-    TrafficPolicy, Ways,
+    BackendMode, Calls, Eligibility, HealthCheck, HttpRules, LoadBalancerConfig, NodeReach, Pace, Scheduler, Spacing,
+    TargetRules, TrafficPolicy, Ways,
 };
 use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
@@ -140,12 +141,26 @@ pub(super) fn config(
         let text = format!("{reason}: no NLB is created; write \"zone-a:vsw-…,zone-b:vsw-…\"");
         annotations.warn("zone-maps", &text);
     }
-    let check = health_check(&annotations, is_nlb, settings.balancer.health_check);
     let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
     rules::check_values(&annotations, is_nlb);
     let plain: Vec<u16> = resolved.routing.listeners.iter().map(|(bound, _)| *bound).collect();
     let listeners = listeners::read(&annotations, &ports, &plain);
-    listeners::note(&listeners, &annotations, sink);
+    listeners::note(&listeners, ports.len(), &annotations);
+    let http = match is_nlb {
+        true => BTreeMap::new(),
+        false => http::rules(&annotations, &listeners, settings.balancer.target_keep_alive),
+    };
+    if http.is_empty() && !is_nlb {
+        http::warn_none(&annotations);
+    }
+    let checks_http = !http.is_empty() && http.len() >= ports.len();
+    let is_read = checks_http && annotations.is_on("health-check-flag", false);
+    if !is_nlb && !is_read {
+        // Nothing is checked with it, but the controller hands it on.
+        annotations.number("health-check-timeout", 1, 300, 5);
+    }
+    let kind = if is_nlb { CheckKind::Nlb } else { CheckKind::of_clb(checks_http) };
+    let check = health_check(&annotations, kind, settings.balancer.health_check);
     let scheduler = scheduler(&annotations, is_nlb);
     let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
     if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
@@ -165,7 +180,7 @@ pub(super) fn config(
         BackendMode::Nodes(TrafficPolicy::Local) => 0,
     };
     rules::check_quota(&annotations, is_nlb, targets);
-    let probe = probe(&annotations, mode, &ports, &node_ports)?;
+    let probe = probe(&annotations, (mode, checks_http), &ports, &node_ports)?;
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
@@ -206,9 +221,17 @@ pub(super) fn config(
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
         node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
+        http,
         first_probe: None,
         stands_at_zero: true,
     })
+}
+
+/// The listeners for HTTP of a Service that shares a balancer.
+pub(super) fn http_rules(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> BTreeMap<u16, Rc<HttpRules>> {
+    let annotations = Annotations { service, is_made: false, sink };
+    let listeners = if is_nlb(service) { BTreeMap::new() } else { listeners::written(service) };
+    http::rules(&annotations, &listeners, settings.balancer.target_keep_alive)
 }
 
 /// How it chooses targets. Words that are none of these are refused elsewhere.
@@ -242,12 +265,12 @@ pub(super) fn is_nlb(service: &ServiceManifest) -> bool {
 /// controller sets no such check by itself.
 fn probe(
     annotations: &Annotations<'_>,
-    mode: BackendMode,
+    (mode, checks_http): (BackendMode, bool),
     ports: &BTreeMap<u16, u16>,
     node_ports: &BTreeMap<u16, u16>,
 ) -> Option<Probe> {
     let suffix = "health-check-connect-port";
-    let is_http = annotations.text("health-check-type") == Some("http");
+    let is_http = checks_http || annotations.text("health-check-type") == Some("http");
     let path = annotations.text("health-check-uri").unwrap_or("/").to_owned();
     let usual = || ports.values().next().copied().unwrap_or(80);
     let told = |port| if is_http { Probe::Http { port, path: path.clone() } } else { Probe::Tcp };
@@ -309,10 +332,14 @@ pub(super) fn sources(
     if !is_on {
         draining.reverse();
     }
+    let is_proxy = listeners::has_http(&listeners::written(service));
+    let silence: &[&str] = if is_nlb || is_proxy { &["idle-timeout"] } else { &["established-timeout"] };
     vec![
         first_of(CauseCode::LbCutConnection, &draining),
         first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
-        first_of(CauseCode::IdleTimeout, if is_nlb { &["idle-timeout"] } else { &["established-timeout"] }),
+        first_of(CauseCode::LbQueryLimit, &["spec", "instance-charge-type"]),
+        first_of(CauseCode::LbRequestTimeout, &["request-timeout"]),
+        first_of(CauseCode::IdleTimeout, silence),
         first_of(CauseCode::LbZoneLost, &["zone-maps"]),
     ]
 }
@@ -357,9 +384,34 @@ fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
     is_cross_zone
 }
 
-fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSettings) -> Option<HealthCheck> {
-    let switch = if is_nlb { "health-check-flag" } else { "health-check-switch" };
-    if !annotations.is_on(switch, true) {
+/// Whose health check it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CheckKind {
+    Nlb,
+    /// Of a CLB's listeners for TCP.
+    Clb,
+    /// Of a CLB's listeners for HTTP, where it has no others.
+    ClbHttp,
+}
+
+impl CheckKind {
+    fn of_clb(checks_http: bool) -> Self {
+        if checks_http { Self::ClbHttp } else { Self::Clb }
+    }
+
+    /// What switches it on or off, and which of both it is where nobody does.
+    fn switch(self) -> (&'static str, bool) {
+        match self {
+            Self::Nlb => ("health-check-flag", true),
+            Self::Clb => ("health-check-switch", true),
+            Self::ClbHttp => ("health-check-flag", false),
+        }
+    }
+}
+
+fn health_check(annotations: &Annotations<'_>, kind: CheckKind, written: CheckSettings) -> Option<HealthCheck> {
+    let (is_nlb, (switch, usually)) = (kind == CheckKind::Nlb, kind.switch());
+    if !annotations.is_on(switch, usually) {
         return None;
     }
     let of_product = if is_nlb { NLB_CHECK } else { CLB_CHECK };
@@ -383,7 +435,8 @@ fn health_check(annotations: &Annotations<'_>, is_nlb: bool, written: CheckSetti
     };
     let (least, most) = if is_nlb { (5, 5000) } else { (1, 50) };
     let interval = seconds("health-check-interval", least, most, usual.interval);
-    let timeout = seconds("health-check-connect-timeout", 1, 300, usual.timeout);
+    let patience = if kind == CheckKind::ClbHttp { "health-check-timeout" } else { "health-check-connect-timeout" };
+    let timeout = seconds(patience, 1, 300, usual.timeout);
     let count = |suffix: &str, usual: u32| match annotations.text(suffix) {
         Some(_) => small(annotations.number(suffix, 2, 10, u64::from(usual.max(2)))),
         None => usual,

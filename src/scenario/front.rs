@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::balancer::listeners::tls_ports;
 use super::balancer::{self, products};
 use super::settings::{Address, LoadSettings, Location, Settings, WaySettings};
 use super::state::Resolved;
@@ -18,7 +19,7 @@ use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::kube_proxy::shortcut::Shortcut;
 use crate::edge::kube_proxy::uses_terminating;
-use crate::edge::{BackendMode, NodeChoice, NodesConfig, ServiceRules};
+use crate::edge::{BackendMode, NodeChoice, NodesConfig, Product, ServiceRules};
 use crate::manifest::service::rules::NODE_PORTS;
 use crate::manifest::service::{ServiceKind, ServiceManifest, TargetPort};
 use crate::manifest::{Problem, Sink};
@@ -60,7 +61,9 @@ pub(super) fn spec_with(
         let kind = kind(&load.way, &load.name, service, settings, sink);
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
-        check_schemes(load, service, kind.is_some(), sink);
+        let is_alibaba = settings.balancer.product.product == Product::Alibaba;
+        let tls_ports = if kind.is_none() && is_alibaba { tls_ports(service) } else { Vec::new() };
+        check_schemes(load, service, &tls_ports, sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);
@@ -245,14 +248,18 @@ pub(super) fn named(front: &FrontSpec, loads: usize) -> Vec<BTreeSet<u16>> {
 }
 
 /// Only a listener that ends TLS is spoken to in TLS, and in nothing else.
-fn check_schemes(load: &LoadSettings, service: &ServiceManifest, has_door: bool, sink: &Sink) {
-    let tls_ports = if has_door { Vec::new() } else { balancer::listeners::tls_ports(service) };
+fn check_schemes(load: &LoadSettings, service: &ServiceManifest, tls_ports: &[u16], sink: &Sink) {
+    let protocol = if balancer::is_nlb(service) {
+        "an NLB the annotation protocol-port: \"TCPSSL"
+    } else {
+        "a CLB the annotation protocol-port: \"https"
+    };
     for kind in &load.mix {
         let port = kind.entry.port;
         let (text, help) = match (kind.entry.speaks_tls(), tls_ports.contains(&port)) {
             (true, false) => (
                 format!("TLS is simulated only where the balancer ends it, and nothing ends it on port {port}"),
-                format!("write http://, or for an NLB the annotation protocol-port: \"TCPSSL:{port}\""),
+                format!("write http://, or for {protocol}:{port}\""),
             ),
             (false, true) => {
                 (format!("the listener of port {port} ends TLS, and answers nobody else"), "write https://".to_owned())

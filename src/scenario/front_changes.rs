@@ -54,8 +54,10 @@ const FIXED_OF_NLB: [(&str, Option<&str>, &str); 2] = [
     ("resource-group-id", None, "ResourceGroupId cannot be changed"),
 ];
 /// Causes whose lines follow the Service in front.
-const CODES: [CauseCode; 7] = [
+const CODES: [CauseCode; 9] = [
     CauseCode::LbLimit,
+    CauseCode::LbQueryLimit,
+    CauseCode::LbRequestTimeout,
     CauseCode::IdleTimeout,
     CauseCode::LbZoneLost,
     CauseCode::LbCutConnection,
@@ -240,6 +242,7 @@ fn balancer_edit(
             // All of these are a CLB's listener's.
             config.balancer = old.balancer.clone();
             config.probe = old.probe.clone();
+            config.http.clone_from(&old.http);
         }
     }
     BalancerEdit { config, writes_listeners, failure: failure((first, after), is_nlb, sink) }

@@ -3,7 +3,9 @@
 //! A profile's numbers hold where neither the scenario nor an annotation says otherwise: `healthCheck` and `controllerLatency` as for Alibaba's balancers, and
 //! `registrationTime`, `deregistrationTime` and `failover` for what only other products have.
 
-use super::resolved::{delay, text};
+use std::time::Duration;
+
+use super::resolved::{delay, span, text};
 use crate::edge::Product;
 use crate::edge::kube_proxy::categories::TrafficPolicy;
 use crate::edge::product::Profile;
@@ -23,6 +25,8 @@ pub struct ProductSettings {
     pub deregistration: Option<Delay>,
     /// From a node's death to another that answers for the address.
     pub failover: Option<Delay>,
+    /// How long a connection of a proxy for HTTP may be silent, on both of its sides.
+    pub idle: Option<Duration>,
 }
 
 impl ProductSettings {
@@ -57,6 +61,9 @@ impl ProductSettings {
                 entries.push(("deregistrationTime", delay(&profile.ways.deregistration)));
             }
         }
+        if let Some(http) = profile.http {
+            entries.push(("idleTimeout", span(self.idle.unwrap_or(http.client_idle))));
+        }
         entries
     }
 }
@@ -77,6 +84,12 @@ pub(super) fn read(balancer: Option<&Fields<'_>>, at: Place) -> Option<ProductSe
         ("throttled", !is_alibaba, "this is how the controller of Alibaba's balancers works"),
         ("tlsRoundTrips", !is_alibaba, "nothing is decrypted at this product here"),
         ("withoutDrain", !is_alibaba, "this is assumed of Alibaba's balancers; a profile says what its product does"),
+        ("targetKeepAlive", !is_alibaba, "this is assumed of a CLB; a profile says what its product does"),
+        (
+            "idleTimeout",
+            product != Product::AwsAlb,
+            "only an Application Load Balancer has it: elsewhere it is an annotation's",
+        ),
         ("registrationTime", is_alibaba || has_leader, "this product registers targets at once"),
         ("deregistrationTime", is_alibaba || has_leader, "this product removes targets at once"),
         ("failover", !has_leader, "no node answers for the address of this product"),
@@ -96,7 +109,19 @@ pub(super) fn read(balancer: Option<&Fields<'_>>, at: Place) -> Option<ProductSe
     };
     let (registration, deregistration, failover) =
         (span("registrationTime"), span("deregistrationTime"), span("failover"));
+    let idle = match get("idleTimeout") {
+        Some(field) => {
+            let idle = field.duration()?;
+            if !(Duration::from_secs(1)..=Duration::from_secs(4000)).contains(&idle) {
+                field.refuse("AWS takes 1 to 4000 seconds", "write 60s, for example");
+                return None;
+            }
+            Some(Some(idle))
+        }
+        None => Some(None),
+    };
     is_right.then_some(ProductSettings {
+        idle: idle?,
         product,
         at: profile.map_or(at, |field| field.place()),
         registration: registration?,

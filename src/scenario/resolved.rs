@@ -199,6 +199,9 @@ fn balancer(settings: &Settings) -> Node {
             entries.push(("throttled", bare(f64::from(balancer.throttled_ppm) / 1_000_000.0)));
         }
         entries.push(("tlsRoundTrips", bare(balancer.tls_round_trips)));
+        if let Some(kept) = balancer.target_keep_alive {
+            entries.push(("targetKeepAlive", span(kept)));
+        }
     }
     if balancer.is_proxy_mode {
         entries.push(("ipMode", text("Proxy")));

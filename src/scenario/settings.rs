@@ -254,6 +254,8 @@ pub struct BalancerSettings {
     pub throttled_ppm: u32,
     /// Round trips of a TLS handshake with a listener that ends TLS.
     pub tls_round_trips: u32,
+    /// How long a CLB's listeners for HTTP keep connections to targets for other requests; none: each request has its own.
+    pub target_keep_alive: Option<Duration>,
     /// The Service's status says `ipMode: Proxy`: clients in the cluster reach the balancer itself.
     pub is_proxy_mode: bool,
 }

@@ -160,6 +160,7 @@ pub(super) fn shared(
         service: service.service.key.to_string(),
         targets: TargetRules { mode: BackendMode::Pods, ..balancer.targets.clone() },
         ports: service.ports.iter().map(|port| (port.port, number(port.port, &port.target))).collect(),
+        http: balancer::http_rules(service, settings, sink),
         stands_at_zero: false,
         ..balancer.clone()
     };

@@ -341,9 +341,10 @@ fn odd_settings_are_told_with_their_line() {
     /// What it is about, the problems and warnings, and what one of them begins with.
     type Row<'a> = (&'a str, (Vec<String>, Vec<String>), &'a str);
     let queries = [("instance-charge-type", "PayBySpec"), ("protocol-port", "http:80")];
+    let late = [("protocol-port", "http:80"), ("request-timeout", "181")];
     let reused = [("id", "lb-x"), ("vgroup-port", "vsp-1:80"), ("weight", "101")];
     let proxied = [("protocol-port", "http:80"), ("established-timeout", "60")];
-    let table: [Row<'_>; 28] = [
+    let table: [Row<'_>; 30] = [
         ("not for HTTP", clb(&proxied), "26: it holds at listeners for TCP only"),
         ("weight that counts", clb(&reused), "27: `101` is no number from 0 to 100"),
         ("weight that does not", clb(&[("weight", "many")]), "25: it counts only for a balancer that exists already"),
@@ -352,7 +353,9 @@ fn odd_settings_are_told_with_their_line() {
         ("hostname of an NLB", nlb(&[("hostname", "a.example.com")]), "25: an NLB's controller does not read it"),
         ("listed by the NLB only", clb(&[("cacert-id", "c")]), "25: a CLB's controller does not read it"),
         ("V11", clb(&[("spec", "slb.s0.share")]), "25: shared-performance instances are sold no more, and take no ENI"),
-        ("queries", clb(&queries), "25: slb.s1.small drops what is over 1000 queries/s of listeners for HTTP"),
+        ("late", clb(&late), "26: `181` is no number from 1 to 180"),
+        ("for HTTP", clb(&[("idle-timeout", "10")]), "25: it holds at listeners for HTTP only"),
+        ("certificate", clb(&[("protocol-port", "https:80")]), "25: the listener of port 80 ends TLS without a certi"),
         ("protocol", clb(&[("protocol-port", "TCPSSL:80")]), "25: the controller knows no protocol `TCPSSL`"),
         ("protocol, NLB", nlb(&[("protocol-port", "https:80")]), "25: the controller knows no protocol `https`"),
         ("no such port", clb(&[("protocol-port", "tcp:81")]), "25: the Service has no port 81"),
@@ -389,6 +392,8 @@ fn odd_settings_are_told_with_their_line() {
         ),
         ("legacy", clb(&[("service.beta.kubernetes.io/alicloud-loadbalancer-weight", "50")]), "25: it counts only"),
     ];
+    let counted = said(&Case { annotations: &queries, ..Case::default() });
+    assert_eq!(counted, (Vec::new(), Vec::new()));
     for (name, (problems, warnings), told) in table {
         assert!(problems.iter().chain(&warnings).any(|it| it.contains(told)), "{name}: {problems:?} {warnings:?}");
     }
@@ -432,7 +437,10 @@ fn only_tls_is_spoken_to_a_listener_that_ends_it() {
     let tls = [("protocol-port", "TCPSSL:80"), ("cert-id", "c-1")];
     assert!(problem(true, &tls, plain).contains("the listener of port 80 ends TLS, and answers nobody else"));
     assert!(problem(true, &[], secure).contains("nothing ends it on port 80"));
-    assert!(problem(false, &[("protocol-port", "https:80")], secure).contains("nothing ends it on port 80"));
+    assert!(problem(false, &[("protocol-port", "http:80")], secure).contains("nothing ends it on port 80"));
+    let https = [("protocol-port", "https:80"), ("cert-id", "c-1")];
+    assert!(problem(false, &https, plain).contains("the listener of port 80 ends TLS, and answers nobody else"));
+    assert_eq!(said(&Case { annotations: &https, url: secure, ..Case::default() }).0, [""; 0]);
     assert!(problem(true, &[], "ftp://shop.example.com/").contains("is not a URL"));
     // The usual port of https is 443, which the Service has not.
     let (problems, _) = said(&Case { is_nlb: true, url: "https://shop.example.com/", ..Case::default() });

@@ -411,6 +411,18 @@ fn annotations_of_aws_say_what_checks_and_silence_are() {
         check(&[(&count, "4"), (&seconds, "30")], "{ profile: aws-alb }"),
         (30, 5, 2, 4, "Http { port: 80, path: \"/\" }".to_owned())
     );
+    let attributes = alb("target-group-attributes");
+    let least = "load_balancing.algorithm.type=least_outstanding_requests";
+    let scheduler =
+        |annotations: &[(&str, &str)]| format!("{:?}", config(annotations, "{ profile: aws-alb }").balancer.scheduler);
+    assert_eq!(scheduler(&[]), "RoundRobin");
+    assert_eq!(scheduler(&[(&attributes, least)]), "WeightedLeastConnections");
+    let http = |balancer: &str| {
+        let rules = config(&[], balancer).http.remove(&80).expect("it is a proxy");
+        [rules.client_idle, rules.answer_timeout, rules.target_idle.expect("they are kept")].map(|span| span.as_secs())
+    };
+    assert_eq!(http("{ profile: aws-alb }"), [60; 3]);
+    assert_eq!(http("{ profile: aws-alb, idleTimeout: 4000s }"), [4000; 3]);
     let listener = nlb("listener-attributes.TCP-80");
     let idle = |annotations: &[(&str, &str)]| {
         config(annotations, "{ profile: aws-nlb }").idle.map(|rule| rule.timeout.as_secs())
@@ -449,34 +461,37 @@ fn what_a_profile_cannot_take_is_told() {
     let none = ("", "");
     let reuse = ("service.beta.kubernetes.io/alibaba-cloud-loadbalancer-id", "lb-1");
     let (of_alibaba, of_aws) = ("loadBalancerClass: alibabacloud.com/nlb", "loadBalancerClass: service.k8s.aws/nlb");
-    let proxy = "an Application Load Balancer chooses a target for each request";
     let (too_long, unknown) = ("deregistration_delay.timeout_seconds=3601", "deregistration_delay.timeout=30");
     let table = [
-        ("{ profile: aws-elb }", none, "", "", "16: "),
-        ("{ profile: aws-nlb, controller: batches }", none, "", "", "16: this is how the controller of Alibaba's"),
-        ("{ profile: aws-nlb, withoutDrain: keep }", none, "", "", "16: this is assumed of Alibaba's balancers"),
-        ("{ profile: aws-nlb, failover: 1s }", none, "", "", "16: no node answers for the address"),
-        ("{ deregistrationTime: 1s }", none, "", "", "16: this product removes targets at once"),
-        ("{ profile: metallb-l2, registrationTime: 1s }", none, "", "", "16: this product registers targets at once"),
-        ("{ profile: metallb-l2, healthCheck: { interval: 1s } }", none, "", "", "16: MetalLB checks nothing"),
-        (nlb, none, of_alibaba, "", "33: no controller of this cluster handles"),
-        ("{}", none, of_aws, "", "33: no controller of this cluster handles"),
-        (alb, none, "", "connections: 10", proxy),
-        (nlb, (attributes.as_str(), too_long), "", "", "30: deregistration_delay.timeout_seconds: `3601`"),
-        (nlb, (&attributes, unknown), "", "", "30: AWS knows no attribute `deregistration_delay.timeout`"),
-        (nlb, (&attributes, "on"), "", "", "30: `on` is no attribute"),
-        (alb, (&alb_attributes, "preserve_client_ip.enabled=true"), "", "", "30: AWS knows no attribute"),
-        (nlb, (&interval, "4"), "", "", "30: `4` is no number from 5 to 300"),
-        (nlb, (&timeout, "11"), "", "", "30: AWS refuses a timeout above the interval"),
-        (nlb, (&target, "instance"), "", "", "30: `instance`: only IP targets are simulated"),
-        (nlb, (&port, "http"), "", "", "30: `http` is no port"),
-        (nlb, reuse, "", "", "30: only Alibaba's controller"),
+        ("{ profile: aws-elb }", none, "", "16: "),
+        ("{ profile: aws-nlb, controller: batches }", none, "", "16: this is how the controller of Alibaba's"),
+        ("{ profile: aws-nlb, withoutDrain: keep }", none, "", "16: this is assumed of Alibaba's balancers"),
+        ("{ profile: aws-nlb, failover: 1s }", none, "", "16: no node answers for the address"),
+        ("{ deregistrationTime: 1s }", none, "", "16: this product removes targets at once"),
+        ("{ profile: metallb-l2, registrationTime: 1s }", none, "", "16: this product registers targets at once"),
+        ("{ profile: metallb-l2, healthCheck: { interval: 1s } }", none, "", "16: MetalLB checks nothing"),
+        (nlb, none, of_alibaba, "33: no controller of this cluster handles"),
+        ("{}", none, of_aws, "33: no controller of this cluster handles"),
+        ("{ profile: aws-nlb, idleTimeout: 60s }", none, "", "16: only an Application Load Balancer has it"),
+        ("{ profile: aws-alb, idleTimeout: 4001s }", none, "", "16: AWS takes 1 to 4000 seconds"),
+        ("{ profile: aws-alb, targetKeepAlive: 1s }", none, "", "16: this is assumed of a CLB"),
+        (alb, (&alb_attributes, "load_balancing.algorithm.type=fastest"), "", "30: load_balancing.algorithm.type"),
+        (nlb, (attributes.as_str(), too_long), "", "30: deregistration_delay.timeout_seconds: `3601`"),
+        (nlb, (&attributes, unknown), "", "30: AWS knows no attribute `deregistration_delay.timeout`"),
+        (nlb, (&attributes, "on"), "", "30: `on` is no attribute"),
+        (alb, (&alb_attributes, "preserve_client_ip.enabled=true"), "", "30: AWS knows no attribute"),
+        (nlb, (&interval, "4"), "", "30: `4` is no number from 5 to 300"),
+        (nlb, (&timeout, "11"), "", "30: AWS refuses a timeout above the interval"),
+        (nlb, (&target, "instance"), "", "30: `instance`: only IP targets are simulated"),
+        (nlb, (&port, "http"), "", "30: `http` is no port"),
+        (nlb, reuse, "", "30: only Alibaba's controller"),
     ];
-    for (balancer, annotation, class, clients, expected) in table {
+    // Clients of a proxy may keep their connections.
+    assert_eq!(told(&Case { balancer: alb, clients: "connections: 10", ..Case::default() }), [""; 0]);
+    for (balancer, annotation, class, expected) in table {
         let annotations = [annotation];
         let annotations = if annotation == none { &[] } else { &annotations[..] };
-        let clients = if clients.is_empty() { "reuse: none" } else { clients };
-        let found = told(&Case { balancer, annotations, class, clients, ..Case::default() });
+        let found = told(&Case { balancer, annotations, class, ..Case::default() });
         assert!(
             found.iter().any(|it| it.contains(expected)),
             "{balancer} {annotations:?} {class}: {found:?} instead of {expected}"

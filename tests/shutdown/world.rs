@@ -241,6 +241,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
         deregister_latency: Delay::Constant(lag("deregister_lag_s")),
         ports: BTreeMap::from([(80, 80)]),
         node_ports: BTreeMap::new(),
+        http: BTreeMap::new(),
         stands_at_zero: true,
     }
 }

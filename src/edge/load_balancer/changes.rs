@@ -140,6 +140,12 @@ impl LoadBalancer {
         }
         for (port, target) in &new.ports {
             let is_taken = inner.state.borrow().handed.contains_key(port);
+            // A listener that is to speak something else is another one.
+            let is_other = old.ports.contains_key(port) && old.http.contains_key(port) != new.http.contains_key(port);
+            if is_other && (change.writes_listeners || !is_taken) {
+                let event = self.tell_service(because, "lb_listener_deleted", port_of(*port));
+                self.close(*port, event);
+            }
             let kind = match old.ports.get(port) {
                 None => Some("lb_listener_created"),
                 Some(_) if is_taken && change.writes_listeners => Some("lb_listener_taken_back"),
@@ -159,6 +165,7 @@ impl LoadBalancer {
         let node_ports = old.node_ports.iter().chain(&new.node_ports).map(|(port, node_port)| (*port, *node_port));
         let node_ports = node_ports.filter(|(port, _)| new.ports.contains_key(port)).collect();
         *inner.live.borrow_mut() = Rc::new(LoadBalancerConfig { node_ports, ..new.clone() });
+        self.listen_http();
         self.change_rules(&old, new);
     }
 

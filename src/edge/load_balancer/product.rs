@@ -96,9 +96,13 @@ impl LoadBalancer {
         state.balancer.deregister(id);
         state.names.remove(&id);
         state.last_removal = Some(event);
-        if state.wanted.contains_key(&ip) {
+        let is_wanted = state.wanted.contains_key(&ip);
+        if is_wanted {
             state.registered.insert(ip, None);
-            drop(state);
+        }
+        drop(state);
+        self.forget_kept(id);
+        if is_wanted {
             self.register_later(ip);
         }
         true

@@ -138,6 +138,7 @@ impl LoadBalancer {
                 state.connections.ids(|entry| entry.target == id)
             };
             let event = inner.tell(Some(because), "target_drained", &name, ip);
+            this.cut_requests(id, event);
             for connection in connections {
                 if how == Sever::Silent {
                     inner.state.borrow_mut().forgotten.insert(connection, event);
@@ -301,6 +302,7 @@ impl LoadBalancer {
             state.last_removal = Some(event);
             (id, name, event)
         };
+        self.forget_kept(id);
         self.cut_later(id, name, ip, inner.removal.get().on_deregister, event);
     }
 

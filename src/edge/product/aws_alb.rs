@@ -1,34 +1,37 @@
 //! AWS Application Load Balancer with IP targets, looked after by the AWS Load Balancer Controller.
 //!
-//! It is a proxy of HTTP: clients have connections to it, it has others to its targets, and it chooses a target for each request. The balancer here works on
-//! connections. So clients of this profile open one for each request (`reuse: none` is demanded), and each stands for one request of the proxy to a target.
-//! What that shows truly: which targets are asked, from when and until when, so how many requests are lost to a target that is gone.
+//! It is a proxy for HTTP ([`crate::edge::http_proxy`]): it chooses a target for each request, and keeps connections to targets for others.
 //!
 //! - Targets are ready pods; one that terminates is deregistered at once. A gate `target-health.elbv2.k8s.aws/…` opens when its pod is healthy.
 //! - Checks: HTTP for `/` on the port of the requests, every 15 s, 5 s of patience, 2 to become well and 2 to become ill, the controller's defaults. A new
 //!   target is in service with its first success.
-//! - A deregistered target gets no new requests. Those under way are finished for the deregistration delay, 300 s unless written, and then cut.
-//! - An unhealthy target gets no new requests; those under way go on. Without a healthy target all registered ones are asked.
-//! - A request during which nothing is said for 60 s is ended.
+//! - A deregistered target gets no new requests. Those under way are finished for the deregistration delay, 300 s unless written, and then cut: 502.
+//! - An unhealthy target gets no new requests; those under way go on. Without a healthy target all registered ones are asked, without any the answer is 503.
+//! - A connection on which nothing is said for 60 s is closed, on both sides (`loadBalancer.idleTimeout`). A client's that is an hour old is over with its next answer.
+//! - A target that refuses, or closes or resets a connection under a request: 502. So where a gateway closes kept connections sooner than the balancer, some
+//!   requests meet a close that is on its way. One that does not take a connection within 10 s, or says nothing for the idle time: 504. Nothing is tried again.
+//! - Targets in turn, or with `load_balancing.algorithm.type=least_outstanding_requests` where fewest requests are under way.
 //!
-//! Assumed: the controller's own time, and that the product does at once what it is asked.
+//! Assumed: the controller's own time; that the product does at once what it is asked; that the kept connection which was used last is taken first, and those to a
+//! deregistered target are closed at once.
 //!
-//! Left out: connections of clients that outlive a target, the pool of kept connections to targets and the race with a gateway that closes one first
-//! (keep the gateway's idle timeout above the balancer's 60 s), answers 502, 503 and 504 (a lost request shows here as what its connection met), success
-//! codes other than 200 to 399, stickiness, slow start, least outstanding requests, HTTP/2, and rules of an Ingress. A gateway pays for one new connection for
-//! each request here, and would not for the product's kept ones.
+//! Left out: success codes other than 200 to 399, cookies, slow start, HTTP/2, and rules of an Ingress.
 //!
-//! Sources: AWS documents "Health checks for Application Load Balancer target groups", "Target groups" (deregistration delay), "Application Load Balancers"
-//! (idle timeout); kubernetes-sigs/aws-load-balancer-controller docs/guide/ingress/annotations.md, docs/deploy/pod_readiness_gate.md, issue 3621 (changes of
+//! Sources: AWS documents "Health checks for Application Load Balancer target groups", "Edit target group attributes" (deregistration delay, algorithms), "Edit attributes
+//! for your Application Load Balancer" (idle timeout, client keepalive duration), "Troubleshoot your Application Load Balancers" (502, 503, 504), "How Elastic Load Balancing works"
+//! (connections to targets, headers); kubernetes-sigs/aws-load-balancer-controller docs/guide/ingress/annotations.md, docs/deploy/pod_readiness_gate.md, issue 3621 (changes of
 //! targets are fast).
 
 use std::time::Duration;
 
 use super::{Check, GateOpens, Profile, Ways, aws_nlb, check};
 use crate::edge::balancer::OnRemoval;
-use crate::edge::idle::{IdleEnd, IdleRule};
+use crate::edge::http_proxy::{Forwarded, HttpRules};
 use crate::edge::scheduler::Scheduler;
 use crate::engine::Delay;
+
+/// How long a connection may be silent.
+pub const IDLE: Duration = Duration::from_secs(60);
 
 /// How it behaves where no annotation says otherwise.
 #[must_use]
@@ -51,6 +54,24 @@ pub fn profile() -> Profile {
         },
         on_deregister: OnRemoval::CutAfter(aws_nlb::DRAIN),
         on_unhealthy: OnRemoval::Keep,
-        idle: Some(IdleRule { timeout: Duration::from_secs(60), end: IdleEnd::Reset }),
+        idle: None,
+        http: Some(rules()),
+    }
+}
+
+/// What it does with requests where nothing else is written.
+#[must_use]
+pub fn rules() -> HttpRules {
+    HttpRules {
+        client_idle: IDLE,
+        client_requests: None,
+        client_life: Some(Duration::from_secs(3600)),
+        connect_timeout: Duration::from_secs(10),
+        answer_timeout: IDLE,
+        target_idle: Some(IDLE),
+        tries_next: false,
+        cuts_requests: true,
+        no_healthy_status: 503,
+        forwarded: Forwarded { proto: Some("http"), port: true, client_port: false },
     }
 }

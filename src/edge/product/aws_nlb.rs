@@ -63,5 +63,6 @@ pub fn profile() -> Profile {
         on_deregister: OnRemoval::Keep,
         on_unhealthy: OnRemoval::CutAfter(Duration::ZERO),
         idle: Some(IdleRule { timeout: Duration::from_secs(350), end: IdleEnd::Forgotten }),
+        http: None,
     }
 }

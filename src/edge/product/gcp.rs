@@ -52,5 +52,6 @@ pub fn profile(policy: TrafficPolicy) -> Profile {
         on_deregister: OnRemoval::CutAfter(Duration::from_secs(30)),
         on_unhealthy: OnRemoval::Keep,
         idle: None,
+        http: None,
     }
 }

@@ -47,5 +47,6 @@ pub fn profile() -> Profile {
         on_deregister: OnRemoval::Forget,
         on_unhealthy: OnRemoval::Keep,
         idle: None,
+        http: None,
     }
 }

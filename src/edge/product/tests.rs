@@ -83,7 +83,7 @@ fn open_connections_meet_what_the_documents_say() {
     let seconds = Duration::from_secs;
     let table = [
         (Product::AwsNlb, OnRemoval::Keep, OnRemoval::CutAfter(Duration::ZERO), Some((350, IdleEnd::Forgotten))),
-        (Product::AwsAlb, OnRemoval::CutAfter(seconds(300)), OnRemoval::Keep, Some((60, IdleEnd::Reset))),
+        (Product::AwsAlb, OnRemoval::CutAfter(seconds(300)), OnRemoval::Keep, None),
         (Product::GcpPassthrough, OnRemoval::CutAfter(seconds(30)), OnRemoval::Keep, None),
         (Product::MetalLb, OnRemoval::Forget, OnRemoval::Keep, None),
     ];
@@ -95,6 +95,9 @@ fn open_connections_meet_what_the_documents_say() {
             (on_deregister, on_unhealthy, idle),
             "{product:?}"
         );
+        // A proxy has times of its own.
+        let http = profile.http.map(|http| [http.client_idle, http.answer_timeout, http.connect_timeout]);
+        assert_eq!(http, (product == Product::AwsAlb).then_some([60, 60, 10].map(seconds)), "{product:?}");
     }
 }
 

@@ -118,7 +118,8 @@ const fn attribute(name: &'static str, is_of_nlb: bool, values: Values, effect: 
 }
 
 const FLAG: Values = Word(&["true", "false"]);
-const STICKY: Effect = Ignored("targets are chosen anew for each connection");
+const STICKY: Effect = Ignored("clients keep no cookies, and an NLB's targets are chosen anew for each connection");
+const ALGORITHMS: Values = Word(&["round_robin", "least_outstanding_requests", "weighted_random"]);
 
 /// Those of target groups.
 pub const ATTRIBUTES: [Attribute; 13] = [
@@ -137,7 +138,7 @@ pub const ATTRIBUTES: [Attribute; 13] = [
     attribute("stickiness.type", false, Any, STICKY),
     attribute("stickiness.lb_cookie.duration_seconds", false, Any, STICKY),
     attribute("load_balancing.cross_zone.enabled", false, Any, ZONES),
-    attribute("load_balancing.algorithm.type", false, Any, Ignored("targets get their turns")),
+    attribute("load_balancing.algorithm.type", false, ALGORITHMS, Modelled),
     attribute(
         "slow_start.duration_seconds",
         false,

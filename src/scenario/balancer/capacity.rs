@@ -27,8 +27,8 @@ const SPECS: [(&str, u64, u64, u64); 8] = [
 const SHARED: &str = "slb.s0.share";
 /// The specification of an instance that is paid by it, where none is written.
 const SPEC: &str = "slb.s1.small";
-/// Of an instance that is paid by usage: open connections, new ones per second. An assumption.
-const BY_USAGE: (u64, u64) = (1_000_000, 100_000);
+/// Of an instance that is paid by usage: open connections, new ones per second, queries per second. An assumption.
+const BY_USAGE: (u64, u64, u64) = (1_000_000, 100_000, 50_000);
 /// Of one zone of an NLB. Source: NLB documents, "Limits".
 const NLB_ZONE: (u64, u64) = (5_000_000, 200_000);
 /// Source: CLB and NLB documents, TCP listeners.
@@ -43,6 +43,7 @@ pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool, has_http: bool
             connections: Some(connections),
             connections_per_s: Some(per_s),
             listener_connections_per_s: cps,
+            queries_per_s: None,
         };
     }
     let written = annotations.text("spec");
@@ -55,12 +56,12 @@ pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool, has_http: bool
         let help = format!("write one of {}", names.join(", "));
         annotations.refuse("spec", format!("`{name}` is no specification: the API rejects it"), &help);
     }
-    let (connections, per_s) = if annotations.text("instance-charge-type") == Some("PayBySpec") {
+    let (connections, per_s, queries) = if annotations.text("instance-charge-type") == Some("PayBySpec") {
         let spec = known(written.unwrap_or(SPEC));
-        if let Some((name, _, _, queries)) = spec {
-            note_queries(annotations, name, *queries, has_http);
+        if let Some((_, _, _, queries)) = spec.filter(|_| !has_http) {
+            note_queries(annotations, *queries);
         }
-        spec.map_or(BY_USAGE, |(_, connections, per_s, _)| (*connections, *per_s))
+        spec.map_or(BY_USAGE, |(_, connections, per_s, queries)| (*connections, *per_s, *queries))
     } else {
         if written.is_some() {
             let text = "the instance is paid by usage, so it has no limits of a specification: they come with \
@@ -69,21 +70,20 @@ pub(super) fn limits(annotations: &Annotations<'_>, is_nlb: bool, has_http: bool
         }
         BY_USAGE
     };
-    Limits { connections: Some(connections), connections_per_s: Some(per_s), listener_connections_per_s: None }
+    Limits {
+        connections: Some(connections),
+        connections_per_s: Some(per_s),
+        listener_connections_per_s: None,
+        queries_per_s: Some(queries),
+    }
 }
 
-/// Queries per second count at listeners for HTTP, and those are simulated as TCP: no query is counted here.
-fn note_queries(annotations: &Annotations<'_>, name: &str, queries: u64, has_http: bool) {
+/// Queries per second count at listeners for HTTP, and the Service has none.
+fn note_queries(annotations: &Annotations<'_>, queries: u64) {
     let suffix = if annotations.text("spec").is_some() { "spec" } else { "instance-charge-type" };
-    if has_http {
-        let text =
-            format!("{name} drops what is over {queries} queries/s of listeners for HTTP: nothing counts them here");
-        annotations.warn(suffix, &text);
-    } else {
-        let (place, path) = annotations.place_and_path(suffix);
-        let text = format!("its {queries} queries/s count at listeners for HTTP, and the Service has none");
-        annotations.sink.note(place, path, FidelityStatus::Modelled, Some(&text));
-    }
+    let (place, path) = annotations.place_and_path(suffix);
+    let text = format!("its {queries} queries/s count at listeners for HTTP, and the Service has none");
+    annotations.sink.note(place, path, FidelityStatus::Modelled, Some(&text));
 }
 
 /// How long connections may be silent, and what they meet then. An NLB's end is an assumption: it forgets them.

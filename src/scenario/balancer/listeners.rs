@@ -5,14 +5,13 @@
 //! - `TCPSSL` of an NLB ends TLS: clients shake hands with the balancer, and the gateway behind gets plain TCP on the port that the Service's is mapped to. So
 //!   the gateway's server there has to be one for plain HTTP, and who speaks no TLS to the balancer gets no answer. Silence, limits and checks are as at any
 //!   listener.
-//! - `http` and `https` of a CLB make it a proxy for HTTP, which is not simulated: such listeners are as those for TCP.
+//! - `http` and `https` of a CLB make it a proxy for HTTP ([`super::http`]). `https` ends TLS as `TCPSSL` does, and both need a gateway that speaks plain HTTP behind.
 //!
 //! Source: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/{clbv1,nlbv2}/listeners.go (`protocol`); NLB API, CreateListener.
 
 use std::collections::BTreeMap;
 
 use super::{Annotations, is_nlb};
-use crate::manifest::Sink;
 use crate::manifest::service::ServiceManifest;
 
 /// What a listener speaks.
@@ -23,6 +22,18 @@ pub(in crate::scenario) enum Protocol {
     Http,
     Https,
     TcpSsl,
+}
+
+impl Protocol {
+    /// Whether clients speak TLS to the balancer.
+    pub(in crate::scenario) fn ends_tls(self) -> bool {
+        matches!(self, Self::TcpSsl | Self::Https)
+    }
+
+    /// Whether the balancer is a proxy for HTTP there.
+    pub(in crate::scenario) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
 }
 
 const CLB: [(&str, Protocol); 4] =
@@ -52,9 +63,14 @@ fn parse(text: &str, is_nlb: bool) -> Result<BTreeMap<u16, Protocol>, (String, S
 
 /// The front ports at which the balancer ends TLS.
 pub(in crate::scenario) fn tls_ports(service: &ServiceManifest) -> Vec<u16> {
-    let written = service.balancer_annotation("protocol-port").filter(|_| is_nlb(service));
-    let found = written.and_then(|(text, _)| parse(text, true).ok()).unwrap_or_default();
-    found.into_iter().filter(|(_, protocol)| *protocol == Protocol::TcpSsl).map(|(port, _)| port).collect()
+    let found = written(service);
+    found.into_iter().filter(|(_, protocol)| protocol.ends_tls()).map(|(port, _)| port).collect()
+}
+
+/// The listeners that a Service names, if it does so rightly.
+pub(in crate::scenario) fn written(service: &ServiceManifest) -> BTreeMap<u16, Protocol> {
+    let written = service.balancer_annotation("protocol-port");
+    written.and_then(|(text, _)| parse(text, is_nlb(service)).ok()).unwrap_or_default()
 }
 
 /// Reads the annotation and judges it: `ports` leads from front ports to those of pods, and on `plain` the gateway listens for plain HTTP.
@@ -77,15 +93,16 @@ pub(super) fn read(
             annotations.warn(SUFFIX, &format!("the Service has no port {port}, so it makes no listener"));
             continue;
         };
-        if *protocol != Protocol::TcpSsl {
+        if !protocol.ends_tls() && !protocol.is_http() {
             continue;
         }
-        if annotations.text("cert-id").is_none() {
+        if protocol.ends_tls() && annotations.text("cert-id").is_none() {
             let text = format!("the listener of port {port} ends TLS without a certificate: the API rejects it");
             annotations.refuse(SUFFIX, text, "write cert-id beside it");
         }
         if !plain.contains(of_pod) {
-            let text = format!("the balancer ends TLS, and the gateway has no server for plain HTTP on port {of_pod}");
+            let what = if protocol.ends_tls() { "ends TLS" } else { "sends plain HTTP" };
+            let text = format!("the balancer {what}, and the gateway has no server for plain HTTP on port {of_pod}");
             annotations.refuse(SUFFIX, text, "write a Gateway server with protocol: HTTP there, or TCP for this port");
         }
     }
@@ -94,22 +111,32 @@ pub(super) fn read(
 
 /// Whether any listener of a CLB is one for HTTP.
 pub(super) fn has_http(listeners: &BTreeMap<u16, Protocol>) -> bool {
-    listeners.values().any(|protocol| matches!(protocol, Protocol::Http | Protocol::Https))
+    listeners.values().any(|protocol| protocol.is_http())
 }
 
-/// Notes that a Service's listeners differ from those it is simulated with.
-pub(super) fn note(listeners: &BTreeMap<u16, Protocol>, annotations: &Annotations<'_>, sink: &Sink) {
-    use crate::record::results::FidelityStatus;
-    let approximated = |protocol: &Protocol| match protocol {
-        Protocol::Http | Protocol::Https => Some("listeners for HTTP are simulated as TCP"),
-        Protocol::Udp => Some("a listener for UDP is simulated as one for TCP"),
-        Protocol::Tcp | Protocol::TcpSsl => None,
-    };
-    let mut texts: Vec<&str> = listeners.values().filter_map(approximated).collect();
-    texts.dedup();
-    for text in texts {
+/// Notes that a Service's listeners differ from those it is simulated with: `all` are its ports.
+pub(super) fn note(listeners: &BTreeMap<u16, Protocol>, all: usize, annotations: &Annotations<'_>) {
+    use crate::record::results::FidelityStatus::{Approximated, Modelled};
+    let count = |is: fn(&Protocol) -> bool| listeners.values().filter(|protocol| is(protocol)).count();
+    let note = |status, text: &str| {
         let (place, path) = annotations.place_and_path("protocol-port");
-        sink.note(place, path, FidelityStatus::Approximated, Some(text));
+        annotations.sink.note(place, path, status, Some(text));
+    };
+    if count(|protocol| *protocol == Protocol::Udp) > 0 {
+        note(Approximated, "a listener for UDP is simulated as one for TCP");
+    }
+    match count(|protocol| protocol.is_http()) {
+        0 => {}
+        some if some < all => {
+            note(Approximated, "all listeners share the choice and the check of those for TCP");
+        }
+        _ if annotations.text("health-check-flag") != Some("on") => {
+            note(
+                Modelled,
+                "targets of listeners for HTTP are checked with health-check-flag: on only, so these are not",
+            );
+        }
+        _ => {}
     }
 }
 

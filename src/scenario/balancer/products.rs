@@ -1,6 +1,7 @@
 //! The balancer in front as another cloud's product: its profile, what the scenario says, and the annotations that its controller reads.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::settings::Settings;
@@ -12,13 +13,13 @@ use crate::edge::load_balancer::Probe;
 use crate::edge::product::{Profile, aws_nlb};
 use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
-    BackendMode, Eligibility, HealthCheck, Limits, LoadBalancerConfig, NodeReach, Pace, Product, TargetRules,
+    BackendMode, Eligibility, HealthCheck, HttpRules, Limits, LoadBalancerConfig, NodeReach, Pace, Product, Scheduler,
+    TargetRules,
 };
-use crate::load::Reuse;
 use crate::manifest::service::annotations::{Effect, PREFIXES, Values};
 use crate::manifest::service::aws::{ALB_PREFIX, ALB_ROWS, ATTRIBUTES, AwsRow, LISTENER, NLB_PREFIX, NLB_ROWS};
 use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest};
-use crate::manifest::{Place, Problem, Sink};
+use crate::manifest::{Place, Problem};
 use crate::record::CauseCode;
 use crate::record::results::FidelityStatus;
 
@@ -70,11 +71,10 @@ pub(super) fn config(
     (annotations, mut profile): (&Annotations<'_>, Profile),
     (ports, node_ports): (BTreeMap<u16, u16>, BTreeMap<u16, u16>),
 ) -> Option<LoadBalancerConfig> {
-    let (service, sink) = (annotations.service, annotations.sink);
+    let service = annotations.service;
     let product = settings.balancer.product.product;
     check_service(annotations, product)?;
     note_others(annotations, product);
-    check_clients(settings, sink);
     let aws = Aws { annotations, product };
     aws.note();
     let first_port = ports.values().next().copied().unwrap_or(80);
@@ -88,7 +88,12 @@ pub(super) fn config(
         profile.health_check = profile.health_check.map(|usual| aws.check(usual));
         aws.removal(&mut profile);
         profile.idle = profile.idle.map(|usual| aws.idle(usual, &ports));
+        profile.scheduler = aws.scheduler(profile.scheduler);
     }
+    let http = profile.http.take().map(|usual| {
+        let idle = settings.balancer.product.idle.unwrap_or(usual.client_idle);
+        Rc::new(HttpRules { client_idle: idle, answer_timeout: idle, target_idle: Some(idle), ..usual })
+    });
     let written = settings.balancer.health_check;
     let health_check = profile.health_check.map(|usual| HealthCheck {
         interval: written.interval.unwrap_or(usual.interval),
@@ -101,6 +106,7 @@ pub(super) fn config(
     let mut ways = profile.ways;
     ways.condition = condition(resolved, settings);
     let reach = profile.nodes.unwrap_or(NodeReach::WithPods);
+    let http = ports.keys().filter_map(|port| Some((*port, Rc::clone(http.as_ref()?)))).collect();
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
@@ -126,6 +132,7 @@ pub(super) fn config(
         deregister_latency: settings.balancer.controller_latency.clone(),
         ports,
         node_ports: if mode == BackendMode::Pods { BTreeMap::new() } else { node_ports },
+        http,
         first_probe: None,
         stands_at_zero: true,
     })
@@ -186,19 +193,6 @@ pub(super) fn note_aws_elsewhere(annotations: &Annotations<'_>, product: Product
     }
 }
 
-/// A proxy chooses a target for each request: its clients have to, too.
-fn check_clients(settings: &Settings, sink: &Sink) {
-    if settings.balancer.product.product != Product::AwsAlb {
-        return;
-    }
-    for load in settings.loads.iter().filter(|load| load.reuse != Reuse::Never) {
-        let path = format!("spec.load.{}.clients.reuse", load.name);
-        let text =
-            "an Application Load Balancer chooses a target for each request, which is simulated as a connection each";
-        sink.report(Problem::at(load.way.at, path, text).help("write clients: { reuse: none }"));
-    }
-}
-
 /// The annotations behind causes of loss under a profile.
 pub(in crate::scenario) fn sources(
     service: &ServiceManifest,
@@ -225,7 +219,11 @@ pub(in crate::scenario) fn sources(
         Product::AwsNlb => format!("{NLB_PREFIX}{LISTENER}{port}"),
         _ => format!("{ALB_PREFIX}load-balancer-attributes"),
     };
-    vec![of(CauseCode::LbCutConnection, &name), of(CauseCode::IdleTimeout, &idle)]
+    let mut found = vec![of(CauseCode::LbCutConnection, &name), of(CauseCode::IdleTimeout, &idle)];
+    if product == Product::AwsAlb {
+        found.push(of(CauseCode::LbRequestTimeout, &idle));
+    }
+    found
 }
 
 /// What AWS's controller reads.
@@ -394,6 +392,27 @@ impl Aws<'_> {
         }
         if !is("target_health_state.unhealthy.connection_termination.enabled", true) {
             profile.on_unhealthy = OnRemoval::Keep;
+        }
+    }
+
+    /// How an ALB chooses targets.
+    fn scheduler(&self, usual: Scheduler) -> Scheduler {
+        match self.attributes().get("load_balancing.algorithm.type") {
+            Some(&"least_outstanding_requests") if self.product == Product::AwsAlb => {
+                Scheduler::WeightedLeastConnections
+            }
+            Some(&"weighted_random") => {
+                let name = format!("{}target-group-attributes", self.prefix());
+                let (place, path) = (
+                    self.annotations.service.annotations.get(&name).map(|(_, place)| *place),
+                    self.annotations.path(&name),
+                );
+                let text = "weighted_random is simulated as turns";
+                let place = place.unwrap_or(self.annotations.service.annotations_at);
+                self.annotations.sink.note(place, path, FidelityStatus::Approximated, Some(text));
+                usual
+            }
+            _ => usual,
         }
     }
 

@@ -24,6 +24,10 @@ pub(super) fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
         Some(field) => field.whole(0, 10),
         None => Some(defaults::TLS_ROUND_TRIPS),
     };
+    let target_keep_alive = match fields.and_then(|fields| fields.get("targetKeepAlive")) {
+        Some(field) => field.duration().map(|span| Some(span).filter(|span| !span.is_zero())),
+        None => Some(None),
+    };
     let without_drain = match fields.and_then(|fields| fields.get("withoutDrain")) {
         Some(field) => field.choice(&[("cut", WithoutDrain::Cut), ("keep", WithoutDrain::Keep)]),
         None => Some(WithoutDrain::Cut),
@@ -51,6 +55,7 @@ pub(super) fn balancer(field: Option<&Field<'_>>) -> Option<BalancerSettings> {
         call_latency: call_latency?,
         throttled_ppm: parts_per_million(throttled?),
         tls_round_trips: tls_round_trips?,
+        target_keep_alive: target_keep_alive?,
         names: names?,
         health_check,
         without_drain: without_drain?,
