@@ -49,7 +49,10 @@ impl Ticks {
         let queue = &mut queues[index].1;
         // Whoever waited for an answer before queues for a time that is a little earlier than the last one's.
         let later = queue.iter().rev().take_while(|other| other.at > at).count();
-        queue.insert(queue.len() - later, tick);
+        match later {
+            0 => queue.push_back(tick),
+            later => queue.insert(queue.len() - later, tick),
+        }
         drop(queues);
         if !self.is_started.replace(true) {
             sim.spawn("probes", Rc::clone(self).run(sim.clone()));
@@ -62,12 +65,16 @@ impl Ticks {
     async fn run(self: Rc<Self>, sim: Sim) {
         loop {
             let seen = self.earlier.version();
-            while let Some((at, prober)) = self.pop_due(sim.now()) {
-                if let Some(prober) = prober.upgrade() {
+            let next = loop {
+                let Some((at, _, index)) = self.first() else { break None };
+                if at > sim.now() {
+                    break Some(at);
+                }
+                let tick = self.queues.borrow_mut()[index].1.pop_front();
+                if let Some(prober) = tick.and_then(|tick| tick.prober.upgrade()) {
                     prober.tick(at);
                 }
-            }
-            let next = self.first().map(|(at, _, _)| at);
+            };
             self.sleeps_until.set(next);
             let earlier = self.earlier.changed_since(seen);
             match next {
@@ -87,11 +94,5 @@ impl Ticks {
             Some((first.at, first.sequence, index))
         });
         firsts.min()
-    }
-
-    fn pop_due(&self, now: SimTime) -> Option<(SimTime, Weak<Prober>)> {
-        let (_, _, index) = self.first().filter(|(at, _, _)| *at <= now)?;
-        let tick = self.queues.borrow_mut()[index].1.pop_front()?;
-        Some((tick.at, tick.prober))
     }
 }
