@@ -47,8 +47,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes, Resources,
-    Service, Sidecar,
+    ContainerPort, ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes,
+    Resources, Service, Sidecar, TargetPort,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;

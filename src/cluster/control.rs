@@ -27,6 +27,7 @@ mod placing;
 mod pod;
 mod pods;
 mod replica_set_sync;
+mod services;
 pub mod view;
 
 use std::cell::{Cell, RefCell};
@@ -47,16 +48,16 @@ use self::placing::{Changes, Placing};
 pub(super) use self::pod::Pod;
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 use self::pods::Pods;
+use self::services::Services;
 use super::Runtime;
 use super::api_client::ClientRates;
 use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
-use super::feed::{EndpointWatch, Queue, Snapshot};
 use super::hollow::HollowKubelet;
 use super::identity::Identity;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
-use super::objects::{Deployment, Node, PodTemplate, Service};
+use super::objects::{Deployment, Node, PodTemplate};
 use super::scheduler::Rules;
 use super::version::Version;
 use crate::engine::{Datum, Delay, EventId, EventLog, Sim, Stream, Streams};
@@ -138,7 +139,7 @@ pub(super) struct State {
     /// The index of the record of the pod that had an address.
     record_of: BTreeMap<Ipv4Addr, usize>,
     pub(super) placing: Placing,
-    services: BTreeMap<Rc<str>, ServiceState>,
+    services: Services,
     budgets: BTreeMap<Rc<str>, BudgetState>,
     /// Nodes by index; one that is gone keeps its place.
     nodes: Vec<NodeState>,
@@ -255,18 +256,6 @@ impl State {
     }
 }
 
-struct ServiceState {
-    spec: Service,
-    consumers: Vec<(Rc<str>, Rc<RefCell<Queue>>)>,
-    /// Pods that it selects, whether or not they have an endpoint.
-    members: BTreeSet<u64>,
-    snapshot: Snapshot,
-    /// The pods behind the snapshot's endpoints, one by one.
-    snapshot_pods: Vec<u64>,
-    change: u64,
-    created_at: SimTime,
-}
-
 impl Cluster {
     /// A cluster with nodes and nothing on them, whose containers run in `runtime`.
     #[must_use]
@@ -306,7 +295,7 @@ impl Cluster {
             records: Vec::new(),
             record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
-            services: BTreeMap::new(),
+            services: Services::default(),
             budgets: BTreeMap::new(),
             nodes: Self::nodes_at_start(&config.nodes, streams),
             lifecycle: NodeLifecycle::new(Graces::of_version(config.version)),
@@ -418,82 +407,6 @@ impl Cluster {
             known.is_deleted = true;
             known.rollout = None;
         }
-    }
-
-    /// Deletes a Service: its endpoints go, and who watches it sees none any more.
-    pub fn delete_service(&self, key: &str) {
-        let delays = {
-            let mut state = self.inner.state.borrow_mut();
-            let Some(service) = state.services.remove(key) else { return };
-            service.consumers
-        };
-        for (consumer, queue) in delays {
-            let purpose = format!("{key}/{consumer}/deleted");
-            let delay =
-                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
-            queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]));
-        }
-    }
-
-    /// Creates a Service, or replaces it; who watches it goes on doing so.
-    pub fn apply_service(&self, spec: Service) {
-        {
-            let mut state = self.inner.state.borrow_mut();
-            match state.services.get_mut(&spec.key) {
-                Some(known) => known.spec = spec,
-                None => {
-                    let key = Rc::clone(&spec.key);
-                    let fresh = ServiceState {
-                        spec,
-                        consumers: Vec::new(),
-                        members: BTreeSet::new(),
-                        snapshot: Rc::from([]),
-                        snapshot_pods: Vec::new(),
-                        change: 0,
-                        created_at: self.inner.sim.now(),
-                    };
-                    state.services.insert(key, fresh);
-                }
-            }
-        }
-        self.publish_all_endpoints();
-    }
-
-    /// Tells a consumer of a Service's endpoints once more; when it does at the latest. Of an edit of the Service, by its number, it hears as of its endpoints.
-    pub fn retell_endpoints(&self, service: &str, consumer: &str, edit: Option<u64>) -> Option<SimTime> {
-        let state = self.inner.state.borrow();
-        let known = state.services.get(service)?;
-        let delay = edit.map_or(Duration::ZERO, |edit| {
-            let purpose = format!("{service}/{consumer}/edit-{edit}");
-            self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
-        });
-        let at = self.inner.sim.now().after(delay);
-        let queues = known.consumers.iter().filter(|(name, _)| **name == *consumer);
-        queues.map(|(_, queue)| queue.borrow_mut().push(at, Rc::clone(&known.snapshot))).max()
-    }
-
-    /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
-    #[must_use]
-    pub fn watch_endpoints(&self, service: &str, consumer: &str) -> Option<EndpointWatch> {
-        let queue = Rc::new(RefCell::new(Queue::default()));
-        let mut state = self.inner.state.borrow_mut();
-        let service = state.services.get_mut(service)?;
-        service.consumers.push((Rc::from(consumer), Rc::clone(&queue)));
-        queue.borrow_mut().push(self.inner.sim.now(), Rc::clone(&service.snapshot));
-        Some(EndpointWatch::new(&self.inner.sim, queue))
-    }
-
-    /// The endpoints of a Service that are ready, as its slices have them now.
-    #[must_use]
-    pub fn ready_endpoints(&self, service: &str) -> Vec<Ipv4Addr> {
-        let state = self.inner.state.borrow();
-        let snapshot = state.services.get(service).map(|service| Rc::clone(&service.snapshot));
-        snapshot
-            .iter()
-            .flat_map(|all| all.iter())
-            .filter(|endpoint| endpoint.ready)
-            .map(|endpoint| endpoint.ip)
-            .collect()
     }
 
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation

@@ -54,12 +54,51 @@ pub struct PodTemplate {
     pub probes: Probes,
     /// Containers that start before its own, in this order.
     pub init: Vec<InitContainer>,
+    /// Ports that its containers declare.
+    pub ports: Vec<ContainerPort>,
     /// Conditions that have to hold before it counts as ready, beside the readiness of its containers.
     pub readiness_gates: Vec<String>,
     /// Where it may run, and where it would rather.
     pub placement: Placement,
     /// Anything else that makes it another revision, such as environment variables, as text.
     pub other: String,
+}
+
+/// A port that a container declares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerPort {
+    /// The name by which Services may call it.
+    pub name: Option<String>,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Where a Service's port leads on its pods.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TargetPort {
+    /// The same number on all.
+    Number(u16),
+    /// The port that a pod's container calls so; a pod without one is no endpoint for it.
+    Name(String),
+}
+
+impl TargetPort {
+    /// The port of a pod of this template. Source: Kubernetes v1.28.7 pkg/api/v1/pod/util.go `FindPort`.
+    #[must_use]
+    pub fn on(&self, template: &PodTemplate) -> Option<u16> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Name(name) => template.port(name),
+        }
+    }
+}
+
+impl PodTemplate {
+    /// The port that one of its containers calls so; the first, if several do.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Option<u16> {
+        self.ports.iter().find(|port| port.name.as_deref() == Some(name)).map(|port| port.number)
+    }
 }
 
 /// A container that starts before a pod's own ones.

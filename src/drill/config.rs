@@ -1,6 +1,6 @@
 //! The settings of a world: all that a run needs, and nothing that is only written in a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
-use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, Service};
+use crate::cluster::{AutoscalingConfig, ClusterConfig, Deployment, PodTemplate, Service, TargetPort};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::Failure;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
@@ -69,6 +69,8 @@ pub struct MemberConfig {
     pub front: FrontSpec,
     /// The services behind.
     pub backends: Vec<BackendSpec>,
+    /// What runs in their pods, by the pods' Deployment.
+    pub processes: BTreeMap<Rc<str>, BackendPods>,
     /// Who sizes what.
     pub scaling: ScalingSpec,
     /// The setting behind each cause of loss.
@@ -298,10 +300,12 @@ pub struct BackendSpec {
     pub service: Rc<str>,
     /// Labels that the cluster's endpoints have; empty: it has all of the Service.
     pub subset: BTreeMap<String, String>,
-    /// The port its replicas listen on.
+    /// Where its Service leads, at the start.
+    pub target: TargetPort,
+    /// The port that replicas without a Deployment listen on.
     pub port: u16,
-    /// Its Deployment; none: a fixed number of replicas that never change.
-    pub deployment: Option<Rc<str>>,
+    /// It has pods; else a fixed number of replicas that never change.
+    pub has_pods: bool,
     /// The indexes of the clusters it runs in, whose replicas the gateways of all other clusters share; empty: each cluster has its own.
     pub homes: Vec<usize>,
     /// Replicas without a Deployment.
@@ -310,10 +314,27 @@ pub struct BackendSpec {
     pub zones: Vec<String>,
     /// Which of its endpoints come first.
     pub endpoints: EndpointPolicy,
-    /// How they behave.
+    /// How replicas without a Deployment behave.
     pub config: BackendConfig,
-    /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
+}
+
+/// What runs in the pods of a Deployment behind the gateway.
+#[derive(Clone, Debug)]
+pub struct BackendPods {
+    /// Ports that it listens on whatever its template declares.
+    pub ports: BTreeSet<u16>,
+    /// How it behaves.
+    pub config: BackendConfig,
+    /// How long it serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
+}
+
+impl BackendPods {
+    /// The ports that a pod of this template listens on.
+    #[must_use]
+    pub fn ports_of(&self, template: &PodTemplate) -> BTreeSet<u16> {
+        template.ports.iter().map(|port| port.number).chain(self.ports.iter().copied()).collect()
+    }
 }
 
 impl BackendSpec {
@@ -410,8 +431,10 @@ pub enum Verb {
     Listeners(Listening),
     /// The Service in front is edited, and with it its balancer.
     Front(Box<FrontChange>),
-    /// Another Service is edited: it has other pods.
-    Service(Service),
+    /// A Service behind the gateway comes, or is edited: it has other pods, or leads to another of their ports.
+    Service(Box<ServiceChange>),
+    /// It is deleted.
+    DeleteService(Rc<str>, Sources),
     /// Gateway processes of this `other` that start from now on are others.
     Process(String, Box<GatewaySpec>),
     /// A further Service of type `LoadBalancer` is deleted.
@@ -430,8 +453,28 @@ pub enum Verb {
     Load(Option<String>, f64),
     /// The whole configuration is pushed to all gateway pods.
     ConfigPush,
-    /// Clusters of the gateway change, or come to be.
-    Clusters(Vec<ClusterSpec>),
+    /// Clusters of the gateway change, come to be, or go.
+    Clusters(ClusterChange),
+}
+
+/// An edit of a Service behind the gateway.
+#[derive(Clone, Debug)]
+pub struct ServiceChange {
+    /// The Service as it is to be.
+    pub service: Service,
+    /// Where it leads, by the gateway's cluster.
+    pub targets: BTreeMap<Arc<str>, TargetPort>,
+    /// The lines behind causes of loss that the edit changes.
+    pub sources: Sources,
+}
+
+/// What becomes of the gateway's clusters.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct ClusterChange {
+    /// Those that are new, or differ.
+    pub changed: Vec<ClusterSpec>,
+    /// Those whose Service, or its port, is gone.
+    pub gone: Vec<Arc<str>>,
 }
 
 /// A cluster of the gateway. Its endpoints are those of the [`BackendSpec`] of that name.

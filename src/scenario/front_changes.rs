@@ -326,7 +326,7 @@ pub(super) fn listening(moments: &Moments<'_>, files: &Files) -> Listening {
 }
 
 /// Where an entry of the timeline writes one of these keys of an object's spec, of one of these kinds; else the entry.
-fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
+pub(super) fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
     let entry = moments.entry;
     let found = match &entry.verb {
         TimelineVerb::Apply(objects) => objects
@@ -344,7 +344,7 @@ fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
     found.unwrap_or(entry.place)
 }
 
-fn source(files: &Files, place: Place, path: &str, value: &str) -> Source {
+pub(super) fn source(files: &Files, place: Place, path: &str, value: &str) -> Source {
     let position = files.position(place);
     Source {
         file: position.map(|(file, ..)| file.to_owned()),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::address::{Patch, Subject};
-use super::settings::Settings;
+use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
@@ -34,6 +34,10 @@ pub(super) struct State {
     pub(super) target_patches: Vec<Patch>,
     /// Edits of Deployments by the timeline, with their `namespace/name`.
     edits: Vec<(String, Patch)>,
+    /// Services and their ports that there are at some time, as far as is known.
+    sometimes: BTreeMap<String, BTreeSet<u16>>,
+    /// Deployments that the timeline brings.
+    later: BTreeSet<String>,
 }
 
 /// What the objects come to.
@@ -107,6 +111,33 @@ impl State {
     /// No objects yet.
     pub(super) fn new(generation: Generation) -> Self {
         Self { generation, ..Self::default() }
+    }
+
+    /// What the timeline will bring is known from the start: who refers to it refers to something.
+    pub(super) fn foresee(&mut self, timeline: &[TimelineEntry]) {
+        for entry in timeline {
+            let TimelineVerb::Apply(objects) = &entry.verb else { continue };
+            for object in objects {
+                if object.id.kind == "Deployment" {
+                    self.later.insert(object.key());
+                }
+                if object.id.kind == "Service"
+                    && let Some(service) = service::read(object, &Sink::default())
+                {
+                    self.remember(&service);
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, service: &ServiceManifest) {
+        let ports = service.ports.iter().map(|port| port.port);
+        self.sometimes.entry(service.service.key.to_string()).or_default().extend(ports);
+    }
+
+    /// What there has been may be gone later.
+    pub(super) fn note(&mut self, resolved: &Resolved) {
+        resolved.services.values().for_each(|service| self.remember(service));
     }
 
     /// Adds objects as `kubectl apply` would: the last of a name stays.
@@ -273,17 +304,20 @@ impl State {
         }
         let labels = deployments[&target].deployment.template.labels.clone();
         let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
-        let declared: Vec<String> = settings.backends.iter().map(|backend| backend.service.clone()).collect();
+        // What has a manifest at some time is there when its manifest says so.
+        let described = settings.backends.iter().map(|backend| backend.service.clone());
+        let declared: Vec<String> = described.filter(|key| !self.sometimes.contains_key(key)).collect();
         let around = Around {
             proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &services[&front] },
             services: &services,
             declared: &declared,
             hosts: &[],
             missing: Missing::Refused,
+            sometimes: &self.sometimes,
             options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
-        check_backends(settings, &services, &deployments, sink);
+        self.check_backends(settings, &services, &deployments, sink);
         let origin = origin?;
         let resolved = Resolved {
             deployments,
@@ -314,6 +348,50 @@ impl State {
         let namespace = manifest.deployment.key.split('/').next().unwrap_or_default();
         let labels = &manifest.deployment.template.labels;
         objects::effective(namespace, labels, annotation.unwrap_or_default(), &objects)
+    }
+
+    fn check_backends(
+        &self,
+        settings: &Settings,
+        services: &BTreeMap<String, ServiceManifest>,
+        deployments: &BTreeMap<String, DeploymentManifest>,
+        sink: &Sink,
+    ) {
+        let backends = &settings.backends;
+        for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
+            let path = format!("spec.backends[{index}]");
+            if let Some((deployment, place)) = &backend.deployment
+                && !deployments.contains_key(deployment)
+                && !self.later.contains(deployment)
+            {
+                let problem = Problem::at(
+                    *place,
+                    format!("{path}.deployment"),
+                    format!("no Deployment is called `{deployment}`"),
+                );
+                sink.report(problem.did_you_mean(deployment, deployments.keys().map(String::as_str)));
+            }
+            let is_same = |known: &&BackendSettings| known.service == backend.service;
+            let deployment = |of: &BackendSettings| of.deployment.as_ref().map(|(name, _)| name.clone());
+            let told_apart = |known: &BackendSettings| {
+                deployment(known).zip(deployment(backend)).is_some_and(|(known, its)| known != its)
+            };
+            if backends[..index].iter().filter(is_same).any(|known| !told_apart(known)) {
+                let problem = Problem::at(backend.at, path, format!("`{}` is described twice", backend.service));
+                sink.report(problem.help("describe each Service once, or once for each Deployment behind it"));
+            }
+            if let Some((_, place)) = &backend.deployment
+                && !services.contains_key(&backend.service)
+                && !self.sometimes.contains_key(&backend.service)
+            {
+                let problem = Problem::at(
+                    *place,
+                    format!("spec.backends[{index}].deployment"),
+                    format!("no Service is called `{}`", backend.service),
+                );
+                sink.report(problem.help("a Deployment's pods are found through a Service: add it to the manifests"));
+            }
+        }
     }
 
     fn target(
@@ -416,37 +494,4 @@ fn front(
         )));
     }
     fitting.first().map(|(key, _)| (*key).clone())
-}
-
-fn check_backends(
-    settings: &Settings,
-    services: &BTreeMap<String, ServiceManifest>,
-    deployments: &BTreeMap<String, DeploymentManifest>,
-    sink: &Sink,
-) {
-    let backends = &settings.backends;
-    for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
-        let path = format!("spec.backends[{index}]");
-        if let Some((deployment, place)) = &backend.deployment
-            && !deployments.contains_key(deployment)
-        {
-            let problem =
-                Problem::at(*place, format!("{path}.deployment"), format!("no Deployment is called `{deployment}`"));
-            sink.report(problem.did_you_mean(deployment, deployments.keys().map(String::as_str)));
-        }
-        if backends[..index].iter().any(|known| known.service == backend.service) {
-            let problem = Problem::at(backend.at, path, format!("`{}` is described twice", backend.service));
-            sink.report(problem.help("describe each Service once"));
-        }
-        if let Some((_, place)) = &backend.deployment
-            && !services.contains_key(&backend.service)
-        {
-            let problem = Problem::at(
-                *place,
-                format!("spec.backends[{index}].deployment"),
-                format!("no Service is called `{}`", backend.service),
-            );
-            sink.report(problem.help("a Deployment's pods are found through a Service: add it to the manifests"));
-        }
-    }
 }

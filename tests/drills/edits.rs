@@ -3,7 +3,10 @@
 //! Goal: each edit has the effect that its controllers give it, when they give it, and nothing restarts that would not; what is lost has a cause whose line is the
 //! edit's. Method: small scenarios from memory, run to their end; each figure has its other side.
 
+mod backends;
+
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::record::results::{FidelityStatus, Results};
 
@@ -20,7 +23,7 @@ spec:
     nodes: [ { name: pool, count: 2, zones: [a, b] } ]
     timings: { podStart: 3s, endpointPropagation: 500ms, configPropagation: 200ms }
   loadBalancer: { controllerLatency: 4s }
-  backends: [ { service: default/web, serviceTime: 5ms } ]
+  backends: BACKENDS
   load:
     - { name: first, rate: 50/s, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com/" } ] }
     - { name: second, rate: 50/s, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com:8080/" } ] }
@@ -28,8 +31,8 @@ spec:
 TIMELINE
 "#;
 
-const MANIFEST: &str = r#"
-apiVersion: istio.alibabacloud.com/v1
+const MANIFEST: &str = concat!(
+    r#"apiVersion: istio.alibabacloud.com/v1
 kind: IstioGateway
 metadata: { name: edge, namespace: istio-system }
 spec:
@@ -38,29 +41,9 @@ spec:
   replicaCount: 2
   SERVICE
   ports: [ { name: http, port: 80, targetPort: 80 }, { name: alt, port: 8080, targetPort: 8080 } ]
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers:
-    - { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] }
-    - { port: { number: 8080, name: alt, protocol: HTTP }, hosts: ["shop.example.com"] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop, namespace: default }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http: [ { route: [ { destination: { host: web, port: { number: 80 } } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: default }
-spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
-"#;
+"#,
+    shop_of_istio_edge!(with "    - { port: { number: 8080, name: alt, protocol: HTTP }, hosts: [\"shop.example.com\"] }\n")
+);
 
 const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer";
 
@@ -70,13 +53,23 @@ struct Drill {
     service: String,
     clients: &'static str,
     knobs: &'static str,
+    backends: &'static str,
+    /// Further documents.
+    more: String,
     timeline: Vec<String>,
 }
 
 impl Drill {
     fn new(timeline: &[&str]) -> Self {
         let timeline = timeline.iter().map(|entry| (*entry).to_owned()).collect();
-        Self { service: "serviceType: LoadBalancer".to_owned(), clients: "reuse: none,", knobs: "", timeline }
+        Self {
+            service: "serviceType: LoadBalancer".to_owned(),
+            clients: "reuse: none,",
+            knobs: "",
+            backends: "[ { service: default/web, serviceTime: 5ms } ]",
+            more: String::new(),
+            timeline,
+        }
     }
 
     fn annotated(timeline: &[&str], annotations: &[(&str, &str)]) -> Self {
@@ -90,11 +83,12 @@ impl Drill {
     fn text(&self) -> String {
         let timeline: Vec<String> = self.timeline.iter().map(|entry| format!("    - {entry}")).collect();
         let text = SCENARIO.replace("CLIENTS", self.clients).replace("KNOBS", self.knobs);
+        let text = text.replace("BACKENDS", self.backends);
         text.replace("TIMELINE", &timeline.join("\n"))
     }
 
     fn load(&self) -> Result<gatedrill::scenario::Scenario, String> {
-        let manifest = MANIFEST.replace("SERVICE", &self.service);
+        let manifest = MANIFEST.replace("SERVICE", &self.service) + &self.more;
         loaded(&self.text(), &manifest, &[], None).map_err(|problems| problems.to_string())
     }
 

@@ -7,9 +7,10 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Cluster;
 use super::pod::Pod;
 use super::pods::Pods;
-use super::{Cluster, ServiceState};
+use super::services::ServiceState;
 use crate::cluster::endpoints::{EndpointConditions, EndpointPod, TerminatingPods, selects};
 use crate::cluster::feed::EndpointView;
 use crate::engine::{Datum, EventId};
@@ -20,7 +21,7 @@ impl Cluster {
         {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            for service in state.services.values_mut() {
+            for service in state.services.known.values_mut() {
                 let selector = &service.spec.selector;
                 let members = state.pods.iter().filter(|(_, pod)| selects(selector, &pod.template.labels));
                 service.members = members.map(|(id, _)| *id).collect();
@@ -42,7 +43,7 @@ impl Cluster {
         {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            for (key, service) in &mut state.services {
+            for (key, service) in &mut state.services.known {
                 if is_concerned(service, state.pods.get(&id)) {
                     concerned.insert(Rc::clone(key));
                 }
@@ -58,7 +59,7 @@ impl Cluster {
         let now = self.inner.sim.now();
         let mut state = self.inner.state.borrow_mut();
         let state = &mut *state;
-        for (key, service) in &mut state.services {
+        for (key, service) in &mut state.services.known {
             if !is_meant(key) {
                 continue;
             }
@@ -91,7 +92,7 @@ impl Cluster {
                 let drawn =
                     self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
                 let delay = if self.stands() { Duration::ZERO } else { drawn };
-                queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot));
+                queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot), service.edition);
             }
         }
     }

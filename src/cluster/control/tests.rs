@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources};
+use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service};
 use crate::cluster::{ClientRates, LocalFuture, Placement, Process, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
@@ -107,6 +107,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         probes: Probes { readiness: Some(readiness), ..Probes::default() },
         init: Vec::new(),
         has_empty_dir: false,
+        ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

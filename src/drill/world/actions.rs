@@ -107,7 +107,8 @@ impl Member {
             Verb::Load(..) | Verb::FailZone(..) => {}
             Verb::Listeners(changed) => self.change_listeners(changed, event),
             Verb::Front(change) => self.change_front(change, event),
-            Verb::Service(service) => cluster.apply_service(service.clone()),
+            Verb::Service(change) => self.change_service(change, event),
+            Verb::DeleteService(key, sources) => self.lose_service(key, sources),
             Verb::Process(other, spec) => self.change_process(other, spec),
             Verb::Unshare(key) => self.unshare(key, event),
             Verb::Clusters(changed) => {
@@ -145,8 +146,8 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
         Verb::FailZone(zone, _) => format!("Zone/{zone}"),
         Verb::Front(_) => format!("Service/{front}"),
-        Verb::Service(service) => format!("Service/{}", service.key),
-        Verb::Unshare(key) => format!("Service/{key}"),
+        Verb::Service(change) => format!("Service/{}", change.service.key),
+        Verb::Unshare(key) | Verb::DeleteService(key, _) => format!("Service/{key}"),
         Verb::Routes(_)
         | Verb::Listeners(_)
         | Verb::Process(..)

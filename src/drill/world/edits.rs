@@ -34,7 +34,7 @@ impl Member {
     }
 
     /// Later losses go back to these lines.
-    fn heed_sources(&self, sources: &crate::drill::Sources) {
+    pub(super) fn heed_sources(&self, sources: &crate::drill::Sources) {
         self.sources.borrow_mut().extend(sources.iter().map(|(code, source)| (*code, source.clone())));
     }
 
@@ -104,6 +104,8 @@ impl Member {
         let changed = self.specs.borrow().get(other).cloned();
         let mut spec = changed.unwrap_or_else(|| self.gateway_spec(other).clone());
         spec.config.listeners.clone_from(&self.listeners.borrow());
+        let gone = self.gone_clusters.borrow();
+        spec.config.clusters.retain(|name, _| !gone.contains(name));
         spec
     }
 

@@ -3,14 +3,14 @@
 //! The members of a world share its network, clock, event log and clients, and nothing else: each has its own copy of all the rest.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
-use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
+use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod, TargetPort};
 use crate::drill::Sources;
 use crate::drill::config::{ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
@@ -72,6 +72,10 @@ pub(super) struct Member {
     pub(super) endpoints: RefCell<BTreeMap<Arc<str>, BTreeMap<usize, Sited>>>,
     /// Clusters of the gateway that are not as the gateways began with.
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
+    /// Those that are not there now: their Services, or the Services' ports, are gone.
+    pub(super) gone_clusters: RefCell<BTreeSet<Arc<str>>>,
+    /// Where Services behind the gateway lead since they were edited, by the gateway's cluster and the Service's edition.
+    pub(super) targets: RefCell<BTreeMap<Arc<str>, BTreeMap<u64, TargetPort>>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
     pub(super) connections: Cell<u64>,
     /// None without a balancer.
@@ -143,6 +147,8 @@ impl Member {
             routes: RefCell::new(Rc::new(config.routes.clone())),
             endpoints: RefCell::default(),
             clusters: RefCell::default(),
+            gone_clusters: RefCell::default(),
+            targets: RefCell::default(),
             flags: Rc::clone(flags),
             connections: Cell::new(0),
             targets_healthy: Cell::new(None),
@@ -323,11 +329,10 @@ impl Runtime for Containers {
             member.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }
-        let backend = member.config.backends.iter().find(|spec| spec.deployment.as_ref() == Some(&pod.owner));
-        match backend {
+        match member.config.processes.get(&pod.owner) {
             Some(spec) => {
-                let (port, config) = (spec.port, spec.config.clone());
-                let mut process = BackendProcess::start(&member.around, &host, port, config, spec.shutdown_delay);
+                let (ports, config) = (spec.ports_of(&pod.template), spec.config.clone());
+                let mut process = BackendProcess::start(&member.around, &host, ports, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
                 let process = Rc::new(process);
                 member.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
