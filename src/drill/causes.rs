@@ -75,6 +75,7 @@ fn code_and_event(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode, O
         ("lb_limit_reached", CauseCode::LbLimit),
         ("connection_idle", CauseCode::IdleTimeout),
         ("zone_failed", CauseCode::LbZoneLost),
+        ("zone_removed", CauseCode::LbZoneLost),
     ];
     let is_full = full.into_iter().find(|(kind, _)| sight.why.is_some_and(|why| is_kind(evidence.log, why, kind)));
     if let Some((_, code)) = is_full {

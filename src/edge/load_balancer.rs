@@ -32,6 +32,7 @@ use std::time::Duration;
 
 pub use self::changes::{Change, Failure};
 pub use self::checks::Probe;
+pub use self::zones::address;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
 use super::idle::{IdleRule, IdleWatch};
@@ -127,6 +128,8 @@ struct Inner {
     probing: Cell<u64>,
     state: RefCell<State>,
     on_registered: RefCell<Option<OnRegistered>>,
+    /// Called when it has other addresses than before.
+    on_readdressed: RefCell<Option<Rc<dyn Fn()>>>,
 }
 
 /// A connection that runs through the balancer.
@@ -145,9 +148,13 @@ struct Entry {
 
 /// One address of the balancer.
 struct Vip {
+    /// Its zone, if it has one.
+    zone: Option<Rc<str>>,
     ip: Ipv4Addr,
-    /// The event that its zone died of.
+    /// The event that its zone died of, or with which it was given back.
     dead: Option<EventId>,
+    /// It was given back, and does not come again.
+    is_gone: bool,
     meter: Meter,
     /// Open connections that came to it.
     open_count: u64,
@@ -270,10 +277,24 @@ impl LoadBalancer {
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
         let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
         let removal = Cell::new(Removal { on_deregister, on_unhealthy });
-        let on_registered = RefCell::default();
+        let (on_registered, on_readdressed) = (RefCell::default(), RefCell::default());
         let live = RefCell::new(Rc::new(config.clone()));
         let probing = Cell::new(0);
-        let inner = Inner { sim, net, host, streams, log, config, live, nodes, removal, probing, state, on_registered };
+        let inner = Inner {
+            sim,
+            net,
+            host,
+            streams,
+            log,
+            config,
+            live,
+            nodes,
+            removal,
+            probing,
+            state,
+            on_registered,
+            on_readdressed,
+        };
         Self { inner: Rc::new(inner) }
     }
 

@@ -6,21 +6,24 @@
 //! - The listeners of a reused balancer without `force-override-listeners` are not the controller's: nothing of them changes.
 //! - What a CLB cannot change once it is there fails the whole reconcile, targets included, until it is taken back: address type, zones, resource group, version
 //!   of addresses, another `…-loadbalancer-id`. An NLB's controller goes on with the rest.
-//! - What the API server does not let change is refused here. So is what another balancer or other addresses would follow from: `type`, `zone-maps`.
+//! - An NLB moves to other zones when its list names one that it is not in: an added one gets an address, one that is left out then goes. A list that is only
+//!   shorter changes nothing.
+//! - What the API server does not let change is refused here. So is what another balancer would follow from: `type`.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/{model_applier,loadbalancer,listeners}.go (`Update`, `isNeedUpdate`),
 //! nlbv2/{model_applier,loadbalancer,listeners,server_groups}.go, pkg/controller/helper (hash of a Service); Kubernetes pkg/apis/core/validation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::Resolved;
 use super::{balancer, front, sharing};
+use crate::cluster::endpoints::selects;
 use crate::drill::config::{BalancerEdit, FrontChange, FrontPorts, Listening};
 use crate::drill::{FrontSpec, Sources, Verb};
 use crate::edge::load_balancer::Failure;
-use crate::manifest::service::{ServiceKind, ServiceManifest};
+use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
 use crate::record::{CauseCode, Source};
@@ -71,6 +74,8 @@ pub(super) struct Standing {
     node_ports: BTreeMap<u16, u16>,
     /// As its balancer was made for.
     first: Option<ServiceManifest>,
+    /// The zones of an NLB, as they were written when the controller last took them over.
+    zones: Option<(String, Place)>,
 }
 
 impl Standing {
@@ -81,14 +86,16 @@ impl Standing {
             annotations: service.annotations.clone(),
             node_ports: front::node_ports(service, &BTreeMap::new()),
             first: Some(service.clone()),
+            zones: service.balancer_annotation("zone-maps").cloned().filter(|_| balancer::is_nlb(service)),
         }
     }
 
-    /// The objects with the Service in front as the cloud gets it; what stays although it is no longer written is told.
-    fn follow(&mut self, resolved: &Resolved, sink: &Sink) -> Resolved {
+    /// The objects with the Service in front as the cloud gets it, and why it does not get all of it; what stays although it is no longer written is told.
+    fn follow(&mut self, resolved: &Resolved, sink: &Sink) -> (Resolved, Option<Failure>) {
         let mut seen = resolved.clone();
         let key = resolved.front_key().to_owned();
-        let Some(service) = seen.services.get_mut(&key) else { return seen };
+        let Some(service) = seen.services.get_mut(&key) else { return (seen, None) };
+        let failure = if balancer::is_nlb(service) { self.follow_zones(service, sink) } else { None };
         let rules: Vec<String> = RULES.iter().map(|suffix| service.written_name(suffix)).collect();
         let written = service.annotations.clone();
         for (name, known) in &self.annotations {
@@ -101,8 +108,75 @@ impl Standing {
         }
         self.annotations.clone_from(&service.annotations);
         self.node_ports = front::node_ports(service, &self.node_ports);
-        seen
+        (seen, failure)
     }
+
+    /// The zones of an NLB follow what is written if it names one that the balancer is not in, with the vSwitch; then the others go. A list that is only shorter is
+    /// not noticed. What cannot be read fails the whole reconcile, and so does a list that is not there.
+    fn follow_zones(&mut self, service: &mut ServiceManifest, sink: &Sink) -> Option<Failure> {
+        let name = service.written_name("zone-maps");
+        let written = service.annotations.get(&name).cloned().filter(|(text, _)| !text.is_empty());
+        let is_reused = service.balancer_annotation("id").is_some();
+        let at = written.as_ref().map_or(service.annotations_at, |(_, place)| *place);
+        let path = format!("Service {} zone-maps", service.service.key);
+        let known = self.zones.clone();
+        let failure = match &written {
+            None if is_reused => None,
+            None => Some(("ParameterMissing, zone mappings are required".to_owned(), true)),
+            Some((text, _)) if text.split(',').any(|part| !part.contains(':')) => {
+                let expected = "expect [zone-a:vsw-id-1,zone-b:vsw-id-2]";
+                Some((format!("ZoneMapping format error, {expected}, got {text}"), true))
+            }
+            Some((text, _)) if !names_another(known.as_ref().map_or("", |(text, _)| text), text) => {
+                if known
+                    .as_ref()
+                    .is_some_and(|(known, _)| balancer::zone_names(known).len() > balancer::zone_names(text).len())
+                {
+                    let text = "a zone that is only left out stays: the controller looks for zones that the balancer does not have";
+                    sink.note(at, path.clone(), FidelityStatus::Warning, Some(text));
+                }
+                None
+            }
+            Some((text, _)) => {
+                let distinct: BTreeSet<Rc<str>> = balancer::zone_names(text).into_iter().collect();
+                if distinct.len() < 2 && known.as_ref().is_none_or(|(known, _)| balancer::zone_names(known).len() >= 2)
+                {
+                    Some(("update zone mappings error: an NLB needs two zones".to_owned(), false))
+                } else {
+                    self.zones.clone_from(&written);
+                    None
+                }
+            }
+        };
+        match &self.zones {
+            Some(zones) => service.annotations.insert(name, zones.clone()),
+            None => service.annotations.remove(&name),
+        };
+        let (message, stops_all) = failure?;
+        let note = match stops_all {
+            true => {
+                "the controller cannot read it, and until it can it does nothing: zones, listeners and targets stay"
+            }
+            false => "the controller cannot do it, and tries again and again; all else it does",
+        };
+        sink.note(at, path, FidelityStatus::Warning, Some(note));
+        Some(Failure { message: Rc::from(message), stops_all })
+    }
+}
+
+/// Whether a list of zones names one that the other does not: another zone, vSwitch, or address of one's own.
+fn names_another(known: &str, written: &str) -> bool {
+    let parts = |text: &str| -> Vec<Vec<String>> {
+        text.split(',').map(|part| part.split(':').map(|word| word.trim().to_owned()).collect()).collect()
+    };
+    let known = parts(known);
+    let has = |part: &Vec<String>| {
+        let eip = |of: &Vec<String>| of.get(3).cloned().unwrap_or_default();
+        let is_same =
+            |it: &&Vec<String>| it.get(..2) == part.get(..2) && (eip(part).is_empty() || eip(part) == eip(it));
+        known.iter().any(|it| is_same(&it))
+    };
+    parts(written).iter().any(|part| !has(part))
 }
 
 /// Whether an annotation is written in its other spelling.
@@ -154,9 +228,10 @@ pub(super) fn change(
         return None;
     }
     refuse_fixed(before, after, entry, sink)?;
+    warn_selector(next, sink);
     let old_standing = standing.clone();
-    let old = old_standing.clone().follow(current, &Sink::default());
-    let seen = standing.follow(next, sink);
+    let (old, _) = old_standing.clone().follow(current, &Sink::default());
+    let (seen, trouble) = standing.follow(next, sink);
     let (old_spec, new_spec) = (of_front(&old, settings, &old_standing, &Sink::default())?, {
         let fresh = Sink::default();
         let made = of_front(&seen, settings, standing, &fresh);
@@ -175,7 +250,9 @@ pub(super) fn change(
     let rules = |service: &ServiceManifest| Some(front::nodes(service, settings).rules);
     let edit = new_spec.balancer.clone().and_then(|config| {
         let old_config = old_spec.balancer.as_ref()?;
-        Some(balancer_edit((standing.first.as_ref()?, after), (old_config, config), sink))
+        let mut edit = balancer_edit((standing.first.as_ref()?, after), (old_config, config), sink);
+        edit.failure = trouble.or(edit.failure);
+        Some(edit)
     });
     let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
     Some(Verb::Front(Box::new(FrontChange {
@@ -195,6 +272,16 @@ fn of_front(resolved: &Resolved, settings: &Settings, standing: &Standing, sink:
     front::spec_with(resolved, settings, &standing.node_ports, sink)
 }
 
+/// Whoever selects other pods than the gateway's sends clients to them.
+fn warn_selector(next: &Resolved, sink: &Sink) {
+    let (Some(service), Some(target)) = (next.front(), next.target()) else { return };
+    if !selects(&service.service.selector, &target.deployment.template.labels) {
+        let text = "it does not select the gateway's pods: its clients go to others, if there are any, and no gateway is simulated there";
+        let path = format!("Service {} spec.selector", service.service.key);
+        sink.note(service.policy_at, path, FidelityStatus::Warning, Some(text));
+    }
+}
+
 /// What the API server, or the simulation, does not let change.
 fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &TimelineEntry, sink: &Sink) -> Option<()> {
     let class = |service: &ServiceManifest| service.load_balancer_class.as_ref().map(|(class, _)| class.clone());
@@ -211,11 +298,6 @@ fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &Timel
     };
     if before.kind != after.kind {
         return refuse(after.kind_at, "the type of the Service in front");
-    }
-    let zones = |service: &ServiceManifest| service.balancer_annotation("zone-maps").map(|(text, _)| text.clone());
-    if before.kind == ServiceKind::LoadBalancer && balancer::is_nlb(before) && zones(before) != zones(after) {
-        let place = after.balancer_annotation("zone-maps").map_or(after.annotations_at, |(_, place)| *place);
-        return refuse(place, "the zones of an NLB");
     }
     Some(())
 }
@@ -297,6 +379,17 @@ fn sources(
     let of = |resolved: &Resolved| super::world::sources(resolved, settings, &[], files);
     let (known, mut found) = (of(old), of(seen));
     found.retain(|code, source| CODES.contains(code) && known.get(code) != Some(source));
+    let Moments { current, next, .. } = *moments;
+    if let (Some(known), Some(service)) = (current.front(), next.front())
+        && known.service.selector != service.service.selector
+    {
+        let place = edited_at(moments, &["Service"], &["selector"]);
+        let labels: Vec<String> =
+            service.service.selector.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        for code in [CauseCode::LbNoTarget, CauseCode::NoEndpoint] {
+            found.insert(code, source(files, place, "spec.selector", &labels.join(", ")));
+        }
+    }
     let gone: Vec<String> =
         before.ports.keys().filter(|port| !after.ports.contains_key(port)).map(u16::to_string).collect();
     if !gone.is_empty() {

@@ -108,7 +108,7 @@ impl<'a> Plan<'a> {
         let mut actions: Vec<Action> = match &entry.verb {
             TimelineVerb::Operate(operation) => {
                 let owner = changes::owner(entry, &self.current, &self.past, sink);
-                let zones = self.first.front().map(balancer::zones).unwrap_or_default();
+                let zones = self.current.front().map(balancer::zones).unwrap_or_default();
                 owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
             }
             _ => {

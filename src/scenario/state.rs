@@ -10,6 +10,7 @@ use super::address::{Patch, Subject};
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::endpoints::selects;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
@@ -18,7 +19,7 @@ use crate::manifest::istio_gateway::Generation;
 use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
-use crate::manifest::service::{self, ServiceManifest};
+use crate::manifest::service::{self, ServiceManifest, TargetPort};
 use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
@@ -38,6 +39,8 @@ pub(super) struct State {
     sometimes: BTreeMap<String, BTreeSet<u16>>,
     /// Deployments that the timeline brings.
     later: BTreeSet<String>,
+    /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
+    front: Option<String>,
 }
 
 /// What the objects come to.
@@ -138,6 +141,7 @@ impl State {
     /// What there has been may be gone later.
     pub(super) fn note(&mut self, resolved: &Resolved) {
         resolved.services.values().for_each(|service| self.remember(service));
+        self.front.get_or_insert_with(|| resolved.front.clone());
     }
 
     /// Adds objects as `kubectl apply` would: the last of a name stays.
@@ -303,12 +307,17 @@ impl State {
             return None;
         }
         let labels = deployments[&target].deployment.template.labels.clone();
-        let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
+        let place = origin.as_ref().map_or(Place::NOWHERE, Object::place);
+        let front = match self.front.as_ref().filter(|key| services.contains_key(*key)) {
+            Some(known) => known.clone(),
+            None => front(&target, &labels, &services, place, sink)?,
+        };
+        let bound_by = bound_by((&target, &labels), &services[&front], &services);
         // What has a manifest at some time is there when its manifest says so.
         let described = settings.backends.iter().map(|backend| backend.service.clone());
         let declared: Vec<String> = described.filter(|key| !self.sometimes.contains_key(key)).collect();
         let around = Around {
-            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &services[&front] },
+            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &bound_by },
             services: &services,
             declared: &declared,
             hosts: &[],
@@ -463,6 +472,24 @@ fn read_quietly<T>(is_made: bool, sink: &Sink, read: impl FnOnce(&Sink) -> Optio
         sink.report(problem);
     }
     found
+}
+
+/// The Service by whose ports the gateway's servers are bound: the one in front while it selects the pods, else another that does. Where none does, servers are
+/// bound as they are written. Source: istio pilot/pkg/model/gateway.go `resolvePorts`.
+fn bound_by(
+    (target, labels): (&str, &BTreeMap<String, String>),
+    in_front: &ServiceManifest,
+    services: &BTreeMap<String, ServiceManifest>,
+) -> ServiceManifest {
+    if selects(&in_front.service.selector, labels) {
+        return in_front.clone();
+    }
+    if let Some(other) = front(target, labels, services, Place::NOWHERE, &Sink::default()) {
+        return services[&other].clone();
+    }
+    let mut alone = in_front.clone();
+    alone.ports.iter_mut().for_each(|port| port.target = TargetPort::Number(port.port));
+    alone
 }
 
 /// The Service whose selector holds for the target's pods; a LoadBalancer first.

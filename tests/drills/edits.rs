@@ -4,6 +4,8 @@
 //! edit's. Method: small scenarios from memory, run to their end; each figure has its other side.
 
 mod backends;
+mod front;
+mod zones;
 
 use crate::scenarios::loaded;
 use crate::shop::shop_of_istio_edge;
@@ -18,11 +20,12 @@ spec:
   duration: 60s
   seed: 3
   manifests: [ { path: manifests/ } ]
+  TARGET
   cluster:
     KNOBS
     nodes: [ { name: pool, count: 2, zones: [a, b] } ]
     timings: { podStart: 3s, endpointPropagation: 500ms, configPropagation: 200ms }
-  loadBalancer: { controllerLatency: 4s }
+  loadBalancer: { controllerLatency: 4s BALANCER }
   backends: BACKENDS
   load:
     - { name: first, rate: 50/s, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com/" } ] }
@@ -50,9 +53,15 @@ const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer";
 /// A drill: the type and annotations of the Service in front, how clients behave, settings of the cluster, the timeline.
 #[derive(Clone)]
 struct Drill {
+    /// `SERVICE` in it is replaced.
+    manifest: &'static str,
     service: String,
     clients: &'static str,
     knobs: &'static str,
+    /// Of the balancer.
+    balancer: &'static str,
+    /// The gateway's Deployment, if it has to be named.
+    target: &'static str,
     backends: &'static str,
     /// Further documents.
     more: String,
@@ -63,9 +72,12 @@ impl Drill {
     fn new(timeline: &[&str]) -> Self {
         let timeline = timeline.iter().map(|entry| (*entry).to_owned()).collect();
         Self {
+            manifest: MANIFEST,
             service: "serviceType: LoadBalancer".to_owned(),
             clients: "reuse: none,",
             knobs: "",
+            balancer: "",
+            target: "",
             backends: "[ { service: default/web, serviceTime: 5ms } ]",
             more: String::new(),
             timeline,
@@ -83,12 +95,13 @@ impl Drill {
     fn text(&self) -> String {
         let timeline: Vec<String> = self.timeline.iter().map(|entry| format!("    - {entry}")).collect();
         let text = SCENARIO.replace("CLIENTS", self.clients).replace("KNOBS", self.knobs);
-        let text = text.replace("BACKENDS", self.backends);
+        let text =
+            text.replace("BACKENDS", self.backends).replace("BALANCER", self.balancer).replace("TARGET", self.target);
         text.replace("TIMELINE", &timeline.join("\n"))
     }
 
     fn load(&self) -> Result<gatedrill::scenario::Scenario, String> {
-        let manifest = MANIFEST.replace("SERVICE", &self.service) + &self.more;
+        let manifest = self.manifest.replace("SERVICE", &self.service) + &self.more;
         loaded(&self.text(), &manifest, &[], None).map_err(|problems| problems.to_string())
     }
 

@@ -11,7 +11,7 @@ use crate::drill::config::{Creation, DoorSpec};
 use crate::edge::controller::is_virtual;
 use crate::edge::door::Door;
 use crate::edge::kube_proxy::pace::SyncPace;
-use crate::edge::load_balancer::NodeTarget;
+use crate::edge::load_balancer::{NodeTarget, address};
 use crate::edge::{Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
 use crate::engine::EventId;
 use crate::load::Finished;
@@ -72,11 +72,14 @@ impl Member {
         self.config.front.balancer.as_ref()?.ways.title
     }
 
-    /// The balancer's addresses: one for each of its zones.
+    /// The addresses that the balancer has or had: one for each of its zones.
     pub(super) fn vips(&self) -> Vec<Ipv4Addr> {
+        let known = self.balancer.borrow().as_ref().map(LoadBalancer::addresses).unwrap_or_default();
+        if !known.is_empty() {
+            return known;
+        }
         let zones = self.config.front.balancer.as_ref().map_or(1, |config| config.zones.len().max(1));
-        let nth = |zone: usize| Ipv4Addr::from_bits(self.vip.to_bits() + (u32::try_from(zone).unwrap_or(0) << 8));
-        (0..zones).map(nth).collect()
+        (0..zones).map(|zone| address(self.vip, zone)).collect()
     }
 
     /// Whether this is an address of its own.

@@ -159,6 +159,9 @@ impl LoadBalancer {
         let node_ports = old.node_ports.iter().chain(&new.node_ports).map(|(port, node_port)| (*port, *node_port));
         let node_ports = node_ports.filter(|(port, _)| new.ports.contains_key(port)).collect();
         *inner.live.borrow_mut() = Rc::new(LoadBalancerConfig { node_ports, ..new.clone() });
+        if old.zones != new.zones {
+            self.move_to(&new.zones, because);
+        }
         self.change_rules(&old, new);
     }
 
@@ -169,16 +172,15 @@ impl LoadBalancer {
         let fresh = {
             let mut state = inner.state.borrow_mut();
             let state = &mut *state;
-            let zones = &inner.config.zones;
             let group = |ip: &std::net::Ipv4Addr| {
                 let node = state.wanted.get(ip).or_else(|| state.last_seen.get(ip)).map(|wanted| &wanted.node);
-                let zone = state.node_zones.get(node?)?;
-                zones.iter().position(|known| known == zone)
+                state.vip_in(state.node_zones.get(node?)?)
             };
             let known: Vec<_> = state.registered.iter().filter_map(|(ip, id)| Some((*ip, (*id)?))).collect();
             let groups = known.iter().map(|(ip, id)| (*id, if new.is_cross_zone { Some(0) } else { group(ip) }));
             let groups = groups.collect();
-            state.balancer.set_config(new.balancer.clone(), &groups);
+            let count = if new.is_cross_zone { 1 } else { state.vips.len().max(1) };
+            state.balancer.set_config(BalancerConfig { groups: count, ..new.balancer.clone() }, &groups);
             known
         };
         if is_checked(new) && !is_checked(old) {

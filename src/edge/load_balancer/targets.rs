@@ -327,7 +327,7 @@ impl Inner {
     /// Writes a target down; its name at the balancer, and the event.
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;
-        let zone = || state.node_zones.get(&node).and_then(|zone| self.config.zones.iter().position(|it| it == zone));
+        let zone = || state.vip_in(state.node_zones.get(&node)?);
         let group = if self.live().is_cross_zone { Some(0) } else { zone() };
         let event = self.tell(because, "target_registered", &name, ip);
         let address = SocketAddrV4::new(ip, self.probe_port());
