@@ -226,6 +226,19 @@ impl State {
         services
     }
 
+    /// The autoscalers that are made, and those that are written.
+    fn autoscalers(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, AutoscalerManifest> {
+        let mut autoscalers = BTreeMap::new();
+        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
+            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
+            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
+        }
+        for object in self.objects.iter().filter(|object| object.id.kind == "HorizontalPodAutoscaler") {
+            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        autoscalers
+    }
+
     /// Writes the priorities of all pods.
     fn admit(&self, deployments: &mut BTreeMap<String, DeploymentManifest>, sink: &Sink) {
         let classes = self.objects.iter().filter(|object| object.id.kind == "PriorityClass");
@@ -280,14 +293,7 @@ impl State {
         }
         self.admit(&mut deployments, sink);
         let services = self.services(&made, sink);
-        let mut autoscalers = BTreeMap::new();
-        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
-            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
-            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
-        }
-        for object in written("HorizontalPodAutoscaler") {
-            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
-        }
+        let mut autoscalers = self.autoscalers(&made, sink);
         for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
             sized.insert(made.deployment.key());
         }
