@@ -390,6 +390,16 @@ fn sources(
             found.insert(code, source(files, place, "spec.selector", &labels.join(", ")));
         }
     }
+    let moved: Vec<String> = after
+        .ports
+        .iter()
+        .filter(|(port, target)| before.ports.get(port).is_some_and(|known| known != *target))
+        .map(|(port, target)| format!("{port} to {target}"))
+        .collect();
+    if !moved.is_empty() {
+        let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
+        found.insert(CauseCode::LbNoTarget, source(files, place, "spec.ports.targetPort", &moved.join(", ")));
+    }
     let gone: Vec<String> =
         before.ports.keys().filter(|port| !after.ports.contains_key(port)).map(u16::to_string).collect();
     if !gone.is_empty() {

@@ -5,6 +5,8 @@
 
 mod backends;
 mod front;
+mod settings;
+mod targets;
 mod zones;
 
 use crate::scenarios::loaded;
@@ -29,7 +31,7 @@ spec:
   backends: BACKENDS
   load:
     - { name: first, rate: 50/s, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com/" } ] }
-    - { name: second, rate: 50/s, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com:8080/" } ] }
+    - { name: second, rate: SECOND, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com:8080/" } ] }
   timeline:
 TIMELINE
 "#;
@@ -57,6 +59,8 @@ struct Drill {
     manifest: &'static str,
     service: String,
     clients: &'static str,
+    /// The rate of the second load.
+    second: &'static str,
     knobs: &'static str,
     /// Of the balancer.
     balancer: &'static str,
@@ -75,6 +79,7 @@ impl Drill {
             manifest: MANIFEST,
             service: "serviceType: LoadBalancer".to_owned(),
             clients: "reuse: none,",
+            second: "50/s",
             knobs: "",
             balancer: "",
             target: "",
@@ -94,7 +99,8 @@ impl Drill {
 
     fn text(&self) -> String {
         let timeline: Vec<String> = self.timeline.iter().map(|entry| format!("    - {entry}")).collect();
-        let text = SCENARIO.replace("CLIENTS", self.clients).replace("KNOBS", self.knobs);
+        let text =
+            SCENARIO.replace("CLIENTS", self.clients).replace("KNOBS", self.knobs).replace("SECOND", self.second);
         let text =
             text.replace("BACKENDS", self.backends).replace("BALANCER", self.balancer).replace("TARGET", self.target);
         text.replace("TIMELINE", &timeline.join("\n"))
@@ -238,16 +244,6 @@ fn a_port_that_comes_serves_from_when_all_know_it() {
     check_lost(&outcome, &[("GD4117", 50 * 20)], 1);
     check_quiet(&outcome);
     assert_eq!(first_ms(&outcome, "lb_listener_created"), 34_000);
-}
-
-#[test]
-fn a_target_port_that_changes_is_nobodys_until_the_balancer_follows() {
-    let drill = Drill::new(&[&ports("20s", &[(80, 80), (8080, 8081)])]);
-    let outcome = drill.run();
-    // The gateway has moved after 200 ms, the balancer after 4 s.
-    check_lost(&outcome, &[("GD4118", 190)], 1);
-    check_quiet(&outcome);
-    assert_eq!(count(&outcome, "lb_listener_changed"), 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::front::eligible;
+use super::front::{eligible, zones};
 use super::member::Member;
 use crate::drill::config::{FrontChange, Listening};
 use crate::drill::process::GatewaySpec;
@@ -62,7 +62,16 @@ impl Member {
                 failure: edited.failure.clone(),
             };
             debug_assert_eq!(edited.config.service, front.service, "the balancer stays with its Service");
+            if !edited.config.is_cross_zone {
+                balancer.set_node_zones(zones(&cluster));
+            }
+            let mode = edited.config.targets.mode;
+            let is_other = mode != balancer.mode();
             balancer.change_later(change, event);
+            if is_other && !edited.failure.as_ref().is_some_and(|failure| failure.stops_all) {
+                // Pods whose gates wait are dealt with by what targets are now.
+                cluster.retell_endpoints(&front.service, "cloud-controller-manager", Some(event.number()));
+            }
         }
     }
 

@@ -16,6 +16,12 @@ use crate::net::{ConnectionId, LinkConfig, Sever};
 const STEP: u32 = 1 << 8;
 
 impl State {
+    /// The place of the address in the zone of a target's node.
+    pub(super) fn zone_of(&self, ip: Ipv4Addr) -> Option<usize> {
+        let wanted = self.wanted.get(&ip).or_else(|| self.last_seen.get(&ip))?;
+        self.vip_in(self.node_zones.get(&wanted.node)?)
+    }
+
     /// The place of the address in a zone.
     pub(super) fn vip_in(&self, zone: &str) -> Option<usize> {
         self.vips.iter().position(|vip| vip.zone.as_deref() == Some(zone) && !vip.is_gone)
