@@ -263,10 +263,23 @@ pub struct FrontChange {
     pub rules: Option<ServiceRules>,
     /// What clients may dial, in the order of the loads.
     pub doors: Vec<Option<DoorSpec>>,
-    /// What its balancer comes to, if it has one.
+    /// What its balancer comes to, if it has one and keeps it.
     pub balancer: Option<BalancerEdit>,
+    /// Whether it keeps it.
+    pub fate: BalancerFate,
     /// The lines behind causes of loss that the edit changes.
     pub sources: Sources,
+}
+
+/// What becomes of the balancer of a Service whose type is edited.
+#[derive(Clone, Debug)]
+pub enum BalancerFate {
+    /// It has one as before, or none.
+    Stays,
+    /// It wants none any more: its controller deletes it.
+    Deleted,
+    /// It wants one: its controller makes it, unless that fails.
+    Made(Box<LoadBalancerConfig>, Creation),
 }
 
 /// What an edit does to a balancer.

@@ -86,6 +86,13 @@ pub enum ServiceKind {
     ExternalName,
 }
 
+impl std::fmt::Display for ServiceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = KINDS.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| *name);
+        f.write_str(name)
+    }
+}
+
 /// One port.
 #[derive(Clone, Debug)]
 pub struct ServicePort {

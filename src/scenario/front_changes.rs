@@ -8,7 +8,10 @@
 //!   of addresses, another `…-loadbalancer-id`. An NLB's controller goes on with the rest.
 //! - An NLB moves to other zones when its list names one that it is not in: an added one gets an address, one that is left out then goes. A list that is only
 //!   shorter changes nothing.
-//! - What the API server does not let change is refused here. So is what another balancer would follow from: `type`.
+//! - A Service whose type is no longer `LoadBalancer` has its balancer deleted, with listeners and address; one that becomes it gets one, at an address that no
+//!   client of the drill has heard of: clients dial what they found at the start. Node ports stay as long as the type has any.
+//! - What the API server does not let change is refused here. So is another type of a Service that reuses a balancer: its controller would take the targets away,
+//!   and the listeners that it has written, and leave the rest.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/{model_applier,loadbalancer,listeners}.go (`Update`, `isNeedUpdate`),
 //! nlbv2/{model_applier,loadbalancer,listeners,server_groups}.go, pkg/controller/helper (hash of a Service); Kubernetes pkg/apis/core/validation.
@@ -16,14 +19,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::balancer::products;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::Resolved;
 use super::{balancer, front, sharing};
 use crate::cluster::endpoints::selects;
-use crate::drill::config::{BalancerEdit, FrontChange, FrontPorts, Listening};
+use crate::drill::config::{BalancerEdit, BalancerFate, FrontChange, FrontPorts, Listening};
 use crate::drill::{FrontSpec, Sources, Verb};
 use crate::edge::load_balancer::Failure;
-use crate::manifest::service::ServiceManifest;
+use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
 use crate::record::{CauseCode, Source};
@@ -74,6 +78,8 @@ pub(super) struct Standing {
     node_ports: BTreeMap<u16, u16>,
     /// As its balancer was made for.
     first: Option<ServiceManifest>,
+    /// As clients found it at the start: they dial what they dialled then.
+    found: Option<ServiceManifest>,
     /// The zones of an NLB, as they were written when the controller last took them over.
     zones: Option<(String, Place)>,
 }
@@ -86,6 +92,7 @@ impl Standing {
             annotations: service.annotations.clone(),
             node_ports: front::node_ports(service, &BTreeMap::new()),
             first: Some(service.clone()),
+            found: Some(service.clone()),
             zones: service.balancer_annotation("zone-maps").cloned().filter(|_| balancer::is_nlb(service)),
         }
     }
@@ -95,6 +102,13 @@ impl Standing {
         let mut seen = resolved.clone();
         let key = resolved.front_key().to_owned();
         let Some(service) = seen.services.get_mut(&key) else { return (seen, None) };
+        if service.kind != ServiceKind::LoadBalancer {
+            // Its balancer goes, and with it all that it was told.
+            self.annotations.clone_from(&service.annotations);
+            self.node_ports = front::node_ports(service, &self.node_ports);
+            self.zones = None;
+            return (seen, None);
+        }
         let failure = if balancer::is_nlb(service) { self.follow_zones(service, sink) } else { None };
         let rules: Vec<String> = RULES.iter().map(|suffix| service.written_name(suffix)).collect();
         let written = service.annotations.clone();
@@ -254,6 +268,31 @@ pub(super) fn change(
         edit.failure = trouble.or(edit.failure);
         Some(edit)
     });
+    let has_balancer = |service: &ServiceManifest| products::kind(service, settings) == ServiceKind::LoadBalancer;
+    let fate = match (has_balancer(before), has_balancer(after), &new_spec.balancer) {
+        (true, false, _) => {
+            let text = "its balancer goes with its listeners and its address; clients go on dialling what they found at the start";
+            sink.note(
+                after.kind_at,
+                format!("Service {} spec.type", after.service.key),
+                FidelityStatus::Warning,
+                Some(text),
+            );
+            BalancerFate::Deleted
+        }
+        (false, true, Some(config)) => {
+            standing.first = Some(after.clone());
+            let text = "it gets a balancer at an address that no client dials: they go on dialling what they found at the start";
+            sink.note(
+                after.kind_at,
+                format!("Service {} spec.type", after.service.key),
+                FidelityStatus::Warning,
+                Some(text),
+            );
+            BalancerFate::Made(Box::new(config.clone()), sharing::creation(next, settings, sink))
+        }
+        _ => BalancerFate::Stays,
+    };
     let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
     Some(Verb::Front(Box::new(FrontChange {
         service: after.service.clone(),
@@ -263,13 +302,14 @@ pub(super) fn change(
         rules: rules(after),
         doors: new_spec.doors,
         balancer: edit,
+        fate,
         sources,
     })))
 }
 
 /// The way in, with the node ports that the API server has given.
 fn of_front(resolved: &Resolved, settings: &Settings, standing: &Standing, sink: &Sink) -> Option<FrontSpec> {
-    front::spec_with(resolved, settings, &standing.node_ports, sink)
+    front::spec_with(resolved, settings, (&standing.node_ports, standing.found.as_ref()?), sink)
 }
 
 /// Whoever selects other pods than the gateway's sends clients to them.
@@ -285,7 +325,8 @@ fn warn_selector(next: &Resolved, sink: &Sink) {
 /// What the API server, or the simulation, does not let change.
 fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &TimelineEntry, sink: &Sink) -> Option<()> {
     let class = |service: &ServiceManifest| service.load_balancer_class.as_ref().map(|(class, _)| class.clone());
-    if class(before) != class(after) {
+    let are_balanced = before.kind == ServiceKind::LoadBalancer && after.kind == ServiceKind::LoadBalancer;
+    if are_balanced && class(before) != class(after) {
         let place = after.load_balancer_class.as_ref().map_or(entry.place, |(_, place)| *place);
         let problem = Problem::at(place, "spec.loadBalancerClass", "may not change once set");
         sink.report(problem.help("the API server refuses it: another kind of balancer needs another Service"));
@@ -296,8 +337,9 @@ fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &Timel
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
         None
     };
-    if before.kind != after.kind {
-        return refuse(after.kind_at, "the type of the Service in front");
+    let reuses = [before, after].iter().any(|service| service.balancer_annotation("id").is_some());
+    if before.kind != after.kind && reuses {
+        return refuse(after.kind_at, "the type of a Service that reuses a balancer");
     }
     Some(())
 }
@@ -388,6 +430,14 @@ fn sources(
             service.service.selector.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         for code in [CauseCode::LbNoTarget, CauseCode::NoEndpoint] {
             found.insert(code, source(files, place, "spec.selector", &labels.join(", ")));
+        }
+    }
+    if let (Some(known), Some(service)) = (current.front(), next.front())
+        && known.kind != service.kind
+    {
+        let place = edited_at(moments, &["Service", "IstioGateway"], &["type", "serviceType"]);
+        for code in [CauseCode::LbDeleted, CauseCode::FrontPortClosed] {
+            found.insert(code, source(files, place, "spec.type", &service.kind.to_string()));
         }
     }
     let moved: Vec<String> = after

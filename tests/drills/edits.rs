@@ -7,6 +7,7 @@ mod backends;
 mod front;
 mod settings;
 mod targets;
+mod types;
 mod zones;
 
 use crate::scenarios::loaded;
@@ -314,10 +315,6 @@ fn what_the_api_server_does_not_let_change_is_refused() {
     let class = "{ at: 20s, set: { \"IstioGateway/istio-system/edge.spec.loadBalancerClass\": alibabacloud.com/nlb } }";
     let text = told(class);
     assert!(text.contains("may not change once set"), "{text}");
-    let kind = "{ at: 20s, set: { \"IstioGateway/istio-system/edge.spec.serviceType\": ClusterIP } }";
-    let text = told(kind);
-    assert!(text.contains("the type of the Service in front"), "{text}");
-    assert!(text.contains(&format!(":{}", Drill::new(&[kind]).line("serviceType"))), "{text}");
 }
 
 #[test]

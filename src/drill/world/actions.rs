@@ -82,8 +82,9 @@ impl Member {
         let spec = &self.config.front;
         let known = self.front_ports.borrow();
         let ports = known.ports.keys().map(|port| (*port, known.node_ports.get(port).copied())).collect();
-        let is_pending = self.not_created.get().is_some();
-        let ip = spec.balancer.as_ref().map(|_| self.vip).filter(|_| !is_pending);
+        let current = self.current_balancer().filter(|_| self.wants_balancer.get());
+        let ip = current.and_then(|balancer| balancer.addresses().first().copied());
+        let is_pending = self.wants_balancer.get() && ip.is_none();
         let further = self.further.borrow().clone();
         let front = Front { service: &spec.service, ip, ports, is_pending, further };
         tables(&self.cluster(), &self.config.target, &front, now)

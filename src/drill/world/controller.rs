@@ -7,14 +7,13 @@ use std::rc::Rc;
 use super::front::zones;
 use super::member::Member;
 use crate::cluster::Cluster;
-use crate::edge::LoadBalancer;
 use crate::edge::readiness_gate::{RECHECK, select};
+use crate::edge::{LoadBalancer, LoadBalancerConfig};
 use crate::engine::EventId;
 
 impl Member {
     /// Makes targets of the endpoints of the balancer's Service.
-    pub(super) fn watch_front(&self, cluster: &Cluster, balancer: &LoadBalancer) {
-        let Some(config) = &self.config.front.balancer else { return };
+    pub(super) fn watch_front(&self, cluster: &Cluster, config: &LoadBalancerConfig, balancer: &LoadBalancer) {
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
         let gate: Rc<str> = Rc::from(config.ways.condition.as_str());

@@ -6,15 +6,16 @@
 //! - What only a process reads at its start counts for pods that start later: nothing restarts.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use super::front::{eligible, zones};
 use super::member::Member;
-use crate::drill::config::{FrontChange, Listening};
+use crate::drill::config::{BalancerFate, Creation, FrontChange, Listening};
 use crate::drill::process::GatewaySpec;
-use crate::edge::ServiceFace;
 use crate::edge::controller::is_virtual;
-use crate::edge::load_balancer::Change;
+use crate::edge::load_balancer::{Change, address};
+use crate::edge::{LoadBalancerConfig, ServiceFace};
 use crate::engine::{Datum, EventId};
 use crate::load::Finished;
 use crate::record::{CauseCode, Outcome};
@@ -39,7 +40,7 @@ impl Member {
     }
 
     /// The Service in front is another.
-    pub(super) fn change_front(&self, change: &FrontChange, event: EventId) {
+    pub(super) fn change_front(self: &Rc<Self>, change: &FrontChange, event: EventId) {
         let (cluster, front) = (self.cluster(), &self.config.front);
         cluster.apply_service(change.service.clone());
         self.heed_sources(&change.sources);
@@ -50,8 +51,15 @@ impl Member {
                 door.add_ports(&spec.ports);
             }
         }
-        let balancer = self.balancer.borrow();
-        if let (Some(balancer), Some(edited)) = (&*balancer, &change.balancer) {
+        match &change.fate {
+            BalancerFate::Stays => {}
+            BalancerFate::Deleted => {
+                self.wants_balancer.set(false);
+                self.current_balancer().iter().for_each(|balancer| balancer.delete_later(event));
+            }
+            BalancerFate::Made(config, creation) => self.make_balancer(config, creation, event),
+        }
+        if let (Some(balancer), Some(edited)) = (self.current_balancer(), &change.balancer) {
             let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
             let mut nodes = cluster.node_specs();
             nodes.retain(|node| ready.contains(&node.name) || is_virtual(node));
@@ -73,6 +81,36 @@ impl Member {
                 cluster.retell_endpoints(&front.service, "cloud-controller-manager", Some(event.number()));
             }
         }
+    }
+
+    /// The Service in front wants a balancer, and has had none, or has none any more. Its controller makes one at an address that no client has heard of.
+    fn make_balancer(self: &Rc<Self>, config: &LoadBalancerConfig, creation: &Creation, event: EventId) {
+        self.wants_balancer.set(true);
+        let number = self.made_count.get() + 1;
+        self.made_count.set(number);
+        let (member, config) = (Rc::clone(self), config.clone());
+        if let Creation::Fails { reason } = creation {
+            self.tell_service(&config.service, Some(event), "lb_sync_failed", reason);
+            return;
+        }
+        let latency = config.register_latency.clone();
+        let mut stream = self.around.streams.stream("lb-create", &format!("{}/{number}", config.service));
+        self.around.sim.spawn("lb-create", async move {
+            member.around.sim.sleep(latency.draw(&mut stream)).await;
+            if !member.wants_balancer.get() || member.made_count.get() != number {
+                return;
+            }
+            let object = member.identity().object(format!("Service/{}", config.service));
+            let now = member.around.sim.now();
+            member.around.log.borrow_mut().record(now, Some(event), "lb_created", object, Vec::new());
+            // Others than any balancer of before has or had.
+            let first = address(member.vip, 32 * usize::try_from(number).unwrap_or(1));
+            let prober = Ipv4Addr::from_bits(member.prober.to_bits() + (number << 16));
+            let vips = (0..config.zones.len().max(1)).map(|zone| address(first, zone)).collect();
+            let config = LoadBalancerConfig { stands_at_zero: false, ..config };
+            let made = member.place_balancer(&member.cluster(), config, (prober, vips));
+            *member.made.borrow_mut() = Some(made);
+        });
     }
 
     /// Each node's kube-proxy hears of a Service that has other ports or rules.

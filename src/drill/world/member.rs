@@ -59,7 +59,14 @@ pub(super) struct Member {
     pub(super) vip: Ipv4Addr,
     pub(super) prober: Ipv4Addr,
     cluster: RefCell<Option<Cluster>>,
+    /// The balancer that clients dial, even when it is gone.
     pub(super) balancer: RefCell<Option<LoadBalancer>>,
+    /// The one that was made after that, at another address.
+    pub(super) made: RefCell<Option<LoadBalancer>>,
+    /// So many were made, or are being made.
+    pub(super) made_count: Cell<u32>,
+    /// The Service in front wants one.
+    pub(super) wants_balancer: Cell<bool>,
     /// Its nodes, where connections pass over them.
     pub(super) nodes: RefCell<Option<Nodes>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
@@ -139,6 +146,9 @@ impl Member {
             prober: nth(PROBER),
             cluster: RefCell::new(None),
             balancer: RefCell::new(None),
+            made: RefCell::new(None),
+            made_count: Cell::new(0),
+            wants_balancer: Cell::new(config.front.balancer.is_some()),
             nodes: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
@@ -366,7 +376,7 @@ impl Runtime for Containers {
                 nodes.handle_death(node, because);
             }
         }
-        if let Some(balancer) = &*member.balancer.borrow() {
+        for balancer in member.balancers() {
             balancer.handle_machine(node, is_alive);
         }
     }
