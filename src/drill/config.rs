@@ -253,6 +253,8 @@ impl FrontPorts {
 pub struct FrontChange {
     /// The Service as it is to be.
     pub service: Service,
+    /// It is deleted.
+    pub is_gone: bool,
     /// Its ports as they were.
     pub before: FrontPorts,
     /// Its ports.

@@ -135,9 +135,13 @@ pub(super) fn act(
         }
         TimelineVerb::DeleteService(service, place) => {
             let front = current.front_key();
+            if service == front && state.has_service(service) {
+                let gone = front_changes::delete((entry, current), &mut past.standing, settings, made.files, sink);
+                return gone.map_or_else(Vec::new, |verb| told(Some(verb), format!("delete Service {service}")));
+            }
             if service == front || !state.delete_service(service) {
                 let text = match service == front {
-                    true => format!("{service} is the Service in front, and goes with the gateway"),
+                    true => format!("{service} is made for the gateway, and its controller would make it anew"),
                     false => format!("no manifest has a Service `{service}` then"),
                 };
                 let problem = Problem::at(*place, "spec.timeline.delete.service", text);

@@ -82,6 +82,8 @@ pub(super) struct Standing {
     found: Option<ServiceManifest>,
     /// The zones of an NLB, as they were written when the controller last took them over.
     zones: Option<(String, Place)>,
+    /// It has been deleted.
+    is_deleted: bool,
 }
 
 impl Standing {
@@ -94,6 +96,7 @@ impl Standing {
             first: Some(service.clone()),
             found: Some(service.clone()),
             zones: service.balancer_annotation("zone-maps").cloned().filter(|_| balancer::is_nlb(service)),
+            is_deleted: false,
         }
     }
 
@@ -241,6 +244,9 @@ pub(super) fn change(
     if contents(before) == contents(after) {
         return None;
     }
+    if standing.is_deleted {
+        return refuse_deleted(after, entry, sink);
+    }
     refuse_fixed(before, after, entry, sink)?;
     warn_selector(next, sink);
     let old_standing = standing.clone();
@@ -296,6 +302,7 @@ pub(super) fn change(
     let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
     Some(Verb::Front(Box::new(FrontChange {
         service: after.service.clone(),
+        is_gone: false,
         before: old_ports,
         after: new_ports,
         rules_before: rules(before),
@@ -304,6 +311,54 @@ pub(super) fn change(
         balancer: edit,
         fate,
         sources,
+    })))
+}
+
+/// What is gone is not edited.
+fn refuse_deleted(service: &ServiceManifest, entry: &TimelineEntry, sink: &Sink) -> Option<Verb> {
+    let text = format!("Service {} has been deleted by then", service.service.key);
+    let problem = Problem::at(entry.place, "spec.timeline", text);
+    sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
+    None
+}
+
+/// The Service in front is deleted: its balancer goes, and so do kube-proxies' rules. The gateway's pods stay.
+pub(super) fn delete(
+    (entry, current): (&TimelineEntry, &Resolved),
+    standing: &mut Standing,
+    settings: &Settings,
+    files: &Files,
+    sink: &Sink,
+) -> Option<Verb> {
+    let service = current.front()?;
+    if standing.is_deleted {
+        return refuse_deleted(service, entry, sink);
+    }
+    if service.balancer_annotation("id").is_some() {
+        let text = format!("Service {} reuses a balancer, which would stay without targets", service.service.key);
+        let problem = Problem::at(entry.place, "spec.timeline.delete.service", text);
+        sink.report(problem.help("that is not simulated: compare two scenarios instead"));
+        return None;
+    }
+    let (old, _) = standing.clone().follow(current, &Sink::default());
+    let spec = of_front(&old, settings, standing, &Sink::default())?;
+    standing.is_deleted = true;
+    let codes = [CauseCode::LbDeleted, CauseCode::FrontPortClosed];
+    let key = service.service.key.to_string();
+    let written = |code| (code, source(files, entry.place, "spec.timeline.delete.service", &key));
+    let rules = Some(front::nodes(service, settings).rules);
+    let has_balancer = products::kind(service, settings) == ServiceKind::LoadBalancer;
+    Some(Verb::Front(Box::new(FrontChange {
+        service: service.service.clone(),
+        is_gone: true,
+        before: FrontPorts { ports: spec.ports, node_ports: standing.node_ports.clone() },
+        after: FrontPorts::default(),
+        rules_before: rules,
+        rules,
+        doors: Vec::new(),
+        balancer: None,
+        fate: if has_balancer { BalancerFate::Deleted } else { BalancerFate::Stays },
+        sources: codes.into_iter().map(written).collect(),
     })))
 }
 

@@ -171,6 +171,11 @@ impl State {
         self.apply(objects.iter().cloned());
     }
 
+    /// Whether somebody wrote this Service.
+    pub(super) fn has_service(&self, key: &str) -> bool {
+        self.objects.iter().any(|object| object.id.kind == "Service" && object.key() == key)
+    }
+
     /// Deletes a Service that somebody wrote; whether there was one.
     pub(super) fn delete_service(&mut self, key: &str) -> bool {
         let count = self.objects.len();

@@ -42,10 +42,15 @@ impl Member {
     /// The Service in front is another.
     pub(super) fn change_front(self: &Rc<Self>, change: &FrontChange, event: EventId) {
         let (cluster, front) = (self.cluster(), &self.config.front);
-        cluster.apply_service(change.service.clone());
+        if !change.is_gone {
+            cluster.apply_service(change.service.clone());
+        }
         self.heed_sources(&change.sources);
         self.front_ports.replace(change.after.clone());
         self.tell_nodes(change, event);
+        if change.is_gone {
+            cluster.delete_service(&front.service);
+        }
         for (door, spec) in self.doors.borrow().iter().zip(&change.doors) {
             if let (Some(door), Some(spec)) = (door, spec) {
                 door.add_ports(&spec.ports);

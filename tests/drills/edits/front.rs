@@ -91,3 +91,24 @@ fn another_service_that_comes_takes_no_client_away() {
     check_lost(&outcome, &[], 0);
     assert!(outcome.run.results.rollouts.is_empty());
 }
+
+#[test]
+fn a_service_in_front_that_is_deleted_takes_its_balancer_along() {
+    let delete = "{ at: 20s, delete: { service: istio-system/front } }";
+    let drill = written("type: LoadBalancer", "reuse: none,", &[delete]);
+    let outcome = drill.run();
+    check_lost(&outcome, &[("GD4111", 3600)], 2);
+    let source = outcome.run.results.causes[0].source.clone().expect("the line of the entry");
+    assert_eq!((source.line, source.path.as_str()), (Some(drill.line("at: 20s")), "spec.timeline.delete.service"));
+    assert!(outcome.run.results.pods.iter().all(|pod| pod.exited_ms.is_none()), "the gateway stays");
+    // Within the cluster its address is nobody's once nodes have heard of it.
+    let inside = written("type: ClusterIP", "location: cluster, reuse: none,", &[delete]).run();
+    check_lost(&inside, &[("GD4117", 3950)], 2);
+    assert_eq!(inside.run.results.totals.connect_timeout, inside.run.results.totals.dropped);
+    // What is gone is not edited, and what is made would be made anew.
+    let told = |drill: &Drill| drill.load().expect_err("it is refused");
+    let later = written("type: LoadBalancer", "reuse: none,", &[delete, &select("30s", "nobody")]);
+    assert!(told(&later).contains("istio-system/front has been deleted by then"), "{}", told(&later));
+    let made = Drill::new(&["{ at: 20s, delete: { service: istio-system/istio-edge } }"]);
+    assert!(told(&made).contains("its controller would make it anew"), "{}", told(&made));
+}
