@@ -248,3 +248,33 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_port_is_a_number_on_all_pods_and_a_name_on_each() {
+        let port = |name: Option<&str>, number| ContainerPort { name: name.map(str::to_owned), number };
+        let template = PodTemplate {
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            image: String::new(),
+            requests: Resources::default(),
+            containers: Vec::new(),
+            grace_seconds: 30,
+            pre_stop: None,
+            has_empty_dir: false,
+            probes: Probes::default(),
+            init: Vec::new(),
+            ports: vec![port(None, 1), port(Some("http"), 2), port(Some("http"), 3), port(Some("grpc"), 4)],
+            readiness_gates: Vec::new(),
+            placement: Placement::default(),
+            other: String::new(),
+        };
+        let named = |name: &str| TargetPort::Name(name.to_owned()).on(&template);
+        assert_eq!((named("http"), named("grpc"), named("admin")), (Some(2), Some(4), None));
+        // Whether or not anybody declares it.
+        assert_eq!(TargetPort::Number(9).on(&template), Some(9));
+    }
+}

@@ -271,11 +271,12 @@ fn service_changes(moments: &Moments<'_>, made: &Made<'_>) -> Vec<Verb> {
     let mut verbs = Vec::new();
     for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
         let before = current.services.get(key);
-        if is_further(service) || before.is_some_and(is_further) {
-            continue;
-        }
         let targets = made.backends.targets(key, service);
         let is_moved = before.is_some_and(|before| made.backends.targets(key, before) != targets);
+        // What a balancer's Service comes to else is told with its listeners.
+        if (is_further(service) || before.is_some_and(is_further)) && !is_moved {
+            continue;
+        }
         let has_other_pods = before.is_some_and(|before| before.service.selector != service.service.selector);
         if before.is_some_and(|before| before.service == service.service) && !is_moved {
             continue;

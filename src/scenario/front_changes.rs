@@ -561,3 +561,26 @@ pub(super) fn source(files: &Files, place: Place, path: &str, value: &str) -> So
         value: Some(value.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::names_another;
+
+    #[test]
+    fn a_list_of_zones_is_written_when_it_names_what_the_balancer_does_not_have() {
+        for (known, written, expected) in [
+            ("a:x,b:y", "a:x,b:y", false),
+            ("a:x,b:y", "b:y, a:x", false),
+            ("a:x,b:y,c:z", "a:x,b:y", false),
+            ("a:x,b:y", "a:x,b:y,c:z", true),
+            ("a:x,b:y", "a:other,b:y", true),
+            ("a:x,b:y", "a:x:10.0.0.1,b:y", false),
+            ("a:x,b:y", "a:x:10.0.0.1:eip-1,b:y", true),
+            ("a:x:10.0.0.1:eip-1,b:y", "a:x:10.0.0.1:eip-1,b:y", false),
+            ("a:x:10.0.0.1:eip-1,b:y", "a:x,b:y", false),
+            ("", "a:x,b:y", true),
+        ] {
+            assert_eq!(names_another(known, written), expected, "{known} to {written}");
+        }
+    }
+}

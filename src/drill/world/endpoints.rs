@@ -196,7 +196,7 @@ impl Member {
         let edition = cluster.apply_service(change.service.clone());
         self.heed_sources(&change.sources);
         let mut is_moved = false;
-        for spec in self.config.backends.iter().filter(|spec| spec.service == *key && spec.runs_in(self.index)) {
+        for spec in self.config.backends.iter().filter(|spec| spec.service == *key) {
             let Some(target) = change.targets.get(&spec.cluster) else { continue };
             if self.target_of(spec, u64::MAX) == *target {
                 continue;
@@ -240,9 +240,10 @@ impl Member {
                 TargetPort::Number(number) => number,
                 TargetPort::Name(_) => spec.port,
             };
-            let Some(mut found) = member.endpoints_of(&spec.cluster) else { return };
-            found.iter_mut().for_each(|(endpoint, _)| endpoint.address.set_port(port));
-            member.write_endpoints(&spec, member.index, found);
+            if let Some(homes) = member.endpoints.borrow_mut().get_mut(&spec.cluster) {
+                let all = homes.values_mut().flatten();
+                all.for_each(|(endpoint, _)| endpoint.address.set_port(port));
+            }
             member.tell_endpoints(&spec.cluster);
         });
     }

@@ -197,3 +197,45 @@ fn a_port_that_a_service_loses_takes_its_cluster_along() {
     check_lost(&outcome, &[("GD4206", 3980)], 4);
     assert!(told(&outcome, "Service `default/web` has no port 80 then"));
 }
+
+#[test]
+fn a_route_may_lead_to_a_service_that_comes_later() {
+    // From the start on; the balancer's checks know nothing of it.
+    let mut drill = Drill::new(&[&applied("20s", WEB)]);
+    drill.manifest = Box::leak(
+        super::MANIFEST
+            .split("---\napiVersion: v1\nkind: Service")
+            .next()
+            .expect("the rest")
+            .to_owned()
+            .into_boxed_str(),
+    );
+    let outcome = drill.run();
+    check_lost(&outcome, &[("GD4206", 2020)], 4);
+    check_quiet(&outcome);
+    // Without that entry it is a slip of the pen.
+    drill.timeline = vec!["{ at: 20s, restart: {} }".to_owned()];
+    drill.backends = "[]";
+    let told = drill.load().expect_err("there is no such Service");
+    assert!(told.contains("no Service is called `default/web`"), "{told}");
+}
+
+#[test]
+fn replicas_that_another_cluster_asks_for_too_are_lost_to_both() {
+    let edit = set("20s", "spec.ports[0].targetPort", "9090");
+    let mut drill = Drill::new(&[&edit]);
+    let text = drill.text();
+    let clusters = "clusters:\n    - id: c-1\n      nodes: [ { name: pool, count: 2 } ]\n      timings: { podStart: 3s, endpointPropagation: 500ms, configPropagation: 200ms }\n    - id: c-2\n      nodes: [ { name: pool, count: 2 } ]\n      timings: { podStart: 3s, endpointPropagation: 500ms, configPropagation: 200ms }";
+    let (from, to) =
+        (text.find("  cluster:").expect("it is there"), text.find("  loadBalancer:").expect("it is there"));
+    let text = format!("{}  {clusters}\n{}", &text[..from], &text[to..]);
+    let text = text.replace("service: default/web, serviceTime", "service: default/web, clusters: [c-1], serviceTime");
+    drill.service.push_str("\n  # in both\n");
+    let manifest =
+        super::MANIFEST.replace("SERVICE", &drill.service).replace("clusterIds: [c-1]", "clusterIds: [c-1, c-2]");
+    let scenario =
+        crate::scenarios::loaded(&text, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+    let outcome = gatedrill::drill::run(scenario.world, |_, _| Vec::new(), |_| gatedrill::drill::Continue::Yes)
+        .expect("the books balance");
+    check_lost(&outcome, &[("GD4201", 3930)], 4);
+}
