@@ -323,7 +323,7 @@ impl CauseCode {
             Self::LbZoneLost => entry(
                 "GD4126",
                 "lb-zone-lost",
-                "the zone of the balancer's address that the client knew had failed",
+                "the zone of the balancer's address that the client knew had failed, or the balancer had left it",
                 "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
             ),
             Self::UpstreamRefused => entry(
