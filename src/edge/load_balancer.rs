@@ -335,6 +335,7 @@ impl LoadBalancer {
     /// nobody answers any more. What a cloud does to open connections then is not documented: an assumption.
     pub fn delete_later(&self, because: EventId) {
         let this = self.clone();
+        self.inner.state.borrow_mut().changes.pending += 1;
         self.inner.sim.spawn("lb-delete", async move {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
@@ -344,6 +345,7 @@ impl LoadBalancer {
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
                 state.deleted = Some(event);
+                state.changes.pending -= 1;
                 state.connections.ids(|_| true)
             };
             for connection in open {
