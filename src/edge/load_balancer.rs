@@ -12,7 +12,7 @@
 //!
 //! A connection that goes over a limit is dropped, [`super::limits`]; one that was silent for too long is reset or forgotten, [`super::idle`].
 //!
-//! One choice is shared by all front ports, where the real product keeps one group per port; only one that is made anew chooses for itself, [`groups`].
+//! One choice is shared by all front ports, where the real product keeps one group per port; only one that is made anew chooses for itself (`groups`).
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
