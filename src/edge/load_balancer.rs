@@ -12,7 +12,7 @@
 //!
 //! A connection that goes over a limit is dropped, [`super::limits`]; one that was silent for too long is reset or forgotten, [`super::idle`].
 //!
-//! One choice is shared by all front ports, where the real product keeps one group per port; only one that is made anew chooses for itself, [`groups`].
+//! One choice is shared by all front ports, where the real product keeps one group per port; only one that is made anew chooses for itself (`groups`).
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
@@ -335,6 +335,7 @@ impl LoadBalancer {
     /// nobody answers any more. What a cloud does to open connections then is not documented: an assumption.
     pub fn delete_later(&self, because: EventId) {
         let this = self.clone();
+        self.inner.state.borrow_mut().changes.pending += 1;
         self.inner.sim.spawn("lb-delete", async move {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
@@ -344,6 +345,7 @@ impl LoadBalancer {
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
                 state.deleted = Some(event);
+                state.changes.pending -= 1;
                 state.connections.ids(|_| true)
             };
             for connection in open {

@@ -99,9 +99,11 @@ impl Member {
             return;
         }
         let latency = config.register_latency.clone();
+        self.listeners_pending.set(self.listeners_pending.get() + 1);
         let mut stream = self.around.streams.stream("lb-create", &format!("{}/{number}", config.service));
         self.around.sim.spawn("lb-create", async move {
             member.around.sim.sleep(latency.draw(&mut stream)).await;
+            member.listeners_pending.set(member.listeners_pending.get() - 1);
             if !member.wants_balancer.get() || member.made_count.get() != number {
                 return;
             }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::member::{Member, Sited};
 use crate::backend::Backend;
 use crate::cluster::{EndpointView, PodTemplate, TargetPort};
+use crate::drill::Sources;
 use crate::drill::config::{BackendSpec, ClusterChange, ServiceChange};
 use crate::drill::process::{GatewayProcess, GatewaySpec, Surroundings};
 use crate::engine::EventId;
@@ -86,7 +87,8 @@ impl Member {
             let mut changes = member.around.streams.stream("config-propagation", &spec.service);
             loop {
                 let seen = watch.next().await;
-                let target = home.target_of(&spec, watch.edition());
+                let edition = watch.edition();
+                let target = home.target_of(&spec, edition);
                 let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
                 let now = member.around.sim.now();
                 member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
@@ -94,6 +96,7 @@ impl Member {
                 let found = seen.iter().filter_map(|view| home.endpoint((&target, &subset), view)).collect();
                 member.write_endpoints(&spec, home.index, found);
                 member.tell_endpoints(&spec.cluster);
+                member.heed_edit(&home, &spec.service, edition);
             }
         });
     }
@@ -194,7 +197,8 @@ impl Member {
     pub(super) fn change_service(self: &Rc<Self>, change: &ServiceChange, event: EventId) {
         let (cluster, key) = (self.cluster(), &change.service.key);
         let edition = cluster.apply_service(change.service.clone());
-        self.heed_sources(&change.sources);
+        // What is lost until the gateways hear of it goes back to what was before.
+        self.edited.borrow_mut().insert(Rc::clone(key), (edition, change.sources.clone()));
         let mut is_moved = false;
         for spec in self.config.backends.iter().filter(|spec| spec.service == *key) {
             let Some(target) = change.targets.get(&spec.cluster) else { continue };
@@ -206,7 +210,7 @@ impl Member {
             targets.entry(Arc::clone(&spec.cluster)).or_default().insert(edition, target.clone());
             drop(targets);
             if !spec.has_pods {
-                self.move_fixed(spec, event);
+                self.move_fixed(spec, &change.sources, event);
             }
         }
         if is_moved {
@@ -214,8 +218,19 @@ impl Member {
         }
     }
 
+    /// The gateways have heard of an edit of a Service of `home`, at the latest by this edition: what is lost from now on goes back to it.
+    fn heed_edit(&self, home: &Self, service: &Rc<str>, edition: u64) {
+        let Some((since, sources)) = home.edited.borrow().get(service).filter(|(since, _)| *since <= edition).cloned()
+        else {
+            return;
+        };
+        if self.heeded.borrow_mut().insert(Rc::clone(service), since) != Some(since) {
+            self.heed_sources(&sources);
+        }
+    }
+
     /// A Service behind the gateway is deleted.
-    pub(super) fn lose_service(&self, key: &str, sources: &crate::drill::Sources) {
+    pub(super) fn lose_service(&self, key: &str, sources: &Sources) {
         self.cluster().delete_service(key);
         self.heed_sources(sources);
     }
@@ -228,14 +243,17 @@ impl Member {
     }
 
     /// Replicas without a Deployment are asked for at another port than theirs.
-    fn move_fixed(self: &Rc<Self>, spec: &BackendSpec, event: EventId) {
-        let (member, spec) = (Rc::clone(self), spec.clone());
+    fn move_fixed(self: &Rc<Self>, spec: &BackendSpec, sources: &Sources, event: EventId) {
+        let (member, spec, sources) = (Rc::clone(self), spec.clone(), sources.clone());
+        self.pushes_pending.set(self.pushes_pending.get() + 1);
         let purpose = format!("{}/istiod/edit-{}", spec.service, event.number());
         let streams = self.around.streams;
         let told = self.config.cluster.endpoint_propagation.draw(&mut streams.stream("endpoint", &purpose));
         let heard = self.gateway_spec("").config_propagation.draw(&mut streams.stream("config-propagation", &purpose));
         self.around.sim.spawn("istiod", async move {
             member.around.sim.sleep(told + heard).await;
+            member.pushes_pending.set(member.pushes_pending.get() - 1);
+            member.heed_sources(&sources);
             let port = match member.target_of(&spec, u64::MAX) {
                 TargetPort::Number(number) => number,
                 TargetPort::Name(_) => spec.port,

@@ -83,6 +83,10 @@ pub(super) struct Member {
     pub(super) gone_clusters: RefCell<BTreeSet<Arc<str>>>,
     /// Where Services behind the gateway lead since they were edited, by the gateway's cluster and the Service's edition.
     pub(super) targets: RefCell<BTreeMap<Arc<str>, BTreeMap<u64, TargetPort>>>,
+    /// The last edit of each Service behind the gateway: its edition, and the lines behind causes of loss from when it is heard of.
+    pub(super) edited: RefCell<BTreeMap<Rc<str>, (u64, Sources)>>,
+    /// The last edition of each whose lines count.
+    pub(super) heeded: RefCell<BTreeMap<Rc<str>, u64>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
     pub(super) connections: Cell<u64>,
     /// None without a balancer.
@@ -159,6 +163,8 @@ impl Member {
             clusters: RefCell::default(),
             gone_clusters: RefCell::default(),
             targets: RefCell::default(),
+            edited: RefCell::default(),
+            heeded: RefCell::default(),
             flags: Rc::clone(flags),
             connections: Cell::new(0),
             targets_healthy: Cell::new(None),
