@@ -535,7 +535,7 @@ fn a_listener_that_was_taken_over_is_lost_until_the_service_in_front_is_edited()
     assert_eq!(count(&again, "lb_listener_taken_back"), 1);
     let told =
         Drill::annotated(&["{ at: 20s, delete: { service: istio-system/istio-edge } }"], &annotations).load().err();
-    assert!(told.is_some_and(|text| text.contains("is the Service in front")));
+    assert!(told.is_some_and(|text| text.contains("its controller would make it anew")));
 }
 
 #[test]
