@@ -10,7 +10,7 @@ use std::time::Duration;
 use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, TargetPort};
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
@@ -40,16 +40,14 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         cluster: Arc::clone(&cluster),
         service: Rc::from("bench/web"),
         subset: BTreeMap::new(),
+        target: TargetPort::Number(80),
         port: 80,
-        deployment: None,
-        is_of_bare_pods: false,
-        memory: None,
+        has_pods: false,
         homes: Vec::new(),
         replicas: 4,
         zones: Vec::new(),
         endpoints: EndpointPolicy::default(),
         config: backend(),
-        shutdown_delay: Some(Duration::ZERO),
     };
     let member = MemberConfig {
         weight: 1,
@@ -64,6 +62,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         routes: super::routes(&cluster),
         front: FrontSpec::balanced(balancer(), Duration::from_micros(100)),
         backends: vec![backends],
+        processes: BTreeMap::new(),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),
     };
@@ -139,6 +138,7 @@ fn deployment() -> Deployment {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

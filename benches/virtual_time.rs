@@ -69,7 +69,7 @@ fn servers(sim: &Sim, streams: Streams, net: &Net) {
     let mut backends = Vec::new();
     for number in 1..=4 {
         let ip = Ipv4Addr::new(10, 2, 0, number);
-        Backend::start(sim, streams, &net.attach(ip, link()), 80, drill_world::backend()).expect("a fresh host");
+        Backend::start(sim, streams, &net.attach(ip, link()), [80], drill_world::backend()).expect("a fresh host");
         backends.push(EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, 80))));
     }
     let routes = Rc::new(routes(&cluster));
@@ -247,6 +247,7 @@ mod quiet {
             probes: Probes { readiness, ..Probes::default() },
             init: Vec::new(),
             has_empty_dir: false,
+            ports: Vec::new(),
             readiness_gates: Vec::new(),
             placement: Placement::default(),
             other: String::new(),

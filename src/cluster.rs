@@ -48,8 +48,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    BarePod, ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction, Probes,
-    Resources, Service, Sidecar,
+    BarePod, ContainerPort, ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction,
+    Probes, Resources, Service, Sidecar, TargetPort,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;
@@ -70,8 +70,6 @@ pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 pub struct StartingPod {
     /// The Deployment it belongs to, as `namespace/name`; a pod without one is its own, as `namespace/pod/name`.
     pub owner: Rc<str>,
-    /// No controller has made it.
-    pub is_bare: bool,
     /// The pod's name.
     pub name: Rc<str>,
     /// Its address.

@@ -91,13 +91,20 @@ impl Replica {
 }
 
 impl Backend {
-    /// Starts a replica that listens on `port` of `host`.
+    /// Starts a replica that listens on these ports of `host`.
     ///
     /// # Errors
     ///
     /// If the host has vanished.
-    pub fn start(sim: &Sim, streams: Streams, host: &Host, port: u16, config: BackendConfig) -> std::io::Result<Self> {
-        let listener = host.listen(port, BACKLOG)?;
+    pub fn start(
+        sim: &Sim,
+        streams: Streams,
+        host: &Host,
+        ports: impl IntoIterator<Item = u16>,
+        config: BackendConfig,
+    ) -> std::io::Result<Self> {
+        let listeners =
+            ports.into_iter().map(|port| host.listen(port, BACKLOG)).collect::<std::io::Result<Vec<_>>>()?;
         let replica = Rc::new(Replica {
             sim: sim.clone(),
             streams,
@@ -112,8 +119,10 @@ impl Backend {
         });
         let tasks = TaskGroup::new(sim);
         let backend = Self { replica: Rc::clone(&replica), tasks: tasks.clone() };
-        let connections = tasks.clone();
-        tasks.spawn("backend-accept", async move { accept(replica, listener, connections).await });
+        for listener in listeners {
+            let (replica, connections) = (Rc::clone(&replica), tasks.clone());
+            tasks.spawn("backend-accept", async move { accept(replica, listener, connections).await });
+        }
         Ok(backend)
     }
 

@@ -52,7 +52,7 @@ use self::placing::{Changes, Placing};
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
-use self::services::ServiceState;
+use self::services::Services;
 use super::Runtime;
 use super::api_client::ClientRates;
 use super::api_clock::ApiClock;
@@ -147,7 +147,7 @@ pub(super) struct State {
     /// The index of the record of the pod that had an address.
     record_of: BTreeMap<Ipv4Addr, usize>,
     pub(super) placing: Placing,
-    services: BTreeMap<Rc<str>, ServiceState>,
+    services: Services,
     budgets: BTreeMap<Rc<str>, BudgetState>,
     /// Nodes by index; one that is gone keeps its place.
     nodes: Vec<NodeState>,
@@ -339,7 +339,7 @@ impl Cluster {
             records: Vec::new(),
             record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
-            services: BTreeMap::new(),
+            services: Services::default(),
             budgets: BTreeMap::new(),
             nodes: Self::nodes_at_start(&config.nodes, streams),
             lifecycle: NodeLifecycle::new(Graces::of_version(config.version)),

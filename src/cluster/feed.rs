@@ -45,6 +45,7 @@ impl EndpointView {
 pub struct EndpointWatch {
     sim: Sim,
     queue: Rc<RefCell<Queue>>,
+    edition: u64,
 }
 
 /// All endpoints of a Service at one time.
@@ -52,16 +53,16 @@ pub(super) type Snapshot = Rc<[EndpointView]>;
 
 #[derive(Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<(SimTime, Snapshot)>,
+    waiting: VecDeque<(SimTime, Snapshot, u64)>,
     last_at: SimTime,
     waker: Option<Waker>,
 }
 
 impl Queue {
-    /// A snapshot that arrives `at`, or behind the one before it; when it does.
-    pub(super) fn push(&mut self, at: SimTime, snapshot: Snapshot) -> SimTime {
+    /// A snapshot by an edition of its Service, which arrives `at`, or behind the one before it; when it does.
+    pub(super) fn push(&mut self, at: SimTime, snapshot: Snapshot, edition: u64) -> SimTime {
         self.last_at = self.last_at.max(at);
-        self.waiting.push_back((self.last_at, snapshot));
+        self.waiting.push_back((self.last_at, snapshot, edition));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -71,17 +72,18 @@ impl Queue {
 
 impl EndpointWatch {
     pub(super) fn new(sim: &Sim, queue: Rc<RefCell<Queue>>) -> Self {
-        Self { sim: sim.clone(), queue }
+        Self { sim: sim.clone(), queue, edition: 0 }
     }
 
     /// The next state of all endpoints. The first comes with the consumer's first delay.
     pub async fn next(&mut self) -> Rc<[EndpointView]> {
         loop {
-            let front = self.queue.borrow().waiting.front().map(|(at, _)| *at);
+            let front = self.queue.borrow().waiting.front().map(|(at, ..)| *at);
             match front {
                 Some(at) => {
                     self.sim.sleep_until(at).await;
-                    if let Some((_, snapshot)) = self.queue.borrow_mut().waiting.pop_front() {
+                    if let Some((_, snapshot, edition)) = self.queue.borrow_mut().waiting.pop_front() {
+                        self.edition = edition;
                         return snapshot;
                     }
                 }
@@ -101,6 +103,12 @@ impl EndpointWatch {
         }
     }
 
+    /// The edition of the Service by which the last state was worked out.
+    #[must_use]
+    pub const fn edition(&self) -> u64 {
+        self.edition
+    }
+
     /// The next state, unless it comes later than `limit`.
     pub async fn next_by(&mut self, limit: Option<SimTime>) -> Option<Rc<[EndpointView]>> {
         match limit {
@@ -115,7 +123,9 @@ impl EndpointWatch {
     /// The next state, if it has come already.
     pub fn next_now(&mut self) -> Option<Rc<[EndpointView]>> {
         let mut queue = self.queue.borrow_mut();
-        let has_come = queue.waiting.front().is_some_and(|(at, _)| *at <= self.sim.now());
-        if has_come { queue.waiting.pop_front().map(|(_, snapshot)| snapshot) } else { None }
+        let has_come = queue.waiting.front().is_some_and(|(at, ..)| *at <= self.sim.now());
+        let (_, snapshot, edition) = if has_come { queue.waiting.pop_front()? } else { return None };
+        self.edition = edition;
+        Some(snapshot)
     }
 }

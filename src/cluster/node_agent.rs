@@ -339,7 +339,6 @@ impl Agent {
             pod.restarts += u32::from(boots > 0);
             StartingPod {
                 owner: Rc::clone(&pod.owner),
-                is_bare: pod.is_bare,
                 name: Rc::clone(&pod.record.name),
                 ip,
                 node: Rc::clone(&bound.node),

@@ -40,6 +40,15 @@ pub struct BarePod {
     pub template: PodTemplate,
 }
 
+impl BarePod {
+    /// What it has for an owner: a name that no Deployment has.
+    #[must_use]
+    pub fn owner(&self) -> Rc<str> {
+        let (namespace, name) = self.key.split_once('/').unwrap_or(("", &self.key));
+        Rc::from(format!("{namespace}/pod/{name}"))
+    }
+}
+
 /// What a pod is made from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodTemplate {
@@ -63,12 +72,51 @@ pub struct PodTemplate {
     pub probes: Probes,
     /// Containers that start before its own, in this order.
     pub init: Vec<InitContainer>,
+    /// Ports that its containers declare.
+    pub ports: Vec<ContainerPort>,
     /// Conditions that have to hold before it counts as ready, beside the readiness of its containers.
     pub readiness_gates: Vec<String>,
     /// Where it may run, and where it would rather.
     pub placement: Placement,
     /// Anything else that makes it another revision, such as environment variables, as text.
     pub other: String,
+}
+
+/// A port that a container declares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerPort {
+    /// The name by which Services may call it.
+    pub name: Option<String>,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Where a Service's port leads on its pods.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TargetPort {
+    /// The same number on all.
+    Number(u16),
+    /// The port that a pod's container calls so; a pod without one is no endpoint for it.
+    Name(String),
+}
+
+impl TargetPort {
+    /// The port of a pod of this template. Source: Kubernetes v1.28.7 pkg/api/v1/pod/util.go `FindPort`.
+    #[must_use]
+    pub fn on(&self, template: &PodTemplate) -> Option<u16> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Name(name) => template.port(name),
+        }
+    }
+}
+
+impl PodTemplate {
+    /// The port that one of its containers calls so; the first, if several do.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Option<u16> {
+        self.ports.iter().find(|port| port.name.as_deref() == Some(name)).map(|port| port.number)
+    }
 }
 
 /// A container that starts before a pod's own ones.
@@ -216,5 +264,35 @@ impl Node {
             unschedulable: false,
             daemons: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_port_is_a_number_on_all_pods_and_a_name_on_each() {
+        let port = |name: Option<&str>, number| ContainerPort { name: name.map(str::to_owned), number };
+        let template = PodTemplate {
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            image: String::new(),
+            requests: Resources::default(),
+            containers: Vec::new(),
+            grace_seconds: 30,
+            pre_stop: None,
+            has_empty_dir: false,
+            probes: Probes::default(),
+            init: Vec::new(),
+            ports: vec![port(None, 1), port(Some("http"), 2), port(Some("http"), 3), port(Some("grpc"), 4)],
+            readiness_gates: Vec::new(),
+            placement: Placement::default(),
+            other: String::new(),
+        };
+        let named = |name: &str| TargetPort::Name(name.to_owned()).on(&template);
+        assert_eq!((named("http"), named("grpc"), named("admin")), (Some(2), Some(4), None));
+        // Whether or not anybody declares it.
+        assert_eq!(TargetPort::Number(9).on(&template), Some(9));
     }
 }

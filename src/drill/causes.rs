@@ -104,7 +104,8 @@ fn code_and_event_of(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode
         return (CauseCode::NodeLost, Some(event));
     }
     let kill = evidence.pod.and_then(|pod| kill(finished, pod));
-    let severed_by_balancer = sight.why.filter(|why| is_kind(evidence.log, *why, "target_drained"));
+    let drained = ["target_drained", "group_drained"];
+    let severed_by_balancer = sight.why.filter(|why| drained.iter().any(|kind| is_kind(evidence.log, *why, kind)));
     if let Some(event) = sight.why.filter(|why| is_kind(evidence.log, *why, "lb_deleted")) {
         return (CauseCode::LbDeleted, Some(event));
     }
@@ -114,6 +115,7 @@ fn code_and_event_of(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode
         ("lb_limit_reached", CauseCode::LbLimit),
         ("connection_idle", CauseCode::IdleTimeout),
         ("zone_failed", CauseCode::LbZoneLost),
+        ("zone_removed", CauseCode::LbZoneLost),
     ];
     let is_full = full.into_iter().find(|(kind, _)| sight.why.is_some_and(|why| is_kind(evidence.log, why, kind)));
     if let Some((_, code)) = is_full {

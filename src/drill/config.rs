@@ -1,6 +1,6 @@
 //! The settings of a world: all that a run needs, and nothing that is only written in a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
-use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, Service};
+use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, PodTemplate, Service, TargetPort};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::Failure;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
@@ -71,6 +71,8 @@ pub struct MemberConfig {
     pub front: FrontSpec,
     /// The services behind.
     pub backends: Vec<BackendSpec>,
+    /// What runs in their pods, by the pods' owner.
+    pub processes: BTreeMap<Rc<str>, BackendPods>,
     /// Who sizes what.
     pub scaling: ScalingSpec,
     /// The setting behind each cause of loss.
@@ -253,6 +255,8 @@ impl FrontPorts {
 pub struct FrontChange {
     /// The Service as it is to be.
     pub service: Service,
+    /// It is deleted.
+    pub is_gone: bool,
     /// Its ports as they were.
     pub before: FrontPorts,
     /// Its ports.
@@ -263,10 +267,23 @@ pub struct FrontChange {
     pub rules: Option<ServiceRules>,
     /// What clients may dial, in the order of the loads.
     pub doors: Vec<Option<DoorSpec>>,
-    /// What its balancer comes to, if it has one.
+    /// What its balancer comes to, if it has one and keeps it.
     pub balancer: Option<BalancerEdit>,
+    /// Whether it keeps it.
+    pub fate: BalancerFate,
     /// The lines behind causes of loss that the edit changes.
     pub sources: Sources,
+}
+
+/// What becomes of the balancer of a Service whose type is edited.
+#[derive(Clone, Debug)]
+pub enum BalancerFate {
+    /// It has one as before, or none.
+    Stays,
+    /// It wants none any more: its controller deletes it.
+    Deleted,
+    /// It wants one: its controller makes it, unless that fails.
+    Made(Box<LoadBalancerConfig>, Creation),
 }
 
 /// What an edit does to a balancer.
@@ -311,12 +328,12 @@ pub struct BackendSpec {
     pub service: Rc<str>,
     /// Labels that the cluster's endpoints have; empty: it has all of the Service.
     pub subset: BTreeMap<String, String>,
-    /// The port its replicas listen on.
+    /// Where its Service leads, at the start.
+    pub target: TargetPort,
+    /// The port that replicas without a Deployment listen on.
     pub port: u16,
-    /// Its Deployment; none: a fixed number of replicas that never change.
-    pub deployment: Option<Rc<str>>,
-    /// Its replicas are pods that no controller has made: those that its Service selects.
-    pub is_of_bare_pods: bool,
+    /// It has pods, of Deployments or of nobody; else a fixed number of replicas that never change.
+    pub has_pods: bool,
     /// The indexes of the clusters it runs in, whose replicas the gateways of all other clusters share; empty: each cluster has its own.
     pub homes: Vec<usize>,
     /// Replicas without a Deployment.
@@ -325,21 +342,32 @@ pub struct BackendSpec {
     pub zones: Vec<String>,
     /// Which of its endpoints come first.
     pub endpoints: EndpointPolicy,
-    /// How they behave.
+    /// How replicas without a Deployment behave.
     pub config: BackendConfig,
-    /// What a pod of it holds of its node's memory; none: that is not known.
+}
+
+/// What runs in the pods behind the gateway that one Deployment made, or in one that no controller has made.
+#[derive(Clone, Debug)]
+pub struct BackendPods {
+    /// Ports that it listens on whatever its template declares.
+    pub ports: BTreeSet<u16>,
+    /// How it behaves.
+    pub config: BackendConfig,
+    /// What it holds of its node's memory; none: that is not known.
     pub memory: Option<BackendMemory>,
-    /// How long one serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
+    /// How long it serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
 }
 
-impl BackendSpec {
-    /// Whether its replicas are pods of the cluster, found through its Service.
+impl BackendPods {
+    /// The ports that a pod of this template listens on.
     #[must_use]
-    pub fn is_of_pods(&self) -> bool {
-        self.deployment.is_some() || self.is_of_bare_pods
+    pub fn ports_of(&self, template: &PodTemplate) -> BTreeSet<u16> {
+        template.ports.iter().map(|port| port.number).chain(self.ports.iter().copied()).collect()
     }
+}
 
+impl BackendSpec {
     /// Whether it runs in a cluster, by the cluster's index.
     #[must_use]
     pub fn runs_in(&self, member: usize) -> bool {
@@ -433,8 +461,10 @@ pub enum Verb {
     Listeners(Listening),
     /// The Service in front is edited, and with it its balancer.
     Front(Box<FrontChange>),
-    /// Another Service is edited: it has other pods.
-    Service(Service),
+    /// A Service behind the gateway comes, or is edited: it has other pods, or leads to another of their ports.
+    Service(Box<ServiceChange>),
+    /// It is deleted.
+    DeleteService(Rc<str>, Sources),
     /// Gateway processes of this `other` that start from now on are others.
     Process(String, Box<GatewaySpec>),
     /// A further Service of type `LoadBalancer` is deleted.
@@ -455,8 +485,28 @@ pub enum Verb {
     Load(Option<String>, f64),
     /// The whole configuration is pushed to all gateway pods.
     ConfigPush,
-    /// Clusters of the gateway change, or come to be.
-    Clusters(Vec<ClusterSpec>),
+    /// Clusters of the gateway change, come to be, or go.
+    Clusters(ClusterChange),
+}
+
+/// An edit of a Service behind the gateway.
+#[derive(Clone, Debug)]
+pub struct ServiceChange {
+    /// The Service as it is to be.
+    pub service: Service,
+    /// Where it leads, by the gateway's cluster.
+    pub targets: BTreeMap<Arc<str>, TargetPort>,
+    /// The lines behind causes of loss that the edit changes.
+    pub sources: Sources,
+}
+
+/// What becomes of the gateway's clusters.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct ClusterChange {
+    /// Those that are new, or differ.
+    pub changed: Vec<ClusterSpec>,
+    /// Those whose Service, or its port, is gone.
+    pub gone: Vec<Arc<str>>,
 }
 
 /// A cluster of the gateway. Its endpoints are those of the [`BackendSpec`] of that name.

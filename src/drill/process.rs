@@ -324,11 +324,11 @@ impl BackendProcess {
     pub(super) fn start(
         surroundings: &Surroundings,
         host: &net::Host,
-        port: u16,
+        ports: impl IntoIterator<Item = u16>,
         config: BackendConfig,
         shutdown_delay: Option<Duration>,
     ) -> Self {
-        let backend = Backend::start(&surroundings.sim, surroundings.streams, host, port, config);
+        let backend = Backend::start(&surroundings.sim, surroundings.streams, host, ports, config);
         let backend = backend.expect("a pod that starts has a network");
         Self { backend, shutdown_delay, cpu_per_request: None, memory: None, own_end: Rc::default() }
     }

@@ -170,7 +170,7 @@ impl World {
         for member in &members {
             member.find_backends(&members);
         }
-        Rc::new(Self {
+        let world = Rc::new(Self {
             around,
             net,
             members,
@@ -183,7 +183,24 @@ impl World {
             objects: RefCell::default(),
             names: RefCell::default(),
             config,
-        })
+        });
+        for member in &world.members {
+            let told = Rc::downgrade(&world);
+            if let Some(balancer) = &*member.balancer.borrow() {
+                balancer.when_readdressed(Rc::new(move || {
+                    told.upgrade().iter().for_each(|world| world.tell_names());
+                }));
+            }
+        }
+        world
+    }
+
+    /// The name server answers with the addresses as they are now.
+    fn tell_names(&self) {
+        let (now, names) = (self.around.sim.now(), self.names.borrow().clone());
+        for (load, names) in names.iter().enumerate() {
+            names.change(now, self.addresses(load));
+        }
     }
 
     /// The cluster behind an address that a client dialled; the first one for a request that never got so far.
@@ -270,10 +287,7 @@ impl World {
             let (world, clock) = (Rc::clone(self), self.around.sim.clone());
             self.around.sim.spawn("name-server", async move {
                 clock.sleep(delay + probing).await;
-                let names = world.names.borrow().clone();
-                for (load, names) in names.iter().enumerate() {
-                    names.change(clock.now(), world.addresses(load));
-                }
+                world.tell_names();
             });
         }
     }

@@ -8,9 +8,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
+use std::rc::Rc;
 
 use super::kube_proxy::Origin;
 use super::nodes::{NodeChoice, NodePlace, Nodes};
+use crate::engine::EventId;
 use crate::net::{ConnectionId, Forward, Syn, Verdict};
 
 /// What clients dial.
@@ -41,13 +43,23 @@ pub struct Door {
     /// By the port that clients name.
     ports: RefCell<BTreeMap<u16, DoorPort>>,
     turn: Cell<usize>,
+    /// The event that shut it, once it is.
+    shut: RefCell<Option<Shut>>,
 }
+
+/// Tells the event that shut a door, once it is shut.
+pub type Shut = Rc<dyn Fn() -> Option<EventId>>;
 
 impl Door {
     /// A way over these nodes.
     #[must_use]
     pub fn new(nodes: Nodes, kind: DoorKind, choice: NodeChoice, ports: BTreeMap<u16, DoorPort>) -> Self {
-        Self { nodes, kind, choice, ports: RefCell::new(ports), turn: Cell::new(0) }
+        Self { nodes, kind, choice, ports: RefCell::new(ports), turn: Cell::new(0), shut: RefCell::default() }
+    }
+
+    /// It leads nowhere once this tells of an event: the address behind it is nobody's then.
+    pub fn shut_when(&self, shut: Shut) {
+        *self.shut.borrow_mut() = Some(shut);
     }
 
     /// The Service has these ports too from now on, if its nodes know of them. What it has no more, they do not know.
@@ -76,6 +88,10 @@ impl Door {
 
 impl Forward for Door {
     fn syn(&self, syn: &Syn) -> Verdict {
+        let shut = self.shut.borrow().clone();
+        if let Some(why) = shut.and_then(|shut| shut()) {
+            return Verdict::Drop { by: None, why: Some(why) };
+        }
         let Some(port) = self.ports.borrow().get(&syn.to.port()).copied() else {
             return Verdict::Refuse { by: None, why: None };
         };

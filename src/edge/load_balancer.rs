@@ -13,13 +13,14 @@
 //! A connection that goes over a limit is dropped, [`super::limits`]; one that was silent for too long is reset or forgotten, [`super::idle`]. At a listener for HTTP
 //! connections end here, and each request goes on by itself, [`super::http_proxy`].
 //!
-//! One choice is shared by all front ports, where the real product keeps one group per port.
+//! One choice is shared by all front ports, where the real product keeps one group per port; only one that is made anew chooses for itself (`groups`).
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68, pkg/controller/service/reconcile/backend (endpoint selection),
 //! pkg/controller/service/{clbv1,nlbv2} (order of changes); CLB and NLB documents on health checks and draining.
 
 mod changes;
 mod checks;
+mod groups;
 mod http;
 mod product;
 mod silence;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use self::changes::{Change, Failure};
 pub use self::checks::Probe;
 pub use self::http::Trial;
+pub use self::zones::address;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
 use super::http_proxy::HttpRules;
@@ -135,6 +137,8 @@ struct Inner {
     /// Beside the state, since connections that are dropped tell of it.
     proxy: RefCell<http::Proxy>,
     on_registered: RefCell<Option<OnRegistered>>,
+    /// Called when it has other addresses than before.
+    on_readdressed: RefCell<Option<Rc<dyn Fn()>>>,
 }
 
 /// In place of a target: the connection ends at the balancer.
@@ -148,6 +152,8 @@ struct Entry {
     vip: usize,
     /// The port it came to.
     port: u16,
+    /// The number of that port's own group; 0: it had none.
+    group: u32,
     /// For how long it may be silent, as it was when it was opened.
     idle: Option<IdleRule>,
     /// When its silence is looked at; the end of time: never.
@@ -156,9 +162,13 @@ struct Entry {
 
 /// One address of the balancer.
 struct Vip {
+    /// Its zone, if it has one.
+    zone: Option<Rc<str>>,
     ip: Ipv4Addr,
-    /// The event that its zone died of.
+    /// The event that its zone died of, or with which it was given back.
     dead: Option<EventId>,
+    /// It was given back, and does not come again.
+    is_gone: bool,
     meter: Meter,
     /// Open connections that came to it.
     open_count: u64,
@@ -221,6 +231,9 @@ struct State {
     through_other: BTreeMap<ConnectionId, EventId>,
     /// Front ports whose listeners are gone, with the event of that.
     closed: BTreeMap<u16, EventId>,
+    /// Front ports with a group of their own.
+    groups: BTreeMap<u16, groups::Group>,
+    groups_made: u32,
     /// Its controller fails: targets stay as they are.
     is_stuck: bool,
     /// Changes of its settings that have not come to it yet, the number of the last one that was asked for, and of the last that holds.
@@ -275,18 +288,34 @@ impl LoadBalancer {
             handed: BTreeMap::new(),
             through_other: BTreeMap::new(),
             closed: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            groups_made: 0,
             is_stuck: false,
             changes: changes::Numbers::default(),
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
         let BalancerConfig { on_deregister, on_unhealthy, .. } = config.balancer;
         let removal = Cell::new(Removal { on_deregister, on_unhealthy });
-        let on_registered = RefCell::default();
+        let (on_registered, on_readdressed) = (RefCell::default(), RefCell::default());
         let live = RefCell::new(Rc::new(config.clone()));
         let probing = Cell::new(0);
         let proxy = RefCell::default();
-        let inner =
-            Inner { sim, net, host, streams, log, config, live, nodes, removal, probing, state, proxy, on_registered };
+        let inner = Inner {
+            sim,
+            net,
+            host,
+            streams,
+            log,
+            config,
+            live,
+            nodes,
+            removal,
+            probing,
+            state,
+            proxy,
+            on_registered,
+            on_readdressed,
+        };
         let this = Self { inner: Rc::new(inner) };
         this.listen_http();
         this
@@ -321,6 +350,7 @@ impl LoadBalancer {
     /// nobody answers any more. What a cloud does to open connections then is not documented: an assumption.
     pub fn delete_later(&self, because: EventId) {
         let this = self.clone();
+        self.inner.state.borrow_mut().changes.pending += 1;
         self.inner.sim.spawn("lb-delete", async move {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
@@ -330,6 +360,7 @@ impl LoadBalancer {
             let open: Vec<ConnectionId> = {
                 let mut state = inner.state.borrow_mut();
                 state.deleted = Some(event);
+                state.changes.pending -= 1;
                 state.connections.ids(|_| true)
             };
             for connection in open {
@@ -398,10 +429,10 @@ impl LoadBalancer {
         self.handle_endpoints(&endpoints);
     }
 
-    /// Targets that get new connections.
+    /// Targets that get new connections, at the first front port.
     #[must_use]
     pub fn healthy_count(&self) -> usize {
-        self.inner.state.borrow().balancer.healthy_count()
+        self.inner.state.borrow().healthy_at(self.inner.live().ports.keys().next().copied())
     }
 
     /// Whether it has exactly the targets that its controller wants, and sends new connections to all of them.
@@ -411,7 +442,9 @@ impl LoadBalancer {
         let is_known = |ip: &Ipv4Addr| state.registered.get(ip).is_some_and(Option::is_some);
         let all_registered = state.wanted.keys().all(is_known) && state.registered.len() == state.wanted.len();
         let is_as_written = state.changes.pending == 0;
-        is_as_written && all_registered && state.balancer.healthy_count() == self.inner.healthy_wanted(&state)
+        let wanted = self.inner.healthy_wanted(&state);
+        let all_healthy = state.balancer.healthy_count() == wanted && state.groups_send_to(wanted);
+        is_as_written && all_registered && all_healthy
     }
 
     /// Registered targets, healthy or not.
@@ -449,11 +482,13 @@ impl LoadBalancer {
         // A proxy looks after its own.
         let (idle, port) = (self.inner.live().idle.filter(|_| target != PROXIED), syn.to.port());
         let look_at = idle.map_or(SimTime::MAX, |rule| now.after(rule.timeout));
-        if let Some(known) = state.connections.insert(syn.id, Entry { target, vip, port, idle, look_at }) {
+        let group = state.group_number(port);
+        if let Some(known) = state.connections.insert(syn.id, Entry { target, vip, port, group, idle, look_at }) {
             state.connections.insert(syn.id, known);
             return;
         }
         state.balancer.handle_open(target);
+        state.count_in_group(port, group, target, true);
         state.meter.handle_open(now, syn.to.port());
         state.vips[vip].meter.handle_open(now, syn.to.port());
         state.vips[vip].open_count += 1;
@@ -489,6 +524,7 @@ impl State {
         }
         self.vips[entry.vip].open_count -= 1;
         self.balancer.handle_close(entry.target);
+        self.count_in_group(entry.port, entry.group, entry.target, false);
     }
 
     /// The next moment at which somebody's silence is looked at.
@@ -541,18 +577,7 @@ impl Inner {
     }
 
     fn tell(&self, because: Option<EventId>, kind: &'static str, name: &str, ip: Ipv4Addr) -> EventId {
-        let address = format!("{ip}:{}", self.probe_port());
-        let identity = &self.config.identity;
-        let object = identity.object(format!("Target/{}/{address}", self.config.service));
-        let namespace = self.config.service.split('/').next().unwrap_or_default();
-        let data = match self.is_node(name) {
-            false => {
-                let pod = identity.key(&format!("{namespace}/{name}"));
-                vec![("pod", (&*pod).into()), ("address", address.into())]
-            }
-            true => vec![("node", name.into()), ("address", address.into())],
-        };
-        self.log.borrow_mut().record(self.sim.now(), because, kind, object, data)
+        self.tell_at(because, kind, name, SocketAddrV4::new(ip, self.probe_port()))
     }
 }
 
@@ -608,11 +633,11 @@ impl Forward for LoadBalancer {
             None => {
                 let flow = Flow { from: syn.from, to: syn.to };
                 let group = if live.is_cross_zone { 0 } else { vip };
-                state.balancer.choose(now, flow, group).map(|(id, address)| (id, *address.ip()))
+                state.choose(now, flow, group)
             }
         };
         let Some((id, ip)) = chosen else {
-            return Verdict::Refuse { by: None, why: state.last_removal };
+            return Verdict::Refuse { by: None, why: state.why_nobody(front_port) };
         };
         let node = || state.names.get(&id).filter(|name| inner.is_node(name)).cloned();
         let verdict = match inner.nodes.as_ref().and_then(|nodes| Some((nodes, node()?))) {

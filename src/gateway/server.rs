@@ -182,7 +182,6 @@ impl<H: Host> Gateway<H> {
         }
     }
 
-    /// Sets the settings of a cluster. If they differ from those before, it keeps its endpoints and begins anew otherwise.
     /// Removes all clusters but these. Requests under way keep theirs.
     pub fn retain_clusters(&self, is_kept: impl Fn(&str) -> bool) {
         self.shared.clusters.borrow_mut().retain(|name, _| is_kept(name));

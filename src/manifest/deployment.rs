@@ -19,7 +19,7 @@ use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::{ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources};
+use crate::cluster::{ContainerPort, ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
 /// The container in which Istio runs a gateway.
@@ -345,6 +345,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     }
     placement.extended = pod_extras::extended_with_init(&extended, &init);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
+    let declared = read.iter().flat_map(|container| container.declared.clone()).collect();
     let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
     // The one whose process is simulated comes first.
     let mut asked: Vec<ContainerRequest> = read.iter().map(|container| container.asked.clone()).collect();
@@ -363,6 +364,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         has_empty_dir,
         probes: main.probes,
         init: init.iter().map(|container| container.container.clone()).collect(),
+        ports: declared,
         readiness_gates: gates.iter().map(|gate| gate.name.clone()).collect(),
         placement,
         // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
@@ -446,6 +448,7 @@ pub(super) struct Container {
     pub(super) probes: Probes,
     liveness: Option<Written>,
     ports: BTreeMap<String, u16>,
+    declared: Vec<ContainerPort>,
 }
 
 /// Which of a pod's lists a container stands in.
@@ -470,13 +473,16 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes };
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
-    let mut ports = BTreeMap::new();
+    let (mut ports, mut declared) = (BTreeMap::new(), Vec::new());
     for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
         let Some(inner) = port.fields() else { continue };
         let number = inner.look("containerPort").and_then(|field| field.whole::<u16>(1, 65535));
-        if let (Some(name), Some(number)) = (inner.look("name").and_then(|field| field.text()), number) {
+        let name_field = inner.look("name");
+        let name = name_field.as_ref().and_then(|field| field.text());
+        if let (Some(name), Some(number)) = (name, number) {
             ports.insert(name.to_owned(), number);
         }
+        declared.extend(number.map(|number| ContainerPort { name: name.map(str::to_owned), number }));
         inner.allow(&["protocol", "hostPort", "hostIP"]);
         inner.finish();
     }
@@ -521,6 +527,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         probes,
         liveness,
         ports,
+        declared,
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `istio` reads and translates Istio's objects, `gateway_api` those of the Gateway API; this room has what the translators share and what their callers ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::istio::clusters::Clusters;
@@ -63,6 +63,8 @@ pub struct Around<'a> {
     pub hosts: &'a [String],
     /// What becomes of a route to a service that is not there.
     pub missing: Missing,
+    /// Services, by key, and the ports of them, that there are at some other time: a route to one that is not there now is no slip of the pen, and is answered.
+    pub sometimes: &'a BTreeMap<String, BTreeSet<u16>>,
     /// Where versions and settings of the mesh differ.
     pub options: Options,
 }
@@ -117,6 +119,14 @@ impl Options {
             tells_unready: number >= (1, 31),
             appends_forwarded_host: false,
         }
+    }
+}
+
+impl Around<'_> {
+    /// Whether a Service is there at some other time, with this port if it is told.
+    #[must_use]
+    pub fn is_there_sometimes(&self, key: &str, port: Option<u16>) -> bool {
+        self.sometimes.get(key).is_some_and(|ports| port.is_none_or(|port| ports.contains(&port)))
     }
 }
 

@@ -12,6 +12,7 @@ use super::object::Object;
 use super::problem::Place;
 use super::read::{Field, Fields, Sink};
 use crate::cluster::Service;
+pub use crate::cluster::TargetPort;
 use crate::edge::TrafficPolicy;
 use crate::record::results::FidelityStatus;
 
@@ -85,6 +86,13 @@ pub enum ServiceKind {
     ExternalName,
 }
 
+impl std::fmt::Display for ServiceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = KINDS.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| *name);
+        f.write_str(name)
+    }
+}
+
 /// One port.
 #[derive(Clone, Debug)]
 pub struct ServicePort {
@@ -94,15 +102,6 @@ pub struct ServicePort {
     pub target: TargetPort,
     /// The nodes' port, where it is written.
     pub node_port: Option<u16>,
-}
-
-/// A pod's port.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TargetPort {
-    /// By its number.
-    Number(u16),
-    /// By the name that a container gives it.
-    Name(String),
 }
 
 impl ServiceManifest {

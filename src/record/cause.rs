@@ -246,7 +246,7 @@ impl CauseCode {
                 "GD4111",
                 "lb-deleted",
                 "the load balancer had been deleted with its Service, and its address with it",
-                "move clients to another address before the gateway is deleted",
+                "move clients to another address before the gateway, or its Service of type LoadBalancer, goes",
             ),
             Self::OutOfMemory => entry(
                 "GD4112",
@@ -329,7 +329,7 @@ impl CauseCode {
             Self::LbZoneLost => entry(
                 "GD4126",
                 "lb-zone-lost",
-                "the zone of the balancer's address that the client knew had failed",
+                "the zone of the balancer's address that the client knew had failed, or the balancer had left it",
                 "let clients try the balancer's other addresses soon: short connect timeouts, retries, a short DNS cache",
             ),
             Self::LbQueryLimit => entry(
@@ -348,7 +348,7 @@ impl CauseCode {
                 "GD4201",
                 "upstream-refused",
                 "the backend refused the gateway's connection",
-                "let backends serve on after SIGTERM (preStop sleep) until the gateway has dropped their endpoints",
+                "let backends serve on after SIGTERM (preStop sleep) until the gateway has dropped their endpoints, and listen on a port before their Service leads to it",
             ),
             Self::UpstreamClosed => entry(
                 "GD4202",
@@ -378,7 +378,7 @@ impl CauseCode {
                 "GD4206",
                 "cluster-not-found",
                 "the route names a service the gateway does not know",
-                "declare the Service, or correct the destination's host and port",
+                "declare the Service, correct the destination's host and port, or take routes away before a Service they lead to",
             ),
             Self::UpstreamOverflow => entry(
                 "GD4207",

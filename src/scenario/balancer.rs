@@ -346,7 +346,11 @@ pub(super) fn sources(
 
 /// The zones of an NLB: `zone:vswitch,zone:vswitch`.
 pub(super) fn zones(service: &ServiceManifest) -> Vec<Rc<str>> {
-    let Some((text, _)) = service.balancer_annotation("zone-maps") else { return Vec::new() };
+    service.balancer_annotation("zone-maps").map(|(text, _)| zone_names(text)).unwrap_or_default()
+}
+
+/// The zones that such a text names.
+pub(super) fn zone_names(text: &str) -> Vec<Rc<str>> {
     text.split(',').filter_map(|part| Some(Rc::from(part.split_once(':')?.0.trim()))).collect()
 }
 

@@ -3,22 +3,26 @@
 //! An entry edits the objects as its command would; the state before it and the state after it are resolved by the same rules, and their
 //! difference is the list of actions. What cannot change while a drill runs is refused here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::address::{Patch, Subject};
+use super::backends::Backends;
 use super::front_changes::{self, Moments};
 use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
-use super::world::{Backends, gateway_spec};
+use super::world::gateway_spec;
 use super::{autoscaling, front, sharing};
+use crate::cluster::TargetPort;
 use crate::cluster::autoscaler::AutoscalerSpec;
-use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Share, Size, Verb};
+use crate::drill::config::{ClusterChange, ServiceChange};
+use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Share, Size, Sources, Verb};
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
+use crate::record::CauseCode;
 use crate::record::results::FidelityStatus;
 
 /// What a restart writes. Source: kubectl rollout restart.
@@ -131,9 +135,13 @@ pub(super) fn act(
         }
         TimelineVerb::DeleteService(service, place) => {
             let front = current.front_key();
+            if service == front && state.has_service(service) {
+                let gone = front_changes::delete((entry, current), &mut past.standing, settings, made.files, sink);
+                return gone.map_or_else(Vec::new, |verb| told(Some(verb), format!("delete Service {service}")));
+            }
             if service == front || !state.delete_service(service) {
                 let text = match service == front {
-                    true => format!("{service} is the Service in front, and goes with the gateway"),
+                    true => format!("{service} is made for the gateway, and its controller would make it anew"),
                     false => format!("no manifest has a Service `{service}` then"),
                 };
                 let problem = Problem::at(*place, "spec.timeline.delete.service", text);
@@ -160,6 +168,7 @@ pub(super) fn act(
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
+    state.note(&next);
     made.backends.add(&next, settings, sink);
     let mut verbs = changes(entry, (current, &next), past, &mut made, settings, sink);
     if verbs.is_empty() && sink.problem_count() == 0 {
@@ -245,9 +254,12 @@ fn changes(
             verbs.push(Verb::Process(other.clone(), Box::new(spec)));
         }
     }
-    let changed = changed_clusters(&current.routing.upstreams, &next.routing.upstreams);
-    if !changed.is_empty() {
-        verbs.push(Verb::Clusters(changed));
+    let change = ClusterChange {
+        changed: changed_clusters(&current.routing.upstreams, &next.routing.upstreams),
+        gone: gone_clusters(current, next),
+    };
+    if change != ClusterChange::default() {
+        verbs.push(Verb::Clusters(change));
     }
     let moments = Moments { entry, current, next };
     // A listener that goes keeps the routes it has, so it goes first.
@@ -257,29 +269,72 @@ fn changes(
     if told(&current.routing.routes) != told(&next.routing.routes) {
         verbs.push(Verb::Routes(next.routing.routes.clone()));
     }
-    let refuse = |what: &str| {
-        let problem =
-            Problem::at(entry.place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
-        sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
-    };
     verbs.extend(front_changes::change(&moments, (&mut past.standing, made.front), settings, made.files, sink));
     verbs.extend(sharing_changes((current, next), settings, sink));
+    verbs.extend(service_changes(&moments, made));
+    verbs
+}
+
+/// Services behind the gateway that come, go, have other pods, or lead to another of their ports.
+fn service_changes(moments: &Moments<'_>, made: &Made<'_>) -> Vec<Verb> {
+    let Moments { entry, current, next } = *moments;
+    let mut verbs = Vec::new();
     for (key, service) in next.services.iter().filter(|(key, _)| **key != next.front_key()) {
-        let Some(before) = current.services.get(key) else { continue };
-        let target = |of: &ServiceManifest, upstream: &Upstream| {
-            let port = of.ports.iter().find(|port| port.port == upstream.port);
-            port.map(|port| format!("{:?}", port.target))
+        let before = current.services.get(key);
+        let targets = made.backends.targets(key, service);
+        let is_moved = before.is_some_and(|before| made.backends.targets(key, before) != targets);
+        // What a balancer's Service comes to else is told with its listeners.
+        if (is_further(service) || before.is_some_and(is_further)) && !is_moved {
+            continue;
+        }
+        let has_other_pods = before.is_some_and(|before| before.service.selector != service.service.selector);
+        if before.is_some_and(|before| before.service == service.service) && !is_moved {
+            continue;
+        }
+        let mut sources = Sources::new();
+        let mut add = |code: CauseCode, (place, path, value): (Place, &str, String)| {
+            sources.insert(code, front_changes::source(made.files, place, path, &value));
         };
-        let mut used = next.routing.upstreams.iter().filter(|upstream| upstream.service == *key);
-        let is_shared = is_further(service) || is_further(before);
-        if used.any(|upstream| target(before, upstream) != target(service, upstream)) {
-            refuse("the target port of a Service that routes lead to");
+        if is_moved {
+            let place = front_changes::edited_at(moments, &["Service"], &["ports"]);
+            let target = |target: &TargetPort| match target {
+                TargetPort::Number(number) => number.to_string(),
+                TargetPort::Name(name) => name.clone(),
+            };
+            let told: BTreeSet<String> = targets.values().map(target).collect();
+            let told = told.into_iter().collect::<Vec<_>>().join(", ");
+            for code in [CauseCode::UpstreamRefused, CauseCode::NoHealthyUpstream] {
+                add(code, (place, "spec.ports.targetPort", told.clone()));
+            }
         }
-        if before.service != service.service && !is_shared {
-            verbs.push(Verb::Service(service.service.clone()));
+        if has_other_pods {
+            let place = front_changes::edited_at(moments, &["Service"], &["selector"]);
+            let labels: Vec<String> =
+                service.service.selector.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+            add(CauseCode::NoHealthyUpstream, (place, "spec.selector", labels.join(", ")));
         }
+        verbs.push(Verb::Service(Box::new(ServiceChange { service: service.service.clone(), targets, sources })));
+    }
+    for (key, _) in
+        current.services.iter().filter(|(key, service)| !is_further(service) && !next.services.contains_key(*key))
+    {
+        let source = |code| (code, front_changes::source(made.files, entry.place, "spec.timeline.delete.service", key));
+        let sources = [CauseCode::ClusterNotFound, CauseCode::NoHealthyUpstream].map(source).into_iter().collect();
+        verbs.push(Verb::DeleteService(Rc::from(key.as_str()), sources));
     }
     verbs
+}
+
+/// The clusters whose Service, or its port, is gone. Those that no route leads to any more stay, and nobody asks them.
+fn gone_clusters(current: &Resolved, next: &Resolved) -> Vec<Arc<str>> {
+    let is_there =
+        |upstream: &Upstream| match (current.services.get(&upstream.service), next.services.get(&upstream.service)) {
+            (Some(_), None) => false,
+            (_, Some(service)) => service.ports.iter().any(|port| port.port == upstream.port),
+            // Declared without a manifest.
+            (None, None) => true,
+        };
+    current.routing.upstreams.iter().filter(|it| !is_there(it)).map(|it| Arc::clone(&it.cluster)).collect()
 }
 
 /// What a process reads at its start, and nothing that the control plane tells it later.

@@ -29,15 +29,15 @@ const NODE_PORT_FIRST: u16 = 31_080;
 
 /// The way in.
 pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<FrontSpec> {
-    let node_ports = node_ports(resolved.front()?, &BTreeMap::new());
-    spec_with(resolved, settings, &node_ports, sink)
+    let service = resolved.front()?;
+    spec_with(resolved, settings, (&node_ports(service, &BTreeMap::new()), service), sink)
 }
 
-/// The way in, with the node ports that the API server has given.
+/// The way in, with the node ports that the API server has given, for clients that dial what they found when the Service was `found`.
 pub(super) fn spec_with(
     resolved: &Resolved,
     settings: &Settings,
-    node_ports: &BTreeMap<u16, u16>,
+    (node_ports, found): (&BTreeMap<u16, u16>, &ServiceManifest),
     sink: &Sink,
 ) -> Option<FrontSpec> {
     let service = resolved.front()?;
@@ -58,12 +58,12 @@ pub(super) fn spec_with(
     check_ip_mode(settings, sink);
     let mut doors = Vec::new();
     for load in &settings.loads {
-        let kind = kind(&load.way, &load.name, service, settings, sink);
+        let kind = kind(&load.way, &load.name, found, settings, sink);
         let choice = choice(load, kind, settings, sink);
         let ports = dialled(kind, service, &ports, &node_ports);
         let is_alibaba = settings.balancer.product.product == Product::Alibaba;
-        let tls_ports = if kind.is_none() && is_alibaba { tls_ports(service) } else { Vec::new() };
-        check_schemes(load, service, &tls_ports, sink);
+        let tls_ports = if kind.is_none() && is_alibaba { tls_ports(found) } else { Vec::new() };
+        check_schemes(load, found, &tls_ports, sink);
         doors.push(kind.map(|kind| DoorSpec { kind, choice, ports }));
     }
     let to_nodes = balancer.as_ref().is_some_and(|config| config.targets.mode != BackendMode::Pods);

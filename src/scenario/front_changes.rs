@@ -6,18 +6,25 @@
 //! - The listeners of a reused balancer without `force-override-listeners` are not the controller's: nothing of them changes.
 //! - What a CLB cannot change once it is there fails the whole reconcile, targets included, until it is taken back: address type, zones, resource group, version
 //!   of addresses, another `…-loadbalancer-id`. An NLB's controller goes on with the rest.
-//! - What the API server does not let change is refused here. So is what another balancer or other addresses would follow from: `type`, `zone-maps`.
+//! - An NLB moves to other zones when its list names one that it is not in: an added one gets an address, one that is left out then goes. A list that is only
+//!   shorter changes nothing.
+//! - A Service whose type is no longer `LoadBalancer` has its balancer deleted, with listeners and address; one that becomes it gets one, at an address that no
+//!   client of the drill has heard of: clients dial what they found at the start. Node ports stay as long as the type has any.
+//! - What the API server does not let change is refused here. So is another type of a Service that reuses a balancer: its controller would take the targets away,
+//!   and the listeners that it has written, and leave the rest.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/{model_applier,loadbalancer,listeners}.go (`Update`, `isNeedUpdate`),
 //! nlbv2/{model_applier,loadbalancer,listeners,server_groups}.go, pkg/controller/helper (hash of a Service); Kubernetes pkg/apis/core/validation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::balancer::products;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::Resolved;
 use super::{balancer, front, sharing};
-use crate::drill::config::{BalancerEdit, FrontChange, FrontPorts, Listening};
+use crate::cluster::endpoints::selects;
+use crate::drill::config::{BalancerEdit, BalancerFate, FrontChange, FrontPorts, Listening};
 use crate::drill::{FrontSpec, Sources, Verb};
 use crate::edge::load_balancer::Failure;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
@@ -73,6 +80,12 @@ pub(super) struct Standing {
     node_ports: BTreeMap<u16, u16>,
     /// As its balancer was made for.
     first: Option<ServiceManifest>,
+    /// As clients found it at the start: they dial what they dialled then.
+    found: Option<ServiceManifest>,
+    /// The zones of an NLB, as they were written when the controller last took them over.
+    zones: Option<(String, Place)>,
+    /// It has been deleted.
+    is_deleted: bool,
 }
 
 impl Standing {
@@ -83,14 +96,25 @@ impl Standing {
             annotations: service.annotations.clone(),
             node_ports: front::node_ports(service, &BTreeMap::new()),
             first: Some(service.clone()),
+            found: Some(service.clone()),
+            zones: service.balancer_annotation("zone-maps").cloned().filter(|_| balancer::is_nlb(service)),
+            is_deleted: false,
         }
     }
 
-    /// The objects with the Service in front as the cloud gets it; what stays although it is no longer written is told.
-    fn follow(&mut self, resolved: &Resolved, sink: &Sink) -> Resolved {
+    /// The objects with the Service in front as the cloud gets it, and why it does not get all of it; what stays although it is no longer written is told.
+    fn follow(&mut self, resolved: &Resolved, sink: &Sink) -> (Resolved, Option<Failure>) {
         let mut seen = resolved.clone();
         let key = resolved.front_key().to_owned();
-        let Some(service) = seen.services.get_mut(&key) else { return seen };
+        let Some(service) = seen.services.get_mut(&key) else { return (seen, None) };
+        if service.kind != ServiceKind::LoadBalancer {
+            // Its balancer goes, and with it all that it was told.
+            self.annotations.clone_from(&service.annotations);
+            self.node_ports = front::node_ports(service, &self.node_ports);
+            self.zones = None;
+            return (seen, None);
+        }
+        let failure = if balancer::is_nlb(service) { self.follow_zones(service, sink) } else { None };
         let rules: Vec<String> = RULES.iter().map(|suffix| service.written_name(suffix)).collect();
         let written = service.annotations.clone();
         for (name, known) in &self.annotations {
@@ -103,8 +127,75 @@ impl Standing {
         }
         self.annotations.clone_from(&service.annotations);
         self.node_ports = front::node_ports(service, &self.node_ports);
-        seen
+        (seen, failure)
     }
+
+    /// The zones of an NLB follow what is written if it names one that the balancer is not in, with the vSwitch; then the others go. A list that is only shorter is
+    /// not noticed. What cannot be read fails the whole reconcile, and so does a list that is not there.
+    fn follow_zones(&mut self, service: &mut ServiceManifest, sink: &Sink) -> Option<Failure> {
+        let name = service.written_name("zone-maps");
+        let written = service.annotations.get(&name).cloned().filter(|(text, _)| !text.is_empty());
+        let is_reused = service.balancer_annotation("id").is_some();
+        let at = written.as_ref().map_or(service.annotations_at, |(_, place)| *place);
+        let path = format!("Service {} zone-maps", service.service.key);
+        let known = self.zones.clone();
+        let failure = match &written {
+            None if is_reused => None,
+            None => Some(("ParameterMissing, zone mappings are required".to_owned(), true)),
+            Some((text, _)) if text.split(',').any(|part| !part.contains(':')) => {
+                let expected = "expect [zone-a:vsw-id-1,zone-b:vsw-id-2]";
+                Some((format!("ZoneMapping format error, {expected}, got {text}"), true))
+            }
+            Some((text, _)) if !names_another(known.as_ref().map_or("", |(text, _)| text), text) => {
+                if known
+                    .as_ref()
+                    .is_some_and(|(known, _)| balancer::zone_names(known).len() > balancer::zone_names(text).len())
+                {
+                    let text = "a zone that is only left out stays: the controller looks for zones that the balancer does not have";
+                    sink.note(at, path.clone(), FidelityStatus::Warning, Some(text));
+                }
+                None
+            }
+            Some((text, _)) => {
+                let distinct: BTreeSet<Rc<str>> = balancer::zone_names(text).into_iter().collect();
+                if distinct.len() < 2 && known.as_ref().is_none_or(|(known, _)| balancer::zone_names(known).len() >= 2)
+                {
+                    Some(("update zone mappings error: an NLB needs two zones".to_owned(), false))
+                } else {
+                    self.zones.clone_from(&written);
+                    None
+                }
+            }
+        };
+        match &self.zones {
+            Some(zones) => service.annotations.insert(name, zones.clone()),
+            None => service.annotations.remove(&name),
+        };
+        let (message, stops_all) = failure?;
+        let note = match stops_all {
+            true => {
+                "the controller cannot read it, and until it can it does nothing: zones, listeners and targets stay"
+            }
+            false => "the controller cannot do it, and tries again and again; all else it does",
+        };
+        sink.note(at, path, FidelityStatus::Warning, Some(note));
+        Some(Failure { message: Rc::from(message), stops_all })
+    }
+}
+
+/// Whether a list of zones names one that the other does not: another zone, vSwitch, or address of one's own.
+fn names_another(known: &str, written: &str) -> bool {
+    let parts = |text: &str| -> Vec<Vec<String>> {
+        text.split(',').map(|part| part.split(':').map(|word| word.trim().to_owned()).collect()).collect()
+    };
+    let known = parts(known);
+    let has = |part: &Vec<String>| {
+        let eip = |of: &Vec<String>| of.get(3).cloned().unwrap_or_default();
+        let is_same =
+            |it: &&Vec<String>| it.get(..2) == part.get(..2) && (eip(part).is_empty() || eip(part) == eip(it));
+        known.iter().any(|it| is_same(&it))
+    };
+    parts(written).iter().any(|part| !has(part))
 }
 
 /// Whether an annotation is written in its other spelling.
@@ -155,10 +246,14 @@ pub(super) fn change(
     if contents(before) == contents(after) {
         return None;
     }
+    if standing.is_deleted {
+        return refuse_deleted(after, entry, sink);
+    }
     refuse_fixed(before, after, entry, sink)?;
+    warn_selector(next, sink);
     let old_standing = standing.clone();
-    let old = old_standing.clone().follow(current, &Sink::default());
-    let seen = standing.follow(next, sink);
+    let (old, _) = old_standing.clone().follow(current, &Sink::default());
+    let (seen, trouble) = standing.follow(next, sink);
     let (old_spec, new_spec) = (of_front(&old, settings, &old_standing, &Sink::default())?, {
         let fresh = Sink::default();
         let made = of_front(&seen, settings, standing, &fresh);
@@ -177,30 +272,118 @@ pub(super) fn change(
     let rules = |service: &ServiceManifest| Some(front::nodes(service, settings).rules);
     let edit = new_spec.balancer.clone().and_then(|config| {
         let old_config = old_spec.balancer.as_ref()?;
-        Some(balancer_edit((standing.first.as_ref()?, after), (old_config, config), sink))
+        let mut edit = balancer_edit((standing.first.as_ref()?, after), (old_config, config), sink);
+        edit.failure = trouble.or(edit.failure);
+        Some(edit)
     });
+    let has_balancer = |service: &ServiceManifest| products::kind(service, settings) == ServiceKind::LoadBalancer;
+    let fate = match (has_balancer(before), has_balancer(after), &new_spec.balancer) {
+        (true, false, _) => {
+            let text = "its balancer goes with its listeners and its address; clients go on dialling what they found at the start";
+            sink.note(
+                after.kind_at,
+                format!("Service {} spec.type", after.service.key),
+                FidelityStatus::Warning,
+                Some(text),
+            );
+            BalancerFate::Deleted
+        }
+        (false, true, Some(config)) => {
+            standing.first = Some(after.clone());
+            let text = "it gets a balancer at an address that no client dials: they go on dialling what they found at the start";
+            sink.note(
+                after.kind_at,
+                format!("Service {} spec.type", after.service.key),
+                FidelityStatus::Warning,
+                Some(text),
+            );
+            BalancerFate::Made(Box::new(config.clone()), sharing::creation(next, settings, sink))
+        }
+        _ => BalancerFate::Stays,
+    };
     let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
     Some(Verb::Front(Box::new(FrontChange {
         service: after.service.clone(),
+        is_gone: false,
         before: old_ports,
         after: new_ports,
         rules_before: rules(before),
         rules: rules(after),
         doors: new_spec.doors,
         balancer: edit,
+        fate,
         sources,
+    })))
+}
+
+/// What is gone is not edited.
+fn refuse_deleted(service: &ServiceManifest, entry: &TimelineEntry, sink: &Sink) -> Option<Verb> {
+    let text = format!("Service {} has been deleted by then", service.service.key);
+    let problem = Problem::at(entry.place, "spec.timeline", text);
+    sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
+    None
+}
+
+/// The Service in front is deleted: its balancer goes, and so do kube-proxies' rules. The gateway's pods stay.
+pub(super) fn delete(
+    (entry, current): (&TimelineEntry, &Resolved),
+    standing: &mut Standing,
+    settings: &Settings,
+    files: &Files,
+    sink: &Sink,
+) -> Option<Verb> {
+    let service = current.front()?;
+    if standing.is_deleted {
+        return refuse_deleted(service, entry, sink);
+    }
+    if service.balancer_annotation("id").is_some() {
+        let text = format!("Service {} reuses a balancer, which would stay without targets", service.service.key);
+        let problem = Problem::at(entry.place, "spec.timeline.delete.service", text);
+        sink.report(problem.help("that is not simulated: compare two scenarios instead"));
+        return None;
+    }
+    let (old, _) = standing.clone().follow(current, &Sink::default());
+    let spec = of_front(&old, settings, standing, &Sink::default())?;
+    standing.is_deleted = true;
+    let codes = [CauseCode::LbDeleted, CauseCode::FrontPortClosed];
+    let key = service.service.key.to_string();
+    let written = |code| (code, source(files, entry.place, "spec.timeline.delete.service", &key));
+    let rules = Some(front::nodes(service, settings).rules);
+    let has_balancer = products::kind(service, settings) == ServiceKind::LoadBalancer;
+    Some(Verb::Front(Box::new(FrontChange {
+        service: service.service.clone(),
+        is_gone: true,
+        before: FrontPorts { ports: spec.ports, node_ports: standing.node_ports.clone() },
+        after: FrontPorts::default(),
+        rules_before: rules,
+        rules,
+        doors: Vec::new(),
+        balancer: None,
+        fate: if has_balancer { BalancerFate::Deleted } else { BalancerFate::Stays },
+        sources: codes.into_iter().map(written).collect(),
     })))
 }
 
 /// The way in, with the node ports that the API server has given.
 fn of_front(resolved: &Resolved, settings: &Settings, standing: &Standing, sink: &Sink) -> Option<FrontSpec> {
-    front::spec_with(resolved, settings, &standing.node_ports, sink)
+    front::spec_with(resolved, settings, (&standing.node_ports, standing.found.as_ref()?), sink)
+}
+
+/// Whoever selects other pods than the gateway's sends clients to them.
+fn warn_selector(next: &Resolved, sink: &Sink) {
+    let (Some(service), Some(target)) = (next.front(), next.target()) else { return };
+    if !selects(&service.service.selector, &target.deployment.template.labels) {
+        let text = "it does not select the gateway's pods: its clients go to others, if there are any, and no gateway is simulated there";
+        let path = format!("Service {} spec.selector", service.service.key);
+        sink.note(service.policy_at, path, FidelityStatus::Warning, Some(text));
+    }
 }
 
 /// What the API server, or the simulation, does not let change.
 fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &TimelineEntry, sink: &Sink) -> Option<()> {
     let class = |service: &ServiceManifest| service.load_balancer_class.as_ref().map(|(class, _)| class.clone());
-    if class(before) != class(after) {
+    let are_balanced = before.kind == ServiceKind::LoadBalancer && after.kind == ServiceKind::LoadBalancer;
+    if are_balanced && class(before) != class(after) {
         let place = after.load_balancer_class.as_ref().map_or(entry.place, |(_, place)| *place);
         let problem = Problem::at(place, "spec.loadBalancerClass", "may not change once set");
         sink.report(problem.help("the API server refuses it: another kind of balancer needs another Service"));
@@ -211,13 +394,9 @@ fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &Timel
         sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
         None
     };
-    if before.kind != after.kind {
-        return refuse(after.kind_at, "the type of the Service in front");
-    }
-    let zones = |service: &ServiceManifest| service.balancer_annotation("zone-maps").map(|(text, _)| text.clone());
-    if before.kind == ServiceKind::LoadBalancer && balancer::is_nlb(before) && zones(before) != zones(after) {
-        let place = after.balancer_annotation("zone-maps").map_or(after.annotations_at, |(_, place)| *place);
-        return refuse(place, "the zones of an NLB");
+    let reuses = [before, after].iter().any(|service| service.balancer_annotation("id").is_some());
+    if before.kind != after.kind && reuses {
+        return refuse(after.kind_at, "the type of a Service that reuses a balancer");
     }
     Some(())
 }
@@ -300,6 +479,35 @@ fn sources(
     let of = |resolved: &Resolved| super::world::sources(resolved, settings, &[], files);
     let (known, mut found) = (of(old), of(seen));
     found.retain(|code, source| CODES.contains(code) && known.get(code) != Some(source));
+    let Moments { current, next, .. } = *moments;
+    if let (Some(known), Some(service)) = (current.front(), next.front())
+        && known.service.selector != service.service.selector
+    {
+        let place = edited_at(moments, &["Service"], &["selector"]);
+        let labels: Vec<String> =
+            service.service.selector.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        for code in [CauseCode::LbNoTarget, CauseCode::NoEndpoint] {
+            found.insert(code, source(files, place, "spec.selector", &labels.join(", ")));
+        }
+    }
+    if let (Some(known), Some(service)) = (current.front(), next.front())
+        && known.kind != service.kind
+    {
+        let place = edited_at(moments, &["Service", "IstioGateway"], &["type", "serviceType"]);
+        for code in [CauseCode::LbDeleted, CauseCode::FrontPortClosed] {
+            found.insert(code, source(files, place, "spec.type", &service.kind.to_string()));
+        }
+    }
+    let moved: Vec<String> = after
+        .ports
+        .iter()
+        .filter(|(port, target)| before.ports.get(port).is_some_and(|known| known != *target))
+        .map(|(port, target)| format!("{port} to {target}"))
+        .collect();
+    if !moved.is_empty() {
+        let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
+        found.insert(CauseCode::LbNoTarget, source(files, place, "spec.ports.targetPort", &moved.join(", ")));
+    }
     let gone: Vec<String> =
         before.ports.keys().filter(|port| !after.ports.contains_key(port)).map(u16::to_string).collect();
     if !gone.is_empty() {
@@ -329,7 +537,7 @@ pub(super) fn listening(moments: &Moments<'_>, files: &Files) -> Listening {
 }
 
 /// Where an entry of the timeline writes one of these keys of an object's spec, of one of these kinds; else the entry.
-fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
+pub(super) fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
     let entry = moments.entry;
     let found = match &entry.verb {
         TimelineVerb::Apply(objects) => objects
@@ -347,12 +555,35 @@ fn edited_at(moments: &Moments<'_>, kinds: &[&str], keys: &[&str]) -> Place {
     found.unwrap_or(entry.place)
 }
 
-fn source(files: &Files, place: Place, path: &str, value: &str) -> Source {
+pub(super) fn source(files: &Files, place: Place, path: &str, value: &str) -> Source {
     let position = files.position(place);
     Source {
         file: position.map(|(file, ..)| file.to_owned()),
         line: position.map(|(_, line, _)| line),
         path: path.to_owned(),
         value: Some(value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_another;
+
+    #[test]
+    fn a_list_of_zones_is_written_when_it_names_what_the_balancer_does_not_have() {
+        for (known, written, expected) in [
+            ("a:x,b:y", "a:x,b:y", false),
+            ("a:x,b:y", "b:y, a:x", false),
+            ("a:x,b:y,c:z", "a:x,b:y", false),
+            ("a:x,b:y", "a:x,b:y,c:z", true),
+            ("a:x,b:y", "a:other,b:y", true),
+            ("a:x,b:y", "a:x:10.0.0.1,b:y", false),
+            ("a:x,b:y", "a:x:10.0.0.1:eip-1,b:y", true),
+            ("a:x:10.0.0.1:eip-1,b:y", "a:x:10.0.0.1:eip-1,b:y", false),
+            ("a:x:10.0.0.1:eip-1,b:y", "a:x,b:y", false),
+            ("", "a:x,b:y", true),
+        ] {
+            assert_eq!(names_another(known, written), expected, "{known} to {written}");
+        }
     }
 }

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::backends::Backends;
 use super::changes::{self, Made};
 use super::front_changes::Standing;
 use super::operations::NodeNames;
 use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
-use super::world::{self, Backends};
+use super::world;
 use super::{autoscaling, balancer, front, images, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::config::FrontChange;
@@ -58,7 +59,9 @@ impl<'a> Plan<'a> {
         sink: &Sink,
     ) -> Option<Self> {
         state.cluster.clone_from(&settings.cluster.id);
+        state.foresee(timeline);
         let first = state.resolve(settings, sink)?;
+        state.note(&first);
         world::check_replicas(&first, sink);
         pods::check(&first, settings, sink);
         let mut front = front::spec(&first, settings, sink)?;
@@ -67,7 +70,7 @@ impl<'a> Plan<'a> {
         let target = first.target()?;
         let spec = world::gateway_spec(&first, settings, sink)?;
         let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
-        let mut backends = Backends::new(&first);
+        let mut backends = Backends::default();
         backends.add(&first, settings, sink);
         nodes::check_placement(&first, settings, sink);
         shutdown::warn(&first, settings, sink);
@@ -106,7 +109,7 @@ impl<'a> Plan<'a> {
         let mut actions: Vec<Action> = match &entry.verb {
             TimelineVerb::Operate(operation) => {
                 let owner = changes::owner(entry, &self.current, &self.past, sink);
-                let zones = self.first.front().map(balancer::zones).unwrap_or_default();
+                let zones = self.current.front().map(balancer::zones).unwrap_or_default();
                 owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
             }
             _ => {
@@ -185,6 +188,7 @@ impl<'a> Plan<'a> {
             routes: resolved.routing.routes.clone(),
             front: self.front,
             backends: self.backends.specs,
+            processes: self.backends.processes,
             scaling: autoscaling::spec(&resolved, settings, sink),
             sources: self.sources,
         }

@@ -1,4 +1,5 @@
-//! What keeps pods from ever being ready, or from starting: gates that nobody opens, sidecars that a version does not know.
+//! What keeps pods from ever being ready, from starting, or from being found: gates that nobody opens, sidecars that a version does not know, labels that a Service
+//! does not ask for.
 
 use super::balancer::products;
 use super::settings::Settings;
@@ -30,6 +31,24 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
             );
             let problem = Problem::at(sidecar.at, sidecar.path.clone(), text);
             sink.report(problem.help("write it under containers, or simulate cluster.version \"1.29\" or newer"));
+        }
+    }
+    check_named(resolved, settings, sink);
+}
+
+/// Reports pods of backends that their Services, which may be edited later, do not select.
+fn check_named(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    for (index, backend) in settings.backends.iter().enumerate() {
+        let Some((name, place)) = &backend.pod else { continue };
+        let Some((service, pod)) = resolved.services.get(&backend.service).zip(resolved.pods.get(name)) else {
+            continue;
+        };
+        let namespace = |key: &str| key.split('/').next().map(str::to_owned);
+        let labels = &pod.manifest.deployment.template.labels;
+        if namespace(name) != namespace(&backend.service) || !selects(&service.service.selector, labels) {
+            let text = format!("the Service {} does not select it", backend.service);
+            let problem = Problem::at(*place, format!("spec.backends[{index}].pod"), text);
+            sink.report(problem.help("pods are found through a Service: give the pod the labels that it asks for"));
         }
     }
 }

@@ -353,6 +353,14 @@ pub struct BackendSettings {
     pub at: Place,
 }
 
+impl BackendSettings {
+    /// What names its pods, if it has any: their Deployment, or one of them.
+    #[must_use]
+    pub fn pods(&self) -> Option<&(String, Place)> {
+        self.deployment.as_ref().or(self.pod.as_ref())
+    }
+}
+
 /// One population of clients.
 #[derive(Clone, Debug)]
 pub struct LoadSettings {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::address::{Patch, Subject};
-use super::settings::Settings;
+use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::endpoints::selects;
@@ -20,7 +20,7 @@ use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
-use crate::manifest::service::{self, ServiceManifest};
+use crate::manifest::service::{self, ServiceManifest, TargetPort};
 use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 use crate::record::results::FidelityStatus;
 
@@ -37,6 +37,12 @@ pub(super) struct State {
     pub(super) target_patches: Vec<Patch>,
     /// Edits of Deployments by the timeline, with their `namespace/name`.
     edits: Vec<(String, Patch)>,
+    /// Services and their ports that there are at some time, as far as is known.
+    sometimes: BTreeMap<String, BTreeSet<u16>>,
+    /// Deployments and pods that the timeline brings, by kind and `namespace/name`.
+    later: BTreeSet<(String, String)>,
+    /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
+    front: Option<String>,
 }
 
 /// What the objects come to.
@@ -115,6 +121,34 @@ impl State {
         Self { generation, ..Self::default() }
     }
 
+    /// What the timeline will bring is known from the start: who refers to it refers to something.
+    pub(super) fn foresee(&mut self, timeline: &[TimelineEntry]) {
+        for entry in timeline {
+            let TimelineVerb::Apply(objects) = &entry.verb else { continue };
+            for object in objects {
+                if ["Deployment", "Pod"].contains(&object.id.kind.as_str()) {
+                    self.later.insert((object.id.kind.clone(), object.key()));
+                }
+                if object.id.kind == "Service"
+                    && let Some(service) = service::read(object, &Sink::default())
+                {
+                    self.remember(&service);
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, service: &ServiceManifest) {
+        let ports = service.ports.iter().map(|port| port.port);
+        self.sometimes.entry(service.service.key.to_string()).or_default().extend(ports);
+    }
+
+    /// What there has been may be gone later.
+    pub(super) fn note(&mut self, resolved: &Resolved) {
+        resolved.services.values().for_each(|service| self.remember(service));
+        self.front.get_or_insert_with(|| resolved.front.clone());
+    }
+
     /// Adds objects as `kubectl apply` would: the last of a name stays.
     pub(super) fn apply(&mut self, objects: impl IntoIterator<Item = Object>) {
         for object in objects {
@@ -140,6 +174,11 @@ impl State {
             }
         }
         self.apply(objects.iter().cloned());
+    }
+
+    /// Whether somebody wrote this Service.
+    pub(super) fn has_service(&self, key: &str) -> bool {
+        self.objects.iter().any(|object| object.id.kind == "Service" && object.key() == key)
     }
 
     /// Deletes a Service that somebody wrote; whether there was one.
@@ -195,6 +234,19 @@ impl State {
             services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
         }
         services
+    }
+
+    /// The autoscalers that are made, and those that are written.
+    fn autoscalers(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, AutoscalerManifest> {
+        let mut autoscalers = BTreeMap::new();
+        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
+            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
+            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
+        }
+        for object in self.objects.iter().filter(|object| object.id.kind == "HorizontalPodAutoscaler") {
+            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+        }
+        autoscalers
     }
 
     /// Writes the priorities of all pods.
@@ -263,14 +315,7 @@ impl State {
         let mut pods = self.bare_pods(settings, sink);
         self.admit(deployments.values_mut().chain(pods.values_mut().map(|pod| &mut pod.manifest)), sink);
         let services = self.services(&made, sink);
-        let mut autoscalers = BTreeMap::new();
-        for object in made.iter().filter_map(|(_, made)| made.autoscaler.as_ref()) {
-            let manifest = read_quietly(true, sink, |sink| autoscaler::read(object, sink));
-            autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
-        }
-        for object in written("HorizontalPodAutoscaler") {
-            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
-        }
+        let mut autoscalers = self.autoscalers(&made, sink);
         for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
             sized.insert(made.deployment.key());
         }
@@ -290,18 +335,26 @@ impl State {
             return None;
         }
         let labels = deployments[&target].deployment.template.labels.clone();
-        let front = front(&target, &labels, &services, origin.as_ref().map_or(Place::NOWHERE, Object::place), sink)?;
-        let declared: Vec<String> = settings.backends.iter().map(|backend| backend.service.clone()).collect();
+        let place = origin.as_ref().map_or(Place::NOWHERE, Object::place);
+        let front = match self.front.as_ref().filter(|key| services.contains_key(*key)) {
+            Some(known) => known.clone(),
+            None => front(&target, &labels, &services, place, sink)?,
+        };
+        let bound_by = bound_by((&target, &labels), &services[&front], &services);
+        // What has a manifest at some time is there when its manifest says so.
+        let described = settings.backends.iter().map(|backend| backend.service.clone());
+        let declared: Vec<String> = described.filter(|key| !self.sometimes.contains_key(key)).collect();
         let around = Around {
-            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &services[&front] },
+            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &bound_by },
             services: &services,
             declared: &declared,
             hosts: &[],
             missing: Missing::Refused,
+            sometimes: &self.sometimes,
             options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
-        check_backends(settings, &services, &deployments, sink);
+        self.check_backends(settings, &services, (&deployments, &pods), sink);
         self.check_pods(settings, (&services, &front), &pods, sink);
         let origin = origin?;
         let resolved = Resolved {
@@ -347,21 +400,10 @@ impl State {
                 sink.report(problem.help("give it other labels: only pods of a Deployment are simulated as gateways"));
             }
             let described = settings.backends.iter().find(|backend| is_selected(&backend.service, &key));
-            if described.is_some_and(|backend| backend.deployment.is_none() && backend.pod.is_none()) {
+            if described.is_some_and(|backend| backend.pods().is_none()) {
                 let note =
                     "the replicas of its Service are those that the scenario describes: name it under backends[].pod";
                 sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(note));
-            }
-        }
-        for (index, backend) in settings.backends.iter().enumerate() {
-            let Some((pod, place)) = &backend.pod else { continue };
-            let path = format!("spec.backends[{index}].pod");
-            if !pods.contains_key(pod) {
-                let problem = Problem::at(*place, path, format!("no Pod is called `{pod}`"));
-                sink.report(problem.did_you_mean(pod, pods.keys().map(String::as_str)));
-            } else if !is_selected(&backend.service, pod) {
-                let problem = Problem::at(*place, path, format!("the Service {} does not select it", backend.service));
-                sink.report(problem.help("pods are found through a Service: give the pod the labels that it asks for"));
             }
         }
     }
@@ -376,6 +418,49 @@ impl State {
         let namespace = manifest.deployment.key.split('/').next().unwrap_or_default();
         let labels = &manifest.deployment.template.labels;
         objects::effective(namespace, labels, annotation.unwrap_or_default(), &objects)
+    }
+
+    fn check_backends(
+        &self,
+        settings: &Settings,
+        services: &BTreeMap<String, ServiceManifest>,
+        (deployments, pods): (&BTreeMap<String, DeploymentManifest>, &BTreeMap<String, PodManifest>),
+        sink: &Sink,
+    ) {
+        let backends = &settings.backends;
+        for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
+            let path = format!("spec.backends[{index}]");
+            let (kind, field, known): (_, _, Vec<&str>) = match backend.deployment {
+                Some(_) => ("Deployment", "deployment", deployments.keys().map(String::as_str).collect()),
+                None => ("Pod", "pod", pods.keys().map(String::as_str).collect()),
+            };
+            if let Some((name, place)) = backend.pods()
+                && !known.contains(&name.as_str())
+                && !self.later.contains(&(kind.to_owned(), name.clone()))
+            {
+                let text = format!("no {kind} is called `{name}`");
+                let problem = Problem::at(*place, format!("{path}.{field}"), text);
+                sink.report(problem.did_you_mean(name, known));
+            }
+            let is_same = |known: &&BackendSettings| known.service == backend.service;
+            let deployment = |of: &BackendSettings| of.deployment.as_ref().map(|(name, _)| name.clone());
+            let told_apart = |known: &BackendSettings| {
+                deployment(known).zip(deployment(backend)).is_some_and(|(known, its)| known != its)
+            };
+            if backends[..index].iter().filter(is_same).any(|known| !told_apart(known)) {
+                let text = format!("`{}` is described twice", backend.service);
+                let problem = Problem::at(backend.at, path.clone(), text);
+                sink.report(problem.help("describe each Service once, or once for each Deployment behind it"));
+            }
+            if let Some((_, place)) = backend.pods()
+                && !services.contains_key(&backend.service)
+                && !self.sometimes.contains_key(&backend.service)
+            {
+                let text = format!("no Service is called `{}`", backend.service);
+                let problem = Problem::at(*place, format!("{path}.{field}"), text);
+                sink.report(problem.help("pods are found through a Service: add it to the manifests"));
+            }
+        }
     }
 
     fn target(
@@ -449,6 +534,24 @@ fn read_quietly<T>(is_made: bool, sink: &Sink, read: impl FnOnce(&Sink) -> Optio
     found
 }
 
+/// The Service by whose ports the gateway's servers are bound: the one in front while it selects the pods, else another that does. Where none does, servers are
+/// bound as they are written. Source: istio pilot/pkg/model/gateway.go `resolvePorts`.
+fn bound_by(
+    (target, labels): (&str, &BTreeMap<String, String>),
+    in_front: &ServiceManifest,
+    services: &BTreeMap<String, ServiceManifest>,
+) -> ServiceManifest {
+    if selects(&in_front.service.selector, labels) {
+        return in_front.clone();
+    }
+    if let Some(other) = front(target, labels, services, Place::NOWHERE, &Sink::default()) {
+        return services[&other].clone();
+    }
+    let mut alone = in_front.clone();
+    alone.ports.iter_mut().for_each(|port| port.target = TargetPort::Number(port.port));
+    alone
+}
+
 /// The Service whose selector holds for the target's pods; a LoadBalancer first.
 fn front(
     target: &str,
@@ -478,37 +581,4 @@ fn front(
         )));
     }
     fitting.first().map(|(key, _)| (*key).clone())
-}
-
-fn check_backends(
-    settings: &Settings,
-    services: &BTreeMap<String, ServiceManifest>,
-    deployments: &BTreeMap<String, DeploymentManifest>,
-    sink: &Sink,
-) {
-    let backends = &settings.backends;
-    for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
-        let path = format!("spec.backends[{index}]");
-        if let Some((deployment, place)) = &backend.deployment
-            && !deployments.contains_key(deployment)
-        {
-            let problem =
-                Problem::at(*place, format!("{path}.deployment"), format!("no Deployment is called `{deployment}`"));
-            sink.report(problem.did_you_mean(deployment, deployments.keys().map(String::as_str)));
-        }
-        if backends[..index].iter().any(|known| known.service == backend.service) {
-            let problem = Problem::at(backend.at, path, format!("`{}` is described twice", backend.service));
-            sink.report(problem.help("describe each Service once"));
-        }
-        if let Some((_, place)) = &backend.deployment
-            && !services.contains_key(&backend.service)
-        {
-            let problem = Problem::at(
-                *place,
-                format!("spec.backends[{index}].deployment"),
-                format!("no Service is called `{}`", backend.service),
-            );
-            sink.report(problem.help("a Deployment's pods are found through a Service: add it to the manifests"));
-        }
-    }
 }

@@ -1,19 +1,15 @@
 //! A checked scenario into the settings of its world, with the line behind each cause of loss.
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::balancer::{self, products};
 use super::plan::Plan;
 use super::rates;
-use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb, defaults};
+use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
 use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
-use crate::backend::{BackendConfig, BodyShape};
-use crate::drill::config::BackendMemory;
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, WorldConfig};
 use crate::edge::{Product, TrafficPolicy};
@@ -23,7 +19,7 @@ use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
 use crate::manifest::istio_gateway::{DRAIN_ANNOTATION, Generation};
 use crate::manifest::read::Note;
 use crate::manifest::routes::Upstream;
-use crate::manifest::service::{ServiceManifest, TargetPort};
+use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Object, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
 use crate::record::{CauseCode, Source};
@@ -177,121 +173,6 @@ pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink
         config_propagation: settings.cluster.config_propagation.clone(),
         exit_delay: settings.gateway.exit_delay.clone(),
     })
-}
-
-/// The backends that routes lead to, at the start or later.
-pub(super) struct Backends {
-    pub(super) specs: Vec<BackendSpec>,
-    /// Those that the scenario does not describe.
-    pub(super) undescribed: Vec<Upstream>,
-    /// The Services that are there from the start.
-    services: BTreeSet<String>,
-}
-
-impl Backends {
-    pub(super) fn new(resolved: &Resolved) -> Self {
-        let services = resolved.services.keys().cloned().collect();
-        Self { specs: Vec::new(), undescribed: Vec::new(), services }
-    }
-
-    /// Adds those of a state that are not known yet.
-    pub(super) fn add(&mut self, resolved: &Resolved, settings: &Settings, sink: &Sink) {
-        for upstream in &resolved.routing.upstreams {
-            if self.specs.iter().any(|spec| spec.cluster == upstream.cluster) {
-                continue;
-            }
-            let described = settings.backends.iter().find(|backend| backend.service == upstream.service);
-            if described.is_none() {
-                self.undescribed.push(upstream.clone());
-            }
-            let spec = backend_spec(upstream, described, resolved, settings);
-            let pods = described.and_then(|backend| backend.deployment.as_ref().or(backend.pod.as_ref()));
-            self.check(&spec, upstream, pods, sink);
-            self.specs.push(spec);
-        }
-    }
-
-    fn check(&self, spec: &BackendSpec, upstream: &Upstream, pods: Option<&(String, Place)>, sink: &Sink) {
-        let Some((name, place)) = pods else {
-            if !spec.subset.is_empty() {
-                let note = "each subset has the described replicas of its own";
-                sink.note(
-                    upstream.at,
-                    format!("Service {}", upstream.service),
-                    FidelityStatus::Approximated,
-                    Some(note),
-                );
-            }
-            return;
-        };
-        let has_same = |known: &BackendSpec| {
-            known.is_of_pods()
-                && known.deployment == spec.deployment
-                && (known.deployment.is_some() || known.service == spec.service)
-        };
-        if self.specs.iter().any(|known| has_same(known) && known.port != spec.port) {
-            let problem = Problem::at(*place, "spec.backends", format!("routes lead to two ports of `{name}`"));
-            sink.report(problem.help("one port of a backend is simulated: route to one"));
-        }
-        if !self.services.contains(&upstream.service) {
-            let text = format!("Service `{}` comes in mid-run, and its pods would not be found", upstream.service);
-            let problem = Problem::at(upstream.at, "", text);
-            sink.report(problem.help("add it to the manifests: it may be there before a route leads to it"));
-        }
-    }
-}
-
-fn backend_spec(
-    upstream: &Upstream,
-    described: Option<&BackendSettings>,
-    resolved: &Resolved,
-    settings: &Settings,
-) -> BackendSpec {
-    let service = resolved.services.get(&upstream.service);
-    let deployment = described.and_then(|backend| backend.deployment.as_ref());
-    let usual = BackendConfig {
-        service_time: defaults::SERVICE_TIME,
-        concurrency: defaults::CONCURRENCY,
-        error_ppm: 0,
-        keep_alive: Some(defaults::BACKEND_KEEP_ALIVE),
-        body: BodyShape::Whole,
-        body_bytes: defaults::ANSWER_BYTES,
-    };
-    let of_deployment =
-        deployment.and_then(|(name, _)| resolved.deployments.get(name).or(resolved.elsewhere.get(name)));
-    let pod = described.and_then(|backend| backend.pod.as_ref());
-    let of_pod = pod.and_then(|(name, _)| resolved.pods.get(name)).map(|pod| &pod.manifest);
-    let pods = of_deployment.or(of_pod);
-    let index_of = |id: &str| settings.clusters.iter().position(|cluster| cluster.id.as_deref() == Some(id));
-    let homes = described.map(|backend| backend.clusters.iter().filter_map(|(id, _)| index_of(id)).collect());
-    BackendSpec {
-        cluster: Arc::clone(&upstream.cluster),
-        service: Rc::from(upstream.service.as_str()),
-        subset: upstream.subset.clone(),
-        port: port_of(service, upstream, pods),
-        deployment: deployment.map(|(name, _)| Rc::from(name.as_str())),
-        is_of_bare_pods: pod.is_some(),
-        homes: homes.unwrap_or_default(),
-        replicas: described.map_or(defaults::REPLICAS, |backend| backend.replicas),
-        zones: described.map(|backend| backend.zones.clone()).unwrap_or_default(),
-        endpoints: upstream.endpoints.clone(),
-        config: described.map_or(usual, |backend| backend.config.clone()),
-        memory: described.and_then(|backend| backend.memory).map(|costs| BackendMemory {
-            costs,
-            limit_bytes: pods.and_then(|pods| pods.memory_limit.as_ref()).map(|limit| limit.bytes),
-            cpu_limit_millicores: pods.and_then(|pods| pods.cpu_limit_millicores),
-        }),
-        shutdown_delay: Some(described.map_or(Duration::ZERO, |backend| backend.shutdown_delay)),
-    }
-}
-
-fn port_of(service: Option<&ServiceManifest>, upstream: &Upstream, pods: Option<&DeploymentManifest>) -> u16 {
-    let port = service.and_then(|service| service.ports.iter().find(|port| port.port == upstream.port));
-    match port.map(|port| &port.target) {
-        Some(TargetPort::Number(number)) => *number,
-        Some(TargetPort::Name(name)) => pods.and_then(|pods| pods.ports.get(name)).copied().unwrap_or(upstream.port),
-        None => upstream.port,
-    }
 }
 
 /// The images that a Deployment's pods need.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::manifest::Problems;
 use gatedrill::manifest::service::annotations::{Effect, ROWS, Values};
@@ -37,7 +38,8 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge }
@@ -68,22 +70,9 @@ spec:
   externalTrafficPolicy: POLICY
   selector: { app: edge }
   ports: [ { port: 80, targetPort: 80 } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: edge }
-spec: { selector: { app: edge }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: web }
-spec: { hosts: ["*"], gateways: [edge], http: [ { route: [ { destination: { host: web } } ] } ] }
-"#;
+"#,
+    shop_of_edge!()
+);
 
 const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-";
 /// The line of the first annotation.

@@ -111,6 +111,32 @@ fn a_pod_that_comes_in_mid_run_serves_too() {
 }
 
 #[test]
+fn a_selector_that_is_edited_leads_to_other_bare_pods_or_to_none() {
+    let pods = two() + &pod("green-1", "app: green", "");
+    let moved = |to: &str| {
+        let edit = format!("{{ at: 10s, set: {{ \"Service/default/web.spec.selector\": {{ app: {to} }} }} }}");
+        drill("pod: default/web-1, serviceTime: 5ms", &edit, &pods)
+    };
+    let green = moved("green");
+    assert_eq!(green.run.results.totals.dropped, 0, "{:?}", green.run.results.causes);
+    let nobody = moved("blue");
+    let codes: Vec<&str> = nobody.run.results.causes.iter().map(|cause| cause.code.as_str()).collect();
+    assert_eq!(codes, ["GD4203"]);
+    assert!(nobody.run.results.totals.dropped > 3000);
+}
+
+#[test]
+fn a_pod_that_is_named_may_come_in_mid_run() {
+    let object = "{ apiVersion: v1, kind: Pod, metadata: { name: web-1, namespace: default, labels: { app: web } }, spec: { containers: [ { name: web, \
+                  image: web } ] } }";
+    let timeline = format!("{{ at: 10s, apply: {{ inline: {object} }} }}");
+    let outcome = drill("pod: default/web-1, serviceTime: 5ms", &timeline, "");
+    let causes = &outcome.run.results.causes;
+    let last_ms = causes.iter().map(|cause| cause.last_ms).max().expect("nobody serves before");
+    assert!(last_ms < 30_000, "it serves: {causes:?}");
+}
+
+#[test]
 fn what_bare_pods_cannot_be_is_refused_with_its_line() {
     let web = pod("web-1", "app: web", "");
     for (backend, timeline, more, expected) in [

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Datum;
 use gatedrill::manifest::Problems;
@@ -41,7 +42,8 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge }
@@ -77,22 +79,9 @@ spec:
   externalTrafficPolicy: POLICY
   selector: { app: edge }
   ports: [ { port: 80, targetPort: 80 } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: edge }
-spec: { selector: { app: edge }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: web }
-spec: { hosts: ["*"], gateways: [edge], http: [ { route: [ { destination: { host: web } } ] } ] }
-"#;
+"#,
+    shop_of_edge!()
+);
 
 const NLB: &str = "service.beta.kubernetes.io/aws-load-balancer-";
 const ALB: &str = "alb.ingress.kubernetes.io/";

@@ -1,17 +1,24 @@
 //! The shop that most drills ask for: its Gateway at the pods of `edge`, its VirtualService, and the Service `web` behind it. A drill's own documents stand
 //! before these.
 
-/// Behind pods with `istio: edge` in `istio-system`.
+/// Behind pods with `istio: edge` in `istio-system`; `with` servers that follow the first.
 macro_rules! shop_of_istio_edge {
     () => {
-        r#"---
+        shop_of_istio_edge!(with "")
+    };
+    (with $servers:literal) => {
+        concat!(
+            r#"---
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: { name: shop, namespace: istio-system }
 spec:
   selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] } ]
----
+  servers:
+    - { port: { number: 80, name: http, protocol: HTTP }, hosts: ["shop.example.com"] }
+"#,
+            $servers,
+            r#"---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: shop, namespace: default }
@@ -25,6 +32,7 @@ kind: Service
 metadata: { name: web, namespace: default }
 spec: { selector: { app: web }, ports: [ { name: http, port: 80, targetPort: 8080 } ] }
 "#
+        )
     };
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, run};
 use gatedrill::gateway::shutdown::{Contour, Haproxy, IngressNginx, StopSignal, Traefik};
 use gatedrill::gateway::{DrainStrategy, Move, Order, ShutdownMode};
@@ -30,29 +31,6 @@ spec:
       clients: { connections: 20, reuse: none, rtt: 2ms }
       mix: [ { weight: 1, get: "http://shop.example.com/" } ]
   timeline: []
-"#;
-
-const ROUTES: &str = r#"
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: [istio-system/shop]
-  http: [ { route: [ { destination: { host: web } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
 "#;
 
 /// `ANNOTATIONS` is on line 6, those of the Service on line 12.
@@ -99,7 +77,7 @@ spec: { type: LoadBalancer, selector: { istio: edge }, ports: [ { port: 80 } ] }
 
 /// A scenario of these manifests with words changed; what is left of the placeholders goes.
 fn load(manifest: &str, changes: &[(&str, &str)]) -> Result<Scenario, String> {
-    let (mut text, mut manifest) = (SCENARIO.to_owned(), manifest.to_owned() + ROUTES);
+    let (mut text, mut manifest) = (SCENARIO.to_owned(), manifest.to_owned() + shop_of_istio_edge!());
     for (from, to) in changes {
         assert!(text.contains(from) || manifest.contains(from), "`{from}` is not there");
         (text, manifest) = (text.replacen(from, to, 1), manifest.replacen(from, to, 1));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Datum;
 use gatedrill::record::results::Phase;
@@ -29,8 +30,8 @@ spec:
 TIMELINE
 "#;
 
-const MANIFEST: &str = r#"
-apiVersion: istio.alibabacloud.com/v1
+const MANIFEST: &str = concat!(
+    r#"apiVersion: istio.alibabacloud.com/v1
 kind: IstioGateway
 metadata: { name: edge, namespace: istio-system }
 spec:
@@ -41,34 +42,17 @@ spec:
     service.beta.kubernetes.io/backend-type: eni
     service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "r-a:vsw-a,r-b:vsw-b"
   ports: [ { name: http-0, port: 80, targetPort: 80, protocol: TCP } ]
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: shop, namespace: istio-system }
-spec:
-  selector: { istio: edge }
-  servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: shop }
-spec:
-  hosts: ["shop.example.com"]
-  gateways: ["istio-system/shop"]
-  http: [ { route: [ { destination: { host: web } } ] } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
----
+"#,
+    shop_of_istio_edge!(),
+    r#"---
 apiVersion: v1
 kind: Service
 metadata: { name: api }
 spec: { selector: { app: api }, ports: [ { port: 80 } ] }
 ---
 RULE
-"#;
+"#
+);
 
 /// The scenario with a rule for `web` and this timeline; `set` as on the command line.
 fn drill(rule: &str, timeline: &str, set: &[&str]) -> Result<Outcome, String> {
@@ -100,7 +84,7 @@ fn each_gateway_puts_aside_what_is_in_its_own_zone() {
     // Every answer is an error. Of two endpoints one may be ejected: the one that is asked first, five times in a row.
     let outlier = "{ outlierDetection: { maxEjectionPercent: 50, baseEjectionTime: 10m } }";
     let outcome = drill(outlier, "", &["backends[0].errorRatio=1"]).unwrap();
-    let zones = BTreeMap::from([("pool-1", "10.200.0.1:80"), ("pool-2", "10.200.0.2:80")]);
+    let zones = BTreeMap::from([("pool-1", "10.200.0.1:8080"), ("pool-2", "10.200.0.2:8080")]);
     let pods = &outcome.run.results.pods;
     let own: BTreeSet<(String, String)> = pods
         .iter()

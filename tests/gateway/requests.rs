@@ -133,7 +133,7 @@ impl World {
             body_bytes: 100,
         };
         let host = self.net.attach(ip(last), link());
-        Backend::start(&self.sim, Streams::new(1), &host, 80, config).expect("the host is there")
+        Backend::start(&self.sim, Streams::new(1), &host, [80], config).expect("the host is there")
     }
 
     fn at<F: Future<Output = ()> + 'static>(&self, time: Duration, act: impl FnOnce(Speaker) -> F + 'static) {

@@ -1,6 +1,6 @@
 //! The inputs of a recorded shutdown as the settings of a world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use std::time::Duration;
 use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, TargetPort};
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb, WorldConfig,
+    Action, BackendPods, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
+    WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, Limits, OnRemoval, Pace, Scheduler, TargetRules};
@@ -83,6 +84,7 @@ fn deployment(inputs: &Value) -> Deployment {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),
@@ -115,7 +117,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(seconds(&inputs["pods"]["new_ready_delay_s"])),
         image_pull: Delay::ZERO,
-        bad_images: std::collections::BTreeSet::new(),
+        bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
         endpoint_propagation: Delay::ZERO,
         init_container: Delay::ZERO,
@@ -357,10 +359,9 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
         cluster,
         service: Rc::from(UPSTREAM),
         subset: BTreeMap::new(),
+        target: TargetPort::Number(80),
         port: 80,
-        deployment: is_kill(inputs).then(|| Rc::from(UPSTREAM)),
-        is_of_bare_pods: false,
-        memory: None,
+        has_pods: is_kill(inputs),
         homes: Vec::new(),
         replicas: usize::try_from(count(&upstream["count"])).expect("few back ends"),
         zones: Vec::new(),
@@ -373,10 +374,14 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
             body: if inputs["stream_body"] == true { BodyShape::HalfFirst } else { BodyShape::Whole },
             body_bytes: 100,
         },
-        // Where back ends are killed, nothing is to be finished.
-        shutdown_delay: None,
     };
     clusters(inputs).into_iter().map(spec).collect()
+}
+
+fn pods(spec: BackendSpec) -> (Rc<str>, BackendPods) {
+    let pods =
+        BackendPods { ports: BTreeSet::from([spec.port]), config: spec.config, memory: None, shutdown_delay: None };
+    (Rc::from(UPSTREAM), pods)
 }
 
 /// The back ends as a Deployment, where one of them is to be killed.
@@ -412,6 +417,8 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
         routes: table(inputs),
         front: FrontSpec::balanced(balancer(case), relay.max(Duration::from_micros(50))),
+        // Where back ends are killed, nothing is to be finished.
+        processes: backends(inputs).into_iter().map(pods).collect(),
         backends: backends(inputs),
         scaling: ScalingSpec::none(),
         sources: BTreeMap::new(),

@@ -111,6 +111,7 @@ fn resolve(texts: &[NamedText], options: &Options) -> Result<Resolved, Refusal> 
         declared: &declared,
         hosts: &[],
         missing: Missing::Refused,
+        sometimes: &BTreeMap::new(),
         options: routes::Options::default(),
     };
     let routing = if sink.problem_count() == 0 { routes::read(&found, &around, &sink) } else { Routing::default() };

@@ -12,8 +12,7 @@ use crate::engine::EventId;
 impl Cluster {
     /// Creates a pod; whether there was none of this name.
     pub fn apply_pod(&self, spec: BarePod, because: Option<EventId>) -> bool {
-        let (namespace, name) = spec.key.split_once('/').unwrap_or(("", &spec.key));
-        let owner: Rc<str> = Rc::from(format!("{namespace}/pod/{name}"));
+        let (owner, name) = (spec.owner(), spec.key.rsplit('/').next().unwrap_or_default());
         let (name, identity): (Rc<str>, Rc<str>) = (Rc::from(name), Rc::from(format!("{owner}/0")));
         let id = {
             let mut state = self.inner.state.borrow_mut();

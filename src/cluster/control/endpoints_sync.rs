@@ -11,9 +11,11 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Cluster;
 use super::pod::Pod;
 use super::pods::Pods;
-use super::{Caller, Cluster, ServiceState, in_namespace, namespace_of};
+use super::services::ServiceState;
+use super::{Caller, in_namespace, namespace_of};
 use crate::cluster::endpoints::{EndpointConditions, EndpointPod, MAX_ENDPOINTS_PER_SLICE, TerminatingPods, selects};
 use crate::cluster::feed::EndpointView;
 use crate::engine::{Datum, EventId};
@@ -34,14 +36,15 @@ impl Cluster {
         let all: Vec<Rc<str>> = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            let keys: Vec<Rc<str>> = state.services.keys().cloned().collect();
+            let keys: Vec<Rc<str>> = state.services.known.keys().cloned().collect();
             for key in &keys {
-                let selector = &state.services[key].spec.selector;
+                let selector = &state.services.known[key].spec.selector;
                 let members = state.pods_with(namespace_of(key), |labels| selects(selector, labels));
-                let service = state.services.get_mut(key).expect("the service has just been seen");
+                let service = state.services.known.get_mut(key).expect("the service has just been seen");
                 service.members = members;
-                let ids = service.members.iter().chain(&service.snapshot_pods);
-                service.unseen.pods.extend(ids.map(|id| (*id, None)));
+                for id in service.members.iter().chain(&service.snapshot_pods) {
+                    service.unseen.pods.entry(*id).or_default();
+                }
             }
             keys
         };
@@ -55,20 +58,20 @@ impl Cluster {
             let state = &mut *state;
             let concerned: Vec<Rc<str>> = match state.pods.get(&id) {
                 Some(pod) => {
-                    let services = in_namespace(&state.services, &pod.record.namespace);
+                    let services = in_namespace(&state.services.known, &pod.record.namespace);
                     let concerned = services.filter(|(_, service)| {
                         selects(&service.spec.selector, &pod.template.labels) || service.members.contains(&id)
                     });
                     concerned.map(|(key, _)| Rc::clone(key)).collect()
                 }
                 None => {
-                    let concerned = state.services.iter().filter(|(_, service)| service.members.contains(&id));
+                    let concerned = state.services.known.iter().filter(|(_, service)| service.members.contains(&id));
                     concerned.map(|(key, _)| Rc::clone(key)).collect()
                 }
             };
             let labels = state.pods.get(&id).map(|pod| &pod.template.labels);
             for key in &concerned {
-                let service = state.services.get_mut(key).expect("the service has just been seen");
+                let service = state.services.known.get_mut(key).expect("the service has just been seen");
                 if labels.is_some_and(|labels| selects(&service.spec.selector, labels)) {
                     service.members.insert(id);
                 } else {
@@ -86,7 +89,7 @@ impl Cluster {
         let at = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
-            let Some(service) = state.services.get_mut(key).filter(|service| !service.unseen.is_waiting) else {
+            let Some(service) = state.services.known.get_mut(key).filter(|service| !service.unseen.is_waiting) else {
                 return;
             };
             let changes = difference(service, &state.pods);
@@ -100,7 +103,7 @@ impl Cluster {
                 self.inner.sim.now()
             } else {
                 let client = state.clients.bucket(Caller::Endpoints);
-                let calls = (0..count.div_ceil(MAX_ENDPOINTS_PER_SLICE)).map(|_| client.take(self.inner.sim.now()));
+                let calls = (0..slices_of(count)).map(|_| client.take(self.inner.sim.now()));
                 calls.last().expect("there is a change")
             };
             if at <= self.inner.sim.now() {
@@ -121,7 +124,7 @@ impl Cluster {
             this.inner.sim.sleep_until(at).await;
             let mut state = this.inner.state.borrow_mut();
             let state = &mut *state;
-            let Some(service) = state.services.get_mut(&key) else { return };
+            let Some(service) = state.services.known.get_mut(&key) else { return };
             let changes = difference(service, &state.pods);
             service.unseen = Unseen::default();
             if !changes.changed.is_empty() || !changes.gone.is_empty() {
@@ -153,9 +156,14 @@ impl Cluster {
             let drawn =
                 self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
             let delay = if self.stands() { Duration::ZERO } else { drawn };
-            queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot));
+            queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot), service.edition);
         }
     }
+}
+
+/// How many slices so many endpoints take at least.
+pub(super) fn slices_of(endpoints: usize) -> u32 {
+    u32::try_from(endpoints.div_ceil(MAX_ENDPOINTS_PER_SLICE)).unwrap_or(u32::MAX)
 }
 
 /// How the endpoints of a Service differ from its snapshot.

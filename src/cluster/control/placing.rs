@@ -153,7 +153,7 @@ impl Cluster {
             let pod = state.pods.get(&id).expect("a pod that is placed is there");
             let set = state.sets.get(&pod.set).expect("a pod has its set");
             let mut ties = self.inner.streams.stream("scheduler", &pod.identity);
-            let services = &state.services;
+            let services = &state.services.known;
             let kind_id = state.placing.kind_of(pod.set, set, || selector_of_services(services, set));
             let kind = state.placing.scheduler.cache.kind(kind_id);
             let index = state.placing.scheduler.choose(&kind, &mut ties)?;

@@ -112,6 +112,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         probes: Probes { readiness: Some(readiness), ..Probes::default() },
         init: Vec::new(),
         has_empty_dir: false,
+        ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

@@ -165,7 +165,7 @@ impl Cluster {
     #[must_use]
     pub fn service_keys(&self) -> Vec<(Rc<str>, SimTime)> {
         let state = self.inner.state.borrow();
-        state.services.iter().map(|(key, service)| (Rc::clone(key), service.created_at)).collect()
+        state.services.known.iter().map(|(key, service)| (Rc::clone(key), service.created_at)).collect()
     }
 
     /// Its version.

@@ -36,6 +36,7 @@ fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

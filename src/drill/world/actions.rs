@@ -82,8 +82,9 @@ impl Member {
         let spec = &self.config.front;
         let known = self.front_ports.borrow();
         let ports = known.ports.keys().map(|port| (*port, known.node_ports.get(port).copied())).collect();
-        let is_pending = self.not_created.get().is_some();
-        let ip = spec.balancer.as_ref().map(|_| self.vip).filter(|_| !is_pending);
+        let current = self.current_balancer().filter(|_| self.wants_balancer.get());
+        let ip = current.and_then(|balancer| balancer.addresses().first().copied());
+        let is_pending = self.wants_balancer.get() && ip.is_none();
         let further = self.further.borrow().clone();
         let front = Front { service: &spec.service, ip, ports, is_pending, further };
         tables(&self.cluster(), &self.config.target, &front, now)
@@ -108,7 +109,8 @@ impl Member {
             Verb::Load(..) | Verb::FailZone(..) => {}
             Verb::Listeners(changed) => self.change_listeners(changed, event),
             Verb::Front(change) => self.change_front(change, event),
-            Verb::Service(service) => cluster.apply_service(service.clone()),
+            Verb::Service(change) => self.change_service(change, event),
+            Verb::DeleteService(key, sources) => self.lose_service(key, sources),
             Verb::Process(other, spec) => self.change_process(other, spec),
             Verb::Unshare(key) => self.unshare(key, event),
             Verb::Clusters(changed) => {
@@ -147,8 +149,8 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
         Verb::FailZone(zone, _) => format!("Zone/{zone}"),
         Verb::Front(_) => format!("Service/{front}"),
-        Verb::Service(service) => format!("Service/{}", service.key),
-        Verb::Unshare(key) => format!("Service/{key}"),
+        Verb::Service(change) => format!("Service/{}", change.service.key),
+        Verb::Unshare(key) | Verb::DeleteService(key, _) => format!("Service/{key}"),
         Verb::Routes(_)
         | Verb::Listeners(_)
         | Verb::Process(..)

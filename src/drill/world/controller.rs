@@ -8,23 +8,19 @@ use super::front::zones;
 use super::member::Member;
 use crate::cluster::Cluster;
 use crate::edge::readiness_gate::{RECHECK, select};
-use crate::edge::{BackendMode, LoadBalancer};
+use crate::edge::{LoadBalancer, LoadBalancerConfig};
 use crate::engine::EventId;
 
 impl Member {
     /// Makes targets of the endpoints of the balancer's Service.
-    pub(super) fn watch_front(&self, cluster: &Cluster, balancer: &LoadBalancer) {
-        let Some(config) = &self.config.front.balancer else { return };
+    pub(super) fn watch_front(&self, cluster: &Cluster, config: &LoadBalancerConfig, balancer: &LoadBalancer) {
         let watch = cluster.watch_endpoints(&config.service, "cloud-controller-manager");
         let mut watch = watch.expect("the balancer's Service is among the world's");
         let gate: Rc<str> = Rc::from(config.ways.condition.as_str());
-        let are_pods_targets = matches!(config.targets.mode, BackendMode::Pods);
         let (opens, opened) = (cluster.clone(), Rc::clone(&gate));
         let open = Rc::new(move |ip: Ipv4Addr, event: Option<EventId>| opens.open_gate(ip, &opened, event));
-        if are_pods_targets {
-            let open = Rc::clone(&open);
-            balancer.when_registered(Rc::new(move |ip, event| open(ip, Some(event))));
-        }
+        let by_target = Rc::clone(&open);
+        balancer.when_registered(Rc::new(move |ip, event| by_target(ip, Some(event))));
         let (cluster, balancer, sim) = (cluster.clone(), balancer.clone(), self.around.sim.clone());
         let (streams, latency) = (self.around.streams, config.register_latency.clone());
         self.around.sim.spawn("cloud-controller-manager", async move {
@@ -38,7 +34,7 @@ impl Member {
                 balancer.handle_endpoints(&selection.endpoints);
                 // Where nodes are the targets no pod is registered: its gate opens when its endpoint has been dealt with.
                 let fresh = selection.endpoints.iter().filter(|endpoint| selection.gated.contains(&endpoint.ip));
-                for endpoint in fresh.filter(|endpoint| !are_pods_targets && known.insert(endpoint.ip)) {
+                for endpoint in fresh.filter(|endpoint| balancer.reaches_nodes() && known.insert(endpoint.ip)) {
                     let (sim, open, ip, because) = (sim.clone(), Rc::clone(&open), endpoint.ip, endpoint.because);
                     let wait = latency.draw(&mut streams.stream("lb-register", &endpoint.pod));
                     sim.clone().spawn("lb-gate", async move {

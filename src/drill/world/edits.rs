@@ -6,15 +6,16 @@
 //! - What only a process reads at its start counts for pods that start later: nothing restarts.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use super::front::eligible;
+use super::front::{eligible, zones};
 use super::member::Member;
-use crate::drill::config::{FrontChange, Listening};
+use crate::drill::config::{BalancerFate, Creation, FrontChange, Listening};
 use crate::drill::process::GatewaySpec;
-use crate::edge::ServiceFace;
 use crate::edge::controller::is_virtual;
-use crate::edge::load_balancer::Change;
+use crate::edge::load_balancer::{Change, address};
+use crate::edge::{LoadBalancerConfig, ServiceFace};
 use crate::engine::{Datum, EventId};
 use crate::load::Finished;
 use crate::record::{CauseCode, Outcome};
@@ -34,24 +35,36 @@ impl Member {
     }
 
     /// Later losses go back to these lines.
-    fn heed_sources(&self, sources: &crate::drill::Sources) {
+    pub(super) fn heed_sources(&self, sources: &crate::drill::Sources) {
         self.sources.borrow_mut().extend(sources.iter().map(|(code, source)| (*code, source.clone())));
     }
 
     /// The Service in front is another.
-    pub(super) fn change_front(&self, change: &FrontChange, event: EventId) {
+    pub(super) fn change_front(self: &Rc<Self>, change: &FrontChange, event: EventId) {
         let (cluster, front) = (self.cluster(), &self.config.front);
-        cluster.apply_service(change.service.clone());
+        if !change.is_gone {
+            cluster.apply_service(change.service.clone());
+        }
         self.heed_sources(&change.sources);
         self.front_ports.replace(change.after.clone());
         self.tell_nodes(change, event);
+        if change.is_gone {
+            cluster.delete_service(&front.service);
+        }
         for (door, spec) in self.doors.borrow().iter().zip(&change.doors) {
             if let (Some(door), Some(spec)) = (door, spec) {
                 door.add_ports(&spec.ports);
             }
         }
-        let balancer = self.balancer.borrow();
-        if let (Some(balancer), Some(edited)) = (&*balancer, &change.balancer) {
+        match &change.fate {
+            BalancerFate::Stays => {}
+            BalancerFate::Deleted => {
+                self.wants_balancer.set(false);
+                self.current_balancer().iter().for_each(|balancer| balancer.delete_later(event));
+            }
+            BalancerFate::Made(config, creation) => self.make_balancer(config, creation, event),
+        }
+        if let (Some(balancer), Some(edited)) = (self.current_balancer(), &change.balancer) {
             let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
             let mut nodes = cluster.node_specs();
             nodes.retain(|node| ready.contains(&node.name) || is_virtual(node));
@@ -62,8 +75,49 @@ impl Member {
                 failure: edited.failure.clone(),
             };
             debug_assert_eq!(edited.config.service, front.service, "the balancer stays with its Service");
+            if !edited.config.is_cross_zone {
+                balancer.set_node_zones(zones(&cluster));
+            }
+            let mode = edited.config.targets.mode;
+            let is_other = mode != balancer.mode();
             balancer.change_later(change, event);
+            if is_other && !edited.failure.as_ref().is_some_and(|failure| failure.stops_all) {
+                // Pods whose gates wait are dealt with by what targets are now.
+                cluster.retell_endpoints(&front.service, "cloud-controller-manager", Some(event.number()));
+            }
         }
+    }
+
+    /// The Service in front wants a balancer, and has had none, or has none any more. Its controller makes one at an address that no client has heard of.
+    fn make_balancer(self: &Rc<Self>, config: &LoadBalancerConfig, creation: &Creation, event: EventId) {
+        self.wants_balancer.set(true);
+        let number = self.made_count.get() + 1;
+        self.made_count.set(number);
+        let (member, config) = (Rc::clone(self), config.clone());
+        if let Creation::Fails { reason } = creation {
+            self.tell_service(&config.service, Some(event), "lb_sync_failed", reason);
+            return;
+        }
+        let latency = config.register_latency.clone();
+        self.listeners_pending.set(self.listeners_pending.get() + 1);
+        let mut stream = self.around.streams.stream("lb-create", &format!("{}/{number}", config.service));
+        self.around.sim.spawn("lb-create", async move {
+            member.around.sim.sleep(latency.draw(&mut stream)).await;
+            member.listeners_pending.set(member.listeners_pending.get() - 1);
+            if !member.wants_balancer.get() || member.made_count.get() != number {
+                return;
+            }
+            let object = member.identity().object(format!("Service/{}", config.service));
+            let now = member.around.sim.now();
+            member.around.log.borrow_mut().record(now, Some(event), "lb_created", object, Vec::new());
+            // Others than any balancer of before has or had.
+            let first = address(member.vip, 32 * usize::try_from(number).unwrap_or(1));
+            let prober = Ipv4Addr::from_bits(member.prober.to_bits() + (number << 16));
+            let vips = (0..config.zones.len().max(1)).map(|zone| address(first, zone)).collect();
+            let config = LoadBalancerConfig { stands_at_zero: false, ..config };
+            let made = member.place_balancer(&member.cluster(), config, (prober, vips));
+            *member.made.borrow_mut() = Some(made);
+        });
     }
 
     /// Each node's kube-proxy hears of a Service that has other ports or rules.
@@ -104,6 +158,8 @@ impl Member {
         let changed = self.specs.borrow().get(other).cloned();
         let mut spec = changed.unwrap_or_else(|| self.gateway_spec(other).clone());
         spec.config.listeners.clone_from(&self.listeners.borrow());
+        let gone = self.gone_clusters.borrow();
+        spec.config.clusters.retain(|name, _| !gone.contains(name));
         spec
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Clusters that change come with the next push (`push`), before the routes that change with them: a route never leads to what is not there yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use super::member::{Member, Sited};
 use crate::backend::Backend;
-use crate::cluster::{EndpointView, PodTemplate};
-use crate::drill::config::{BackendSpec, ClusterSpec};
-use crate::drill::process::{GatewayProcess, GatewaySpec};
+use crate::cluster::{EndpointView, PodTemplate, TargetPort};
+use crate::drill::Sources;
+use crate::drill::config::{BackendSpec, ClusterChange, ServiceChange};
+use crate::drill::process::{GatewayProcess, GatewaySpec, Surroundings};
+use crate::engine::EventId;
 use crate::gateway::EndpointConfig;
 use crate::gateway::locality::{Locality, REGION, SUBZONE, Site};
 use crate::units::SimTime;
@@ -26,7 +28,7 @@ impl Member {
         // Each cluster has a block of numbers of its own.
         let first = self.index * self.config.backends.len();
         for (index, spec) in (first..).zip(&self.config.backends) {
-            if spec.is_of_pods() || !spec.runs_in(self.index) {
+            if spec.has_pods || !spec.runs_in(self.index) {
                 continue;
             }
             let mut endpoints = Vec::new();
@@ -34,8 +36,8 @@ impl Member {
                 let offset = u32::try_from(index * 4096 + replica + 1).expect("fewer than 2^20 replicas");
                 let ip = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + offset);
                 let host = self.net.attach(ip, self.cloud_link());
-                let started =
-                    Backend::start(&self.around.sim, self.around.streams, &host, spec.port, spec.config.clone());
+                let Surroundings { sim, streams, .. } = &self.around;
+                let started = Backend::start(sim, *streams, &host, [spec.port], spec.config.clone());
                 started.expect("a host that was just attached is there");
                 let zone = spec.zones.get(replica % spec.zones.len().max(1));
                 let locality = zone.map(|zone| Locality::of_zone(zone)).unwrap_or_default();
@@ -57,7 +59,7 @@ impl Member {
     pub(super) fn find_backends(self: &Rc<Self>, all: &[Rc<Self>]) {
         for spec in self.config.backends.iter().filter(|spec| !spec.runs_in(self.index)) {
             for home in spec.homes.iter().map(|index| &all[*index]) {
-                if spec.is_of_pods() {
+                if spec.has_pods {
                     self.watch_backend(home, spec);
                 } else if let Some(found) = home.endpoints_of(&spec.cluster) {
                     self.write_endpoints(spec, home.index, found);
@@ -76,22 +78,25 @@ impl Member {
     }
 
     fn watch_backend(self: &Rc<Self>, home: &Rc<Self>, spec: &BackendSpec) {
-        if !spec.is_of_pods() {
+        if !spec.has_pods {
             return;
         }
-        let Some(mut watch) = home.cluster().watch_endpoints(&spec.service, &self.consumer(home)) else { return };
+        let mut watch = home.cluster().await_endpoints(&spec.service, &self.consumer(home));
         let (member, home, spec) = (Rc::clone(self), Rc::clone(home), spec.clone());
         self.around.sim.spawn("istiod", async move {
             let mut changes = member.around.streams.stream("config-propagation", &spec.service);
             loop {
                 let seen = watch.next().await;
+                let edition = watch.edition();
+                let target = home.target_of(&spec, edition);
                 let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
                 let now = member.around.sim.now();
                 member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
                 let subset = member.subset_of(&spec.cluster);
-                let found = seen.iter().filter_map(|view| home.endpoint((&spec, &subset), view)).collect();
+                let found = seen.iter().filter_map(|view| home.endpoint((&target, &subset), view)).collect();
                 member.write_endpoints(&spec, home.index, found);
                 member.tell_endpoints(&spec.cluster);
+                member.heed_edit(&home, &spec.service, edition);
             }
         });
     }
@@ -101,10 +106,10 @@ impl Member {
         if self.index == home.index { "istiod".to_owned() } else { format!("istiod/{}", self.index) }
     }
 
-    /// An endpoint of a cluster; none if it is on its way out, or not of the subset.
+    /// An endpoint of a cluster; none if it is on its way out, not of the subset, or without the port.
     fn endpoint(
         &self,
-        (spec, subset): (&BackendSpec, &BTreeMap<String, String>),
+        (target, subset): (&TargetPort, &BTreeMap<String, String>),
         view: &EndpointView,
     ) -> Option<(EndpointConfig, Site)> {
         if view.terminating {
@@ -116,7 +121,11 @@ impl Member {
         if !subset.iter().all(has) {
             return None;
         }
-        let address = SocketAddr::V4(SocketAddrV4::new(view.ip, spec.port));
+        let port = match (target, &template) {
+            (TargetPort::Number(number), _) => *number,
+            (TargetPort::Name(_), template) => target.on(template.as_ref()?)?,
+        };
+        let address = SocketAddr::V4(SocketAddrV4::new(view.ip, port));
         let site = Site::new(self.locality(&view.node), &view.node, labels.unwrap_or(subset));
         Some((EndpointConfig { is_healthy: view.ready, ..EndpointConfig::new(address) }, site))
     }
@@ -141,7 +150,8 @@ impl Member {
 
     /// Tells a gateway that starts of all clusters.
     pub(super) fn tell_all(&self, process: &GatewayProcess) {
-        for spec in self.clusters.borrow().values() {
+        let gone = self.gone_clusters.borrow();
+        for spec in self.clusters.borrow().values().filter(|spec| !gone.contains(&spec.name)) {
             process.gateway.set_cluster(&spec.name, spec.config);
         }
         for cluster in self.endpoints.borrow().keys() {
@@ -169,15 +179,91 @@ impl Member {
         process.gateway.set_endpoints(cluster, &assigned.unwrap_or_default());
     }
 
-    /// Clusters have other settings, or come to be; pods hear of it with the next push.
-    pub(super) fn change_clusters(&self, changed: &[ClusterSpec]) {
-        for spec in changed {
+    /// Clusters have other settings, come to be, or go; pods hear of it with the next push.
+    pub(super) fn change_clusters(&self, change: &ClusterChange) {
+        self.gone_clusters.borrow_mut().extend(change.gone.iter().cloned());
+        for spec in &change.changed {
+            self.gone_clusters.borrow_mut().remove(&spec.name);
             let old = self.subset_of(&spec.name);
             self.clusters.borrow_mut().insert(Arc::clone(&spec.name), spec.clone());
             if old != spec.subset {
                 self.find_anew(&spec.name);
             }
         }
+    }
+
+    /// A Service behind the gateway comes, or is another: it has other pods, or leads to another of their ports. Its endpoints follow as the control plane
+    /// hears of them; whoever listens goes on where it listens.
+    pub(super) fn change_service(self: &Rc<Self>, change: &ServiceChange, event: EventId) {
+        let (cluster, key) = (self.cluster(), &change.service.key);
+        let edition = cluster.apply_service(change.service.clone());
+        // What is lost until the gateways hear of it goes back to what was before.
+        self.edited.borrow_mut().insert(Rc::clone(key), (edition, change.sources.clone()));
+        let mut is_moved = false;
+        for spec in self.config.backends.iter().filter(|spec| spec.service == *key) {
+            let Some(target) = change.targets.get(&spec.cluster) else { continue };
+            if self.target_of(spec, u64::MAX) == *target {
+                continue;
+            }
+            is_moved = true;
+            let mut targets = self.targets.borrow_mut();
+            targets.entry(Arc::clone(&spec.cluster)).or_default().insert(edition, target.clone());
+            drop(targets);
+            if !spec.has_pods {
+                self.move_fixed(spec, &change.sources, event);
+            }
+        }
+        if is_moved {
+            cluster.retell_edit(key, event.number());
+        }
+    }
+
+    /// The gateways have heard of an edit of a Service of `home`, at the latest by this edition: what is lost from now on goes back to it.
+    fn heed_edit(&self, home: &Self, service: &Rc<str>, edition: u64) {
+        let Some((since, sources)) = home.edited.borrow().get(service).filter(|(since, _)| *since <= edition).cloned()
+        else {
+            return;
+        };
+        if self.heeded.borrow_mut().insert(Rc::clone(service), since) != Some(since) {
+            self.heed_sources(&sources);
+        }
+    }
+
+    /// A Service behind the gateway is deleted.
+    pub(super) fn lose_service(&self, key: &str, sources: &Sources) {
+        self.cluster().delete_service(key);
+        self.heed_sources(sources);
+    }
+
+    /// Where the Service of a cluster leads by an edition of it.
+    fn target_of(&self, spec: &BackendSpec, edition: u64) -> TargetPort {
+        let targets = self.targets.borrow();
+        let changed = targets.get(&spec.cluster).and_then(|by| by.range(..=edition).next_back());
+        changed.map_or_else(|| spec.target.clone(), |(_, target)| target.clone())
+    }
+
+    /// Replicas without a Deployment are asked for at another port than theirs.
+    fn move_fixed(self: &Rc<Self>, spec: &BackendSpec, sources: &Sources, event: EventId) {
+        let (member, spec, sources) = (Rc::clone(self), spec.clone(), sources.clone());
+        self.pushes_pending.set(self.pushes_pending.get() + 1);
+        let purpose = format!("{}/istiod/edit-{}", spec.service, event.number());
+        let streams = self.around.streams;
+        let told = self.config.cluster.endpoint_propagation.draw(&mut streams.stream("endpoint", &purpose));
+        let heard = self.gateway_spec("").config_propagation.draw(&mut streams.stream("config-propagation", &purpose));
+        self.around.sim.spawn("istiod", async move {
+            member.around.sim.sleep(told + heard).await;
+            member.pushes_pending.set(member.pushes_pending.get() - 1);
+            member.heed_sources(&sources);
+            let port = match member.target_of(&spec, u64::MAX) {
+                TargetPort::Number(number) => number,
+                TargetPort::Name(_) => spec.port,
+            };
+            if let Some(homes) = member.endpoints.borrow_mut().get_mut(&spec.cluster) {
+                let all = homes.values_mut().flatten();
+                all.for_each(|(endpoint, _)| endpoint.address.set_port(port));
+            }
+            member.tell_endpoints(&spec.cluster);
+        });
     }
 
     /// The labels of a cluster's endpoints, as they are by now.
@@ -199,7 +285,8 @@ impl Member {
 
     /// How many clusters a gateway has that starts now.
     pub(super) fn cluster_count(&self, spec: &GatewaySpec) -> usize {
-        let later = self.clusters.borrow();
-        spec.config.clusters.len() + later.keys().filter(|name| !spec.config.clusters.contains_key(*name)).count()
+        let (later, gone) = (self.clusters.borrow(), self.gone_clusters.borrow());
+        let names: BTreeSet<&Arc<str>> = spec.config.clusters.keys().chain(later.keys()).collect();
+        names.difference(&gone.iter().collect()).count()
     }
 }

@@ -9,9 +9,9 @@ use super::member::Member;
 use crate::cluster::Cluster;
 use crate::drill::config::{Creation, DoorSpec};
 use crate::edge::controller::is_virtual;
-use crate::edge::door::Door;
+use crate::edge::door::{Door, DoorKind};
 use crate::edge::kube_proxy::pace::SyncPace;
-use crate::edge::load_balancer::NodeTarget;
+use crate::edge::load_balancer::{NodeTarget, address};
 use crate::edge::{Eligibility, LoadBalancer, LoadBalancerConfig, NodePlace, Nodes};
 use crate::engine::EventId;
 use crate::load::Finished;
@@ -49,8 +49,11 @@ impl Member {
         self.doors.borrow_mut().resize(front.doors.len(), None);
         for (load, spec) in front.doors.iter().enumerate() {
             let (Some(DoorSpec { kind, choice, ports }), Some(nodes)) = (spec, &*self.nodes.borrow()) else { continue };
-            let door = Door::new(nodes.clone(), *kind, choice.clone(), ports.clone());
-            let door = Rc::new(door);
+            let door = Rc::new(Door::new(nodes.clone(), *kind, choice.clone(), ports.clone()));
+            if *kind == DoorKind::BalancerFromWithin {
+                let member = Rc::downgrade(self);
+                door.shut_when(Rc::new(move || member.upgrade()?.balancer.borrow().as_ref()?.deleted_by()));
+            }
             self.doors.borrow_mut()[load] = Some(Rc::clone(&door));
             self.net.forward(self.door_address(load), LinkConfig::default(), door);
         }
@@ -72,11 +75,14 @@ impl Member {
         self.config.front.balancer.as_ref()?.ways.title
     }
 
-    /// The balancer's addresses: one for each of its zones.
+    /// The addresses that the balancer has or had: one for each of its zones.
     pub(super) fn vips(&self) -> Vec<Ipv4Addr> {
+        let known = self.balancer.borrow().as_ref().map(LoadBalancer::addresses).unwrap_or_default();
+        if !known.is_empty() {
+            return known;
+        }
         let zones = self.config.front.balancer.as_ref().map_or(1, |config| config.zones.len().max(1));
-        let nth = |zone: usize| Ipv4Addr::from_bits(self.vip.to_bits() + (u32::try_from(zone).unwrap_or(0) << 8));
-        (0..zones).map(nth).collect()
+        (0..zones).map(|zone| address(self.vip, zone)).collect()
     }
 
     /// Whether this is an address of its own.
@@ -98,21 +104,43 @@ impl Member {
     }
 
     fn start_balancer(self: &Rc<Self>, cluster: &Cluster, config: LoadBalancerConfig) {
+        let balancer = self.place_balancer(cluster, config, (self.prober, self.vips()));
+        *self.balancer.borrow_mut() = Some(balancer);
+    }
+
+    /// A balancer at these addresses, which probes from the first.
+    pub(super) fn place_balancer(
+        &self,
+        cluster: &Cluster,
+        config: LoadBalancerConfig,
+        (prober, vips): (Ipv4Addr, Vec<Ipv4Addr>),
+    ) -> LoadBalancer {
         let sim = &self.around.sim;
-        let prober = self.net.attach(self.prober, self.cloud_link());
+        let prober = self.net.attach(prober, self.cloud_link());
         let (streams, log) = (self.around.streams, Rc::clone(&self.around.log));
         let nodes = self.nodes.borrow().clone();
-        let rules = config.targets.nodes.clone();
-        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config, nodes));
-        balancer.set_addresses(self.vips());
-        balancer.set_eligible(eligible(cluster.node_specs(), &rules));
-        *self.balancer.borrow_mut() = Some(balancer.clone());
+        let balancer = LoadBalancer::new(sim, &self.net, prober, streams, log, (config.clone(), nodes));
+        balancer.set_addresses(vips.iter().copied());
+        balancer.set_eligible(eligible(cluster.node_specs(), &config.targets.nodes));
         let front: Rc<dyn Forward> = Rc::new(balancer.clone());
         // The client's link holds the way to the balancer.
-        for vip in self.vips() {
+        for vip in vips {
             self.net.forward(vip, LinkConfig::default(), Rc::clone(&front));
         }
-        self.watch_front(cluster, &balancer);
+        self.watch_front(cluster, &config, &balancer);
+        balancer
+    }
+
+    /// The balancer that the Service in front has now.
+    pub(super) fn current_balancer(&self) -> Option<LoadBalancer> {
+        let is_alive = |balancer: &LoadBalancer| balancer.deleted_by().is_none();
+        let made = self.made.borrow().clone();
+        made.or_else(|| self.balancer.borrow().clone()).filter(is_alive)
+    }
+
+    /// All balancers that it has or had.
+    pub(super) fn balancers(&self) -> Vec<LoadBalancer> {
+        self.balancer.borrow().iter().chain(self.made.borrow().iter()).cloned().collect()
     }
 
     /// What is read once a second.
@@ -131,8 +159,8 @@ impl Member {
 
     fn read_front(&self) {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let (balancer, nodes) = (self.balancer.borrow(), self.nodes.borrow());
-        let through_balancer = balancer.as_ref().map_or(0, LoadBalancer::connection_count);
+        let (balancer, nodes) = (self.current_balancer(), self.nodes.borrow());
+        let through_balancer = self.balancers().iter().map(LoadBalancer::connection_count).sum::<usize>();
         let through_doors = nodes.as_ref().map_or(0, Nodes::connection_count);
         // Where nodes are the balancer's targets, its connections are theirs.
         self.connections.set(wide(through_balancer.max(through_doors)));
@@ -191,7 +219,7 @@ impl Member {
                     }
                 }
                 let ready: BTreeSet<Rc<str>> = cluster.ready_nodes().into_iter().map(|(name, _)| name).collect();
-                if let Some(balancer) = &*member.balancer.borrow() {
+                for balancer in member.balancers() {
                     let counts = |node: &crate::cluster::Node| ready.contains(&node.name) || is_virtual(node);
                     let specs = cluster.node_specs().into_iter().filter(counts);
                     balancer.handle_nodes(eligible(specs.collect(), &balancer.node_rules()));

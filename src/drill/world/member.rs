@@ -3,18 +3,16 @@
 //! The members of a world share its network, clock, event log and clients, and nothing else: each has its own copy of all the rest.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
-use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod};
+use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod, TargetPort};
 use crate::drill::Sources;
-use crate::drill::config::{
-    BackendMemory, BackendSpec, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas,
-};
+use crate::drill::config::{BackendMemory, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
 use crate::drill::node_memory::NodeMemory;
 use crate::drill::objects::Further;
@@ -61,7 +59,14 @@ pub(super) struct Member {
     pub(super) vip: Ipv4Addr,
     pub(super) prober: Ipv4Addr,
     cluster: RefCell<Option<Cluster>>,
+    /// The balancer that clients dial, even when it is gone.
     pub(super) balancer: RefCell<Option<LoadBalancer>>,
+    /// The one that was made after that, at another address.
+    pub(super) made: RefCell<Option<LoadBalancer>>,
+    /// So many were made, or are being made.
+    pub(super) made_count: Cell<u32>,
+    /// The Service in front wants one.
+    pub(super) wants_balancer: Cell<bool>,
     /// Its nodes, where connections pass over them.
     pub(super) nodes: RefCell<Option<Nodes>>,
     hosts: RefCell<BTreeMap<Ipv4Addr, Host>>,
@@ -74,6 +79,14 @@ pub(super) struct Member {
     pub(super) endpoints: RefCell<BTreeMap<Arc<str>, BTreeMap<usize, Sited>>>,
     /// Clusters of the gateway that are not as the gateways began with.
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
+    /// Those that are not there now: their Services, or the Services' ports, are gone.
+    pub(super) gone_clusters: RefCell<BTreeSet<Arc<str>>>,
+    /// Where Services behind the gateway lead since they were edited, by the gateway's cluster and the Service's edition.
+    pub(super) targets: RefCell<BTreeMap<Arc<str>, BTreeMap<u64, TargetPort>>>,
+    /// The last edit of each Service behind the gateway: its edition, and the lines behind causes of loss from when it is heard of.
+    pub(super) edited: RefCell<BTreeMap<Rc<str>, (u64, Sources)>>,
+    /// The last edition of each whose lines count.
+    pub(super) heeded: RefCell<BTreeMap<Rc<str>, u64>>,
     flags: Rc<RefCell<BTreeMap<String, Flags>>>,
     pub(super) connections: Cell<u64>,
     /// None without a balancer.
@@ -137,6 +150,9 @@ impl Member {
             prober: nth(PROBER),
             cluster: RefCell::new(None),
             balancer: RefCell::new(None),
+            made: RefCell::new(None),
+            made_count: Cell::new(0),
+            wants_balancer: Cell::new(config.front.balancer.is_some()),
             nodes: RefCell::new(None),
             hosts: RefCell::default(),
             gateways: RefCell::default(),
@@ -145,6 +161,10 @@ impl Member {
             routes: RefCell::new(Rc::new(config.routes.clone())),
             endpoints: RefCell::default(),
             clusters: RefCell::default(),
+            gone_clusters: RefCell::default(),
+            targets: RefCell::default(),
+            edited: RefCell::default(),
+            heeded: RefCell::default(),
             flags: Rc::clone(flags),
             connections: Cell::new(0),
             targets_healthy: Cell::new(None),
@@ -200,13 +220,6 @@ impl Member {
 
     pub(super) fn cloud_link(&self) -> LinkConfig {
         LinkConfig { latency: self.config.front.cloud_latency / 2, ..LinkConfig::default() }
-    }
-
-    /// Whether a pod is a replica of a backend: its Deployment's, or no controller's and found through its Service.
-    fn is_replica(&self, spec: &BackendSpec, pod: &StartingPod) -> bool {
-        let namespace = pod.owner.split('/').next().unwrap_or_default();
-        let selects = || self.cluster().service_selects(&spec.service, namespace, &pod.template);
-        spec.deployment.as_ref() == Some(&pod.owner) || pod.is_bare && spec.is_of_pods() && selects()
     }
 
     /// Whether nothing of the gateway is on its way: neither pods nor targets nor rules of nodes.
@@ -335,11 +348,10 @@ impl Runtime for Containers {
             member.gateways.borrow_mut().insert(pod.ip, Rc::clone(&process));
             return process;
         }
-        let backend = member.config.backends.iter().find(|spec| member.is_replica(spec, pod));
-        match backend {
+        match member.config.processes.get(&pod.owner) {
             Some(spec) => {
-                let (port, config) = (spec.port, spec.config.clone());
-                let mut process = BackendProcess::start(&member.around, &host, port, config, spec.shutdown_delay);
+                let (ports, config) = (spec.ports_of(&pod.template), spec.config.clone());
+                let mut process = BackendProcess::start(&member.around, &host, ports, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
                 if let Some(BackendMemory { costs, limit_bytes, cpu_limit_millicores }) = spec.memory {
                     let (node, requests) = (member.memory_of(&pod.node), pod.template.requests);
@@ -381,7 +393,7 @@ impl Runtime for Containers {
                 nodes.handle_death(node, because);
             }
         }
-        if let Some(balancer) = &*member.balancer.borrow() {
+        for balancer in member.balancers() {
             balancer.handle_machine(node, is_alive);
         }
     }

@@ -56,8 +56,10 @@ impl Member {
     fn apply_config(&self, process: &GatewayProcess, because: EventId) {
         let spec = self.gateway_spec("");
         process.listen(&self.listeners.borrow(), because);
+        let gone = self.gone_clusters.borrow();
+        process.gateway.retain_clusters(|name| !gone.contains(name));
         for (name, config) in &spec.config.clusters {
-            if !self.clusters.borrow().contains_key(name) {
+            if !self.clusters.borrow().contains_key(name) && !gone.contains(name) {
                 process.gateway.set_cluster(name, *config);
             }
         }

@@ -44,7 +44,13 @@ impl Member {
         self.unconfigured.set(Some(event));
     }
 
-    fn tell_service(&self, key: &str, because: Option<EventId>, kind: &'static str, message: &str) -> EventId {
+    pub(super) fn tell_service(
+        &self,
+        key: &str,
+        because: Option<EventId>,
+        kind: &'static str,
+        message: &str,
+    ) -> EventId {
         let object = self.identity().object(format!("Service/{key}"));
         let mut data: Vec<(&'static str, Datum)> = Vec::new();
         if kind == "lb_sync_failed" {
@@ -179,9 +185,9 @@ impl Member {
         let ready = self.cluster().counts(&self.config.target).ready;
         let failed = self.not_created.get();
         let told = failed.or(self.unconfigured.get());
-        let deleted = self.balancer.borrow().as_ref().and_then(LoadBalancer::deleted_by);
-        let wants_balancer = self.config.front.balancer.is_some();
-        let has_address = wants_balancer && failed.is_none() && deleted.is_none();
+        let wants_balancer = self.wants_balancer.get();
+        let address = self.current_balancer().filter(|_| wants_balancer && failed.is_none());
+        let has_address = address.is_some();
         let log = self.around.log.borrow();
         let message = told.and_then(|event| log.causes(event).next()).and_then(|event| {
             event.data.iter().find(|(key, _)| *key == "message").map(|(_, datum)| match datum {
@@ -194,7 +200,7 @@ impl Member {
             object: self.identity().key(&self.config.target).to_string(),
             t_ms: now.as_nanos() / 1_000_000,
             state: state.to_owned(),
-            address: has_address.then(|| self.vip.to_string()),
+            address: address.and_then(|balancer| Some(balancer.addresses().first()?.to_string())),
             message,
         }
     }

@@ -7,7 +7,8 @@
 //!   connections of a target that goes is as it is then.
 //! - What cannot change fails the whole reconcile, and that again and again: listeners and targets stay as they are until the Service is mended.
 //!
-//! Health goes on where a check changes its values; one that is switched on begins with all targets healthy.
+//! Health goes on where a check changes its values; one that is switched on begins with all targets healthy. A listener that leads to another port of the pods
+//! has another group ([`super::groups`]).
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/model_applier.go (`Apply`: the balancer, server groups, listeners, each only
 //! if the one before it went well; `applyListeners`: deletions, additions, updates); CLB documents, "FAQ about CLB" (changes of a listener and open connections).
@@ -138,6 +139,7 @@ impl LoadBalancer {
             let event = self.tell_service(because, "lb_listener_deleted", port_of(*port));
             self.close(*port, event);
         }
+        let mut moved = Vec::new();
         for (port, target) in &new.ports {
             let is_taken = inner.state.borrow().handed.contains_key(port);
             // A listener that is to speak something else is another one.
@@ -154,10 +156,14 @@ impl LoadBalancer {
             };
             // A listener that is not its own to write stays as it is.
             let Some(kind) = kind.filter(|_| change.writes_listeners || !is_taken) else { continue };
-            self.tell_service(because, kind, port_of(*port));
+            let event = self.tell_service(because, kind, port_of(*port));
             let mut state = inner.state.borrow_mut();
             state.closed.remove(port);
             state.handed.remove(port);
+            drop(state);
+            if let Some(known) = old.ports.get(port).filter(|known| *known != target) {
+                moved.push((*port, (*known, *target), event));
+            }
         }
         let BalancerConfig { on_deregister, on_unhealthy, .. } = new.balancer;
         inner.removal.set(Removal { on_deregister, on_unhealthy });
@@ -166,7 +172,14 @@ impl LoadBalancer {
         let node_ports = node_ports.filter(|(port, _)| new.ports.contains_key(port)).collect();
         *inner.live.borrow_mut() = Rc::new(LoadBalancerConfig { node_ports, ..new.clone() });
         self.listen_http();
+        if old.zones != new.zones {
+            self.move_to(&new.zones, because);
+        }
         self.change_rules(&old, new);
+        if new.targets.mode != BackendMode::Pods {
+            inner.state.borrow_mut().groups.clear();
+        }
+        moved.into_iter().for_each(|(port, ports, event)| self.renew(port, ports, event));
     }
 
     /// How targets are chosen and checked.
@@ -176,16 +189,14 @@ impl LoadBalancer {
         let fresh = {
             let mut state = inner.state.borrow_mut();
             let state = &mut *state;
-            let zones = &inner.config.zones;
-            let group = |ip: &std::net::Ipv4Addr| {
-                let node = state.wanted.get(ip).or_else(|| state.last_seen.get(ip)).map(|wanted| &wanted.node);
-                let zone = state.node_zones.get(node?)?;
-                zones.iter().position(|known| known == zone)
-            };
             let known: Vec<_> = state.registered.iter().filter_map(|(ip, id)| Some((*ip, (*id)?))).collect();
-            let groups = known.iter().map(|(ip, id)| (*id, if new.is_cross_zone { Some(0) } else { group(ip) }));
+            let groups =
+                known.iter().map(|(ip, id)| (*id, if new.is_cross_zone { Some(0) } else { state.zone_of(*ip) }));
             let groups = groups.collect();
-            state.balancer.set_config(new.balancer.clone(), &groups);
+            let count = if new.is_cross_zone { 1 } else { state.vips.len().max(1) };
+            let config = BalancerConfig { groups: count, ..new.balancer.clone() };
+            state.change_groups(&config, &groups);
+            state.balancer.set_config(config, &groups);
             known
         };
         if is_checked(new) && !is_checked(old) {
@@ -194,6 +205,7 @@ impl LoadBalancer {
                 let this = self.clone();
                 let Some(event) = inner.state.borrow().balancer.why(id) else { continue };
                 inner.sim.spawn("lb-probe", async move { this.probe(id, ip, event, false).await });
+                self.probe_in_groups(id, ip, event, None);
             }
         }
     }
@@ -202,6 +214,12 @@ impl LoadBalancer {
     #[must_use]
     pub fn target_port(&self, port: u16) -> Option<u16> {
         self.inner.live().ports.get(&port).copied()
+    }
+
+    /// What its targets are by now.
+    #[must_use]
+    pub fn mode(&self) -> BackendMode {
+        self.inner.live().targets.mode
     }
 
     /// Whether its targets are nodes by now.
@@ -228,6 +246,7 @@ impl LoadBalancer {
         let open: Vec<ConnectionId> = {
             let mut state = inner.state.borrow_mut();
             state.closed.insert(port, event);
+            state.groups.remove(&port);
             state.connections.ids(|entry| entry.port == port)
         };
         for connection in open {

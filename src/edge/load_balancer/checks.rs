@@ -64,15 +64,8 @@ impl LoadBalancer {
             let Some(check) = inner.live().balancer.health_check.filter(|_| inner.probing.get() == probing) else {
                 return;
             };
-            let is_ok = {
-                let mut probing = pin!(inner.probe_once(ip));
-                let mut limit = pin!(inner.sim.sleep(check.timeout));
-                std::future::poll_fn(|cx| match probing.as_mut().poll(cx) {
-                    Poll::Ready(is_ok) => Poll::Ready(is_ok),
-                    Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
-                })
-                .await
-            };
+            let port = inner.live().ports.values().next().copied().unwrap_or(0);
+            let is_ok = inner.passes(ip, port, check.timeout).await;
             let change = {
                 let mut state = inner.state.borrow_mut();
                 let Some(name) = state.names.get(&id).cloned() else { return };
@@ -108,9 +101,21 @@ impl Inner {
         }
     }
 
+    /// Whether a probe of the target at `ip` passes in time; `port` is what a check without a port of its own asks.
+    pub(super) async fn passes(&self, ip: Ipv4Addr, port: u16, timeout: Duration) -> bool {
+        let mut probing = pin!(self.probe_once(ip, port));
+        let mut limit = pin!(self.sim.sleep(timeout));
+        std::future::poll_fn(|cx| match probing.as_mut().poll(cx) {
+            Poll::Ready(is_ok) => Poll::Ready(is_ok),
+            Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
+        })
+        .await
+    }
+
     /// One probe of the target at `ip`; a node passes it on as it would any connection.
-    async fn probe_once(&self, ip: Ipv4Addr) -> bool {
+    async fn probe_once(&self, ip: Ipv4Addr, port: u16) -> bool {
         let (mut ip, live) = (ip, self.live());
+        let port = if live.probe == Probe::Tcp { port } else { self.probe_port() };
         let name = self.state.borrow().node_at(ip).cloned();
         if name.is_none() && live.targets.mode != BackendMode::Pods {
             // It is a target no more, and nobody asks the node.
@@ -132,7 +137,7 @@ impl Inner {
             let Some(pod) = nodes.behind(&node, self.host.ip()) else { return false };
             ip = pod;
         }
-        let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, self.probe_port())).await else { return false };
+        let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, port)).await else { return false };
         match &live.probe {
             Probe::Tcp | Probe::ServiceHealth { .. } | Probe::ProxyHealth { .. } => {
                 stream.abort();

@@ -149,10 +149,10 @@ impl LoadBalancer {
     /// The target of a request, or why there is none.
     fn choose(&self, flow: Flow, failed: &[TargetId]) -> Result<Target, (Ending, Option<EventId>)> {
         let mut state = self.inner.state.borrow_mut();
-        let chosen = state.balancer.choose_for_request(flow, failed);
-        chosen.map(|(id, address)| (id, *address.ip())).ok_or_else(|| {
+        let chosen = state.choose_for_request(flow, failed);
+        chosen.ok_or_else(|| {
             let is_empty = state.balancer.target_count() == 0;
-            (if is_empty { Ending::NoTarget } else { Ending::NoHealthyTarget }, state.last_removal)
+            (if is_empty { Ending::NoTarget } else { Ending::NoHealthyTarget }, state.why_nobody(flow.to.port()))
         })
     }
 

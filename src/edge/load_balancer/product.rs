@@ -94,6 +94,7 @@ impl LoadBalancer {
         }
         state.registered.remove(&ip);
         state.balancer.deregister(id);
+        state.leave_groups(id);
         state.names.remove(&id);
         state.last_removal = Some(event);
         let is_wanted = state.wanted.contains_key(&ip);
@@ -153,7 +154,9 @@ impl Inner {
 
     /// Whoever wants to know hears that a gate may open.
     pub(super) fn tell_hook(&self, stage: GateOpens, ip: Ipv4Addr, event: EventId) {
-        let hook = self.on_registered.borrow().clone().filter(|_| self.config.ways.gate == stage);
+        // Where nodes are the targets, the gates of pods open otherwise.
+        let reaches_pods = self.live().targets.mode == BackendMode::Pods;
+        let hook = self.on_registered.borrow().clone().filter(|_| reaches_pods && self.config.ways.gate == stage);
         if let Some(hook) = hook {
             hook(ip, event);
         }

@@ -74,6 +74,7 @@ impl LoadBalancer {
             };
             if let Some((id, event)) = registered {
                 inner.tell_registered(id, ip, event);
+                this.probe_in_groups(id, ip, event, None);
                 this.probe(id, ip, event, stands).await;
             }
         });
@@ -281,6 +282,7 @@ impl LoadBalancer {
         };
         let (this, (id, event)) = (self.clone(), registered);
         inner.tell_registered(id, ip, event);
+        self.probe_in_groups(id, ip, event, None);
         inner.sim.spawn("lb-probe", async move { this.probe(id, ip, event, stands).await });
     }
 
@@ -295,6 +297,7 @@ impl LoadBalancer {
             let because = because.or_else(|| state.last_seen.get(&ip)?.because);
             let name = state.names.remove(&id).unwrap_or_else(|| Rc::from(ip.to_string()));
             state.balancer.deregister(id);
+            state.leave_groups(id);
             if !state.wanted.contains_key(&ip) {
                 state.last_seen.remove(&ip);
             }
@@ -321,6 +324,7 @@ impl State {
             (self.wanted.get(&ip).map(|wanted| wanted.weight), self.registered.get(&ip).copied())
         {
             self.balancer.set_weight(id, weight);
+            self.weigh_in_groups(id, weight);
         }
     }
 }
@@ -329,11 +333,15 @@ impl Inner {
     /// Writes a target down; its name at the balancer, and the event.
     fn register(&self, state: &mut State, ip: Ipv4Addr, wanted: Wanted, stands: bool) -> (TargetId, EventId) {
         let Wanted { name, node, because, weight } = wanted;
-        let zone = || state.node_zones.get(&node).and_then(|zone| self.config.zones.iter().position(|it| it == zone));
-        let group = if self.live().is_cross_zone { Some(0) } else { zone() };
+        let zone = if self.live().is_cross_zone {
+            Some(0)
+        } else {
+            state.node_zones.get(&node).and_then(|it| state.vip_in(it))
+        };
         let event = self.tell(because, "target_registered", &name, ip);
         let address = SocketAddrV4::new(ip, self.probe_port());
-        let id = state.balancer.register_in(group, address, weight, Some(event));
+        let id = state.balancer.register_in(zone, address, weight, Some(event));
+        state.join_groups(id, (zone, ip), weight, event);
         state.registered.insert(ip, Some(id));
         state.names.insert(id, Rc::clone(&name));
         if stands && self.stands_healthy(state, &node) {

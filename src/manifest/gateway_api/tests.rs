@@ -69,6 +69,7 @@ fn read_for(text: &str, pods: Option<Pods<'_>>) -> Read {
         declared: &["default/declared".to_owned()],
         hosts: &[],
         missing: Missing::Refused,
+        sometimes: &BTreeMap::new(),
         options: Options::default(),
     };
     let clusters = Clusters::new(&around, &[], &sink);

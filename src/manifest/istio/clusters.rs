@@ -24,6 +24,7 @@ use crate::gateway::routes::HashPolicy;
 use crate::manifest::problem::{Place, Problem};
 use crate::manifest::read::{Sink, did_you_mean};
 use crate::manifest::routes::{Around, Missing, Proxy, Upstream};
+use crate::record::results::FidelityStatus;
 
 /// The domain of Services.
 pub(in crate::manifest) const DOMAIN: &str = ".svc.cluster.local";
@@ -89,7 +90,11 @@ impl<'a> Clusters<'a> {
         let subset = destination.subset.as_deref().unwrap_or_default();
         let nowhere = |port: u16| Located { cluster: name(port, subset, &host), hash: None, upstream: None };
         let Some(known) = self.find(&host) else {
-            if self.around.missing == Missing::Answered {
+            let is_gone = service_key(&host).is_some_and(|key| self.around.is_there_sometimes(&key, None));
+            if is_gone {
+                self.note_gone(destination, &format!("no Service is called `{host}` then"));
+            }
+            if is_gone || self.around.missing == Missing::Answered {
                 return Some(nowhere(destination.port.unwrap_or(listener_port)));
             }
             self.refuse(destination, |problem| self.no_service(destination, &host, problem));
@@ -99,10 +104,14 @@ impl<'a> Clusters<'a> {
             (Some(port), None) => port,
             (Some(port), Some(ports)) if ports.contains(&port) => port,
             (Some(port), Some(ports)) => {
-                if self.around.missing == Missing::Answered {
+                let text = format!("Service `{}` has no port {port}", known.key);
+                let is_gone = self.around.is_there_sometimes(&known.key, Some(port));
+                if is_gone {
+                    self.note_gone(destination, &format!("{text} then"));
+                }
+                if is_gone || self.around.missing == Missing::Answered {
                     return Some(nowhere(port));
                 }
-                let text = format!("Service `{}` has no port {port}", known.key);
                 let list: Vec<String> = ports.iter().map(u16::to_string).collect();
                 let help = format!("its ports are {}", list.join(", "));
                 self.tell(destination, Problem::at(destination.port_at, port_path(destination), text).help(help));
@@ -172,6 +181,12 @@ impl<'a> Clusters<'a> {
 
     fn refuse(&self, destination: &Destination, make: impl FnOnce(Problem) -> Problem) {
         self.tell(destination, make(Problem::at(destination.at, destination.path.clone(), "")));
+    }
+
+    /// What a route leads to is not there, and was or will be.
+    fn note_gone(&self, destination: &Destination, text: &str) {
+        let text = format!("{text}: its cluster is gone, and the gateway answers 503 (NC)");
+        self.sink.note(destination.at, destination.path.clone(), FidelityStatus::Warning, Some(&text));
     }
 
     fn tell(&self, destination: &Destination, problem: Problem) {

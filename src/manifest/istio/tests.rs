@@ -25,6 +25,7 @@ fn read(text: &str, missing: Missing) -> (Routing, Vec<Problem>, Vec<Note>) {
         declared: &["shop/web".to_owned()],
         hosts: &[],
         missing,
+        sometimes: &BTreeMap::new(),
         options: Options::default(),
     };
     let routing = routes::read(&objects, &around, &sink);

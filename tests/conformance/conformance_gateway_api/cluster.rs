@@ -78,6 +78,7 @@ impl Cluster {
             declared: &[],
             hosts: &[],
             missing: Missing::Refused,
+            sometimes: &BTreeMap::new(),
             options: Options::default(),
         };
         let found = read(&self.objects, &around, &sink);

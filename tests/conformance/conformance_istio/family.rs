@@ -130,6 +130,7 @@ impl Translated {
             declared: &declared,
             hosts: &hosts,
             missing: Missing::Answered,
+            sometimes: &BTreeMap::new(),
             options,
         };
         Self { routing: routes::read(&objects, &around, &sink) }

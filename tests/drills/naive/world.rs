@@ -115,6 +115,7 @@ pub(crate) fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deploym
         has_empty_dir: false,
         probes: Probes::default(),
         init: Vec::new(),
+        ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
         other: String::new(),

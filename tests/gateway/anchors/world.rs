@@ -93,7 +93,7 @@ impl World {
         };
         let SocketAddr::V4(address) = endpoint(number) else { unreachable!("backends have IPv4 addresses") };
         let host = self.net.attach(*address.ip(), link());
-        let backend = Backend::start(&self.sim, self.streams, &host, 80, config).expect("the host is there");
+        let backend = Backend::start(&self.sim, self.streams, &host, [80], config).expect("the host is there");
         self.backends.borrow_mut().push((host, backend));
     }
 

@@ -161,6 +161,44 @@ fn a_service_whose_turn_is_late_tells_what_is_true_then() {
 }
 
 #[test]
+fn an_edit_of_a_service_goes_out_at_its_controllers_pace_and_says_which_it_is() {
+    let client_rates = ClientRates {
+        controllers: crate::cluster::ClientLimits { per_second: 1, burst: 1000 },
+        ..ClientRates::DEFAULT
+    };
+    let world = world_with(1, ClusterConfig { client_rates, ..config(1) }, Duration::ZERO, seconds(1), None);
+    let service = |app: &str| Service {
+        key: Rc::from("ns/svc"),
+        selector: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        publish_not_ready: false,
+    };
+    assert_eq!(world.cluster.apply_service(service("edge")), 0);
+    world.settled(deployment(2, 1, 0));
+    let tire = || {
+        while world.cluster.has_calls(Caller::Endpoints, 1) {
+            world.cluster.calls(Caller::Endpoints, 1);
+        }
+    };
+    tire();
+    let mut watch = world.cluster.watch_endpoints("ns/svc", "test").expect("it is there");
+    let mut heard =
+        || std::iter::from_fn(|| watch.next_now().map(|all| (all.len(), watch.edition()))).collect::<Vec<_>>();
+    assert_eq!(heard(), [(2, 0)]);
+    // It selects nobody any more, and leads to another port: two writes.
+    assert_eq!(world.cluster.apply_service(service("other")), 1);
+    world.cluster.retell_edit("ns/svc", 7);
+    assert_eq!((heard(), world.cluster.ready_endpoints("ns/svc").len()), (Vec::new(), 2));
+    world.run_to(70);
+    assert_eq!(heard(), [(0, 1), (0, 1)]);
+    // Who waits for its turn when the Service goes has nothing to tell.
+    tire();
+    assert_eq!(world.cluster.apply_service(service("edge")), 2);
+    world.cluster.delete_service("ns/svc");
+    world.run_to(80);
+    assert_eq!(heard(), [(0, 3)]);
+}
+
+#[test]
 fn many_autoscalers_that_are_due_together_ask_one_after_the_other() {
     for (count, expected_ms) in [(30, 0), (31, 50), (40, 500)] {
         let world = world_with(1, config(1), Duration::ZERO, seconds(1), None);

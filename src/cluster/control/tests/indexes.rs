@@ -27,7 +27,7 @@ impl World {
 
     fn told_endpoints(&self, namespace: &str) -> Vec<(Ipv4Addr, [bool; 3])> {
         let state = self.cluster.inner.state.borrow();
-        let service = &state.services[&*format!("{namespace}/edge")];
+        let service = &state.services.known[&*format!("{namespace}/edge")];
         let told = service.snapshot.iter();
         told.map(|endpoint| (endpoint.ip, [endpoint.ready, endpoint.serving, endpoint.terminating])).collect()
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::rt::Write as _;
 
+use super::super::BackendMode;
 use super::{Leg, LoadBalancer, Target, Trial};
 use crate::edge::balancer::TargetId;
 use crate::edge::http_proxy::message::{self, AnswerHead, RequestHead};
@@ -21,18 +22,28 @@ use crate::net::{ConnectErrorKind, TcpStream};
 use crate::units::SimTime;
 
 /// A request that a target has: it counts there until it is over.
-struct UnderWay<'a>(&'a LoadBalancer, TargetId);
+struct UnderWay<'a> {
+    balancer: &'a LoadBalancer,
+    target: TargetId,
+    /// The front port and its group.
+    at: (u16, u32),
+}
 
 impl<'a> UnderWay<'a> {
-    fn new(balancer: &'a LoadBalancer, target: TargetId) -> Self {
-        balancer.inner.state.borrow_mut().balancer.handle_open(target);
-        Self(balancer, target)
+    fn new(balancer: &'a LoadBalancer, target: TargetId, port: u16) -> Self {
+        let mut state = balancer.inner.state.borrow_mut();
+        let group = state.group_number(port);
+        state.balancer.handle_open(target);
+        state.count_in_group(port, group, target, true);
+        Self { balancer, target, at: (port, group) }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.inner.state.borrow_mut().balancer.handle_close(self.1);
+        let mut state = self.balancer.inner.state.borrow_mut();
+        state.balancer.handle_close(self.target);
+        state.count_in_group(self.at.0, self.at.1, self.target, false);
     }
 }
 
@@ -228,7 +239,7 @@ impl Session {
             trial = self.trial();
             trial.target = Some(SocketAddrV4::new(target.1, self.port));
             self.note(request, trial.clone());
-            let under_way = UnderWay::new(&balancer, target.0);
+            let under_way = UnderWay::new(&balancer, target.0, self.port);
             let tried = self.try_target(target, onward, (request, closes), rules, &mut trial).await;
             drop(under_way);
             trial.ended_at = Some(self.sim.now());
@@ -328,7 +339,11 @@ impl Session {
     fn kept(&self, target: Target) -> Option<TcpStream> {
         loop {
             let kept = self.balancer.inner.proxy.borrow_mut().pool.take((target.0, self.port))?;
-            if kept.ended_by().is_none() {
+            // A server group that was made anew for another port of the pods has none of the former one's connections.
+            let live = self.balancer.inner.live();
+            let is_of_pods = live.targets.mode == BackendMode::Pods;
+            let is_of_group = !is_of_pods || live.ports.get(&self.port) == Some(&kept.target().port());
+            if is_of_group && kept.ended_by().is_none() {
                 return Some(kept);
             }
         }
