@@ -181,22 +181,21 @@ fn an_edit_of_a_service_goes_out_at_its_controllers_pace_and_says_which_it_is() 
     };
     tire();
     let mut watch = world.cluster.watch_endpoints("ns/svc", "test").expect("it is there");
-    let mut heard = |world: &World| {
-        std::iter::from_fn(|| watch.next_now().map(|all| (all.len(), watch.edition()))).collect::<Vec<_>>()
-    };
-    assert_eq!(heard(&world), [(2, 0)]);
+    let mut heard =
+        || std::iter::from_fn(|| watch.next_now().map(|all| (all.len(), watch.edition()))).collect::<Vec<_>>();
+    assert_eq!(heard(), [(2, 0)]);
     // It selects nobody any more, and leads to another port: two writes.
     assert_eq!(world.cluster.apply_service(service("other")), 1);
     world.cluster.retell_edit("ns/svc", 7);
-    assert_eq!((heard(&world), world.cluster.ready_endpoints("ns/svc").len()), (Vec::new(), 2));
+    assert_eq!((heard(), world.cluster.ready_endpoints("ns/svc").len()), (Vec::new(), 2));
     world.run_to(70);
-    assert_eq!(heard(&world), [(0, 1), (0, 1)]);
+    assert_eq!(heard(), [(0, 1), (0, 1)]);
     // Who waits for its turn when the Service goes has nothing to tell.
     tire();
     assert_eq!(world.cluster.apply_service(service("edge")), 2);
     world.cluster.delete_service("ns/svc");
     world.run_to(80);
-    assert_eq!(heard(&world), [(0, 3)]);
+    assert_eq!(heard(), [(0, 3)]);
 }
 
 #[test]
