@@ -570,11 +570,6 @@ fn settings_that_could_not_be_simulated_are_refused() {
             "labels: {} }\n      - { name: pool-a }",
             "two groups of nodes are called `pool-a`",
         ),
-        (
-            "- { at: 40s, set: { target.spec.replicas: 6 } }",
-            "- { at: 40s, set: { \"Service/web.spec.ports[0].targetPort\": 9 } }",
-            "the target port of a Service that routes lead to cannot change",
-        ),
     ] {
         let told = told(&[], &[(before, after)]);
         assert!(told.contains(expected), "{after}: {told}");
