@@ -283,6 +283,19 @@ pub(super) fn read_template(field: &Field<'_>) -> Option<Pods> {
     pods
 }
 
+fn read_restart_policy(policy: &Field<'_>, keeper: Keeper) {
+    match keeper {
+        // The only one that a Deployment's pods may have.
+        Keeper::Controller => drop(policy.choice(&[("Always", ())])),
+        Keeper::Nobody => {
+            if let Some(true) = policy.choice(&[("Always", false), ("OnFailure", true), ("Never", true)]) {
+                let note = "its process runs until the pod is deleted, and is restarted whenever it is killed";
+                policy.note(FidelityStatus::Approximated, Some(note));
+            }
+        }
+    }
+}
+
 /// Reads the metadata and the spec of pods.
 pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     let metadata = fields.look("metadata");
@@ -319,16 +332,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         spec.missing("containers", "a pod has at least one container");
     }
     if let Some(policy) = spec.look("restartPolicy") {
-        match keeper {
-            // The only one that a Deployment's pods may have.
-            Keeper::Controller => drop(policy.choice(&[("Always", ())])),
-            Keeper::Nobody => {
-                if let Some(true) = policy.choice(&[("Always", false), ("OnFailure", true), ("Never", true)]) {
-                    let note = "its process runs until the pod is deleted, and is restarted whenever it is killed";
-                    policy.note(FidelityStatus::Approximated, Some(note));
-                }
-            }
-        }
+        read_restart_policy(&policy, keeper);
     }
     check_sleeps(&containers, grace_seconds);
     let overhead = resources::overhead(&spec);
