@@ -34,6 +34,23 @@ fn a_target_port_that_changes_makes_targets_that_are_new() {
 }
 
 #[test]
+fn a_proxy_for_http_asks_the_new_targets_too() {
+    let edit = ports("20s", &[(80, 8090), (8080, 8080)]);
+    let ran = |checks: &str| {
+        let annotations = [("protocol-port", "http:80,http:8080"), ("health-check-flag", checks)];
+        Drill::annotated(&[&edit], &annotations).run()
+    };
+    // From the gateway's move on until the balancer's, 3.8 s, the former port is asked. Listeners for HTTP have no checks that nobody asked for.
+    let unchecked = ran("off");
+    check_lost(&unchecked, &[("GD4118", 190)], 1);
+    check_quiet(&unchecked);
+    // With them the new targets have to pass first.
+    let checked = ran("on");
+    check_lost(&checked, &[("GD4118", 190), ("GD4105", 200)], 2);
+    check_quiet(&checked);
+}
+
+#[test]
 fn only_the_port_that_changes_has_new_targets() {
     let outcome = Drill::new(&[&ports("20s", &[(80, 80), (8080, 8081)])]).run();
     check_lost(&outcome, &[("GD4118", 190), ("GD4105", 200)], 2);
