@@ -266,7 +266,11 @@ impl Sim {
                 self.core.now.set(at);
                 polls = 0;
             }
-            self.wake(wakeup);
+            match wakeup.0 {
+                // Nobody is ready, so it is its turn: it need not line up.
+                Whom::Task(id) => self.poll_counted(id, &mut polls)?,
+                other => self.wake(Wakeup(other)),
+            }
         }
         self.core.now.set(end.max(self.now()));
         Ok(())
@@ -292,15 +296,19 @@ impl Sim {
     /// Polls ready tasks until none is left, counting into `polls`, the polls of this instant.
     fn run_ready(&self, polls: &mut u64) -> Result<(), Stall> {
         while let Some(packed) = self.core.ready.pop() {
-            let id = TaskId::unpacked(packed);
-            *polls += 1;
-            if *polls > self.core.polls_per_instant_max {
-                let mut tasks = self.core.tasks.borrow_mut();
-                let task = tasks.get_mut(id).map_or("(ended)", |task| task.name).to_owned();
-                return Err(Stall { at: self.now(), task });
-            }
-            self.poll_task(id);
+            self.poll_counted(TaskId::unpacked(packed), polls)?;
         }
+        Ok(())
+    }
+
+    fn poll_counted(&self, id: TaskId, polls: &mut u64) -> Result<(), Stall> {
+        *polls += 1;
+        if *polls > self.core.polls_per_instant_max {
+            let mut tasks = self.core.tasks.borrow_mut();
+            let task = tasks.get_mut(id).map_or("(ended)", |task| task.name).to_owned();
+            return Err(Stall { at: self.now(), task });
+        }
+        self.poll_task(id);
         Ok(())
     }
 
