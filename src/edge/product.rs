@@ -123,7 +123,7 @@ impl Check {
     pub fn probe(self, port: u16, health_port: Option<u16>) -> Probe {
         match self {
             Self::Tcp => Probe::Tcp,
-            Self::Http => Probe::Http { port, path: "/".to_owned() },
+            Self::Http => Probe::Http { port, path: "/".to_owned(), host: None },
             Self::ServiceHealth => Probe::ServiceHealth { port: health_port.unwrap_or(port) },
             Self::ProxyHealth => Probe::ProxyHealth { port: PROXY_HEALTH_PORT },
         }

@@ -272,8 +272,10 @@ fn probe(
     let suffix = "health-check-connect-port";
     let is_http = checks_http || annotations.text("health-check-type") == Some("http");
     let path = annotations.text("health-check-uri").unwrap_or("/").to_owned();
+    // The API's word for the target's address.
+    let host = annotations.text("health-check-domain").filter(|text| *text != "$_ip").map(str::to_owned);
     let usual = || ports.values().next().copied().unwrap_or(80);
-    let told = |port| if is_http { Probe::Http { port, path: path.clone() } } else { Probe::Tcp };
+    let told = |port| if is_http { Probe::Http { port, path: path.clone(), host: host.clone() } } else { Probe::Tcp };
     let Some(text) = annotations.text(suffix) else { return Some(told(usual())) };
     let Ok(port) = text.parse::<u16>() else {
         annotations.refuse(suffix, format!("`{text}` is no port"), "write one in quotes, such as \"15021\"");
@@ -281,7 +283,7 @@ fn probe(
     };
     if mode == BackendMode::Pods {
         return match is_http {
-            true => Some(Probe::Http { port, path }),
+            true => Some(Probe::Http { port, path, host }),
             false if port == usual() => Some(Probe::Tcp),
             false => {
                 annotations.refuse(suffix, "a TCP check of another port is not simulated".to_owned(), "take it out");

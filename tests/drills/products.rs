@@ -389,7 +389,7 @@ fn annotations_of_aws_say_what_checks_and_silence_are() {
     assert_eq!(check(&[(&interval, "5")], "{ profile: aws-nlb }"), (5, 5, 3, 3, tcp()));
     assert_eq!(
         check(&[(&protocol, "http"), (&port, "15021"), (&path, "/healthz/ready")], "{ profile: aws-nlb }"),
-        (10, 6, 3, 3, "Http { port: 15021, path: \"/healthz/ready\" }".to_owned())
+        (10, 6, 3, 3, "Http { port: 15021, path: \"/healthz/ready\", host: None }".to_owned())
     );
     // The scenario's own win: they are there to try what is not written yet.
     let written = "{ profile: aws-nlb, healthCheck: { interval: 7s, unhealthyThreshold: 5 } }";
@@ -398,7 +398,7 @@ fn annotations_of_aws_say_what_checks_and_silence_are() {
     let (count, seconds) = (alb("unhealthy-threshold-count"), alb("healthcheck-interval-seconds"));
     assert_eq!(
         check(&[(&count, "4"), (&seconds, "30")], "{ profile: aws-alb }"),
-        (30, 5, 2, 4, "Http { port: 80, path: \"/\" }".to_owned())
+        (30, 5, 2, 4, "Http { port: 80, path: \"/\", host: None }".to_owned())
     );
     let attributes = alb("target-group-attributes");
     let least = "load_balancing.algorithm.type=least_outstanding_requests";

@@ -236,7 +236,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
         idle: None,
         targets: TargetRules::of(BackendMode::Pods, 1),
         pace: Pace::Each,
-        probe: Probe::Http { port: 15021, path: "/healthz/ready".to_owned() },
+        probe: Probe::Http { port: 15021, path: "/healthz/ready".to_owned(), host: None },
         ways: gatedrill::edge::Ways::at_once(String::new()),
         first_probe,
         register_latency: Delay::Constant(lag("register_lag_s")),

@@ -25,6 +25,8 @@ pub enum Probe {
         port: u16,
         /// The path.
         path: String,
+        /// The host it names; none: the target's address.
+        host: Option<String>,
     },
     /// Asks the Service's `healthCheckNodePort` of a node; 200 passes.
     ServiceHealth {
@@ -143,8 +145,9 @@ impl Inner {
                 stream.abort();
                 true
             }
-            Probe::Http { path, .. } => {
-                let request = format!("GET {path} HTTP/1.1\r\nhost: {ip}\r\nconnection: close\r\n\r\n");
+            Probe::Http { path, host, .. } => {
+                let host = host.clone().unwrap_or_else(|| ip.to_string());
+                let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
                 if stream.write_all(request.as_bytes()).await.is_err() {
                     return false;
                 }

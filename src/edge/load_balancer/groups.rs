@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::{BackendMode, Inner, LoadBalancer, State};
+use super::{BackendMode, Entry, Inner, LoadBalancer, PROXIED, State};
 use crate::edge::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
 use crate::edge::scheduler::Flow;
 use crate::engine::EventId;
@@ -155,7 +155,9 @@ impl LoadBalancer {
             state.groups_made += 1;
             let number = state.groups_made;
             state.groups.insert(front, Group { balancer, ids, port: to, number, event });
-            let open: Vec<ConnectionId> = state.connections.ids(|entry| entry.port == front);
+            // A proxy's clients are connected to itself, whatever its targets are.
+            let is_through = |entry: &Entry| entry.port == front && entry.target != PROXIED;
+            let open: Vec<ConnectionId> = state.connections.ids(is_through);
             (known, open)
         };
         for (ip, id) in &known {

@@ -122,7 +122,7 @@ pub const ROWS: [Row; 85] = [
     row("unhealthy-threshold", Both, Number(2, 10), Modelled),
     row("health-check-connect-port", Both, Any, Modelled),
     row("health-check-uri", Both, Any, Modelled),
-    row("health-check-domain", Both, Any, Ignored("checks name the target's address as their host")),
+    row("health-check-domain", Both, Any, Modelled),
     row("health-check-httpcode", Both, Any, Ignored("200 to 399 passes")),
     row("health-check-method", Both, Any, Ignored("checks ask with GET")),
     row("backend-label", Both, Any, Modelled),

@@ -371,7 +371,7 @@ impl Aws<'_> {
         };
         let path = self.text("healthcheck-path").unwrap_or("/").to_owned();
         match is_http {
-            true => Some(Probe::Http { port, path }),
+            true => Some(Probe::Http { port, path, host: None }),
             false if port == first_port => Some(Probe::Tcp),
             false => {
                 let text = "a TCP check of another port is not simulated".to_owned();

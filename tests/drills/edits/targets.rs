@@ -37,8 +37,9 @@ fn a_target_port_that_changes_makes_targets_that_are_new() {
 fn a_proxy_for_http_asks_the_new_targets_too() {
     let edit = ports("20s", &[(80, 8090), (8080, 8080)]);
     let ran = |checks: &str| {
-        let annotations = [("protocol-port", "http:80,http:8080"), ("health-check-flag", checks)];
-        Drill::annotated(&[&edit], &annotations).run()
+        let listeners = ("protocol-port", "http:80,http:8080");
+        let host = ("health-check-domain", "shop.example.com");
+        Drill::annotated(&[&edit], &[listeners, ("health-check-flag", checks), host]).run()
     };
     // From the gateway's move on until the balancer's, 3.8 s, the former port is asked. Listeners for HTTP have no checks that nobody asked for.
     let unchecked = ran("off");
