@@ -24,6 +24,7 @@ pub(crate) struct Balanced {
     client: Host,
     kept: Rc<RefCell<Vec<gatedrill::net::TcpStream>>>,
     balancer: LoadBalancer,
+    targets: u32,
 }
 
 impl Balanced {
@@ -32,7 +33,6 @@ impl Balanced {
         let (sim, streams) = (Sim::new(), Streams::new(1));
         let net = Net::new(&sim, streams);
         let link = LinkConfig { latency: Duration::from_micros(50), ..LinkConfig::default() };
-        let ip = |number: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + number + 1);
         for number in 0..targets {
             let host = net.attach(ip(number), link);
             let clock = sim.clone();
@@ -77,7 +77,7 @@ impl Balanced {
                 opened.borrow_mut().push(stream);
             }
         });
-        let all = Self { sim, client, kept, balancer };
+        let all = Self { sim, client, kept, balancer, targets };
         all.go_on(connections);
         assert_eq!((all.kept.borrow().len(), all.balancer.connection_count()), (connections, connections));
         all
@@ -108,15 +108,25 @@ impl Balanced {
         assert!(!self.kept.borrow().is_empty(), "all requests are answered");
     }
 
-    /// Requests one after the other, each on a connection of its own.
+    /// Requests one after the other, each on a connection of its own, through the balancer.
     pub(crate) fn on_new(&self, requests: usize) {
+        self.dial_for_each(requests, |_| VIP);
+    }
+
+    /// The same past the balancer, to one target after the other: what a connection costs without it.
+    pub(crate) fn past_it(&self, requests: usize) {
+        let targets = self.targets;
+        self.dial_for_each(requests, move |number| ip(number % targets));
+    }
+
+    fn dial_for_each(&self, requests: usize, to: impl Fn(u32) -> Ipv4Addr + 'static) {
         let client = self.client.clone();
         let done = Rc::new(RefCell::new(0));
         let counted = Rc::clone(&done);
         self.sim.spawn("requests", async move {
             let mut answer = Vec::new();
-            for _ in 0..requests {
-                let mut stream = client.connect(SocketAddrV4::new(VIP, 80)).await.expect("there are targets");
+            for number in (0..).take(requests) {
+                let mut stream = client.connect(SocketAddrV4::new(to(number), 80)).await.expect("there are targets");
                 stream.write_all(b"x").await.expect("it is open");
                 assert!(matches!(stream.read(&mut answer).await, Ok(1)));
                 answer.clear();
@@ -133,6 +143,11 @@ impl Drop for Balanced {
         self.kept.take();
         self.sim.end();
     }
+}
+
+/// The address of a target.
+fn ip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + number + 1)
 }
 
 fn config() -> LoadBalancerConfig {

@@ -79,6 +79,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
             phase: Some("restart".to_owned()),
             verb: Some(Verb::Restart(Rc::from(EDGE))),
             text: "restart".to_owned(),
+            place: None,
         }],
         fidelity: Vec::new(),
         watch: None,

@@ -320,15 +320,19 @@ fn report_balancers(connections: usize, requests: usize) {
     let kept = in_turns(5, || on_kept(&small, connections), || on_kept(&large, connections)).map(us);
     let all = in_turns(5, || on_kept(&small, connections), || on_kept(&large, 100 * connections)).map(us);
     let new = in_turns(5, || small.on_new(requests), || large.on_new(requests)).map(us);
+    let past = in_turns(5, || small.past_it(requests), || large.past_it(requests)).map(us);
     println!(
         "a request through a balancer with 4 targets and {connections} connections, with 400 and {}: \
-         kept {:.2} and {:.2} µs (where all of these speak {:.2}), new {:.2} and {:.2} µs",
+         kept {:.2} and {:.2} µs (where all of these speak {:.2}), new {:.2} and {:.2} µs \
+         (new past the balancer {:.2} and {:.2})",
         100 * connections,
         kept[0],
         kept[1],
         all[1],
         new[0],
         new[1],
+        past[0],
+        past[1],
     );
 }
 

@@ -11,7 +11,7 @@ use super::process::Ending;
 use crate::cluster::{KillCause, PodRecord};
 use crate::edge::http_proxy::Ending as Proxied;
 use crate::edge::load_balancer::Trial;
-use crate::engine::{EventId, EventLog};
+use crate::engine::{Datum, EventId, EventLog};
 use crate::gateway::Flags;
 use crate::load::Finished;
 use crate::record::{CauseCode, Lost, Outcome, Source};
@@ -55,7 +55,18 @@ pub(super) struct Way {
 pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &Sources) -> Lost {
     let (code, event) = code_and_event(finished, evidence);
     let event = event.or(evidence.last_resort);
-    Lost { code, event, source: sources.get(&code).cloned() }
+    let is_by_rollout =
+        || !matches!(code, CauseCode::LbNoTarget | CauseCode::NoEndpoint) || !was_taken_down(event, evidence.log);
+    let source = sources.get(&code).filter(|_| is_by_rollout());
+    Lost { code, event, source: source.cloned() }
+}
+
+/// Whether the timeline itself took pods away: no setting of a rollout leaves fewer of them then.
+fn was_taken_down(event: Option<EventId>, log: &EventLog) -> bool {
+    const TAKES: [&str; 10] = ["kill", "delete", "scale", "drain", "evict", "shut", "reclaim", "remove", "cut", "node"];
+    let root = event.into_iter().flat_map(|event| log.causes(event)).find(|cause| cause.kind == "timeline");
+    let action = root.and_then(|root| root.data.iter().find(|(key, _)| *key == "action"));
+    matches!(action, Some((_, Datum::Text(action))) if TAKES.iter().any(|word| action.starts_with(word)))
 }
 
 /// A request as a proxy in front saw it at its last target, as though that were its client.
@@ -128,7 +139,7 @@ fn code_and_event_of(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode
         Outcome::TlsFailed => (CauseCode::ClientTimeout, sight.why),
         Outcome::Refused => match (sight.target, exit, closed) {
             (Some(_), ..) if kill.is_some() => kill.expect("it was killed"),
-            (None, _, _) => (CauseCode::LbNoTarget, sight.why),
+            (None, _, _) => (nobody(evidence.log, sight.why), sight.why),
             (Some(_), _, _) if ended_at_node => (CauseCode::NoEndpoint, sight.why),
             (Some(_), None, Some(closed)) if closed.is_drain_over => (CauseCode::ListenerDrained, Some(closed.event)),
             (Some(_), None, Some(closed)) => (stale(passes_nodes, CauseCode::LbStaleTarget), Some(closed.event)),
@@ -202,6 +213,13 @@ fn at_exit(finished: &Finished, evidence: &Evidence<'_>, exited_at: SimTime) -> 
     } else {
         stale(evidence.way.passes_nodes, CauseCode::LbStaleTarget)
     }
+}
+
+/// Why a balancer had nobody: targets that it does not send to yet, or none.
+fn nobody(log: &EventLog, why: Option<EventId>) -> CauseCode {
+    let unchecked = ["target_registered", "target_unhealthy", "lb_listener_changed"];
+    let is_unchecked = why.is_some_and(|why| unchecked.iter().any(|kind| is_kind(log, why, kind)));
+    if is_unchecked { CauseCode::LbTargetUnchecked } else { CauseCode::LbNoTarget }
 }
 
 /// Who sent a new connection to a pod that is no more: a node's kube-proxy, or the balancer.

@@ -151,6 +151,8 @@ pub struct FrontSpec {
     pub cloud_latency: Duration,
     /// What the name server knows of the balancer's addresses.
     pub names: NameSpec,
+    /// The name that the Service's status shows in place of an address.
+    pub balancer_name: Option<String>,
 }
 
 /// How clients find a balancer with several addresses.
@@ -220,6 +222,7 @@ impl FrontSpec {
             doors: Vec::new(),
             cloud_latency,
             names: NameSpec::default(),
+            balancer_name: None,
         }
     }
 }
@@ -438,6 +441,8 @@ pub struct Action {
     pub verb: Option<Verb>,
     /// How the timeline tells it.
     pub text: String,
+    /// The file and line of its entry, if it has one.
+    pub place: Option<(String, u32)>,
 }
 
 /// What can happen.

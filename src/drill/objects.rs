@@ -29,8 +29,8 @@ pub enum Watch {
 /// The Service in front, and its address.
 pub(super) struct Front<'a> {
     pub(super) service: &'a str,
-    /// The balancer's, if there is one.
-    pub(super) ip: Option<Ipv4Addr>,
+    /// The balancer's name or address, if there is one.
+    pub(super) address: Option<String>,
     /// Each with its node port, if nodes have one.
     pub(super) ports: Vec<(u16, Option<u16>)>,
     /// The balancer is wanted, and not there.
@@ -143,14 +143,14 @@ fn service(key: &str, created_at: SimTime, ip: Ipv4Addr, front: &Front<'_>, now:
         };
         let ports: Vec<String> = front.ports.iter().map(port).collect();
         let has_node_ports = front.ports.iter().any(|(_, node_port)| node_port.is_some());
-        let kind = match front.ip {
+        let kind = match &front.address {
             Some(_) => "LoadBalancer",
             None if front.is_pending => "LoadBalancer",
             None if has_node_ports => "NodePort",
             None => "ClusterIP",
         };
         let without = if front.is_pending { "<pending>" } else { "<none>" };
-        (kind, front.ip.map_or_else(|| without.to_owned(), |ip| ip.to_string()), ports.join(","))
+        (kind, front.address.clone().unwrap_or_else(|| without.to_owned()), ports.join(","))
     } else if let Some(further) = front.further.get(key) {
         let ports: Vec<String> = further.ports.iter().map(|port| format!("{port}/TCP")).collect();
         let ip = further.ip.map_or("<pending>".to_owned(), |ip| ip.to_string());

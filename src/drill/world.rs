@@ -12,6 +12,7 @@ mod member;
 mod push;
 mod scaling;
 mod sharing;
+mod undone;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -362,6 +363,11 @@ impl World {
         let now = self.around.sim.now();
         let statuses = self.members.iter().map(|member| member.status(now)).collect();
         let log = std::mem::take(&mut *self.around.log.borrow_mut());
+        let mut fidelity = self.config.fidelity.clone();
+        fidelity.extend(undone::operations(&log, &self.config.actions));
+        if complete {
+            fidelity.extend(self.unfinished(&rollouts));
+        }
         let mut target_pods = BTreeSet::new();
         for member in &self.members {
             let records = member.cluster().pod_records();
@@ -381,7 +387,7 @@ impl World {
             autoscaler: self.autoscaler_rows(),
             gateway: self.gateway_facts(statuses),
             slo,
-            fidelity: self.config.fidelity.clone(),
+            fidelity,
         };
         let run = recorder.finish(facts)?;
         Ok(Outcome { run, log, objects: self.objects.take(), polls: self.around.sim.polls_total() })
@@ -398,6 +404,20 @@ impl World {
         }
         all.sort_by_key(|rollout| rollout.started_at);
         all
+    }
+
+    /// Rollouts that have not come to an end, and were not overtaken by another: the last of each Deployment.
+    fn unfinished(&self, rollouts: &[crate::cluster::Rollout]) -> Vec<record::results::Fidelity> {
+        let is_last = |index: usize| rollouts[index + 1..].iter().all(|later| later.object != rollouts[index].object);
+        let open = (0..rollouts.len()).filter(|index| rollouts[*index].ended_at.is_none() && is_last(*index));
+        open.map(|index| {
+            let found = self.members.iter().flat_map(|member| {
+                let pods = member.cluster().all_pod_views();
+                pods.into_iter().filter(|pod| *member.identity().key(&pod.owner) == *rollouts[index].object)
+            });
+            undone::rollout(&rollouts[index], &found.collect::<Vec<_>>())
+        })
+        .collect()
     }
 
     /// The syncs of all clusters' autoscalers, in the order of time.

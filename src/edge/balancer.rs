@@ -365,6 +365,17 @@ impl Balancer {
         self.targets.get(id.0).is_some_and(|target| matches!(target.health, Health::Healthy { .. }))
     }
 
+    /// Whether a target of this group waits for its check to pass: true if it has never passed any, false if it has failed since.
+    #[must_use]
+    pub fn waits_for_check(&self, id: TargetId, group: usize) -> Option<bool> {
+        let target = self.targets.get(id.0).filter(|target| target.group == group)?;
+        match target.health {
+            Health::Initial { .. } => Some(true),
+            Health::Unhealthy { .. } => Some(false),
+            Health::Healthy { .. } => None,
+        }
+    }
+
     /// Targets that get new connections.
     #[must_use]
     pub fn healthy_count(&self) -> usize {
@@ -375,6 +386,13 @@ impl Balancer {
     #[must_use]
     pub fn target_count(&self) -> usize {
         self.targets.len()
+    }
+
+    /// This event tells the last change of a target.
+    pub fn set_why(&mut self, id: TargetId, event: EventId) {
+        if let Some(target) = self.targets.get_mut(id.0) {
+            target.why = Some(event);
+        }
     }
 
     /// The event that last changed a target.

@@ -6,8 +6,7 @@
 //! Sources: CLB documents, "TCP listener" (an expired connection is reset on both sides); Linux IPVS and AWS's documents on its NLB for balancers that
 //! forget it without a word and answer what comes later with RST.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::net::ConnectionId;
@@ -31,118 +30,190 @@ pub enum IdleEnd {
     Forgotten,
 }
 
-/// So many entries of connections that are over are kept in any case.
-const STALE_MIN: usize = 64;
-
-/// When which connection is looked at.
+/// When which connection is looked at, each once, in the order of the moments.
 ///
-/// Who comes and goes costs a push to the end of a heap: connections that are over stay in it until their moment comes, or until they are more than those
-/// that are open; then all of them are swept out. So this must be told, entry by entry, which hold.
+/// By far most are added in that order, since all may be silent for the same time: they stand in a row, from which one that is over is taken at a cost that does
+/// not grow with the others. Those that are out of order, which have spoken since or were allowed less, are sorted.
 #[derive(Debug, Default)]
 pub struct IdleWatch {
-    looks: BinaryHeap<Reverse<(SimTime, ConnectionId)>>,
-    /// How many connections are looked after.
-    watched_count: usize,
+    row: Row,
+    sorted: BTreeSet<(SimTime, ConnectionId)>,
+}
+
+/// Where a connection is noted, and when it is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    at: SimTime,
+    /// Its place in the row; none: it is among the sorted.
+    place: Option<u32>,
 }
 
 impl IdleWatch {
-    /// Looks at a new connection at this moment.
-    pub fn add(&mut self, at: SimTime, id: ConnectionId) {
-        self.watched_count += 1;
-        self.add_again(at, id);
+    /// Looks at a connection at this moment. Its look is what [`Self::remove`] asks for.
+    pub fn add(&mut self, at: SimTime, id: ConnectionId) -> Look {
+        let place = self.row.last().is_none_or(|last| last < (at, id)).then(|| self.row.push((at, id)));
+        if place.is_none() {
+            self.sorted.insert((at, id));
+        }
+        Look { at, place }
     }
 
-    /// Looks at one that was due at a later moment.
-    pub fn add_again(&mut self, at: SimTime, id: ConnectionId) {
-        self.looks.push(Reverse((at, id)));
-    }
-
-    /// A connection is over: its entry, if it is still there, no longer `holds`.
+    /// A connection is over.
     ///
     /// # Panics
     ///
-    /// If none was looked after.
-    pub fn end_one(&mut self, holds: impl Fn(SimTime, ConnectionId) -> bool) {
-        self.watched_count = self.watched_count.checked_sub(1).expect("only what was added is over");
-        if self.looks.len() > 2 * self.watched_count + STALE_MIN {
-            self.looks.retain(|Reverse((at, id))| holds(*at, *id));
+    /// If it was not looked after.
+    pub fn remove(&mut self, look: Look, id: ConnectionId) {
+        let found = match look.place {
+            Some(place) => self.row.remove(place) == (look.at, id),
+            None => self.sorted.remove(&(look.at, id)),
+        };
+        assert!(found, "only what was added is over");
+    }
+
+    /// The next moment with something to look at.
+    #[must_use]
+    pub fn next(&self) -> Option<SimTime> {
+        self.first().map(|(at, _)| at)
+    }
+
+    /// A connection whose moment has come, and which is no longer looked after: it is over, or it is added again.
+    pub fn due(&mut self, now: SimTime) -> Option<ConnectionId> {
+        let first = self.first().filter(|(at, _)| *at <= now)?;
+        if self.row.first() == Some(first) {
+            self.row.remove(self.row.head);
+        } else {
+            self.sorted.remove(&first);
         }
+        Some(first.1)
     }
 
-    /// The next moment with something to look at: of the entries that hold.
-    pub fn next(&mut self, holds: impl Fn(SimTime, ConnectionId) -> bool) -> Option<SimTime> {
-        while let Some(Reverse((at, id))) = self.looks.peek().copied() {
-            if holds(at, id) {
-                return Some(at);
-            }
-            self.looks.pop();
+    fn first(&self) -> Option<(SimTime, ConnectionId)> {
+        self.row.first().into_iter().chain(self.sorted.first().copied()).min()
+    }
+}
+
+/// No place.
+const NONE: u32 = u32::MAX;
+
+/// A row, doubly linked. A place is used again as soon as it is free: what has been held last is close at hand.
+#[derive(Debug)]
+struct Row {
+    links: Vec<Link>,
+    head: u32,
+    tail: u32,
+    /// Free places, linked by `next`.
+    free: u32,
+}
+
+#[derive(Debug)]
+struct Link {
+    look: (SimTime, ConnectionId),
+    before: u32,
+    next: u32,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self { links: Vec::new(), head: NONE, tail: NONE, free: NONE }
+    }
+}
+
+impl Row {
+    fn first(&self) -> Option<(SimTime, ConnectionId)> {
+        self.links.get(self.head as usize).map(|link| link.look)
+    }
+
+    fn last(&self) -> Option<(SimTime, ConnectionId)> {
+        self.links.get(self.tail as usize).map(|link| link.look)
+    }
+
+    /// Adds one at the end; its place.
+    fn push(&mut self, look: (SimTime, ConnectionId)) -> u32 {
+        let link = Link { look, before: self.tail, next: NONE };
+        let place = if self.free == NONE {
+            self.links.push(link);
+            u32::try_from(self.links.len() - 1).expect("fewer than 2^32 connections at a time")
+        } else {
+            let place = self.free;
+            self.free = std::mem::replace(&mut self.links[place as usize], link).next;
+            place
+        };
+        match self.links.get_mut(self.tail as usize) {
+            Some(tail) => tail.next = place,
+            None => self.head = place,
         }
-        None
+        self.tail = place;
+        place
     }
 
-    /// A connection whose moment has come. Its entry is gone; it is over, or it is added again.
-    pub fn due(&mut self, now: SimTime, holds: impl Fn(SimTime, ConnectionId) -> bool) -> Option<ConnectionId> {
-        self.next(holds).filter(|at| *at <= now)?;
-        self.looks.pop().map(|Reverse((_, id))| id)
-    }
-
-    #[cfg(test)]
-    fn entry_count(&self) -> usize {
-        self.looks.len()
+    fn remove(&mut self, place: u32) -> (SimTime, ConnectionId) {
+        let Link { look, before, next } = self.links[place as usize];
+        match self.links.get_mut(before as usize) {
+            Some(link) => link.next = next,
+            None => self.head = next,
+        }
+        match self.links.get_mut(next as usize) {
+            Some(link) => link.before = before,
+            None => self.tail = before,
+        }
+        self.links[place as usize].next = self.free;
+        self.free = place;
+        look
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
 
     proptest! {
-        /// What a sorted set would give from which all that is over is taken out at once; and no more entries than twice those that hold.
+        /// What a sorted set would give; and no more places than there ever were connections at a time.
         #[test]
-        fn looks_come_in_the_order_of_their_times(steps in proptest::collection::vec((0_u64..60, 0_u8..6), 0..800)) {
-            let (mut watch, mut plain) = (IdleWatch::default(), BTreeSet::new());
-            let mut looks: BTreeMap<ConnectionId, SimTime> = BTreeMap::new();
-            for (now, (number, step)) in (0_u64..).zip(steps) {
+        fn looks_come_in_the_order_of_their_times(
+            steps in proptest::collection::vec((0_u64..60, 0_u8..6, 0_u64..3), 0..800),
+        ) {
+            let (mut watch, mut plain, mut most) = (IdleWatch::default(), BTreeSet::new(), 0);
+            let mut looks: BTreeMap<ConnectionId, Look> = BTreeMap::new();
+            for (now, (number, step, other)) in (0_u64..).zip(steps) {
                 let (id, now) = (ConnectionId(number), SimTime::from_nanos(now));
                 match step {
                     0..=2 => {
-                        let at = SimTime::from_nanos(now.as_nanos() + 7 * number + 1);
+                        // Mostly one span for all.
+                        let span = if other == 0 { 7 * number + 1 } else { 50 };
+                        let at = SimTime::from_nanos(now.as_nanos() + span);
                         if looks.contains_key(&id) {
                             continue;
                         }
-                        looks.insert(id, at);
+                        looks.insert(id, watch.add(at, id));
                         plain.insert((at, id));
-                        watch.add(at, id);
                     }
                     3 => {
-                        if let Some(at) = looks.remove(&id) {
-                            plain.remove(&(at, id));
-                            watch.end_one(|at, id| looks.get(&id) == Some(&at));
+                        if let Some(look) = looks.remove(&id) {
+                            plain.remove(&(look.at, id));
+                            watch.remove(look, id);
                         }
                     }
                     _ => {
                         let first = plain.first().filter(|(at, _)| *at <= now).copied();
-                        prop_assert_eq!(watch.due(now, |at, id| looks.get(&id) == Some(&at)), first.map(|(_, id)| id));
+                        prop_assert_eq!(watch.due(now), first.map(|(_, id)| id));
                         let Some((at, id)) = first else { continue };
                         plain.remove(&(at, id));
-                        if step == 4 {
-                            looks.remove(&id);
-                            watch.end_one(|at, id| looks.get(&id) == Some(&at));
-                        } else {
-                            let later = SimTime::from_nanos(now.as_nanos() + 100);
-                            looks.insert(id, later);
+                        looks.remove(&id);
+                        if step == 5 {
+                            let later = SimTime::from_nanos(now.as_nanos() + 40);
+                            looks.insert(id, watch.add(later, id));
                             plain.insert((later, id));
-                            watch.add_again(later, id);
                         }
                     }
                 }
-                let next = watch.next(|at, id| looks.get(&id) == Some(&at));
-                prop_assert_eq!(next, plain.first().map(|(at, _)| *at));
-                prop_assert!(watch.entry_count() <= 2 * plain.len() + STALE_MIN);
+                most = most.max(plain.len());
+                prop_assert_eq!(watch.next(), plain.first().map(|(at, _)| *at));
+                prop_assert!(watch.row.links.len() <= most);
             }
         }
     }

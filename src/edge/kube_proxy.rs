@@ -13,6 +13,7 @@
 //! - Without a usable endpoint: if there is none anywhere, the connection is refused; if policy `Local` forbids those that there are, the
 //!   packet is dropped and the client hears nothing.
 //! - Under external policy `Cluster` the node puts its own address in place of the client's.
+//! - What the rules lead to is worked out when somebody asks: most nodes of a large cluster see no connection between two changes.
 //! - Before 1.26 an endpoint that terminates serves nobody new, though no other were left (`ProxyTerminatingEndpoints`, KEP-1669).
 //!
 //! Source: Kubernetes v1.28.7 pkg/proxy/topology.go, pkg/proxy/{iptables,ipvs}/proxier.go.
@@ -23,7 +24,6 @@ pub mod health;
 pub mod pace;
 pub mod shortcut;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -118,17 +118,59 @@ struct Destination {
 pub struct KubeProxy {
     node: Rc<str>,
     rules: ServiceRules,
-    cluster: Vec<Destination>,
-    local: Vec<Destination>,
-    has_any: bool,
-    ready: BTreeSet<Ipv4Addr>,
-    local_ready_count: usize,
+    /// The endpoints that its rules are for.
+    endpoints: Rc<[EndpointView]>,
+    /// What they lead to, once somebody has asked.
+    found: Option<Found>,
     affinity: Option<Affinity>,
     /// Whom the IPVS proxy chose last.
     last_chosen: Option<Ipv4Addr>,
     health: ProxyHealth,
     /// The last change of any endpoint that its rules know, and of one on this node.
     last_change: [Option<EventId>; 2],
+}
+
+/// What rules lead to.
+#[derive(Clone, Debug)]
+struct Found {
+    cluster: Vec<Destination>,
+    local: Vec<Destination>,
+    has_any: bool,
+    local_ready_count: usize,
+}
+
+impl Found {
+    fn of(endpoints: &[EndpointView], node: &str, rules: ServiceRules) -> Self {
+        let candidates: Vec<Candidate<'_>> = endpoints
+            .iter()
+            .map(|endpoint| Candidate {
+                conditions: EndpointConditions {
+                    ready: endpoint.ready,
+                    serving: endpoint.serving && (rules.uses_terminating || !endpoint.terminating),
+                    terminating: endpoint.terminating,
+                },
+                is_local: *endpoint.node == *node,
+                zone_hints: &[],
+            })
+            .collect();
+        let found = categorize(&candidates, rules.policies, None);
+        let destinations = |indexes: &Option<Vec<usize>>| -> Vec<Destination> {
+            let indexes = indexes.iter().flatten();
+            let of = |index: &usize| Destination { ip: endpoints[*index].ip, is_remote: !candidates[*index].is_local };
+            indexes.map(of).collect()
+        };
+        Self {
+            cluster: destinations(&found.cluster),
+            local: destinations(&found.local),
+            has_any: found.has_any,
+            local_ready_count: candidates.iter().filter(|it| it.is_local && it.conditions.ready).count(),
+        }
+    }
+
+    /// Whether any rule leads to this address.
+    fn reaches(&self, ip: Ipv4Addr) -> bool {
+        self.cluster.iter().chain(&self.local).any(|found| found.ip == ip)
+    }
 }
 
 impl KubeProxy {
@@ -139,11 +181,8 @@ impl KubeProxy {
         Self {
             node,
             rules,
-            cluster: Vec::new(),
-            local: Vec::new(),
-            has_any: false,
-            ready: BTreeSet::new(),
-            local_ready_count: 0,
+            endpoints: Rc::from([]),
+            found: None,
             affinity: rules.affinity.map(|timeout| Affinity::new(timeout, clients_max)),
             last_chosen: None,
             health: ProxyHealth::new(2 * SYNC_PERIOD),
@@ -159,6 +198,7 @@ impl KubeProxy {
 
     /// The Service is another: what follows from that is written with the next rules.
     pub fn set_rules(&mut self, rules: ServiceRules) {
+        self.found();
         if self.rules.affinity != rules.affinity {
             let clients_max = (rules.mode == ProxyMode::Iptables).then_some(RECENT_CLIENTS_MAX);
             self.affinity = rules.affinity.map(|timeout| Affinity::new(timeout, clients_max));
@@ -172,57 +212,44 @@ impl KubeProxy {
     }
 
     /// Writes the rules for these endpoints.
-    pub fn sync(&mut self, endpoints: &[EndpointView]) {
+    pub fn sync(&mut self, endpoints: &Rc<[EndpointView]>) {
         self.health.handle_synced();
-        for endpoint in endpoints {
+        for endpoint in &**endpoints {
             let places = if endpoint.node == self.node { 2 } else { 1 };
             for last in &mut self.last_change[..places] {
                 *last = (*last).max(endpoint.because);
             }
         }
-        let candidates: Vec<Candidate<'_>> = endpoints
-            .iter()
-            .map(|endpoint| Candidate {
-                conditions: EndpointConditions {
-                    ready: endpoint.ready,
-                    serving: endpoint.serving && (self.rules.uses_terminating || !endpoint.terminating),
-                    terminating: endpoint.terminating,
-                },
-                is_local: endpoint.node == self.node,
-                zone_hints: &[],
-            })
-            .collect();
-        let found = categorize(&candidates, self.rules.policies, None);
-        let destinations = |indexes: &Option<Vec<usize>>| -> Vec<Destination> {
-            let indexes = indexes.iter().flatten();
-            let of = |index: &usize| Destination { ip: endpoints[*index].ip, is_remote: !candidates[*index].is_local };
-            indexes.map(of).collect()
-        };
-        self.cluster = destinations(&found.cluster);
-        self.local = destinations(&found.local);
-        self.has_any = found.has_any;
-        self.ready = endpoints.iter().filter(|endpoint| endpoint.ready).map(|endpoint| endpoint.ip).collect();
-        self.local_ready_count =
-            candidates.iter().filter(|candidate| candidate.is_local && candidate.conditions.ready).count();
-        if let Some(affinity) = &mut self.affinity {
-            let reachable: Vec<Ipv4Addr> = found.reachable().into_iter().map(|index| endpoints[index].ip).collect();
-            affinity.keep(|ip| reachable.contains(&ip));
+        (self.endpoints, self.found) = (Rc::clone(endpoints), None);
+        if self.affinity.is_some() {
+            let found = Found::of(endpoints, &self.node, self.rules);
+            if let Some(affinity) = &mut self.affinity {
+                affinity.keep(|ip| found.reaches(ip));
+            }
+            self.found = Some(found);
         }
+    }
+
+    /// What its rules lead to.
+    fn found(&mut self) -> &Found {
+        self.found.get_or_insert_with(|| Found::of(&self.endpoints, &self.node, self.rules))
     }
 
     /// Where the first packet of a client's connection goes.
     pub fn choose(&mut self, now: SimTime, client: Ipv4Addr, origin: Origin, stream: &mut Stream) -> NodePath {
+        self.found();
+        let Some(found) = &self.found else { return NodePath::Refuse };
         let policies = self.rules.policies;
         let is_local = match origin {
             Origin::Internal => policies.internal == TrafficPolicy::Local,
             Origin::External => policies.external == TrafficPolicy::Local,
             Origin::InternalToBalancer => {
-                policies.external == TrafficPolicy::Local && self.rules.shortcut.is_local(!self.local.is_empty())
+                policies.external == TrafficPolicy::Local && self.rules.shortcut.is_local(!found.local.is_empty())
             }
         };
-        let usable = if is_local { &self.local } else { &self.cluster };
+        let usable = if is_local { &found.local } else { &found.cluster };
         if usable.is_empty() {
-            return if self.has_any { NodePath::Drop } else { NodePath::Refuse };
+            return if found.has_any { NodePath::Drop } else { NodePath::Refuse };
         }
         let known = self.affinity.as_ref();
         let known = known.and_then(|known| known.endpoint_of(client, usable.iter().map(|found| found.ip), now));
@@ -248,8 +275,8 @@ impl KubeProxy {
 
     /// What the Service's `healthCheckNodePort` answers here.
     #[must_use]
-    pub fn service_health(&self, now: SimTime) -> ServiceHealth {
-        ServiceHealth { local_endpoints: self.local_ready_count, is_proxy_healthy: self.health.is_healthy(now) }
+    pub fn service_health(&mut self, now: SimTime) -> ServiceHealth {
+        ServiceHealth { local_endpoints: self.found().local_ready_count, is_proxy_healthy: self.health.is_healthy(now) }
     }
 
     /// What its own `/healthz` answers.
@@ -258,17 +285,17 @@ impl KubeProxy {
         self.health.healthz(now)
     }
 
-    /// Whether these are the endpoints that are ready, as its rules have it.
+    /// The endpoints that its rules are for.
     #[must_use]
-    pub fn knows(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {
-        self.ready == *ready
+    pub fn endpoints(&self) -> &Rc<[EndpointView]> {
+        &self.endpoints
     }
 
     /// The last change that left a connection no endpoint: of those on this node, if there are others elsewhere.
     #[must_use]
-    pub fn why_none(&self) -> Option<EventId> {
+    pub fn why_none(&mut self) -> Option<EventId> {
         let [anywhere, here] = self.last_change;
-        if self.has_any { here } else { anywhere }
+        if self.found().has_any { here } else { anywhere }
     }
 }
 
@@ -277,6 +304,7 @@ mod tests {
     use super::categories::Reach;
     use super::*;
     use crate::engine::Streams;
+    use std::collections::BTreeSet;
 
     const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
@@ -298,13 +326,13 @@ mod tests {
         ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None, uses_terminating, shortcut }
     }
 
-    fn status(proxy: &KubeProxy) -> u16 {
+    fn status(mut proxy: KubeProxy) -> u16 {
         proxy.service_health(SimTime::ZERO).status()
     }
 
     fn proxy(rules: ServiceRules, endpoints: &[EndpointView]) -> KubeProxy {
         let mut proxy = KubeProxy::new(Rc::from("a"), rules);
-        proxy.sync(endpoints);
+        proxy.sync(&Rc::from(endpoints));
         proxy
     }
 
@@ -332,7 +360,7 @@ mod tests {
         let endpoints = [endpoint(1, "a", "ready"), endpoint(2, "b", "ready"), endpoint(3, "a", "draining")];
         assert_eq!(paths(&endpoints, TrafficPolicy::Cluster), ["1", "2 remote"]);
         assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["1"]);
-        assert_eq!(status(&proxy(rules(TrafficPolicy::Local), &endpoints)), 200);
+        assert_eq!(status(proxy(rules(TrafficPolicy::Local), &endpoints)), 200);
     }
 
     #[test]
@@ -341,7 +369,7 @@ mod tests {
         assert_eq!(paths(&endpoints, TrafficPolicy::Cluster), ["2 remote"]);
         assert_eq!(paths(&endpoints, TrafficPolicy::Local), ["1"]);
         // The balancer is told to leave while the node still serves.
-        assert_eq!(status(&proxy(rules(TrafficPolicy::Local), &endpoints)), 503);
+        assert_eq!(status(proxy(rules(TrafficPolicy::Local), &endpoints)), 503);
     }
 
     #[test]
@@ -366,7 +394,7 @@ mod tests {
         proxy.handle_change(at(10));
         assert_eq!([69, 70].map(|seconds| proxy.service_health(at(seconds)).status()), [200, 503]);
         assert_eq!(proxy.service_health(at(70)).local_endpoints, 1);
-        proxy.sync(&[endpoint(1, "a", "ready")]);
+        proxy.sync(&Rc::from([endpoint(1, "a", "ready")]));
         assert_eq!(proxy.service_health(at(70)).status(), 200);
     }
 
@@ -417,7 +445,7 @@ mod tests {
             |proxy: &mut KubeProxy| told(&proxy.choose(SimTime::ZERO, CLIENT, Origin::External, &mut stream));
         let first: Vec<String> = (0..4).map(|_| choose(&mut proxy)).collect();
         assert_eq!(first, ["1", "2 remote", "3 remote", "1"]);
-        proxy.sync(&[endpoint(1, "a", "ready"), endpoint(3, "b", "ready")]);
+        proxy.sync(&Rc::from([endpoint(1, "a", "ready"), endpoint(3, "b", "ready")]));
         assert_eq!([choose(&mut proxy), choose(&mut proxy)], ["3 remote", "1"]);
     }
 
@@ -436,11 +464,11 @@ mod tests {
         assert!((1..=20).all(|turn| choose(&mut proxy, turn * 50) == first));
         let others: Vec<EndpointView> =
             endpoints.iter().filter(|endpoint| endpoint.ip.octets()[3] != first).cloned().collect();
-        proxy.sync(&others);
+        proxy.sync(&Rc::from(others));
         let second = choose(&mut proxy, 1001);
         assert_ne!(second, first);
         // The first one comes back, and is unknown.
-        proxy.sync(&endpoints);
+        proxy.sync(&Rc::from(endpoints));
         assert_eq!(choose(&mut proxy, 1002), second);
         // After the timeout the choice is made anew: not always the same.
         let later: BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();

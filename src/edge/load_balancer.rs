@@ -40,7 +40,7 @@ pub use self::zones::address;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
 use super::http_proxy::HttpRules;
-use super::idle::{IdleRule, IdleWatch};
+use super::idle::{IdleRule, IdleWatch, Look};
 use super::kube_proxy::Origin;
 use super::kube_proxy::categories::TrafficPolicy;
 use super::limits::{Limit, Limits, Meter};
@@ -156,8 +156,8 @@ struct Entry {
     group: u32,
     /// For how long it may be silent, as it was when it was opened.
     idle: Option<IdleRule>,
-    /// When its silence is looked at; the end of time: never.
-    look_at: SimTime,
+    /// When its silence is looked at; none: never.
+    look: Option<Look>,
 }
 
 /// One address of the balancer.
@@ -481,22 +481,20 @@ impl LoadBalancer {
         let vip = state.vip(*syn.to.ip());
         // A proxy looks after its own.
         let (idle, port) = (self.inner.live().idle.filter(|_| target != PROXIED), syn.to.port());
-        let look_at = idle.map_or(SimTime::MAX, |rule| now.after(rule.timeout));
         let group = state.group_number(port);
-        if let Some(known) = state.connections.insert(syn.id, Entry { target, vip, port, group, idle, look_at }) {
-            state.connections.insert(syn.id, known);
+        if state.connections.get(syn.id).is_some() {
             return;
         }
+        let look_at = idle.map(|rule| now.after(rule.timeout));
+        let look = look_at.map(|at| state.idle.add(at, syn.id));
+        state.connections.insert(syn.id, Entry { target, vip, port, group, idle, look });
         state.balancer.handle_open(target);
         state.count_in_group(port, group, target, true);
         state.meter.handle_open(now, syn.to.port());
         state.vips[vip].meter.handle_open(now, syn.to.port());
         state.vips[vip].open_count += 1;
-        if idle.is_some() {
-            state.idle.add(look_at, syn.id);
-            if let Some(number) = state.idle_watcher.is_wanted(look_at) {
-                self.watch_idle(number);
-            }
+        if let Some(number) = look_at.and_then(|at| state.idle_watcher.is_wanted(at)) {
+            self.watch_idle(number);
         }
     }
 }
@@ -519,33 +517,18 @@ impl State {
     /// A connection is over, or forgotten.
     fn forget(&mut self, id: ConnectionId) {
         let Some(entry) = self.connections.remove(id) else { return };
-        if entry.look_at < SimTime::MAX {
-            self.idle.end_one(|at, id| is_looked_at(&self.connections, at, id));
+        if let Some(look) = entry.look {
+            self.idle.remove(look, id);
         }
         self.vips[entry.vip].open_count -= 1;
         self.balancer.handle_close(entry.target);
         self.count_in_group(entry.port, entry.group, entry.target, false);
     }
 
-    /// The next moment at which somebody's silence is looked at.
-    fn next_look(&mut self) -> Option<SimTime> {
-        self.idle.next(|at, id| is_looked_at(&self.connections, at, id))
-    }
-
-    /// A connection whose silence is looked at now.
-    fn due_look(&mut self, now: SimTime) -> Option<ConnectionId> {
-        self.idle.due(now, |at, id| is_looked_at(&self.connections, at, id))
-    }
-
     /// The name of the target with this address.
     fn node_at(&self, ip: Ipv4Addr) -> Option<&Rc<str>> {
         self.names.get(&(*self.registered.get(&ip)?)?)
     }
-}
-
-/// Whether a connection's silence is looked at then.
-fn is_looked_at(connections: &ConnectionMap<Entry>, at: SimTime, id: ConnectionId) -> bool {
-    connections.get(id).is_some_and(|entry| entry.look_at == at)
 }
 
 impl Inner {
@@ -625,6 +608,7 @@ impl Forward for LoadBalancer {
         {
             return Verdict::Drop { by: None, why: Some(inner.tell_limit(state, front_port, limit, value)) };
         }
+        let zone = if live.is_cross_zone { 0 } else { vip };
         let chosen = match before {
             Some(ip) => match state.registered.get(&ip) {
                 Some(Some(id)) => Some((*id, ip)),
@@ -632,12 +616,11 @@ impl Forward for LoadBalancer {
             },
             None => {
                 let flow = Flow { from: syn.from, to: syn.to };
-                let group = if live.is_cross_zone { 0 } else { vip };
-                state.choose(now, flow, group)
+                state.choose(now, flow, zone)
             }
         };
         let Some((id, ip)) = chosen else {
-            return Verdict::Refuse { by: None, why: state.why_nobody(front_port) };
+            return Verdict::Refuse { by: None, why: state.why_nobody(front_port, zone) };
         };
         let node = || state.names.get(&id).filter(|name| inner.is_node(name)).cloned();
         let verdict = match inner.nodes.as_ref().and_then(|nodes| Some((nodes, node()?))) {

@@ -20,7 +20,7 @@ use super::kube_proxy::health::ServiceHealth;
 use super::kube_proxy::{KubeProxy, NodePath, Origin, ProxyMode, ServiceRules};
 use crate::cluster::{EndpointView, Identity};
 use crate::engine::{EventId, EventLog, Sim, Stream, Streams};
-use crate::net::{ConnectionId, Net, Sever, Syn, Verdict};
+use crate::net::{ConnectionId, ConnectionMap, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
 
 /// Within this time all SYNs of a connection are sent, the last one 7 s after the first.
@@ -132,9 +132,9 @@ struct State {
     /// The way of connections that are being opened.
     opening: BTreeMap<ConnectionId, Opening>,
     /// The node of each connection, and its endpoint if it took a source port there.
-    connections: BTreeMap<ConnectionId, (Rc<str>, Option<SocketAddrV4>)>,
+    connections: ConnectionMap<(Rc<str>, Option<SocketAddrV4>)>,
     /// Connections that went through a node when it died, with the event of its death.
-    cut_by_death: BTreeMap<ConnectionId, EventId>,
+    cut_by_death: ConnectionMap<EventId>,
 }
 
 struct NodeState {
@@ -147,8 +147,6 @@ struct NodeState {
     table: ConnectionTable,
     table_max: Option<u64>,
     is_dead: bool,
-    /// The connections through it.
-    open: BTreeSet<ConnectionId>,
     /// It has no room, since this event.
     full_since: Option<EventId>,
 }
@@ -189,8 +187,8 @@ impl Nodes {
             nodes: BTreeMap::new(),
             stream: streams.stream("node-path", &config.service),
             opening: BTreeMap::new(),
-            connections: BTreeMap::new(),
-            cut_by_death: BTreeMap::new(),
+            connections: ConnectionMap::default(),
+            cut_by_death: ConnectionMap::default(),
         };
         let inner = Inner { sim: sim.clone(), net: net.clone(), log, config, state: RefCell::new(state) };
         Self { inner: Rc::new(inner) }
@@ -217,7 +215,6 @@ impl Nodes {
                 table: ConnectionTable::new(table_max),
                 table_max,
                 is_dead: false,
-                open: BTreeSet::new(),
                 full_since: None,
             });
         }
@@ -255,7 +252,7 @@ impl Nodes {
     }
 
     /// A node's kube-proxy writes its rules for the Service's endpoints, and for what it has heard of the Service itself.
-    pub fn handle_endpoints(&self, node: &str, endpoints: &[EndpointView]) {
+    pub fn handle_endpoints(&self, node: &str, endpoints: &Rc<[EndpointView]>) {
         let now = self.inner.sim.now();
         if let Some(node) = self.inner.state.borrow_mut().nodes.get_mut(node) {
             if let Some((_, face)) = node.announced.take_if(|(at, _)| *at <= now) {
@@ -270,12 +267,15 @@ impl Nodes {
     pub fn handle_death(&self, name: &str, why: Option<EventId>) {
         let through = {
             let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
             let Some(node) = state.nodes.get_mut(name) else { return };
             node.is_dead = true;
-            let through = std::mem::take(&mut node.open);
+            let through = state.connections.ids(|(node, _)| **node == *name);
             for id in &through {
-                state.connections.remove(id);
-                state.cut_by_death.extend(why.map(|why| (*id, why)));
+                state.connections.remove(*id);
+                if let Some(why) = why {
+                    state.cut_by_death.insert(*id, why);
+                }
             }
             through
         };
@@ -314,7 +314,7 @@ impl Nodes {
     /// The death of the node that a connection went through.
     #[must_use]
     pub fn cut_by_death(&self, connection: ConnectionId) -> Option<EventId> {
-        self.inner.state.borrow().cut_by_death.get(&connection).copied()
+        self.inner.state.borrow().cut_by_death.get(connection).copied()
     }
 
     /// Connections that run over them.
@@ -328,14 +328,27 @@ impl Nodes {
     pub fn all_know(&self, ready: &BTreeSet<Ipv4Addr>) -> bool {
         let state = self.inner.state.borrow();
         let mut living = state.places.iter().filter_map(|place| state.nodes.get(&place.name)).filter(|it| !it.is_dead);
-        living.all(|node| node.proxy.knows(ready) && node.announced.is_none())
+        // Most have rules for one and the same list.
+        let mut right: Option<&Rc<[EndpointView]>> = None;
+        living.all(|node| {
+            let known = node.proxy.endpoints();
+            if node.announced.is_some() {
+                return false;
+            }
+            if right.is_some_and(|right| Rc::ptr_eq(right, known)) {
+                return true;
+            }
+            right = Some(known);
+            known.iter().filter(|endpoint| endpoint.ready).map(|endpoint| endpoint.ip).collect::<BTreeSet<_>>()
+                == *ready
+        })
     }
 
     /// What the Service's `healthCheckNodePort` answers on a node; nothing if its machine is dead.
     #[must_use]
     pub fn service_health(&self, node: &str) -> Option<ServiceHealth> {
-        let state = self.inner.state.borrow();
-        let node = state.nodes.get(node).filter(|node| !node.is_dead)?;
+        let mut state = self.inner.state.borrow_mut();
+        let node = state.nodes.get_mut(node).filter(|node| !node.is_dead)?;
         Some(node.proxy.service_health(self.inner.sim.now()))
     }
 
@@ -385,7 +398,7 @@ impl Nodes {
             return Verdict::To { target, extra_latency: Duration::ZERO, snat: None };
         }
         let way = if let Some(way) = opening.way {
-            if !node.open.contains(&syn.id) {
+            if state.connections.get(syn.id).is_none_or(|(node, _)| node != name) {
                 node.table.reopen(way.masqueraded_to());
             }
             way
@@ -417,7 +430,6 @@ impl Nodes {
             opening.way = Some(way);
             way
         };
-        node.open.insert(syn.id);
         state.connections.insert(syn.id, (Rc::clone(name), way.masqueraded_to()));
         way.verdict()
     }
@@ -426,10 +438,9 @@ impl Nodes {
     pub fn ended(&self, id: ConnectionId) {
         let now = self.inner.sim.now();
         let mut state = self.inner.state.borrow_mut();
-        if let Some((name, masqueraded_to)) = state.connections.remove(&id)
+        if let Some((name, masqueraded_to)) = state.connections.remove(id)
             && let Some(node) = state.nodes.get_mut(&name)
         {
-            node.open.remove(&id);
             node.table.close(now, masqueraded_to);
         }
     }

@@ -7,11 +7,11 @@
 //!   Weights do not matter, but 0 gets none. The product's hash is not documented; this one is rendezvous hashing.
 //!
 //! Turns and fewest connections cost the same however many targets there are: targets of one weight change their order only when they are chosen, so each
-//! weight keeps a ranking of its own, and a choice looks at the first of each. A hash looks at all of them.
+//! weight keeps a ranking of its own, and a choice looks at the first of each; whose turn it was goes to the ranking's end. A hash looks at all of them.
 //!
 //! Sources: CLB and NLB documents, scheduling algorithms; Linux `net/netfilter/ipvs/ip_vs_wlc.c` for what counts as fewest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 
 use super::balancer::TargetId;
@@ -54,7 +54,41 @@ struct Member {
 struct Class {
     /// What each of them has been credited with in turns since the class came to be.
     grown: i64,
-    ranking: BTreeSet<(i64, TargetId)>,
+    ranking: Ranking,
+}
+
+/// Targets by rank, the least first.
+#[derive(Debug, Default)]
+struct Ranking(VecDeque<(i64, TargetId)>);
+
+impl Ranking {
+    fn first(&self) -> Option<(i64, TargetId)> {
+        self.0.front().copied()
+    }
+
+    fn insert(&mut self, ranked: (i64, TargetId)) {
+        match self.0.back() {
+            Some(last) if *last > ranked => {
+                let place = self.0.partition_point(|other| *other < ranked);
+                self.0.insert(place, ranked);
+            }
+            _ => self.0.push_back(ranked),
+        }
+    }
+
+    fn remove(&mut self, ranked: (i64, TargetId)) {
+        match self.first() {
+            Some(first) if first == ranked => drop(self.0.pop_front()),
+            _ => {
+                let place = self.0.binary_search(&ranked).expect("what is ranked is there");
+                self.0.remove(place);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// The targets that may get new connections.
@@ -99,7 +133,7 @@ impl Spread {
         let Member { weight, rank } = self.members.remove(id.0)?;
         self.weight_total -= i64::from(weight);
         let class = self.classes.get_mut(&weight)?;
-        class.ranking.remove(&(rank, id));
+        class.ranking.remove((rank, id));
         let standing = match self.scheduler {
             Scheduler::WeightedRoundRobin => class.grown - rank,
             _ => rank,
@@ -121,7 +155,7 @@ impl Spread {
         if let Some(member) = self.members.get_mut(id.0)
             && let Some(class) = self.classes.get_mut(&member.weight)
         {
-            class.ranking.remove(&(member.rank, id));
+            class.ranking.remove((member.rank, id));
             class.ranking.insert((rank, id));
             member.rank = rank;
         }
@@ -152,7 +186,7 @@ impl Spread {
         let mut best: Option<(i64, TargetId)> = None;
         for (weight, class) in self.classes.iter_mut().filter(|(weight, _)| **weight > 0) {
             class.grown += i64::from(*weight);
-            let Some((rank, id)) = class.ranking.first().copied() else { continue };
+            let Some((rank, id)) = class.ranking.first() else { continue };
             let credit = class.grown - rank;
             if best.is_none_or(|(most, first)| credit > most || (credit == most && id < first)) {
                 best = Some((credit, id));
@@ -167,7 +201,7 @@ impl Spread {
     fn least_connections(&self) -> Option<TargetId> {
         let mut best: Option<(i64, u32, TargetId)> = None;
         for (weight, class) in self.classes.iter().filter(|(weight, _)| **weight > 0) {
-            let Some((open, id)) = class.ranking.first().copied() else { continue };
+            let Some((open, id)) = class.ranking.first() else { continue };
             let is_better = best.is_none_or(|(least, of, first)| {
                 let (one, other) = (i128::from(open) * i128::from(of), i128::from(least) * i128::from(*weight));
                 one < other || (one == other && id < first)
@@ -197,6 +231,7 @@ fn mixed(bits: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
 
     fn flow(client: u8, port: u16) -> Flow {

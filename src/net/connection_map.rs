@@ -1,7 +1,8 @@
 //! Something for each of many connections, found at a cost that does not grow with them.
 //!
-//! A table by hash; the hash is fixed here. Sixteen connections that were dialled one after the other stand side by side, so that those that come
-//! and go touch few places in memory, however many others are open. Nobody sees the table's order: [`ConnectionMap::ids`] sorts.
+//! Sixteen connections that were dialled one after the other stand side by side in one block, and blocks are found by hash; the hash is fixed here. So those that
+//! come and go touch few places in memory, however many others are open, and the table of blocks changes once where sixteen connections come or go. A connection
+//! that outlives its neighbours holds the whole block. Nobody sees the table's order: [`ConnectionMap::ids`] sorts.
 
 use std::fmt;
 
@@ -9,14 +10,27 @@ use hashbrown::HashTable;
 
 use super::ConnectionId;
 
+/// Connections in a block.
+const BLOCK: u64 = 16;
+
 /// Connections of which something is known. By far most are asked for by name.
 pub struct ConnectionMap<T> {
-    table: HashTable<(ConnectionId, T)>,
+    blocks: HashTable<Box<Block<T>>>,
+    /// The block that was emptied last: those that come and go one at a time need no other.
+    spare: Option<Box<Block<T>>>,
+    count: usize,
+}
+
+struct Block<T> {
+    /// The first connection's number, by [`BLOCK`].
+    number: u64,
+    count: u8,
+    places: [Option<T>; BLOCK as usize],
 }
 
 impl<T> Default for ConnectionMap<T> {
     fn default() -> Self {
-        Self { table: HashTable::new() }
+        Self { blocks: HashTable::new(), spare: None, count: 0 }
     }
 }
 
@@ -26,58 +40,86 @@ impl<T: fmt::Debug> fmt::Debug for ConnectionMap<T> {
     }
 }
 
-/// Where a connection stands: the table takes the low bits for the place and the seven highest to tell neighbours apart.
-fn hash(id: ConnectionId) -> u64 {
+/// Where a block stands: the table takes the low bits for the place and the seven highest to tell neighbours apart.
+fn hash(block: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    const TAG: u64 = 0x7f << 57;
-    let block = (id.0 >> 4).wrapping_mul(GOLDEN) >> 32;
-    (id.0.wrapping_mul(GOLDEN) & TAG) | block << 4 | (id.0 & 15)
+    let scattered = block.wrapping_mul(GOLDEN);
+    scattered.rotate_left(32)
+}
+
+/// The block of a connection, and its place there.
+fn place(id: ConnectionId) -> (u64, usize) {
+    (id.0 / BLOCK, usize::try_from(id.0 % BLOCK).expect("a place in a block"))
 }
 
 impl<T> ConnectionMap<T> {
     /// Notes this of a connection; what was noted before.
     pub fn insert(&mut self, id: ConnectionId, value: T) -> Option<T> {
-        if let Some(known) = self.get_mut(id) {
-            return Some(std::mem::replace(known, value));
-        }
-        self.table.insert_unique(hash(id), (id, value), |(id, _)| hash(*id));
-        None
+        let (number, place) = place(id);
+        let of_block = |block: &Box<Block<T>>| hash(block.number);
+        let block = match self.blocks.find_mut(hash(number), |block| block.number == number) {
+            Some(block) => block,
+            None => {
+                let empty = || Box::new(Block { number, count: 0, places: [const { None }; BLOCK as usize] });
+                let mut block = self.spare.take().unwrap_or_else(empty);
+                block.number = number;
+                self.blocks.insert_unique(hash(number), block, of_block).into_mut()
+            }
+        };
+        let former = block.places[place].replace(value);
+        block.count += u8::from(former.is_none());
+        self.count += usize::from(former.is_none());
+        former
     }
 
     /// What is noted of a connection.
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<&T> {
-        self.table.find(hash(id), |(known, _)| *known == id).map(|(_, value)| value)
+        let (number, place) = place(id);
+        self.blocks.find(hash(number), |block| block.number == number)?.places[place].as_ref()
     }
 
     /// The same, to change.
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
-        self.table.find_mut(hash(id), |(known, _)| *known == id).map(|(_, value)| value)
+        let (number, place) = place(id);
+        self.blocks.find_mut(hash(number), |block| block.number == number)?.places[place].as_mut()
     }
 
     /// Forgets a connection; what was noted of it.
     pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
-        let entry = self.table.find_entry(hash(id), |(known, _)| *known == id).ok()?;
-        let ((_, value), _) = entry.remove();
+        let (number, place) = place(id);
+        let mut entry = self.blocks.find_entry(hash(number), |block| block.number == number).ok()?;
+        let block = entry.get_mut();
+        let value = block.places[place].take()?;
+        block.count -= 1;
+        self.count -= 1;
+        if block.count == 0 {
+            self.spare = Some(entry.remove().0);
+        }
         Some(value)
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.count
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.count == 0
     }
 
     /// Those of which `is_meant` is true, in the order in which they were dialled. Looks at all.
     pub fn ids(&self, mut is_meant: impl FnMut(&T) -> bool) -> Vec<ConnectionId> {
-        let meant = self.table.iter().filter(|(_, value)| is_meant(value));
-        let mut ids: Vec<ConnectionId> = meant.map(|(id, _)| *id).collect();
+        let mut ids = Vec::new();
+        for block in &self.blocks {
+            let of_block = (block.number * BLOCK..).zip(&block.places);
+            ids.extend(of_block.filter_map(|(number, value)| {
+                value.as_ref().is_some_and(&mut is_meant).then_some(ConnectionId(number))
+            }));
+        }
         ids.sort_unstable();
         ids
     }
@@ -112,13 +154,23 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_stand_together_and_blocks_far_apart() {
-        let places = |from: u64, to: u64| (from..to).map(|number| hash(ConnectionId(number)) & 0x1_ffff);
-        assert!(places(32, 47).zip(places(33, 48)).all(|(one, next)| next == one + 1));
-        // A hundred thousand that stay: no place of the table for twice as many is anybody else's.
-        assert_eq!(places(0, 1 << 16).collect::<BTreeSet<_>>().len(), 1 << 16);
-        let tags =
-            |from: u64| (from..from + 16).map(|number| hash(ConnectionId(number)) >> 57).collect::<BTreeSet<_>>();
-        assert!((0..1000).all(|block| tags(16 * block).len() == 16), "neighbours are told apart");
+    fn blocks_stand_apart_and_are_told_apart() {
+        let hashes: BTreeSet<u64> = (0..100_000).map(|block| hash(block) & 0x1_ffff).collect();
+        assert!(hashes.len() > 70_000, "{} places of a table for 100,000", hashes.len());
+        let tags: BTreeSet<u64> = (0..1000).map(|block| hash(block) >> 57).collect();
+        assert!(tags.len() > 100, "{} of 128 marks", tags.len());
+    }
+
+    #[test]
+    fn blocks_go_with_their_last_connection() {
+        let mut map = ConnectionMap::default();
+        for number in 0..10_000 {
+            map.insert(ConnectionId(number), number);
+            map.remove(ConnectionId(number));
+        }
+        assert_eq!((map.blocks.len(), map.len()), (0, 0));
+        map.insert(ConnectionId(5), 5);
+        map.insert(ConnectionId(31), 31);
+        assert_eq!((map.blocks.len(), map.len(), map.get(ConnectionId(6))), (2, 2, None));
     }
 }

@@ -63,6 +63,8 @@ pub enum CauseCode {
     LbQueryLimit,
     /// The answer came later than the balancer waits.
     LbRequestTimeout,
+    /// The balancer had targets, and none that had passed its health check.
+    LbTargetUnchecked,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -103,7 +105,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -131,6 +133,7 @@ impl CauseCode {
         Self::LbZoneLost,
         Self::LbQueryLimit,
         Self::LbRequestTimeout,
+        Self::LbTargetUnchecked,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -198,7 +201,7 @@ impl CauseCode {
                 "GD4103",
                 "exit-in-flight",
                 "the process ended while the request was still open",
-                "make the drain longer than the longest request: terminationDrainDuration, and a grace period above it",
+                "let a pod drain for longer than the longest request takes, and give it a grace period above that",
             ),
             Self::LbCutConnection => entry(
                 "GD4104",
@@ -210,13 +213,13 @@ impl CauseCode {
                 "GD4105",
                 "lb-no-target",
                 "the load balancer had no healthy target to send to",
-                "keep enough pods ready: maxUnavailable 0, more replicas, faster health checks",
+                "keep enough pods ready and registered: maxUnavailable 0, more replicas",
             ),
             Self::LocalPolicyBlackhole => entry(
                 "GD4106",
                 "local-policy-blackhole",
                 "the node has no pod of its own and the Service's traffic policy is Local",
-                "use policy Cluster or pod backends, or keep a pod on every node that clients come to",
+                "use policy Cluster (with pod backends it keeps clients' addresses too), or keep a pod on every node that clients come to",
             ),
             Self::DrainCloseIgnored => entry(
                 "GD4107",
@@ -343,6 +346,12 @@ impl CauseCode {
                 "lb-request-timeout",
                 "the answer, or the connection for it, came later than the load balancer waits, and it answered 504",
                 "raise its timeout (request-timeout, idle_timeout) above the slowest answers, or make them faster",
+            ),
+            Self::LbTargetUnchecked => entry(
+                "GD4129",
+                "lb-target-unchecked",
+                "the load balancer had targets that were ready, and none of them had passed its health check",
+                "let old pods serve until new ones have passed (a readiness gate of the balancer, preStop sleep), check more often, and check what the gateway answers",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -117,9 +117,10 @@ fn window(results: &Results) -> (u64, u64) {
         times.extend(pod.readiness.iter().map(|change| change.t_ms));
     }
     times.extend(results.rollouts.iter().flat_map(|rollout| [Some(rollout.start_ms), rollout.end_ms]).flatten());
-    times.extend(results.causes.iter().flat_map(|cause| [cause.first_ms, cause.last_ms]));
     times.extend(results.targets.iter().flat_map(|target| &target.states).map(|state| state.t_ms));
     times.retain(|&t_ms| start_ms < t_ms && t_ms < end_ms);
+    // Who loses from the first moment on shows it.
+    times.extend(results.causes.iter().flat_map(|cause| [cause.first_ms, cause.last_ms]));
     let (Some(&first), Some(&last)) = (times.iter().min(), times.iter().max()) else { return (start_ms, end_ms) };
     let air_ms = ((last - first) / 12).max(3_000);
     let from_ms = first.saturating_sub(air_ms).max(start_ms) / 1_000 * 1_000;

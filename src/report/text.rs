@@ -229,13 +229,15 @@ fn figures_line(name: &str, from: &str, totals: &Totals, latency: &LatencyUs, pa
 
 fn cause_lines(cause: &Cause, paint: Paint) -> Vec<String> {
     let flag = cause.envoy_flag.as_ref().map(|flag| format!(" ({flag})")).unwrap_or_default();
-    let head = format!(
-        "  {} {} {}",
-        paint.bad(&format!("{:>7}", units::count(cause.count))),
-        paint.bold(&format!("{} {}", cause.code, cause.name)),
-        paint.dim(&format!("· clients saw: {}{flag}", cause.client_sees)),
-    );
-    let mut lines = vec![head];
+    let name = format!("{} {}", cause.code, cause.name);
+    let seen = format!("clients saw: {}{flag}", cause.client_sees);
+    let has_room = 10 + name.chars().count() + 3 + seen.chars().count() <= WIDTH;
+    let count = paint.bad(&format!("{:>7}", units::count(cause.count)));
+    let mut lines = vec![format!("  {count} {}", paint.bold(&name))];
+    match has_room {
+        true => lines[0].push_str(&paint.dim(&format!(" · {seen}"))),
+        false => lines.extend(wrap(&seen, 10, 12).iter().map(|line| paint.dim(line))),
+    }
     if let Some(code) = CauseCode::find(&cause.code) {
         lines.extend(wrap(code.meaning(), 10, 10));
     }
@@ -281,17 +283,18 @@ fn warning_lines(results: &Results) -> Vec<String> {
         .collect()
 }
 
-/// Breaks text at spaces into lines of at most 80 columns.
+/// Breaks text at spaces into lines of at most 80 columns; a word that is longer than a line, such as a path, behind one of its marks.
 pub(crate) fn wrap(text: &str, first_indent: usize, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = " ".repeat(first_indent);
     let mut is_empty = true;
-    for word in text.split_whitespace() {
+    let room = WIDTH - first_indent.max(indent);
+    for (word, begins) in text.split_whitespace().flat_map(|word| pieces(word, room)) {
         if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
             is_empty = true;
         }
-        if !is_empty {
+        if !is_empty && begins {
             line.push(' ');
         }
         line.push_str(word);
@@ -299,6 +302,19 @@ pub(crate) fn wrap(text: &str, first_indent: usize, indent: usize) -> Vec<String
     }
     lines.push(line);
     lines
+}
+
+/// A word in pieces that have room on a line, each with whether it begins the word.
+fn pieces(word: &str, room: usize) -> Vec<(&str, bool)> {
+    let (mut pieces, mut rest, mut begins) = (Vec::new(), word, true);
+    while rest.chars().count() > room {
+        let end = rest.char_indices().nth(room).map_or(rest.len(), |(at, _)| at);
+        let cut = rest[..end].rfind(['[', '.', '/', '-', ',']).map_or(end, |at| at + 1);
+        pieces.push((&rest[..cut], begins));
+        (rest, begins) = (&rest[cut..], false);
+    }
+    pieces.push((rest, begins));
+    pieces
 }
 
 /// At most `width` characters, the last an ellipsis if some had to go.

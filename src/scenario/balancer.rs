@@ -336,14 +336,27 @@ pub(super) fn sources(
     }
     let is_proxy = listeners::has_http(&listeners::written(service));
     let silence: &[&str] = if is_nlb || is_proxy { &["idle-timeout"] } else { &["established-timeout"] };
-    vec![
+    let asks_http =
+        |suffix: &&str| service.balancer_annotation(suffix).is_some_and(|(text, _)| text.eq_ignore_ascii_case("http"));
+    let checks: &[&str] = match ["health-check-type"].iter().any(asks_http) {
+        true => &["health-check-type"],
+        false => &["health-check-interval", "healthy-threshold", "health-check-flag"],
+    };
+    let mut found = vec![
+        first_of(CauseCode::LbTargetUnchecked, checks),
         first_of(CauseCode::LbCutConnection, &draining),
         first_of(CauseCode::LbLimit, if is_nlb { &["cps", "zone-maps"] } else { &["spec", "instance-charge-type"] }),
         first_of(CauseCode::LbQueryLimit, &["spec", "instance-charge-type"]),
         first_of(CauseCode::LbRequestTimeout, &["request-timeout"]),
         first_of(CauseCode::IdleTimeout, silence),
         first_of(CauseCode::LbZoneLost, &["zone-maps"]),
-    ]
+    ];
+    let weighs_nothing = service.balancer_annotation("default-weight").is_some_and(|(text, _)| text == "0");
+    let who =
+        ["default-weight", "backend-label"].into_iter().filter(|suffix| *suffix != "default-weight" || weighs_nothing);
+    let mut written = who.filter(|suffix| service.balancer_annotation(suffix).is_some());
+    found.extend(written.next().map(|suffix| first_of(CauseCode::LbNoTarget, &[suffix])));
+    found
 }
 
 /// The zones of an NLB: `zone:vswitch,zone:vswitch`.

@@ -71,8 +71,9 @@ pub(super) fn act(
 ) -> Vec<Action> {
     let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
     let at = entry.at;
-    let told =
-        |verb: Option<Verb>, text: String| vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text }];
+    let told = |verb: Option<Verb>, text: String| {
+        vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text, place: None }]
+    };
     let text = match &entry.verb {
         TimelineVerb::Restart => {
             edit(
@@ -188,6 +189,7 @@ pub(super) fn act(
             phase: if index == 0 { first.clone() } else { None },
             verb: Some(verb),
             text: text.clone(),
+            place: None,
         })
         .collect()
 }

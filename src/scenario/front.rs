@@ -79,6 +79,7 @@ pub(super) fn spec_with(
         doors,
         cloud_latency: settings.cluster.network_latency,
         names: settings.balancer.names,
+        balancer_name: products::balancer_name(service, settings),
     })
 }
 

@@ -61,7 +61,8 @@ const FIXED_OF_NLB: [(&str, Option<&str>, &str); 2] = [
     ("resource-group-id", None, "ResourceGroupId cannot be changed"),
 ];
 /// Causes whose lines follow the Service in front.
-const CODES: [CauseCode; 9] = [
+const CODES: [CauseCode; 10] = [
+    CauseCode::LbTargetUnchecked,
     CauseCode::LbLimit,
     CauseCode::LbQueryLimit,
     CauseCode::LbRequestTimeout,
@@ -506,7 +507,7 @@ fn sources(
         .collect();
     if !moved.is_empty() {
         let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
-        found.insert(CauseCode::LbNoTarget, source(files, place, "spec.ports.targetPort", &moved.join(", ")));
+        found.insert(CauseCode::LbTargetUnchecked, source(files, place, "spec.ports.targetPort", &moved.join(", ")));
     }
     let gone: Vec<String> =
         before.ports.keys().filter(|port| !after.ports.contains_key(port)).map(u16::to_string).collect();

@@ -262,6 +262,7 @@ impl<'a> NodeNames<'a> {
             phase,
             verb: Some(verb),
             text: format!("fail zone {}{span}", zone.text),
+            place: None,
         };
         let failure = action(Verb::FailZone(Rc::from(zone.text.as_str()), back_after), Some(entry.phase.clone()));
         let deaths = nodes.iter().filter(|_| with_nodes).map(|name| {
@@ -285,6 +286,7 @@ impl<'a> NodeNames<'a> {
             phase: Some(entry.phase.clone()),
             verb: Some(Verb::Operate(operation)),
             text,
+            place: None,
         })
     }
 

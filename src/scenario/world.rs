@@ -44,7 +44,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
         views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), timeline, files, sink));
     let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
     sharing::check_clusters(plans.iter().filter_map(|plan| Some((plan.name()?, plan.front()?))), sink);
-    let mut actions: Vec<Action> = timeline.iter().flat_map(|entry| act(entry, &mut plans, sink)).collect();
+    let mut actions: Vec<Action> = Vec::new();
+    for entry in timeline {
+        let place = files.position(entry.place).map(|(file, line, _)| (file.to_owned(), line));
+        let acts = act(entry, &mut plans, sink).into_iter();
+        actions.extend(acts.map(|action| Action { place: place.clone(), ..action }));
+    }
     actions.sort_by_key(|action| action.at);
     for backend in &settings.backends {
         let is_its = |spec: &BackendSpec| *spec.service == *backend.service;
@@ -284,12 +289,10 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
         Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
         None => add(codes, Place::NOWHERE, usual, Some(value.to_owned())),
     };
-    add_written(
-        &[CauseCode::LbNoTarget, CauseCode::NoEndpoint],
-        &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]],
-        "spec.strategy.rollingUpdate.maxUnavailable",
-        "25%",
-    );
+    let unavailable: &[&[&str]] =
+        &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]];
+    let usual = if origin.id.kind == "IstioGateway" { 0 } else { 1 };
+    add_written(&[CauseCode::LbNoTarget, CauseCode::NoEndpoint], unavailable, &unavailable[usual].join("."), "25%");
     add_written(
         &[CauseCode::GraceExceeded],
         &[&["spec", "template", "spec", "terminationGracePeriodSeconds"]],

@@ -336,7 +336,7 @@ fn actions(inputs: &Value) -> Vec<Action> {
         other => panic!("{other:?} is no action"),
     };
     let (at, text) = (seconds(&inputs["t0_s"]), action["type"].to_string());
-    vec![Action { at, member: 0, phase: Some("action".to_owned()), verb: Some(verb), text }]
+    vec![Action { at, member: 0, phase: Some("action".to_owned()), verb: Some(verb), text, place: None }]
 }
 
 fn table(inputs: &Value) -> Routes {

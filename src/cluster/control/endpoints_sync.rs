@@ -152,10 +152,12 @@ impl Cluster {
         changes.carry_out(service);
         service.change += 1;
         for (consumer, queue) in &service.consumers {
-            let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
-            let drawn =
-                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
-            let delay = if self.stands() { Duration::ZERO } else { drawn };
+            let delay = if self.stands() {
+                Duration::ZERO
+            } else {
+                let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
+                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
+            };
             queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot), service.edition);
         }
     }

@@ -83,10 +83,10 @@ impl Member {
         let known = self.front_ports.borrow();
         let ports = known.ports.keys().map(|port| (*port, known.node_ports.get(port).copied())).collect();
         let current = self.current_balancer().filter(|_| self.wants_balancer.get());
-        let ip = current.and_then(|balancer| balancer.addresses().first().copied());
-        let is_pending = self.wants_balancer.get() && ip.is_none();
+        let address = current.and_then(|balancer| self.address_shown(&balancer));
+        let is_pending = self.wants_balancer.get() && address.is_none();
         let further = self.further.borrow().clone();
-        let front = Front { service: &spec.service, ip, ports, is_pending, further };
+        let front = Front { service: &spec.service, address, ports, is_pending, further };
         tables(&self.cluster(), &self.config.target, &front, now)
     }
 

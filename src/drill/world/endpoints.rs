@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::member::{Member, Sited};
 use crate::backend::Backend;
-use crate::cluster::{EndpointView, PodTemplate, TargetPort};
+use crate::cluster::{EndpointView, Node, PodTemplate, TargetPort};
 use crate::drill::Sources;
 use crate::drill::config::{BackendSpec, ClusterChange, ServiceChange};
 use crate::drill::process::{GatewayProcess, GatewaySpec, Surroundings};
@@ -21,6 +20,19 @@ use crate::engine::EventId;
 use crate::gateway::EndpointConfig;
 use crate::gateway::locality::{Locality, REGION, SUBZONE, Site};
 use crate::units::SimTime;
+
+/// Where each of the nodes is.
+pub(super) fn localities(nodes: &[Node]) -> BTreeMap<Rc<str>, Locality> {
+    let of = |node: &Node| {
+        let mut locality = Locality::of_zone(&node.zone);
+        if let Some(region) = node.labels.get(REGION) {
+            locality.region.clone_from(region);
+        }
+        locality.subzone = node.labels.get(SUBZONE).cloned().unwrap_or_default();
+        (Rc::clone(&node.name), locality)
+    };
+    nodes.iter().map(of).collect()
+}
 
 impl Member {
     /// Replicas of services without a Deployment: 10.200.service.replica.
@@ -86,12 +98,21 @@ impl Member {
         self.around.sim.spawn("istiod", async move {
             let mut changes = member.around.streams.stream("config-propagation", &spec.service);
             loop {
-                let seen = watch.next().await;
+                let mut seen = watch.next().await;
+                let propagation = member.gateway_spec("").config_propagation.clone();
+                let delay = propagation.draw(&mut changes);
+                if member.around.sim.now() == SimTime::ZERO {
+                    // What the run finds has been told before it.
+                    let (last, count) = watch.last_at_once(seen).await;
+                    seen = last;
+                    for _ in 0..count {
+                        propagation.draw(&mut changes);
+                    }
+                } else {
+                    member.around.sim.sleep(delay).await;
+                }
                 let edition = watch.edition();
                 let target = home.target_of(&spec, edition);
-                let delay = member.gateway_spec("").config_propagation.draw(&mut changes);
-                let now = member.around.sim.now();
-                member.around.sim.sleep(if now == SimTime::ZERO { Duration::ZERO } else { delay }).await;
                 let subset = member.subset_of(&spec.cluster);
                 let found = seen.iter().filter_map(|view| home.endpoint((&target, &subset), view)).collect();
                 member.write_endpoints(&spec, home.index, found);
@@ -132,15 +153,7 @@ impl Member {
 
     /// Where a node is.
     fn locality(&self, node: &str) -> Locality {
-        let Some(node) = self.config.cluster.nodes.iter().find(|known| &*known.name == node) else {
-            return Locality::default();
-        };
-        let mut locality = Locality::of_zone(&node.zone);
-        if let Some(region) = node.labels.get(REGION) {
-            locality.region.clone_from(region);
-        }
-        locality.subzone = node.labels.get(SUBZONE).cloned().unwrap_or_default();
-        locality
+        self.localities.get(node).cloned().unwrap_or_default()
     }
 
     /// Where a pod is.

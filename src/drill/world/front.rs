@@ -192,6 +192,8 @@ impl Member {
                 if clock.now() > SimTime::ZERO {
                     nodes.handle_change(&name);
                     clock.sleep_until(pace.next_run(clock.now())).await;
+                } else {
+                    seen = watch.last_at_once(seen).await.0;
                 }
                 // What has come meanwhile is written with it.
                 while let Some(newer) = watch.next_now() {

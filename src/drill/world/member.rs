@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use super::endpoints::localities;
 use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod, TargetPort};
@@ -22,7 +23,7 @@ use crate::drill::process::{
 use crate::edge::door::Door;
 use crate::edge::{LoadBalancer, Nodes};
 use crate::engine::{Datum, EventId};
-use crate::gateway::locality::Site;
+use crate::gateway::locality::{Locality, Site};
 use crate::gateway::outlier::Detection;
 use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
 use crate::net::{Host, LinkConfig, Net};
@@ -125,6 +126,8 @@ pub(super) struct Member {
     node_memories: RefCell<BTreeMap<Rc<str>, Rc<NodeMemory>>>,
     /// What pods are called in results, by their numbers.
     pod_keys: RefCell<BTreeMap<u64, Rc<str>>>,
+    /// Where the nodes are that the run begins with.
+    pub(super) localities: BTreeMap<Rc<str>, Locality>,
 }
 
 impl Member {
@@ -185,6 +188,7 @@ impl Member {
             owned: Cell::new(config.scaling.owned),
             node_memories: RefCell::default(),
             pod_keys: RefCell::default(),
+            localities: localities(&config.cluster.nodes),
             config,
         });
         member.start_fixed_backends();

@@ -60,6 +60,12 @@ impl Member {
         self.around.log.borrow_mut().record(self.around.sim.now(), because, kind, object, data)
     }
 
+    /// What the Service's status shows of a balancer that is there: its name, if it has one, or its address.
+    pub(super) fn address_shown(&self, balancer: &LoadBalancer) -> Option<String> {
+        let address = balancer.addresses().first()?.to_string();
+        Some(self.config.front.balancer_name.clone().unwrap_or(address))
+    }
+
     /// A further Service of type `LoadBalancer` comes: its controller does to the balancer in front what its annotations say.
     pub(super) fn share(self: &Rc<Self>, shared: &SharedService, event: EventId) {
         let key = &shared.service.key;
@@ -200,7 +206,7 @@ impl Member {
             object: self.identity().key(&self.config.target).to_string(),
             t_ms: now.as_nanos() / 1_000_000,
             state: state.to_owned(),
-            address: address.and_then(|balancer| Some(balancer.addresses().first()?.to_string())),
+            address: address.and_then(|balancer| self.address_shown(&balancer)),
             message,
         }
     }

@@ -78,6 +78,7 @@ impl LoadBalancer {
                         HealthChange::Unhealthy => "target_unhealthy",
                     };
                     because = inner.tell(Some(because), kind, &name, ip);
+                    state.balancer.set_why(id, because);
                 }
                 change
             };

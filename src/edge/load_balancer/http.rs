@@ -152,7 +152,7 @@ impl LoadBalancer {
         let chosen = state.choose_for_request(flow, failed);
         chosen.ok_or_else(|| {
             let is_empty = state.balancer.target_count() == 0;
-            (if is_empty { Ending::NoTarget } else { Ending::NoHealthyTarget }, state.why_nobody(flow.to.port()))
+            (if is_empty { Ending::NoTarget } else { Ending::NoHealthyTarget }, state.why_nobody(flow.to.port(), 0))
         })
     }
 

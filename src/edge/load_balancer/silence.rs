@@ -44,12 +44,12 @@ impl LoadBalancer {
                     if state.idle_watcher.number != number {
                         return;
                     }
-                    state.idle_watcher.wakes_at = state.next_look();
+                    state.idle_watcher.wakes_at = state.idle.next();
                     state.idle_watcher.wakes_at
                 };
                 let Some(next) = next else { return };
                 inner.sim.sleep_until(next).await;
-                let due = inner.state.borrow_mut().due_look(inner.sim.now());
+                let due = inner.state.borrow_mut().idle.due(inner.sim.now());
                 if let Some(id) = due {
                     this.look_at(id);
                 }
@@ -68,9 +68,8 @@ impl LoadBalancer {
             let Some(rule) = entry.idle else { return };
             // One that is being opened has its own end.
             let ends_at = inner.net.last_passage(id).unwrap_or(now).after(rule.timeout);
-            if ends_at > now {
-                entry.look_at = ends_at;
-                state.idle.add_again(ends_at, id);
+            entry.look = (ends_at > now).then(|| state.idle.add(ends_at, id));
+            if entry.look.is_some() {
                 return;
             }
             state.forget(id);

@@ -120,7 +120,7 @@ impl LoadBalancer {
         });
     }
 
-    /// Cuts a target's connections when their time is over.
+    /// Cuts a target's connections when their time is over: unless it has passed its check since, be it that it has failed again.
     pub(super) fn cut_later(&self, id: TargetId, name: Rc<str>, ip: Ipv4Addr, rule: OnRemoval, because: EventId) {
         let (delay, how) = match rule {
             OnRemoval::Keep => return,
@@ -133,7 +133,8 @@ impl LoadBalancer {
             inner.sim.sleep(delay).await;
             let connections: Vec<ConnectionId> = {
                 let state = inner.state.borrow();
-                if state.balancer.is_healthy(id) {
+                // A target that was removed is not known any more.
+                if state.balancer.why(id).is_some_and(|why| why != because) {
                     return;
                 }
                 state.connections.ids(|entry| entry.target == id)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use twox_hash::XxHash64;
+
 use super::super::settings::Settings;
 use super::super::state::Resolved;
 use super::Annotations;
@@ -16,6 +18,7 @@ use crate::edge::{
     BackendMode, Eligibility, HealthCheck, HttpRules, Limits, LoadBalancerConfig, NodeReach, Pace, Product, Scheduler,
     TargetRules,
 };
+use crate::gateway::locality::Locality;
 use crate::manifest::service::annotations::{Effect, PREFIXES, Values};
 use crate::manifest::service::aws::{ALB_PREFIX, ALB_ROWS, ATTRIBUTES, AwsRow, LISTENER, NLB_PREFIX, NLB_ROWS};
 use crate::manifest::service::{BACKEND_TYPE, ServiceKind, ServiceManifest};
@@ -48,6 +51,38 @@ pub(in crate::scenario) fn has_name(service: &ServiceManifest, settings: &Settin
         Product::Alibaba => super::is_nlb(service) || service.balancer_annotation("hostname").is_some(),
         product => product.is_of_aws(),
     }
+}
+
+/// The name that a Service's status shows in place of its balancer's address. Its middle, which the cloud makes up, is made from the Service's name here.
+///
+/// Sources: Alibaba's NLB API, GetLoadBalancerAttribute (`DNSName`), and names of NLBs in public; cloud-provider-alibaba-cloud (`hostname`); aws-load-balancer-controller
+/// pkg/service/model_build_load_balancer.go (`buildLoadBalancerName`) and AWS documents on DNS names of balancers.
+pub(in crate::scenario) fn balancer_name(service: &ServiceManifest, settings: &Settings) -> Option<String> {
+    if !has_name(service, settings) {
+        return None;
+    }
+    if let Some((name, _)) =
+        service.balancer_annotation("hostname").filter(|_| !settings.balancer.product.product.is_of_aws())
+    {
+        return Some(name.clone());
+    }
+    let zone = settings.cluster.nodes.first().and_then(|group| group.zones.first());
+    let region = settings
+        .cluster
+        .region
+        .clone()
+        .or_else(|| Some(Locality::of_zone(zone?).region))
+        .filter(|region| !region.is_empty());
+    let region = region.map(|region| format!("{region}.")).unwrap_or_default();
+    let made_up = format!("{:016x}", XxHash64::oneshot(0, service.service.key.as_bytes()));
+    let (namespace, name) = service.service.key.split_once('/').unwrap_or(("", &service.service.key));
+    let short = |text: &str| text.chars().take(8).collect::<String>();
+    let named = || format!("k8s-{}-{}-{}", short(namespace), short(name), &made_up[..10]);
+    Some(match settings.balancer.product.product {
+        Product::AwsNlb => format!("{}-{made_up}.elb.{region}amazonaws.com", named()),
+        Product::AwsAlb => format!("{}-{}.{region}elb.amazonaws.com", named(), &made_up[6..]),
+        _ => format!("nlb-{made_up}.{region}nlb.aliyuncsslb.com"),
+    })
 }
 
 /// The condition of the readiness gate that the controller opens.
@@ -206,7 +241,8 @@ pub(in crate::scenario) fn sources(
         _ => {
             let (at, name) = (settings.balancer.product.at, product.name().to_owned());
             let of_profile = |code| (code, at, "spec.loadBalancer.profile".to_owned(), Some(name.clone()));
-            return vec![of_profile(CauseCode::LbCutConnection), of_profile(CauseCode::IdleTimeout)];
+            let codes = [CauseCode::LbTargetUnchecked, CauseCode::LbCutConnection, CauseCode::IdleTimeout];
+            return codes.map(of_profile).into();
         }
     };
     let name = format!("{prefix}{suffix}");
@@ -219,7 +255,12 @@ pub(in crate::scenario) fn sources(
         Product::AwsNlb => format!("{NLB_PREFIX}{LISTENER}{port}"),
         _ => format!("{ALB_PREFIX}load-balancer-attributes"),
     };
-    let mut found = vec![of(CauseCode::LbCutConnection, &name), of(CauseCode::IdleTimeout, &idle)];
+    let interval = if product == Product::AwsNlb { "healthcheck-interval" } else { "healthcheck-interval-seconds" };
+    let mut found = vec![
+        of(CauseCode::LbTargetUnchecked, &format!("{prefix}{interval}")),
+        of(CauseCode::LbCutConnection, &name),
+        of(CauseCode::IdleTimeout, &idle),
+    ];
     if product == Product::AwsAlb {
         found.push(of(CauseCode::LbRequestTimeout, &idle));
     }

@@ -48,7 +48,7 @@ pub(super) fn warn(annotations: &Annotations<'_>, is_nlb: bool, mode: BackendMod
     };
     match mode {
         BackendMode::Pods if service.policy == TrafficPolicy::Local => {
-            of_policy("the balancer's targets are pods, so the policy decides nothing there");
+            of_policy("the balancer's targets are pods, so the policy decides nothing for those who come through it");
         }
         BackendMode::Nodes(TrafficPolicy::Local) if scheduler == Scheduler::RoundRobin => {
             of_policy("the scheduler rr does not heed that nodes have different numbers of pods: write scheduler: wrr");

@@ -42,7 +42,7 @@ fn sent(policy: TrafficPolicy, endpoints: &[EndpointView]) -> (BTreeMap<String, 
     let (uses_terminating, shortcut) = (true, Shortcut::Local);
     let rules = ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None, uses_terminating, shortcut };
     let mut proxy = KubeProxy::new(Rc::from("a"), rules);
-    proxy.sync(endpoints);
+    proxy.sync(&Rc::from(endpoints));
     let mut stream = Streams::new(1).stream("node", "a");
     let mut counts = BTreeMap::new();
     for client in 0..1000 {

@@ -1,0 +1,72 @@
+//! What did not come about: operations of the timeline that were refused or found nothing, and rollouts that were not completed. A run in which nothing was lost
+//! because nothing was done must not look like one in which all went well.
+
+use crate::cluster::{PodView, Rollout};
+use crate::drill::config::Action;
+use crate::engine::{Datum, Event, EventLog};
+use crate::record::results::{Fidelity, FidelityStatus};
+
+/// What the timeline asked for in vain, in the order of time, each with the line of its entry.
+pub(super) fn operations(log: &EventLog, actions: &[Action]) -> Vec<Fidelity> {
+    let told = log.events().iter().filter_map(|event| {
+        let note = note(event, log)?;
+        let root = log.causes(event.id).find(|cause| cause.kind == "timeline")?;
+        let asked = text(root, "action")?;
+        let place = actions.iter().find(|action| action.text == asked).and_then(|action| action.place.clone());
+        let (file, line) = place.map_or((None, None), |(file, line)| (Some(file), Some(line)));
+        let path = format!("timeline, {asked}");
+        Some(Fidelity { path, file, line, status: FidelityStatus::Warning, note: Some(note) })
+    });
+    let mut rows: Vec<Fidelity> = told.collect();
+    rows.dedup();
+    rows
+}
+
+/// What such an event means; nothing if it is none, or belongs to something that goes on.
+fn note(event: &Event, log: &EventLog) -> Option<String> {
+    let reason = || text(event, "reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+    let name = event.object.rsplit('/').next().unwrap_or_default();
+    match event.kind {
+        "node_drain_refused" => Some(format!("refused for {name}, and no pod was evicted{}", reason())),
+        "node_drain_failed" => Some(format!("given up for {name} before all pods had gone{}", reason())),
+        "nothing_found" => Some(format!(
+            "nothing was done{}",
+            if reason().is_empty() { ": nobody of that name was there".to_owned() } else { reason() }
+        )),
+        // A drain asks again; who asks once is answered once.
+        "eviction_denied" => {
+            let is_asked_once =
+                event.because.and_then(|id| log.causes(id).next()).is_some_and(|it| it.kind == "timeline");
+            let budget = text(event, "budget").map(|budget| format!(" by the budget {budget}")).unwrap_or_default();
+            is_asked_once.then(|| format!("the eviction of {name} was denied{budget}"))
+        }
+        _ => None,
+    }
+}
+
+/// A rollout that was not completed, and what its pods were waiting for.
+pub(super) fn rollout(rollout: &Rollout, pods: &[PodView]) -> Fidelity {
+    let mut states: Vec<(&str, usize)> = Vec::new();
+    for pod in pods.iter().filter(|pod| !pod.is_ready && !pod.is_deleting) {
+        match states.iter_mut().find(|(status, _)| *status == pod.status) {
+            Some((_, count)) => *count += 1,
+            None => states.push((pod.status, 1)),
+        }
+    }
+    let states: Vec<String> = states.into_iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let pods = if states.is_empty() {
+        "every pod was ready".to_owned()
+    } else {
+        format!("pods that were not ready: {}", states.join(", "))
+    };
+    let note = format!("it was not completed when the run ended; {pods}");
+    let path = format!("rollout of {}, revision {}", rollout.object, rollout.revision);
+    Fidelity { path, file: None, line: None, status: FidelityStatus::Warning, note: Some(note) }
+}
+
+fn text<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
+    event.data.iter().find(|(known, _)| *known == key).and_then(|(_, datum)| match datum {
+        Datum::Text(text) => Some(text.as_str()),
+        Datum::Number(_) | Datum::Flag(_) => None,
+    })
+}
