@@ -237,6 +237,7 @@ fn load(connections: usize, rate: u32, duration: Duration) -> LoadSpec {
             retries: 0,
             detect_idle_close: true,
             honor_connection_close: true,
+            cookies: false,
             prewarm: false,
         },
         rtt: Duration::from_micros(200),

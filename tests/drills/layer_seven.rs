@@ -4,6 +4,8 @@
 //! chosen for each request, so that kept connections of clients cost nothing when a target goes. Method: small scenarios from memory with constant
 //! arrivals, so that a count says exactly what happened. What single connections do to the millisecond stands beside the code (`edge::load_balancer`).
 
+mod cookies;
+
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
@@ -28,7 +30,7 @@ spec:
     timings: { schedule: 10ms, podStart: 2s, endpointPropagation: 100ms, sandboxRemoval: 1s, NETWORK }
   loadBalancer: BALANCER
   gateway: { terminationDrainDuration: 0s, exitDelay: 0s }
-  backends: [ { service: default/web, replicas: 4, serviceTime: SERVICE, shutdownDelay: 0s } ]
+  backends: [ BACKENDS ]
   load:
     - name: all
       rate: RATE
@@ -103,6 +105,9 @@ struct Case<'a> {
     clients: &'a str,
     patience: &'a str,
     service: &'a str,
+    backends: &'a str,
+    /// More manifests.
+    more: &'a str,
     url: &'a str,
     pause_s: u32,
     duration: &'a str,
@@ -120,6 +125,8 @@ impl Default for Case<'_> {
             clients: "connections: 8, reuse: lru",
             patience: "20s",
             service: "5ms",
+            backends: "{ service: default/web, replicas: 4, serviceTime: SERVICE, shutdownDelay: 0s }",
+            more: "",
             url: "http://shop.example.com/",
             pause_s: 1,
             duration: "30s",
@@ -137,12 +144,21 @@ fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
     let manifest = MANIFEST
         .replace("ANNOTATIONS", &annotations.join("\n"))
         .replace("POLICY", case.policy)
-        .replace("PAUSE", &case.pause_s.to_string());
+        .replace("PAUSE", &case.pause_s.to_string())
+        + case.more;
     let text = SCENARIO.replace("BALANCER", case.balancer).replace("CLIENTS", case.clients).replace("URL", case.url);
+    let text = text.replace("BACKENDS", case.backends);
     let text = text.replace("SERVICE", case.service).replace("RATE", case.rate).replace("PATIENCE", case.patience);
     let text = text.replace("DURATION", case.duration).replace("TIMELINE", case.timeline);
     let text = text.replace("NETWORK", case.network);
     loaded(&text, &manifest, &[], None)
+}
+
+/// What is wrong with it, each with its line.
+fn refusals(case: &Case<'_>) -> Vec<String> {
+    let Err(problems) = scenario(case) else { return Vec::new() };
+    let line = |place| problems.files.position(place).map_or(0, |(_, line, _)| line);
+    problems.list.iter().map(|it| format!("{}: {}", line(it.place), it.text)).collect()
 }
 
 fn ran(case: &Case<'_>) -> Outcome {
@@ -492,13 +508,7 @@ fn what_a_listener_for_http_is_not_is_told() {
 
 #[test]
 fn what_the_api_rejects_for_such_a_listener_is_refused_with_its_line() {
-    let told = |annotations: &[(&str, &str)]| match scenario(&Case { annotations, ..Case::default() }) {
-        Ok(_) => Vec::new(),
-        Err(problems) => {
-            let line = |place| problems.files.position(place).map_or(0, |(_, line, _)| line);
-            problems.list.iter().map(|it| format!("{}: {}", line(it.place), it.text)).collect()
-        }
-    };
+    let told = |annotations: &[(&str, &str)]| refusals(&Case { annotations, ..Case::default() });
     // The annotations begin at line 29, and the second of them is `protocol-port`.
     let sticky = ("sticky-session", "on");
     for (more, expected) in [

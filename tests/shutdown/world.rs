@@ -296,6 +296,7 @@ fn load(inputs: &Value, pool: u64, pools: u64, pacing: Pacing) -> LoadSpec {
         retries: 0,
         detect_idle_close: client["detect_idle_close"] == true,
         honor_connection_close: client["honor_connection_close"] == true,
+        cookies: false,
         prewarm: client["prewarm"] == true,
     };
     let entry = MixEntry {
