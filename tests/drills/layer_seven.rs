@@ -5,6 +5,9 @@
 //! arrivals, so that a count says exactly what happened. What single connections do to the millisecond stands beside the code (`edge::load_balancer`).
 
 mod cookies;
+mod redirects;
+mod slow_start;
+mod sticky;
 
 use std::collections::BTreeMap;
 
@@ -491,10 +494,16 @@ fn what_a_listener_for_http_is_not_is_told() {
         (&[ENI, ("protocol-port", "http:80")], FidelityStatus::Approximated, "share the choice and the check"),
         (
             &[ENI, HTTP, ("sticky-session", "on"), ("sticky-session-type", "insert"), ("cookie-timeout", "60")],
-            FidelityStatus::Ignored,
-            "send no cookies back",
+            FidelityStatus::Warning,
+            "no client keeps cookies",
         ),
-        (&[ENI, HTTP, ("forward-port", "80:443")], FidelityStatus::Ignored, "redirects are not simulated"),
+        (&[ENI, ("sticky-session", "on")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
+        (&[ENI, ("forward-port", "80:81")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
+        (
+            &[ENI, ("protocol-port", "http:80,https:81"), ("cert-id", "c-1"), ("forward-port", "80:81,81:80")],
+            FidelityStatus::Warning,
+            "`81:80` is not read: protocol-port names no http:81",
+        ),
         (&[ENI, HTTP, ("established-timeout", "60")], FidelityStatus::Warning, "holds at listeners for TCP only"),
         (&[ENI, ("request-timeout", "60")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
     ] {
@@ -521,6 +530,15 @@ fn what_the_api_rejects_for_such_a_listener_is_refused_with_its_line() {
         (&[sticky, ("sticky-session-type", "insert")], "cookie-timeout is missing"),
         (&[sticky, ("sticky-session-type", "server")], "cookie is missing"),
         (&[sticky, ("sticky-session-type", "rewrite")], "32: the API rejects `rewrite`"),
+        (&[("cookie-timeout", "0")], "31: `0` is no number from 1 to 86400"),
+        (&[("cookie-timeout", "86401")], "31: `86401` is no number from 1 to 86400"),
+        (&[("cookie", "$app")], "31: the API rejects `$app` as the name of a cookie"),
+        (&[("cookie", "a;b")], "31: the API rejects `a;b` as the name of a cookie"),
+        (&[("forward-port", "80")], "31: `80` is no pair of ports"),
+        (&[("forward-port", "80:443:1")], "31: `80:443:1` is no pair of ports"),
+        (&[("forward-port", "80:tls")], "31: `tls` is no port"),
+        (&[("forward-port", "80:443")], "31: port 80 is led to port 443, which is no listener for HTTPS"),
+        (&[("forward-port", "80:81")], "31: port 80 is led to port 81, which is no listener for HTTPS"),
     ] {
         let annotations: Vec<(&str, &str)> = [ENI, HTTP].into_iter().chain(more.iter().copied()).collect();
         let found = told(&annotations);

@@ -227,6 +227,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
             first_passes: None,
             on_deregister,
             on_unhealthy: OnRemoval::Keep,
+            slow_start: None,
             fail_open: false,
             groups: 1,
         },
