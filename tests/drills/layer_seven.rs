@@ -12,7 +12,8 @@ mod sticky;
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{self, PREFIX, annotation_lines, lost, moments, only, shop_of_edge, spread_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
@@ -43,29 +44,9 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: edge }
-spec:
-  replicas: 4
-  selector: { matchLabels: { app: edge } }
-  strategy: { rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } }
-  template:
-    metadata: { labels: { app: edge } }
-    spec:
-      terminationGracePeriodSeconds: 120
-      nodeSelector: { pool: edge }
-      topologySpreadConstraints:
-        - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: edge } } }
-      containers:
-        - name: istio-proxy
-          image: proxy
-          ports: [ { containerPort: 80 } ]
-          lifecycle: { preStop: { sleep: { seconds: PAUSE } } }
-          readinessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1 }
-          resources: { limits: { cpu: "2" } }
----
+const MANIFEST: &str = concat!(
+    spread_edge!(""),
+    r#"---
 apiVersion: v1
 kind: Service
 metadata:
@@ -77,24 +58,11 @@ spec:
   externalTrafficPolicy: POLICY
   selector: { app: edge }
   ports: [ { name: http, port: 80, targetPort: 80 }, { name: other, port: 81, targetPort: 80 } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: edge }
-spec: { selector: { app: edge }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: web }
-spec: { hosts: ["*"], gateways: [edge], http: [ { route: [ { destination: { host: web } } ] } ] }
-"#;
+"#,
+    // An ALB's checks name no host.
+    shop_of_edge!(at "*")
+);
 
-const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-";
 const ENI: (&str, &str) = ("service.beta.kubernetes.io/backend-type", "eni");
 const HTTP: (&str, &str) = ("protocol-port", "http:80,http:81");
 const PODS: f64 = 4.0;
@@ -140,12 +108,8 @@ impl Default for Case<'_> {
 }
 
 fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
-    let name = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{PREFIX}{name}") };
-    let mut annotations: Vec<String> =
-        case.annotations.iter().map(|(key, text)| format!("    {}: \"{text}\"", name(key))).collect();
-    annotations.push("    example.com/other: x".to_owned());
     let manifest = MANIFEST
-        .replace("ANNOTATIONS", &annotations.join("\n"))
+        .replace("ANNOTATIONS", &annotation_lines(case.annotations.iter().copied()))
         .replace("POLICY", case.policy)
         .replace("PAUSE", &case.pause_s.to_string())
         + case.more;
@@ -157,29 +121,12 @@ fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
     loaded(&text, &manifest, &[], None)
 }
 
-/// What is wrong with it, each with its line.
 fn refusals(case: &Case<'_>) -> Vec<String> {
-    let Err(problems) = scenario(case) else { return Vec::new() };
-    let line = |place| problems.files.position(place).map_or(0, |(_, line, _)| line);
-    problems.list.iter().map(|it| format!("{}: {}", line(it.place), it.text)).collect()
+    shop::refusals(scenario(case))
 }
 
 fn ran(case: &Case<'_>) -> Outcome {
-    let loaded = match scenario(case) {
-        Ok(loaded) => loaded,
-        Err(problems) => panic!("{problems}"),
-    };
-    let outcome = run(loaded.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
-    let results = &outcome.run.results;
-    let by_cause = results.causes.iter().map(|row| row.count).sum::<u64>();
-    assert_eq!(results.totals.dropped, by_cause, "each loss has one cause");
-    assert_eq!(results.totals.sent, results.totals.ok + results.totals.dropped);
-    outcome
-}
-
-/// Lost requests by code.
-fn lost(outcome: &Outcome) -> BTreeMap<&str, u64> {
-    outcome.run.results.causes.iter().map(|row| (row.code.as_str(), row.count)).collect()
+    shop::ran(scenario(case))
 }
 
 /// The statuses of lost requests.
@@ -189,17 +136,6 @@ fn statuses(outcome: &Outcome) -> BTreeMap<Option<u16>, usize> {
         *found.entry(row.status).or_default() += 1;
     }
     found
-}
-
-/// When the only event of a kind after the start happened, in seconds.
-fn only(outcome: &Outcome, kind: &str) -> f64 {
-    let events = outcome.log.events().iter().filter(|event| event.kind == kind && event.at.as_nanos() > 0);
-    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 nanoseconds")]
-    let moments: Vec<f64> = events.map(|event| event.at.as_nanos() as f64 / 1e9).collect();
-    match moments[..] {
-        [one] => one,
-        ref all => panic!("{kind} happens once, not at {all:?}"),
-    }
 }
 
 #[test]
@@ -354,10 +290,7 @@ fn without_a_target_the_balancer_answers_itself() {
 }
 
 fn only_last(outcome: &Outcome, kind: &str) -> f64 {
-    let last = outcome.log.events().iter().filter(|event| event.kind == kind).map(|event| event.at.as_nanos()).max();
-    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 nanoseconds")]
-    let seconds = last.expect("it happens") as f64 / 1e9;
-    seconds
+    moments(outcome, kind).into_iter().max_by(f64::total_cmp).expect("it happens")
 }
 
 #[test]
@@ -510,6 +443,8 @@ fn what_a_listener_for_http_is_not_is_told() {
         let found = notes(annotations);
         assert!(found.iter().any(|(kind, note)| *kind == status && note.contains(text)), "{annotations:?}: {found:?}");
     }
+    let silent = notes(&[ENI, HTTP, ("address-type", "internet")]);
+    assert!(silent.iter().all(|(status, _)| *status != FidelityStatus::Warning), "{silent:?}");
     // The gateway behind must speak plain HTTP where requests are sent to.
     let wrong = [ENI, ("protocol-port", "http:80,http:82")];
     assert!(notes(&wrong).iter().any(|(_, note)| note.contains("the Service has no port 82")));

@@ -122,6 +122,7 @@ pub(super) fn redirects(annotations: &Annotations<'_>, listeners: &BTreeMap<u16,
 /// What a redirect needs, and parts that nobody reads.
 fn check_redirects(annotations: &Annotations<'_>, listeners: &BTreeMap<u16, Protocol>) {
     const SUFFIX: &str = "forward-port";
+    let Some(text) = annotations.text(SUFFIX) else { return };
     let redirects = redirects(annotations, listeners);
     for (from, to) in &redirects {
         if listeners.get(to) != Some(&Protocol::Https) {
@@ -129,7 +130,7 @@ fn check_redirects(annotations: &Annotations<'_>, listeners: &BTreeMap<u16, Prot
             annotations.refuse(SUFFIX, text, &format!("name https:{to} in protocol-port, or another port here"));
         }
     }
-    for part in annotations.text(SUFFIX).unwrap_or_default().split(',') {
+    for part in text.split(',') {
         let from = part.split(':').next().unwrap_or_default();
         if !redirects.keys().any(|port| port.to_string() == from) {
             annotations.warn(SUFFIX, &format!("`{part}` is not read: protocol-port names no http:{from}"));

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, lost, ran, refusals};
+use super::{Case, ran, refusals};
+use crate::shop::lost;
 
 const CLIENTS: usize = 6;
 

@@ -2,7 +2,8 @@
 
 use gatedrill::drill::Outcome;
 
-use super::{Case, lost, only_last, ran, refusals};
+use super::{Case, only_last, ran, refusals};
+use crate::shop::lost;
 
 const NAME: &str = "alb.ingress.kubernetes.io/target-group-attributes";
 

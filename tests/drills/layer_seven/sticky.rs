@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gatedrill::drill::Outcome;
 use gatedrill::engine::Datum;
 
-use super::{Case, ENI, HTTP, lost, ran};
+use super::{Case, ENI, HTTP, ran};
+use crate::shop::{lost, seconds};
 
 const ON: (&str, &str) = ("sticky-session", "on");
 const INSERT: (&str, &str) = ("sticky-session-type", "insert");
@@ -161,12 +162,6 @@ fn sessions_leave_with_their_pod_and_stay_where_they_come_to() {
         assert!(range(&spread) <= 1, "{spread:?}");
         assert!(range(&kept) >= 20, "{kept:?}");
     }
-}
-
-fn seconds(at_ns: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 nanoseconds")]
-    let seconds = at_ns as f64 / 1e9;
-    seconds
 }
 
 #[test]
