@@ -161,6 +161,7 @@ fn config() -> LoadBalancerConfig {
             first_passes: None,
             on_deregister: OnRemoval::Keep,
             on_unhealthy: OnRemoval::Keep,
+            slow_start: None,
             fail_open: false,
             groups: 1,
         },

@@ -23,7 +23,9 @@ use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{ClusterConfig, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig};
-use gatedrill::load::{Arrivals, Client, ClientConfig, Entrances, Finished, Pacing, RateSegment, Request, Reuse, Sink};
+use gatedrill::load::{
+    Arrivals, Client, ClientConfig, Entrances, Finished, Pacing, RateSegment, Request, Reuse, Sink, Site,
+};
 use gatedrill::net::{LinkConfig, Net};
 use gatedrill::units::SimTime;
 
@@ -112,12 +114,20 @@ fn start_clients(
         retries: 0,
         detect_idle_close: true,
         honor_connection_close: true,
+        cookies: false,
         prewarm: false,
     };
     let entrances = Entrances::new(vec![(Ipv4Addr::new(10, 1, 0, 1 + number % 2), 1)], streams.stream("entrance", ""));
     let service = number % 20;
     let head = format!("GET /service-{service}/item HTTP/1.1\r\nhost: host-{service}.example.com\r\n");
-    let mix = vec![Request { weight: 1, port: 80, handshake: Duration::ZERO, head: Rc::from(head), body_bytes: 0 }];
+    let mix = vec![Request {
+        weight: 1,
+        port: 80,
+        handshake: Duration::ZERO,
+        head: Rc::from(head),
+        site: Site::new(&format!("host-{service}.example.com"), &format!("/service-{service}/item"), false),
+        body_bytes: 0,
+    }];
     let client = Client::new(sim, host, (0, &format!("client-{number}")), config, (entrances, mix), Rc::new(Ignore));
     let rate = f64::from(rate);
     let segment = RateSegment { duration: Duration::from_secs(seconds), from_per_s: rate, to_per_s: rate };

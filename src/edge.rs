@@ -29,6 +29,7 @@ mod numbered;
 pub mod product;
 pub mod readiness_gate;
 pub mod scheduler;
+mod slow_start;
 
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Spacing, TargetId};
 pub use controller::{Calls, Eligibility, NodeReach, Pace, TargetRules};

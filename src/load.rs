@@ -9,14 +9,18 @@
 //! served. Clients read answers with a parser of their own instead of a well-behaved library, because the ones that matter in a
 //! rollout misbehave: they do not watch idle connections, or go on after `Connection: close`.
 //!
+//! With `cookies` each slot is one user with a jar of its own ([`jar`]), whatever becomes of its connections.
+//!
 //! Not modelled: request pipelining, HTTP/2, TLS.
 
 pub mod answer;
 pub mod arrivals;
 pub mod client;
+pub mod jar;
 pub mod names;
 
 pub use answer::{Answer, AnswerParser};
 pub use arrivals::{Arrivals, Pacing, RateSegment};
 pub use client::{Client, ClientConfig, Entrances, Finished, Outcome, Request, Reuse, Sight, Sink};
+pub use jar::{Jar, Site};
 pub use names::Names;

@@ -16,6 +16,7 @@
 
 pub mod body;
 mod connection_map;
+pub mod cookie;
 pub mod head;
 pub mod host;
 mod pipe;

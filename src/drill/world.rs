@@ -28,7 +28,7 @@ use crate::cluster::PodCounts;
 use crate::edge::load_balancer::Trial;
 use crate::engine::{EventLog, Sim, Stall, Streams};
 use crate::gateway::Flags;
-use crate::load::{Arrivals, Client, Entrances, Finished, Names, RateSegment, Request, Sink};
+use crate::load::{Arrivals, Client, Entrances, Finished, Names, RateSegment, Request, Sink, Site};
 use crate::net::{LinkConfig, Net};
 use crate::record::results::{GatewayFacts, GatewayStatus, Rollout, Slo};
 use crate::record::{
@@ -584,7 +584,14 @@ fn request(entry: &MixEntry, rtt: Duration) -> Request {
         head.push_str(&format!("content-length: {}\r\n", entry.body_bytes));
     }
     let handshake = rtt * entry.tls_round_trips;
-    Request { weight: entry.weight, port: entry.port, handshake, head: Rc::from(head), body_bytes: entry.body_bytes }
+    Request {
+        weight: entry.weight,
+        port: entry.port,
+        handshake,
+        head: Rc::from(head),
+        site: Site::new(&entry.host, &entry.path, entry.speaks_tls()),
+        body_bytes: entry.body_bytes,
+    }
 }
 
 /// The clients' ledger.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::numbered::Numbered;
 use super::scheduler::{Flow, Scheduler, Spread};
+use super::slow_start::SlowStart;
 use crate::engine::EventId;
 use crate::units::SimTime;
 
@@ -88,6 +89,8 @@ pub struct BalancerConfig {
     pub on_deregister: OnRemoval,
     /// What an unhealthy target's connections meet.
     pub on_unhealthy: OnRemoval,
+    /// For how long a proxy sends a target that has become healthy less than its share; its scheduler is plain turns then. Never if absent.
+    pub slow_start: Option<Duration>,
     /// With no healthy target, new connections go to any registered one instead of none.
     pub fail_open: bool,
     /// Groups of targets, each with a choice of its own: zones that send to their own targets only. One: all are in the same.
@@ -142,6 +145,7 @@ pub struct Balancer {
     healthy_count: usize,
     /// Where a client's address is kept, and until when.
     kept: BTreeMap<Ipv4Addr, (TargetId, SimTime)>,
+    slow_start: Option<SlowStart>,
 }
 
 impl Balancer {
@@ -149,7 +153,16 @@ impl Balancer {
     #[must_use]
     pub fn new(config: BalancerConfig) -> Self {
         let spreads = (0..=config.groups).map(|_| Spread::new(config.scheduler)).collect();
-        Self { config, targets: Numbered::default(), id_next: 0, spreads, healthy_count: 0, kept: BTreeMap::new() }
+        let slow_start = config.slow_start.map(SlowStart::new);
+        Self {
+            config,
+            targets: Numbered::default(),
+            id_next: 0,
+            spreads,
+            healthy_count: 0,
+            kept: BTreeMap::new(),
+            slow_start,
+        }
     }
 
     /// Its rules.
@@ -163,6 +176,11 @@ impl Balancer {
         let is_same = config.scheduler == self.config.scheduler && config.groups == self.config.groups;
         let loses_check = config.health_check.is_none() && self.config.health_check.is_some();
         self.config = config;
+        match (&mut self.slow_start, self.config.slow_start) {
+            (Some(slow), Some(duration)) => slow.duration = duration,
+            // Those that are healthy by then are not new.
+            (slow, duration) => *slow = duration.map(SlowStart::new),
+        }
         if !is_same {
             self.spreads = (0..=self.config.groups).map(|_| Spread::new(self.config.scheduler)).collect();
             for (number, target) in self.targets.iter_mut() {
@@ -249,6 +267,9 @@ impl Balancer {
     pub fn deregister(&mut self, id: TargetId) -> bool {
         let Some(target) = self.targets.remove(id.0) else { return false };
         self.spreads[target.group].remove(id);
+        if let Some(slow) = &mut self.slow_start {
+            slow.handle_gone(id);
+        }
         if matches!(target.health, Health::Healthy { .. }) {
             self.healthy_count -= 1;
         }
@@ -296,7 +317,13 @@ impl Balancer {
     }
 
     /// The result of a probe; the change it makes, if any.
-    pub fn handle_probe(&mut self, id: TargetId, is_ok: bool, why: Option<EventId>) -> Option<HealthChange> {
+    pub fn handle_probe(
+        &mut self,
+        now: SimTime,
+        id: TargetId,
+        is_ok: bool,
+        why: Option<EventId>,
+    ) -> Option<HealthChange> {
         let check = self.config.health_check?;
         let target = self.targets.get_mut(id.0)?;
         let is_new = matches!(target.health, Health::Initial { .. });
@@ -325,6 +352,11 @@ impl Balancer {
         if change.is_some() {
             target.why = why;
         }
+        match (&mut self.slow_start, change) {
+            (Some(slow), Some(HealthChange::Healthy)) => slow.handle_healthy(now, id, self.healthy_count),
+            (Some(slow), Some(HealthChange::Unhealthy)) => slow.handle_gone(id),
+            _ => {}
+        }
         self.set_health(id, health);
         change
     }
@@ -347,11 +379,19 @@ impl Balancer {
     }
 
     /// The target of a request that a proxy has; or none. It heeds no client's address, and no target that has failed this request.
-    pub fn choose_for_request(&mut self, flow: Flow, failed: &[TargetId]) -> Option<(TargetId, SocketAddrV4)> {
+    pub fn choose_for_request(
+        &mut self,
+        now: SimTime,
+        flow: Flow,
+        failed: &[TargetId],
+    ) -> Option<(TargetId, SocketAddrV4)> {
         let spread = self.spreads[..self.config.groups].first_mut()?;
         let aside: Vec<(TargetId, u32, i64)> =
             failed.iter().filter_map(|id| Some((*id, self.targets.get(id.0)?.weight, spread.remove(*id)?))).collect();
-        let chosen = spread.choose(flow);
+        let chosen = match &mut self.slow_start {
+            None => spread.choose(flow),
+            Some(slow) => slow.choose(now, spread.len(), || spread.choose(flow)),
+        };
         for (id, weight, standing) in aside {
             spread.add(id, weight, standing);
         }
@@ -421,6 +461,7 @@ mod tests {
             first_passes: None,
             on_deregister: OnRemoval::Keep,
             on_unhealthy: OnRemoval::Keep,
+            slow_start: None,
             fail_open: false,
             groups: 1,
         })
@@ -470,7 +511,7 @@ mod tests {
         // A failure in between starts the count anew.
         let probes = [(true, None), (false, None), (true, None), (true, Some(HealthChange::Healthy))];
         for (is_ok, change) in probes {
-            assert_eq!(balancer.handle_probe(id, is_ok, None), change);
+            assert_eq!(balancer.handle_probe(SimTime::ZERO, id, is_ok, None), change);
         }
         assert_eq!((chosen(&mut balancer, 1), balancer.healthy_count()), (vec![1], 1));
         for (is_ok, change) in [
@@ -482,7 +523,7 @@ mod tests {
             (false, Some(HealthChange::Unhealthy)),
             (false, None),
         ] {
-            assert_eq!(balancer.handle_probe(id, is_ok, None), change);
+            assert_eq!(balancer.handle_probe(SimTime::ZERO, id, is_ok, None), change);
         }
         assert_eq!(chosen(&mut balancer, 1), [0]);
     }
@@ -511,7 +552,7 @@ mod tests {
         // The second look renews: 59 + 60 s.
         assert_eq!([0, 59, 118, 178].map(|second| at(&mut balancer, 1, second)), [1, 1, 1, 2]);
         assert_eq!(at(&mut balancer, 2, 178), 3);
-        balancer.handle_probe(ids[1], false, None);
+        balancer.handle_probe(SimTime::ZERO, ids[1], false, None);
         assert_eq!([179, 180].map(|second| at(&mut balancer, 1, second)), [1, 1]);
     }
 
@@ -526,7 +567,7 @@ mod tests {
         let mut started_at = SimTime::ZERO;
         loop {
             let ended_at = started_at.after(answer.unwrap_or(check.timeout).min(check.timeout));
-            if balancer.handle_probe(id, is_ok, None).is_some() {
+            if balancer.handle_probe(SimTime::ZERO, id, is_ok, None).is_some() {
                 return ended_at.since(SimTime::ZERO);
             }
             started_at = check.next_probe(started_at, ended_at);
@@ -570,14 +611,16 @@ mod tests {
             let ids: Vec<_> = (1..=3).map(|last| balancer.register(address(last), 100, None)).collect();
             let flow = Flow { from: address(200), to: address(250) };
             let mut failed = Vec::new();
-            while let Some((id, _)) = balancer.choose_for_request(flow, &failed) {
+            while let Some((id, _)) = balancer.choose_for_request(SimTime::ZERO, flow, &failed) {
                 assert!(!failed.contains(&id), "{scheduler:?}");
                 failed.push(id);
             }
             assert_eq!(failed.len(), 3, "{scheduler:?}");
             // Who failed one request is asked by the next.
-            let next: Vec<_> =
-                (0..3).filter_map(|_| balancer.choose_for_request(flow, &[])).map(|(id, _)| id).collect();
+            let next: Vec<_> = (0..3)
+                .filter_map(|_| balancer.choose_for_request(SimTime::ZERO, flow, &[]))
+                .map(|(id, _)| id)
+                .collect();
             assert!(next.iter().all(|id| ids.contains(id)) && next.len() == 3, "{scheduler:?}");
         }
     }

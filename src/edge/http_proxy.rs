@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! request ─→ over the limit ─→ 503
+//!        └─→ the listener redirects ─→ 302
 //!        └─→ no target ─→ 503, 502
 //!        └─→ connection: kept, or new ─→ refused ─→ 502
 //!                               │    └─→ not taken in time ─→ the next target, or 504
@@ -16,7 +17,9 @@
 //! [`message`] reads and writes heads, [`pool`] keeps connections; who does it all on the simulated network is [`super::load_balancer`]. What products differ in is
 //! [`HttpRules`]: plain numbers, with their sources where they are written ([`super::product::aws_alb`], and for Alibaba's CLB [`clb`]).
 //!
-//! Not modelled: HTTP/2 from clients, upgrades, compression, rules by host or path, redirects. A request's body is read to its end before a target is chosen.
+//! A session may stay at its target, [`sticky`]; a listener may only redirect, and then has no use for targets.
+//!
+//! Not modelled: HTTP/2 from clients, upgrades, compression, rules by host or path. A request's body is read to its end before a target is chosen.
 //!
 //! Sources: those of the products; nginx `ngx_http_proxy_module` (on which Tengine and so the CLB's proxy rests) for how timeouts are counted: from one
 //! reading to the next.
@@ -24,9 +27,11 @@
 pub mod clb;
 pub mod message;
 pub mod pool;
+pub mod sticky;
 
 use std::time::Duration;
 
+pub use self::sticky::Sticky;
 use crate::units::SimTime;
 
 /// How a proxy for HTTP behaves.
@@ -52,6 +57,10 @@ pub struct HttpRules {
     pub no_healthy_status: u16,
     /// What it tells targets of the client, beside its address.
     pub forwarded: Forwarded,
+    /// How sessions stay at targets, if they do.
+    pub sticky: Option<Sticky>,
+    /// It answers that all is to be asked over TLS at this port, and sends nothing to targets.
+    pub redirect: Option<u16>,
 }
 
 /// Headers about the client's connection, beside `X-Forwarded-For`.

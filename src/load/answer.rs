@@ -19,6 +19,8 @@ pub struct Answer {
     pub is_from_backend: bool,
 }
 
+/// Who is told of a `Set-Cookie`.
+type Tell<'a> = dyn FnMut(&[u8]) + 'a;
 /// A parsed head: the answer, and how its body ends.
 type Head = (Answer, Body);
 
@@ -41,11 +43,24 @@ impl AnswerParser {
     ///
     /// [`Malformed`] if the bytes cannot become an answer.
     pub fn push(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Answer>, Malformed> {
+        self.push_telling(buffer, None)
+    }
+
+    /// The same; each `Set-Cookie` of the answer is told once, when its head is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes cannot become an answer.
+    pub fn push_telling(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        cookie: Option<&mut Tell<'_>>,
+    ) -> Result<Option<Answer>, Malformed> {
         if buffer.is_empty() {
             return Ok(None);
         }
         let mut used = 0;
-        let answer = self.advance(buffer, &mut used);
+        let answer = self.advance(buffer, &mut used, cookie);
         buffer.drain(..used);
         answer
     }
@@ -56,7 +71,12 @@ impl AnswerParser {
         self.head.filter(|(_, body)| *body == Body::UntilEnd).map(|(answer, _)| answer)
     }
 
-    fn advance(&mut self, buffer: &[u8], used: &mut usize) -> Result<Option<Answer>, Malformed> {
+    fn advance(
+        &mut self,
+        buffer: &[u8],
+        used: &mut usize,
+        mut cookie: Option<&mut Tell<'_>>,
+    ) -> Result<Option<Answer>, Malformed> {
         loop {
             let rest = &buffer[*used..];
             let Some((answer, body)) = &mut self.head else {
@@ -65,6 +85,9 @@ impl AnswerParser {
                 // An informational answer (100 to 199) only precedes the real one.
                 if head.0.status >= 200 {
                     self.head = Some(head);
+                    if let Some(tell) = &mut cookie {
+                        tell_cookies(&rest[..length], tell);
+                    }
                 }
                 continue;
             };
@@ -103,6 +126,17 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
     let body = if has_no_body { Body::Length(0) } else { body.unwrap_or(Body::UntilEnd) };
     answer.says_close |= body == Body::UntilEnd;
     Ok(Some(((answer, body), length)))
+}
+
+/// Tells each `Set-Cookie` of a head that has been read: nobody else needs them.
+fn tell_cookies(head: &[u8], tell: &mut Tell<'_>) {
+    let read = read_head(head, |name, value| {
+        if name.eq_ignore_ascii_case(b"set-cookie") {
+            tell(value);
+        }
+        Ok(())
+    });
+    debug_assert!(matches!(read, Ok(Some(_))), "the head has been read");
 }
 
 /// The code of a status line.
@@ -156,6 +190,21 @@ mod tests {
             "",
         );
         check("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", None, "");
+    }
+
+    #[test]
+    fn cookies_are_told_once_and_only_of_the_answer_itself() {
+        let text = "HTTP/1.1 103 Early Hints\r\nset-cookie: early=1\r\n\r\nHTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\n\
+                    content-length: 2\r\nset-cookie: b=2\r\n\r\nok";
+        for size in [1, 7, text.len()] {
+            let (mut parser, mut buffer, mut told) = (AnswerParser::default(), Vec::new(), Vec::new());
+            for piece in text.as_bytes().chunks(size) {
+                buffer.extend_from_slice(piece);
+                let mut tell = |value: &[u8]| told.push(String::from_utf8_lossy(value).into_owned());
+                parser.push_telling(&mut buffer, Some(&mut tell)).unwrap();
+            }
+            assert_eq!(told, ["a=1; Path=/", "b=2"], "in pieces of {size}");
+        }
     }
 
     #[test]

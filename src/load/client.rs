@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, AnswerParser};
 use super::arrivals::Arrivals;
+use super::jar::{Jar, Site};
 use super::names::Names;
 use crate::engine::{EventId, Sim, Sleep, Stream, Wakeup};
 use crate::net::{ConnectErrorKind, ConnectionId, Host, TcpStream, Trace};
@@ -45,6 +46,8 @@ pub struct ClientConfig {
     pub detect_idle_close: bool,
     /// The client leaves a connection whose answer said `Connection: close`.
     pub honor_connection_close: bool,
+    /// Each slot is a user that keeps the cookies of its answers and sends them back. Without meaning for [`Reuse::Never`], where nobody asks twice.
+    pub cookies: bool,
     /// All connections are opened, with one request each that is not counted, before the load starts.
     pub prewarm: bool,
 }
@@ -60,6 +63,8 @@ pub struct Request {
     pub handshake: Duration,
     /// The request line and all header lines but `x-request-id` and `connection`, each with its line end.
     pub head: Rc<str>,
+    /// Whose cookies are sent along.
+    pub site: Site,
     /// Bytes of body; `head` states the same number as `content-length` if it is not 0.
     pub body_bytes: usize,
 }
@@ -185,6 +190,8 @@ struct Slot {
     due: Cell<Option<Due>>,
     /// Its task, if it waits.
     task: RefCell<Option<Wakeup>>,
+    /// The cookies of its user, if it keeps any.
+    jar: Option<RefCell<Jar>>,
 }
 
 #[derive(Clone, Copy)]
@@ -232,7 +239,8 @@ impl Client {
         assert!(mix.iter().any(|request| request.weight > 0), "a load needs a request with a weight");
         assert!(config.reuse == Reuse::Never || config.connections > 0, "clients need a connection");
         let slots = if config.reuse == Reuse::Never { 0 } else { config.connections };
-        let pool = RefCell::new(Pool { free: (0..slots).map(|_| Rc::default()).collect(), waiting: VecDeque::new() });
+        let slot = || Rc::new(Slot { jar: config.cookies.then(RefCell::default), ..Slot::default() });
+        let pool = RefCell::new(Pool { free: (0..slots).map(|_| slot()).collect(), waiting: VecDeque::new() });
         let (sim, name) = (sim.clone(), name.to_owned());
         let inner = Inner { sim, host, config, load_index, name, entrances, mix, sink, pool };
         Self { inner: Rc::new(inner) }
@@ -250,7 +258,7 @@ impl Client {
             let id = format!("{}-warm{number}", inner.name);
             let mut sight = Sight::default();
             // A failure leaves the slot empty: its first request dials.
-            let _ = inner.attempt(&mut connection, &inner.mix[0], &id, &mut sight).await;
+            let _ = inner.attempt(&mut connection, &inner.mix[0], &id, (&mut sight, slot.jar.as_ref())).await;
             *slot.connection.borrow_mut() = connection;
             inner.pool.borrow_mut().free.push_back(slot);
         }
@@ -292,7 +300,7 @@ impl Inner {
     fn start(self: &Rc<Self>, due: Due) {
         let this = Rc::clone(self);
         if self.config.reuse == Reuse::Never {
-            self.sim.spawn("request", async move { this.carry_out(&mut None, due, &mut None).await });
+            self.sim.spawn("request", async move { this.carry_out(&mut None, due, &mut None, None).await });
             return;
         }
         let slot = {
@@ -329,7 +337,7 @@ impl Inner {
             .await;
             let mut connection = slot.connection.take();
             loop {
-                self.carry_out(&mut connection, due, &mut limit).await;
+                self.carry_out(&mut connection, due, &mut limit, slot.jar.as_ref()).await;
                 let next = self.pool.borrow_mut().waiting.pop_front();
                 let Some(next) = next else { break };
                 due = next;
@@ -355,7 +363,13 @@ impl Inner {
     }
 
     /// Carries out a request.
-    async fn carry_out(&self, slot: &mut Option<Connection>, due: Due, limit: &mut Option<Sleep>) {
+    async fn carry_out(
+        &self,
+        slot: &mut Option<Connection>,
+        due: Due,
+        limit: &mut Option<Sleep>,
+        jar: Option<&RefCell<Jar>>,
+    ) {
         let request = &self.mix[due.mix_index];
         let id = request_id(&self.name, due.sequence);
         let deadline = due.at.after(self.config.timeout);
@@ -364,7 +378,7 @@ impl Inner {
         let result = loop {
             sight = Sight { tried_at: self.sim.now(), ..Sight::default() };
             let tried = {
-                let mut attempt = pin!(self.attempt(slot, request, &id, &mut sight));
+                let mut attempt = pin!(self.attempt(slot, request, &id, (&mut sight, jar)));
                 poll_fn(|cx| match attempt.as_mut().poll(cx) {
                     Poll::Ready(result) => Poll::Ready(Some(result)),
                     Poll::Pending => self.poll_deadline(deadline, limit, cx).map(|()| None),
@@ -405,7 +419,7 @@ impl Inner {
         slot: &mut Option<Connection>,
         request: &Request,
         id: &str,
-        sight: &mut Sight,
+        (sight, jar): (&mut Sight, Option<&RefCell<Jar>>),
     ) -> Result<Answer, Failure> {
         let kept = slot.take().filter(|kept| kept.to.port() == request.port);
         let kept = kept.filter(|kept| !(self.config.detect_idle_close && kept.is_seen_closed()));
@@ -420,7 +434,7 @@ impl Inner {
         sight.target = Some(connection.stream.target());
         sight.was_reused = was_reused;
         sight.close_was_ignored = connection.close_was_ignored;
-        let result = self.exchange(&mut connection, request, id).await;
+        let result = self.exchange(&mut connection, request, id, jar).await;
         match &result {
             Err(_) => sight.why = connection.stream.ended_by().and_then(|ending| ending.why),
             Ok(answer) => {
@@ -465,19 +479,36 @@ impl Inner {
         }
     }
 
-    async fn exchange(&self, connection: &mut Connection, request: &Request, id: &str) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        connection: &mut Connection,
+        request: &Request,
+        id: &str,
+        jar: Option<&RefCell<Jar>>,
+    ) -> Result<Answer, Failure> {
         let close = if self.config.reuse == Reuse::Never { "connection: close\r\n" } else { "" };
         let mut bytes = Vec::with_capacity(request.head.len() + id.len() + 40 + request.body_bytes);
-        for part in [&request.head, "x-request-id: ", id, "\r\n", close, "\r\n"] {
+        for part in [&request.head, "x-request-id: ", id, "\r\n", close] {
             bytes.extend_from_slice(part.as_bytes());
         }
+        if let Some(jar) = jar {
+            jar.borrow().write(self.sim.now(), &request.site, &mut bytes);
+        }
+        bytes.extend_from_slice(b"\r\n");
         bytes.resize(bytes.len() + request.body_bytes, b'x');
         if connection.stream.write_all(&bytes).await.is_err() {
             return Err(Failure::early(Outcome::Reset));
         }
         let mut parser = AnswerParser::default();
         loop {
-            match parser.push(&mut connection.buffer) {
+            let pushed = match jar {
+                None => parser.push(&mut connection.buffer),
+                Some(jar) => parser.push_telling(
+                    &mut connection.buffer,
+                    Some(&mut |text| jar.borrow_mut().handle_set(self.sim.now(), &request.site, text)),
+                ),
+            };
+            match pushed {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => {}
                 // A server of ours never sends such bytes; a cut connection cannot make them either.
@@ -615,12 +646,14 @@ mod tests {
             retries: 0,
             detect_idle_close: true,
             honor_connection_close: true,
+            cookies: false,
             prewarm: false,
         };
         let request = Request {
             weight: 1,
             port: 80,
             head: "GET / HTTP/1.1\r\nhost: a\r\n".into(),
+            site: Site::new("a", "/", false),
             body_bytes: 0,
             handshake: Duration::ZERO,
         };

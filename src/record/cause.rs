@@ -422,7 +422,7 @@ impl CauseCode {
             Self::ConnectTimeout => entry(
                 "GD4302",
                 "connect-timeout",
-                "the client tried to connect to a host that no longer exists",
+                "a connection was tried to a host that no longer exists",
                 "keep the pod until the balancer has removed it: preStop sleep or a longer drain",
             ),
             Self::KeepaliveRace => entry(

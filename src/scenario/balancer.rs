@@ -150,8 +150,8 @@ pub(super) fn config(
         true => BTreeMap::new(),
         false => http::rules(&annotations, &listeners, settings.balancer.target_keep_alive),
     };
-    if http.is_empty() && !is_nlb {
-        http::warn_none(&annotations);
+    if !is_nlb {
+        http::warn(&annotations, &http, settings);
     }
     let checks_http = !http.is_empty() && http.len() >= ports.len();
     let is_read = checks_http && annotations.is_on("health-check-flag", false);
@@ -195,6 +195,7 @@ pub(super) fn config(
             } else {
                 OnRemoval::Keep
             },
+            slow_start: None,
             fail_open: false,
             groups: if is_cross_zone { 1 } else { zones(service).len().max(1) },
         },

@@ -312,6 +312,7 @@ fn load(load: &LoadSettings) -> Node {
         ("retries", bare(load.retries)),
         ("detectIdleClose", bare(load.detect_idle_close)),
         ("honorConnectionClose", bare(load.honor_connection_close)),
+        ("cookies", bare(load.cookies)),
     ];
     clients.extend(load.rtt.map(|rtt| ("rtt", span(rtt))));
     let address = ADDRESSES.iter().find(|(_, address)| Some(*address) == way.address);

@@ -388,6 +388,8 @@ pub struct LoadSettings {
     pub detect_idle_close: bool,
     /// Whether `Connection: close` is honoured.
     pub honor_connection_close: bool,
+    /// Whether each slot is a user with cookies.
+    pub cookies: bool,
     /// What they ask for.
     pub mix: Vec<MixSettings>,
 }

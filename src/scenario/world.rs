@@ -221,6 +221,7 @@ fn load_spec(load: &super::settings::LoadSettings, settings: &Settings, timeline
             retries: load.retries,
             detect_idle_close: load.detect_idle_close,
             honor_connection_close: load.honor_connection_close,
+            cookies: load.cookies,
             // Connections are opened by the requests that need them; the warm-up is there for that.
             prewarm: false,
         },

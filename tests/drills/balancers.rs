@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_edge;
+use crate::shop::{self, annotation_lines, shop_of_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::manifest::Problems;
 use gatedrill::manifest::service::annotations::{Effect, ROWS, Values};
@@ -74,7 +74,6 @@ spec:
     shop_of_edge!()
 );
 
-const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-";
 /// The line of the first annotation.
 const LINE: u32 = 25;
 const ZONES: (&str, &str) = ("zone-maps", "a:vsw-a,b:vsw-b");
@@ -121,12 +120,8 @@ fn loaded_with(case: &Case<'_>, change: impl Fn(String) -> String) -> Result<Sce
     let zones =
         if case.is_nlb && !case.annotations.iter().any(|(name, _)| *name == ZONES.0) { Some(ZONES) } else { None };
     let lines = case.annotations.iter().copied().chain(zones);
-    // A name with a slash is whole already.
-    let name = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{PREFIX}{name}") };
-    let mut annotations: Vec<String> = lines.map(|(key, text)| format!("    {}: \"{text}\"", name(key))).collect();
-    annotations.push("    example.com/other: x".to_owned());
     let manifest = MANIFEST
-        .replace("ANNOTATIONS", &annotations.join("\n"))
+        .replace("ANNOTATIONS", &annotation_lines(lines))
         .replace("CLASS", if case.is_nlb { "loadBalancerClass: alibabacloud.com/nlb" } else { "" })
         .replace("POLICY", case.policy);
     let text = SCENARIO.replace("RATE", case.rate).replace("CLIENTS", case.clients);
@@ -135,19 +130,12 @@ fn loaded_with(case: &Case<'_>, change: impl Fn(String) -> String) -> Result<Sce
 }
 
 fn ran(case: &Case<'_>) -> Outcome {
-    let loaded = match scenario(case) {
-        Ok(loaded) => loaded,
-        Err(problems) => panic!("{problems}"),
-    };
-    run(loaded.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+    shop::ran(scenario(case))
 }
 
 /// Lost requests by code.
 fn lost(outcome: &Outcome) -> BTreeMap<String, u64> {
-    let totals = &outcome.run.results.totals;
-    let causes = &outcome.run.results.causes;
-    assert_eq!(totals.dropped, causes.iter().map(|row| row.count).sum::<u64>(), "each loss has one cause");
-    causes.iter().map(|row| (row.code.clone(), row.count)).collect()
+    outcome.run.results.causes.iter().map(|row| (row.code.clone(), row.count)).collect()
 }
 
 fn lost_of(outcome: &Outcome, code: &str) -> u64 {

@@ -4,10 +4,16 @@
 //! chosen for each request, so that kept connections of clients cost nothing when a target goes. Method: small scenarios from memory with constant
 //! arrivals, so that a count says exactly what happened. What single connections do to the millisecond stands beside the code (`edge::load_balancer`).
 
+mod cookies;
+mod redirects;
+mod slow_start;
+mod sticky;
+
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{self, PREFIX, annotation_lines, lost, moments, only, shop_of_edge, spread_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
@@ -28,7 +34,7 @@ spec:
     timings: { schedule: 10ms, podStart: 2s, endpointPropagation: 100ms, sandboxRemoval: 1s, NETWORK }
   loadBalancer: BALANCER
   gateway: { terminationDrainDuration: 0s, exitDelay: 0s }
-  backends: [ { service: default/web, replicas: 4, serviceTime: SERVICE, shutdownDelay: 0s } ]
+  backends: [ BACKENDS ]
   load:
     - name: all
       rate: RATE
@@ -38,29 +44,9 @@ spec:
   timeline: [ TIMELINE ]
 "#;
 
-const MANIFEST: &str = r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: edge }
-spec:
-  replicas: 4
-  selector: { matchLabels: { app: edge } }
-  strategy: { rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } }
-  template:
-    metadata: { labels: { app: edge } }
-    spec:
-      terminationGracePeriodSeconds: 120
-      nodeSelector: { pool: edge }
-      topologySpreadConstraints:
-        - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: edge } } }
-      containers:
-        - name: istio-proxy
-          image: proxy
-          ports: [ { containerPort: 80 } ]
-          lifecycle: { preStop: { sleep: { seconds: PAUSE } } }
-          readinessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1 }
-          resources: { limits: { cpu: "2" } }
----
+const MANIFEST: &str = concat!(
+    spread_edge!(""),
+    r#"---
 apiVersion: v1
 kind: Service
 metadata:
@@ -72,24 +58,11 @@ spec:
   externalTrafficPolicy: POLICY
   selector: { app: edge }
   ports: [ { name: http, port: 80, targetPort: 80 }, { name: other, port: 81, targetPort: 80 } ]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: edge }
-spec: { selector: { app: edge }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: web }
-spec: { hosts: ["*"], gateways: [edge], http: [ { route: [ { destination: { host: web } } ] } ] }
-"#;
+"#,
+    // An ALB's checks name no host.
+    shop_of_edge!(at "*")
+);
 
-const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-";
 const ENI: (&str, &str) = ("service.beta.kubernetes.io/backend-type", "eni");
 const HTTP: (&str, &str) = ("protocol-port", "http:80,http:81");
 const PODS: f64 = 4.0;
@@ -103,6 +76,9 @@ struct Case<'a> {
     clients: &'a str,
     patience: &'a str,
     service: &'a str,
+    backends: &'a str,
+    /// More manifests.
+    more: &'a str,
     url: &'a str,
     pause_s: u32,
     duration: &'a str,
@@ -120,6 +96,8 @@ impl Default for Case<'_> {
             clients: "connections: 8, reuse: lru",
             patience: "20s",
             service: "5ms",
+            backends: "{ service: default/web, replicas: 4, serviceTime: SERVICE, shutdownDelay: 0s }",
+            more: "",
             url: "http://shop.example.com/",
             pause_s: 1,
             duration: "30s",
@@ -130,37 +108,25 @@ impl Default for Case<'_> {
 }
 
 fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
-    let name = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{PREFIX}{name}") };
-    let mut annotations: Vec<String> =
-        case.annotations.iter().map(|(key, text)| format!("    {}: \"{text}\"", name(key))).collect();
-    annotations.push("    example.com/other: x".to_owned());
     let manifest = MANIFEST
-        .replace("ANNOTATIONS", &annotations.join("\n"))
+        .replace("ANNOTATIONS", &annotation_lines(case.annotations.iter().copied()))
         .replace("POLICY", case.policy)
-        .replace("PAUSE", &case.pause_s.to_string());
+        .replace("PAUSE", &case.pause_s.to_string())
+        + case.more;
     let text = SCENARIO.replace("BALANCER", case.balancer).replace("CLIENTS", case.clients).replace("URL", case.url);
+    let text = text.replace("BACKENDS", case.backends);
     let text = text.replace("SERVICE", case.service).replace("RATE", case.rate).replace("PATIENCE", case.patience);
     let text = text.replace("DURATION", case.duration).replace("TIMELINE", case.timeline);
     let text = text.replace("NETWORK", case.network);
     loaded(&text, &manifest, &[], None)
 }
 
-fn ran(case: &Case<'_>) -> Outcome {
-    let loaded = match scenario(case) {
-        Ok(loaded) => loaded,
-        Err(problems) => panic!("{problems}"),
-    };
-    let outcome = run(loaded.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
-    let results = &outcome.run.results;
-    let by_cause = results.causes.iter().map(|row| row.count).sum::<u64>();
-    assert_eq!(results.totals.dropped, by_cause, "each loss has one cause");
-    assert_eq!(results.totals.sent, results.totals.ok + results.totals.dropped);
-    outcome
+fn refusals(case: &Case<'_>) -> Vec<String> {
+    shop::refusals(scenario(case))
 }
 
-/// Lost requests by code.
-fn lost(outcome: &Outcome) -> BTreeMap<&str, u64> {
-    outcome.run.results.causes.iter().map(|row| (row.code.as_str(), row.count)).collect()
+fn ran(case: &Case<'_>) -> Outcome {
+    shop::ran(scenario(case))
 }
 
 /// The statuses of lost requests.
@@ -170,17 +136,6 @@ fn statuses(outcome: &Outcome) -> BTreeMap<Option<u16>, usize> {
         *found.entry(row.status).or_default() += 1;
     }
     found
-}
-
-/// When the only event of a kind after the start happened, in seconds.
-fn only(outcome: &Outcome, kind: &str) -> f64 {
-    let events = outcome.log.events().iter().filter(|event| event.kind == kind && event.at.as_nanos() > 0);
-    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 nanoseconds")]
-    let moments: Vec<f64> = events.map(|event| event.at.as_nanos() as f64 / 1e9).collect();
-    match moments[..] {
-        [one] => one,
-        ref all => panic!("{kind} happens once, not at {all:?}"),
-    }
 }
 
 #[test]
@@ -335,10 +290,7 @@ fn without_a_target_the_balancer_answers_itself() {
 }
 
 fn only_last(outcome: &Outcome, kind: &str) -> f64 {
-    let last = outcome.log.events().iter().filter(|event| event.kind == kind).map(|event| event.at.as_nanos()).max();
-    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 nanoseconds")]
-    let seconds = last.expect("it happens") as f64 / 1e9;
-    seconds
+    moments(outcome, kind).into_iter().max_by(f64::total_cmp).expect("it happens")
 }
 
 #[test]
@@ -475,16 +427,24 @@ fn what_a_listener_for_http_is_not_is_told() {
         (&[ENI, ("protocol-port", "http:80")], FidelityStatus::Approximated, "share the choice and the check"),
         (
             &[ENI, HTTP, ("sticky-session", "on"), ("sticky-session-type", "insert"), ("cookie-timeout", "60")],
-            FidelityStatus::Ignored,
-            "send no cookies back",
+            FidelityStatus::Warning,
+            "no client keeps cookies",
         ),
-        (&[ENI, HTTP, ("forward-port", "80:443")], FidelityStatus::Ignored, "redirects are not simulated"),
+        (&[ENI, ("sticky-session", "on")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
+        (&[ENI, ("forward-port", "80:81")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
+        (
+            &[ENI, ("protocol-port", "http:80,https:81"), ("cert-id", "c-1"), ("forward-port", "80:81,81:80")],
+            FidelityStatus::Warning,
+            "`81:80` is not read: protocol-port names no http:81",
+        ),
         (&[ENI, HTTP, ("established-timeout", "60")], FidelityStatus::Warning, "holds at listeners for TCP only"),
         (&[ENI, ("request-timeout", "60")], FidelityStatus::Warning, "holds at listeners for HTTP only"),
     ] {
         let found = notes(annotations);
         assert!(found.iter().any(|(kind, note)| *kind == status && note.contains(text)), "{annotations:?}: {found:?}");
     }
+    let silent = notes(&[ENI, HTTP, ("address-type", "internet")]);
+    assert!(silent.iter().all(|(status, _)| *status != FidelityStatus::Warning), "{silent:?}");
     // The gateway behind must speak plain HTTP where requests are sent to.
     let wrong = [ENI, ("protocol-port", "http:80,http:82")];
     assert!(notes(&wrong).iter().any(|(_, note)| note.contains("the Service has no port 82")));
@@ -492,13 +452,7 @@ fn what_a_listener_for_http_is_not_is_told() {
 
 #[test]
 fn what_the_api_rejects_for_such_a_listener_is_refused_with_its_line() {
-    let told = |annotations: &[(&str, &str)]| match scenario(&Case { annotations, ..Case::default() }) {
-        Ok(_) => Vec::new(),
-        Err(problems) => {
-            let line = |place| problems.files.position(place).map_or(0, |(_, line, _)| line);
-            problems.list.iter().map(|it| format!("{}: {}", line(it.place), it.text)).collect()
-        }
-    };
+    let told = |annotations: &[(&str, &str)]| refusals(&Case { annotations, ..Case::default() });
     // The annotations begin at line 29, and the second of them is `protocol-port`.
     let sticky = ("sticky-session", "on");
     for (more, expected) in [
@@ -511,6 +465,15 @@ fn what_the_api_rejects_for_such_a_listener_is_refused_with_its_line() {
         (&[sticky, ("sticky-session-type", "insert")], "cookie-timeout is missing"),
         (&[sticky, ("sticky-session-type", "server")], "cookie is missing"),
         (&[sticky, ("sticky-session-type", "rewrite")], "32: the API rejects `rewrite`"),
+        (&[("cookie-timeout", "0")], "31: `0` is no number from 1 to 86400"),
+        (&[("cookie-timeout", "86401")], "31: `86401` is no number from 1 to 86400"),
+        (&[("cookie", "$app")], "31: the API rejects `$app` as the name of a cookie"),
+        (&[("cookie", "a;b")], "31: the API rejects `a;b` as the name of a cookie"),
+        (&[("forward-port", "80")], "31: `80` is no pair of ports"),
+        (&[("forward-port", "80:443:1")], "31: `80:443:1` is no pair of ports"),
+        (&[("forward-port", "80:tls")], "31: `tls` is no port"),
+        (&[("forward-port", "80:443")], "31: port 80 is led to port 443, which is no listener for HTTPS"),
+        (&[("forward-port", "80:81")], "31: port 80 is led to port 81, which is no listener for HTTPS"),
     ] {
         let annotations: Vec<(&str, &str)> = [ENI, HTTP].into_iter().chain(more.iter().copied()).collect();
         let found = told(&annotations);

@@ -3,7 +3,7 @@
 //! Goal: a request that is due at the very moment a phase begins counts in it, also as the first of its load. Method: constant arrivals, so that one is due then.
 
 use crate::scenarios::loaded;
-use gatedrill::drill::{Continue, run};
+use crate::shop::{ran, shop_of_edge};
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -21,7 +21,8 @@ spec:
   timeline: [ { at: 10s, phase: more }, { at: 20s, phase: end } ]
 "#;
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = concat!(
+    r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge }
@@ -36,30 +37,13 @@ apiVersion: v1
 kind: Service
 metadata: { name: edge }
 spec: { type: LoadBalancer, selector: { app: edge }, ports: [ { port: 80, targetPort: 80 } ] }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec: { selector: { app: web }, ports: [ { port: 80 } ] }
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: edge }
-spec: { selector: { app: edge }, servers: [ { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] } ] }
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: web }
-spec: { hosts: ["*"], gateways: [edge], http: [ { route: [ { destination: { host: web } } ] } ] }
-"#;
+"#,
+    shop_of_edge!()
+);
 
 #[test]
 fn a_request_due_at_the_moment_a_phase_begins_counts_in_it() {
-    let loaded = match loaded(SCENARIO, MANIFEST, &[], None) {
-        Ok(loaded) => loaded,
-        Err(problems) => panic!("{problems}"),
-    };
-    let outcome = run(loaded.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    let outcome = ran(loaded(SCENARIO, MANIFEST, &[], None));
     let phases = &outcome.run.results.phases;
     let counts: Vec<(&str, u64)> = phases.iter().map(|phase| (phase.name.as_str(), phase.totals.sent)).collect();
     assert_eq!(counts, [("before", 100), ("more", 300), ("end", 300)]);

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{self, annotation_lines, moments, only, shop_of_edge, spread_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::engine::Datum;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
@@ -43,30 +43,8 @@ spec:
 "#;
 
 const MANIFEST: &str = concat!(
-    r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: edge }
-spec:
-  replicas: 4
-  selector: { matchLabels: { app: edge } }
-  strategy: { rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } }
-  template:
-    metadata: { labels: { app: edge } }
-    spec:
-      terminationGracePeriodSeconds: 120
-      nodeSelector: { pool: edge }
-      topologySpreadConstraints:
-        - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: edge } } }
-      GATES
-      containers:
-        - name: istio-proxy
-          image: proxy
-          ports: [ { containerPort: 80 } ]
-          lifecycle: { preStop: { sleep: { seconds: PAUSE } } }
-          readinessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1 }
-          resources: { limits: { cpu: "2" } }
----
+    spread_edge!("      GATES\n"),
+    r#"---
 apiVersion: v1
 kind: Service
 metadata:
@@ -121,11 +99,8 @@ impl Default for Case<'_> {
 }
 
 fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
-    let mut annotations: Vec<String> =
-        case.annotations.iter().map(|(key, text)| format!("    {key}: \"{text}\"")).collect();
-    annotations.push("    example.com/other: x".to_owned());
     let manifest = MANIFEST
-        .replace("ANNOTATIONS", &annotations.join("\n"))
+        .replace("ANNOTATIONS", &annotation_lines(case.annotations.iter().copied()))
         .replace("CLASS", case.class)
         .replace("POLICY", case.policy)
         .replace("GATES", case.gates)
@@ -136,38 +111,12 @@ fn scenario(case: &Case<'_>) -> Result<Scenario, Problems> {
 }
 
 fn ran(case: &Case<'_>) -> Outcome {
-    let loaded = match scenario(case) {
-        Ok(loaded) => loaded,
-        Err(problems) => panic!("{problems}"),
-    };
-    let outcome = run(loaded.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
-    let results = &outcome.run.results;
-    assert_eq!(
-        results.totals.dropped,
-        results.causes.iter().map(|row| row.count).sum::<u64>(),
-        "each loss has one cause"
-    );
-    assert_eq!(results.totals.sent, results.totals.ok + results.totals.dropped);
-    outcome
+    shop::ran(scenario(case))
 }
 
 /// Lost requests by cause.
 fn lost(outcome: &Outcome) -> BTreeMap<&str, u64> {
     outcome.run.results.causes.iter().map(|row| (row.name.as_str(), row.count)).collect()
-}
-
-/// When events of a kind happened after the start, in seconds.
-fn moments(outcome: &Outcome, kind: &str) -> Vec<f64> {
-    let events = outcome.log.events().iter().filter(|event| event.kind == kind && event.at.as_nanos() > 0);
-    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 nanoseconds")]
-    events.map(|event| event.at.as_nanos() as f64 / 1e9).collect()
-}
-
-fn only(outcome: &Outcome, kind: &str) -> f64 {
-    match moments(outcome, kind)[..] {
-        [one] => one,
-        ref all => panic!("{kind} happens once, not at {all:?}"),
-    }
 }
 
 /// Holds the losses of one removal against (λ/N)·max(0, L − P), with both from the removal on. Hashes spread at random: four deviations.

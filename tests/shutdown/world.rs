@@ -227,6 +227,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
             first_passes: None,
             on_deregister,
             on_unhealthy: OnRemoval::Keep,
+            slow_start: None,
             fail_open: false,
             groups: 1,
         },
@@ -296,6 +297,7 @@ fn load(inputs: &Value, pool: u64, pools: u64, pacing: Pacing) -> LoadSpec {
         retries: 0,
         detect_idle_close: client["detect_idle_close"] == true,
         honor_connection_close: client["honor_connection_close"] == true,
+        cookies: false,
         prewarm: client["prewarm"] == true,
     };
     let entry = MixEntry {

@@ -1,11 +1,12 @@
 //! Heads of HTTP/1.1 as a proxy reads them, and as it passes them on.
 //!
 //! Headers about one connection (`Connection`, `Keep-Alive`, `Proxy-Connection`) are not passed on: each connection has its own. All others stay as they are and
-//! where they are. Source: RFC 9110, section 7.6.1.
+//! where they are, but for a cookie that keeps a session. Source: RFC 9110, section 7.6.1.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Forwarded;
+use super::sticky::{Mark, is_cookie};
 use crate::net::body::Body;
 use crate::net::head::{Malformed, number, read_head};
 
@@ -110,7 +111,7 @@ fn incomplete<T>(bytes: &[u8]) -> Result<Option<T>, Malformed> {
 #[must_use]
 pub fn onward(head: &[u8], client: SocketAddrV4, port: u16, forwarded: Forwarded, closes: bool) -> Vec<u8> {
     let mut known = None;
-    let mut out = passed(head, |name, value| {
+    let mut out = passed(head, |_, name, value| {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
         if is("x-forwarded-for") {
             known = Some(value);
@@ -140,12 +141,50 @@ pub fn onward(head: &[u8], client: SocketAddrV4, port: u16, forwarded: Forwarded
     out
 }
 
-/// The head of an answer as its client gets it.
+/// The head of an answer as its client gets it, with what it says of the session.
 #[must_use]
-pub fn back(head: &[u8], closes: bool) -> Vec<u8> {
-    let mut out = passed(head, |_, _| false);
+pub fn back(head: &[u8], closes: bool, mark: Option<&Mark<'_>>) -> Vec<u8> {
+    let mut cookie = match mark {
+        Some(Mark::Value(name, new)) => Some((*name, new)),
+        _ => None,
+    };
+    let mut out = passed(head, |out, name, value| {
+        let is_it = |wanted: &str| name.eq_ignore_ascii_case(b"set-cookie") && is_cookie(value, wanted);
+        let Some((of, new)) = cookie.take_if(|(wanted, _)| is_it(wanted)) else { return false };
+        let behind = memchr::memchr(b';', value).map_or(&b""[..], |end| &value[end..]);
+        for part in [name, b": ", of.as_bytes(), b"=", new.as_bytes(), behind, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+        true
+    });
+    if let Some(Mark::Line(line)) = mark {
+        out.extend_from_slice(line.as_bytes());
+    }
     out.extend_from_slice(if closes { b"Connection: close\r\n\r\n" } else { b"\r\n" });
     out
+}
+
+/// The answer that the same is to be asked over TLS at `port`; without a host it is a bad request.
+#[must_use]
+pub fn redirect(head: &[u8], port: u16, closes: bool) -> Vec<u8> {
+    let mut host = &b""[..];
+    let start = read_head(head, |name, value| {
+        if name.eq_ignore_ascii_case(b"host") {
+            host = value;
+        }
+        Ok(())
+    });
+    let line = start.ok().flatten().map_or(&b""[..], |(line, _)| line);
+    let target = str::from_utf8(line).ok().and_then(|line| line.split(' ').nth(1)).unwrap_or("/");
+    let host = str::from_utf8(host).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    if name.is_empty() {
+        return own(400, closes);
+    }
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let close = if closes { "Connection: close\r\n" } else { "" };
+    let location = format!("https://{name}{port}{target}");
+    format!("HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n{close}\r\n").into_bytes()
 }
 
 /// An answer of the balancer's own.
@@ -161,15 +200,15 @@ pub fn own(status: u16, closes: bool) -> Vec<u8> {
     format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\n{close}\r\n").into_bytes()
 }
 
-/// A head without its end and without what is not passed on: headers of the connection, and those that `drops` names.
-fn passed<'a>(head: &'a [u8], mut drops: impl FnMut(&'a [u8], &'a [u8]) -> bool) -> Vec<u8> {
+/// A head without its end and without what is not passed on: headers of the connection, and those that `heeds` drops, or writes otherwise.
+fn passed<'a>(head: &'a [u8], mut heeds: impl FnMut(&mut Vec<u8>, &'a [u8], &'a [u8]) -> bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len() + 128);
     let line_end = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
     out.extend_from_slice(&head[..line_end]);
     let of_connection = ["connection", "keep-alive", "proxy-connection"];
     let read = read_head(head, |name, value| {
         let is_of_connection = of_connection.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
-        if !is_of_connection && !drops(name, value) {
+        if !is_of_connection && !heeds(&mut out, name, value) {
             for part in [name, b": ", value, b"\r\n"] {
                 out.extend_from_slice(part);
             }
@@ -248,8 +287,41 @@ mod tests {
              X-Forwarded-Port: 443\r\nX-Forwarded-Client-srcport: 40000\r\n\r\n"
         );
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nConnection: close\r\n\r\n";
-        assert_eq!(text(back(answer, false)), "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n");
-        assert_eq!(text(back(answer, true)), "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nConnection: close\r\n\r\n");
+        assert_eq!(text(back(answer, false, None)), "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n");
+        assert_eq!(text(back(answer, true, None)), "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nConnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn an_answer_says_where_its_session_stays() {
+        let answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\nset-cookie: App = x; Max-Age=5\r\nset-cookie: app=y\r\nx-a: 1\r\n\r\n";
+        let marked = |mark: &Mark<'_>| text(back(answer, false, Some(mark)));
+        let (start, end) = ("HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\n", "set-cookie: app=y\r\nx-a: 1\r\n");
+        assert_eq!(
+            marked(&Mark::Line("Set-Cookie: S=1;Path=/\r\n".to_owned())),
+            format!("{start}set-cookie: App = x; Max-Age=5\r\n{end}Set-Cookie: S=1;Path=/\r\n\r\n")
+        );
+        assert_eq!(
+            marked(&Mark::Value("app", "7f".to_owned())),
+            format!("{start}set-cookie: app=7f; Max-Age=5\r\n{end}\r\n")
+        );
+    }
+
+    #[test]
+    fn a_redirect_names_the_same_over_tls() {
+        for (start, port, location) in [
+            ("GET /a?b=c HTTP/1.1\r\nhost: shop.example.com\r\n", 443, Some("https://shop.example.com/a?b=c")),
+            ("POST / HTTP/1.1\r\nHost: shop.example.com:80\r\n", 8443, Some("https://shop.example.com:8443/")),
+            ("GET / HTTP/1.1\r\nx: y\r\n", 443, None),
+        ] {
+            for closes in [false, true] {
+                let answer = redirect(format!("{start}\r\n").as_bytes(), port, closes);
+                let read = read_answer(&answer, false).expect("it is an answer").expect("it is complete");
+                let status = if location.is_some() { 302 } else { 400 };
+                assert_eq!((read.status, read.body, read.says_close), (status, Body::Length(0), closes), "{start}");
+                let line = location.map(|location| format!("\r\nLocation: {location}\r\n"));
+                assert!(line.is_none_or(|line| text(answer).contains(&line)), "{start}");
+            }
+        }
     }
 
     #[test]

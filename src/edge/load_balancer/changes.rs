@@ -142,8 +142,9 @@ impl LoadBalancer {
         let mut moved = Vec::new();
         for (port, target) in &new.ports {
             let is_taken = inner.state.borrow().handed.contains_key(port);
-            // A listener that is to speak something else is another one.
-            let is_other = old.ports.contains_key(port) && old.http.contains_key(port) != new.http.contains_key(port);
+            // A listener that is to speak something else, or to redirect otherwise, is another one.
+            let spoken = |config: &LoadBalancerConfig| config.http.get(port).map(|rules| rules.redirect);
+            let is_other = old.ports.contains_key(port) && spoken(&old) != spoken(new);
             if is_other && (change.writes_listeners || !is_taken) {
                 let event = self.tell_service(because, "lb_listener_deleted", port_of(*port));
                 self.close(*port, event);

@@ -71,7 +71,7 @@ impl LoadBalancer {
             let change = {
                 let mut state = inner.state.borrow_mut();
                 let Some(name) = state.names.get(&id).cloned() else { return };
-                let change = state.balancer.handle_probe(id, is_ok, Some(because));
+                let change = state.balancer.handle_probe(inner.sim.now(), id, is_ok, Some(because));
                 if let Some(change) = change {
                     let kind = match change {
                         HealthChange::Healthy => "target_healthy",

@@ -49,14 +49,29 @@ impl State {
     }
 
     /// The same for a request, where a proxy has the port; it goes to no target that has failed it.
-    pub(super) fn choose_for_request(&mut self, flow: Flow, failed: &[TargetId]) -> Option<(TargetId, Ipv4Addr)> {
+    pub(super) fn choose_for_request(
+        &mut self,
+        now: SimTime,
+        flow: Flow,
+        failed: &[TargetId],
+    ) -> Option<(TargetId, Ipv4Addr)> {
         let Some(group) = self.groups.get_mut(&flow.to.port()) else {
-            return self.balancer.choose_for_request(flow, failed).map(|(id, address)| (id, *address.ip()));
+            return self.balancer.choose_for_request(now, flow, failed).map(|(id, address)| (id, *address.ip()));
         };
         let failed: Vec<TargetId> = failed.iter().filter_map(|id| group.ids.get(id).copied()).collect();
-        let (_, address) = group.balancer.choose_for_request(flow, &failed)?;
+        let (_, address) = group.balancer.choose_for_request(now, flow, &failed)?;
         let id = (*self.registered.get(address.ip())?)?;
         Some((id, *address.ip()))
+    }
+
+    /// The target with this address, if a front port's requests may go to it whoever's turn it is.
+    pub(super) fn claimed(&self, port: u16, ip: Ipv4Addr) -> Option<(TargetId, Ipv4Addr)> {
+        let id = (*self.registered.get(&ip)?)?;
+        let is_healthy = match self.groups.get(&port) {
+            Some(group) => group.ids.get(&id).is_some_and(|its| group.balancer.is_healthy(*its)),
+            None => self.balancer.is_healthy(id),
+        };
+        is_healthy.then_some((id, ip))
     }
 
     /// Why a front port has no target: its group is new; or a target is wanted and has not passed its check, rather one that never did than one that failed;
@@ -233,7 +248,7 @@ impl LoadBalancer {
                 let Some(name) = state.names.get(&id).cloned() else { return };
                 let Some(group) = state.groups.get_mut(&front).filter(|group| group.number == number) else { return };
                 let Some(its) = group.ids.get(&id).copied() else { return };
-                (group.balancer.handle_probe(its, is_ok, Some(because)), name)
+                (group.balancer.handle_probe(inner.sim.now(), its, is_ok, Some(because)), name)
             };
             if let Some(change) = change
                 && inner.live().ports.keys().next() == Some(&front)

@@ -14,7 +14,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use self::session::Session;
-use super::{Inner, LoadBalancer};
+use super::{Inner, LoadBalancer, State};
 use crate::edge::balancer::TargetId;
 use crate::edge::http_proxy::Ending;
 use crate::edge::http_proxy::pool::Pool;
@@ -146,14 +146,29 @@ impl LoadBalancer {
         counted.map_err(|(limit, value)| inner.tell_limit(&mut state, port, limit, value))
     }
 
-    /// The target of a request, or why there is none.
-    fn choose(&self, flow: Flow, failed: &[TargetId]) -> Result<Target, (Ending, Option<EventId>)> {
+    /// The target of a request, or why there is none. The one that it claims has it, if that is one, and well.
+    fn choose(
+        &self,
+        flow: Flow,
+        failed: &[TargetId],
+        claimed: Option<SocketAddrV4>,
+    ) -> Result<Target, (Ending, Option<EventId>)> {
+        let (now, port) = (self.inner.sim.now(), flow.to.port());
         let mut state = self.inner.state.borrow_mut();
-        let chosen = state.choose_for_request(flow, failed);
+        let kept = claimed.and_then(|address| {
+            let target = state.claimed(port, *address.ip())?;
+            (self.inner.address_of(&state, target, port) == address).then_some(target)
+        });
+        let chosen = kept.or_else(|| state.choose_for_request(now, flow, failed));
         chosen.ok_or_else(|| {
             let is_empty = state.balancer.target_count() == 0;
             (if is_empty { Ending::NoTarget } else { Ending::NoHealthyTarget }, state.why_nobody(flow.to.port(), 0))
         })
+    }
+
+    /// What cookies call a target.
+    fn address_of(&self, target: Target, port: u16) -> SocketAddrV4 {
+        self.inner.address_of(&self.inner.state.borrow(), target, port)
     }
 
     /// Keeps a connection to a target for other requests, if that is still one.
@@ -199,6 +214,16 @@ impl LoadBalancer {
         let data = vec![("connection", super::number(client.number()).into())];
         let event = inner.log.borrow_mut().record(inner.sim.now(), None, "connection_idle", object, data);
         inner.state.borrow_mut().forgotten.insert(client, event);
+    }
+}
+
+impl Inner {
+    /// A target's address, with the port that a front port's requests go to.
+    fn address_of(&self, state: &State, (id, ip): Target, port: u16) -> SocketAddrV4 {
+        let live = self.live();
+        let is_node = state.names.get(&id).is_some_and(|name| self.is_node(name));
+        let of_node = live.node_ports.get(&port).filter(|_| is_node);
+        SocketAddrV4::new(ip, of_node.or_else(|| live.ports.get(&port)).copied().unwrap_or(port))
     }
 }
 

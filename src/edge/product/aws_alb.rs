@@ -11,13 +11,18 @@
 //! - A target that refuses, or closes or resets a connection under a request: 502. So where a gateway closes kept connections sooner than the balancer, some
 //!   requests meet a close that is on its way. One that does not take a connection within 10 s, or says nothing for the idle time: 504. Nothing is tried again.
 //! - Targets in turn, or with `load_balancing.algorithm.type=least_outstanding_requests` where fewest requests are under way.
+//! - With `stickiness.enabled=true` a session stays at its target by a cookie: `AWSALB` in each answer, or (`app_cookie`) `AWSALBAPP` beside the cookie of the targets'
+//!   own that is named. Its time, one day unless written, begins anew with each answer.
+//! - With `slow_start.duration_seconds` (30 to 900) a target that becomes healthy gets its share little by little ([`crate::edge::slow_start`]).
 //!
 //! Assumed: the controller's own time; that the product does at once what it is asked; that the kept connection which was used last is taken first, and those to a
 //! deregistered target are closed at once.
 //!
-//! Left out: success codes other than 200 to 399, cookies, slow start, HTTP/2, and rules of an Ingress.
+//! Left out: success codes other than 200 to 399, the second cookie for other origins (`AWSALBCORS`), `Expires` of cookies (seven days, longer than any drill), HTTP/2, and
+//! rules of an Ingress.
 //!
-//! Sources: AWS documents "Health checks for Application Load Balancer target groups", "Edit target group attributes" (deregistration delay, algorithms), "Edit attributes
+//! Sources: AWS documents "Health checks for Application Load Balancer target groups", "Edit target group attributes" (deregistration delay, algorithms, slow start), "Sticky sessions
+//! for your Application Load Balancer", "Edit attributes
 //! for your Application Load Balancer" (idle timeout, client keepalive duration), "Troubleshoot your Application Load Balancers" (502, 503, 504), "How Elastic Load Balancing works"
 //! (connections to targets, headers); kubernetes-sigs/aws-load-balancer-controller docs/guide/ingress/annotations.md, docs/deploy/pod_readiness_gate.md, issue 3621 (changes of
 //! targets are fast).
@@ -26,12 +31,15 @@ use std::time::Duration;
 
 use super::{Check, GateOpens, Profile, Ways, aws_nlb, check};
 use crate::edge::balancer::OnRemoval;
-use crate::edge::http_proxy::{Forwarded, HttpRules};
+use crate::edge::http_proxy::{Forwarded, HttpRules, Sticky};
 use crate::edge::scheduler::Scheduler;
 use crate::engine::Delay;
 
 /// How long a connection may be silent.
 pub const IDLE: Duration = Duration::from_secs(60);
+
+/// The shortest time for which a target is new.
+pub const SLOW_START_LEAST: Duration = Duration::from_secs(30);
 
 /// How it behaves where no annotation says otherwise.
 #[must_use]
@@ -73,5 +81,22 @@ pub fn rules() -> HttpRules {
         cuts_requests: true,
         no_healthy_status: 503,
         forwarded: Forwarded { proto: Some("http"), port: true, client_port: false },
+        sticky: None,
+        redirect: None,
     }
+}
+
+/// What is behind the values of its cookies.
+const ATTRIBUTES: &str = "; Path=/";
+
+/// `stickiness.type=lb_cookie`.
+#[must_use]
+pub fn sticky(duration: Duration) -> Sticky {
+    Sticky::Own { name: "AWSALB", attributes: ATTRIBUTES, idle: duration, spares_errors: false }
+}
+
+/// `stickiness.type=app_cookie`.
+#[must_use]
+pub fn sticky_beside(cookie: &str, duration: Duration) -> Sticky {
+    Sticky::Beside { name: "AWSALBAPP", attributes: ATTRIBUTES, of_target: cookie.into(), idle: duration }
 }

@@ -29,6 +29,7 @@ fn window(profile: &Profile, answer: Answer, is_new: bool) -> (Duration, usize) 
         first_passes: Some(profile.first_passes),
         on_deregister: profile.on_deregister,
         on_unhealthy: profile.on_unhealthy,
+        slow_start: None,
         fail_open: profile.fail_open,
         groups: 1,
     });
@@ -36,14 +37,14 @@ fn window(profile: &Profile, answer: Answer, is_new: bool) -> (Duration, usize) 
     if !is_new {
         balancer.set_healthy(id);
         if answer == Answer::Well {
-            while balancer.handle_probe(id, false, None) != Some(HealthChange::Unhealthy) {}
+            while balancer.handle_probe(SimTime::ZERO, id, false, None) != Some(HealthChange::Unhealthy) {}
         }
     }
     let mut started_at = SimTime::ZERO;
     for count in 1.. {
         let ended_at = started_at.after(if answer == Answer::Never { check.timeout } else { Duration::ZERO });
         let was_healthy = balancer.is_healthy(id);
-        if balancer.handle_probe(id, answer == Answer::Well, None).is_some() {
+        if balancer.handle_probe(ended_at, id, answer == Answer::Well, None).is_some() {
             return (ended_at.since(SimTime::ZERO), count);
         }
         assert_eq!(balancer.is_healthy(id), was_healthy, "nothing changes before the threshold");

@@ -69,7 +69,6 @@ use Effect::{Approximated, Ignored, Modelled};
 use Product::{Both, Clb, Nlb};
 use Values::{Any, Number, Only, Word};
 
-const COOKIES: Effect = Ignored("clients of a drill send no cookies back, so nobody is kept at a target");
 const REUSE: Effect = Ignored("server groups that exist already are not simulated");
 const ON_OFF: Values = Word(&["on", "off"]);
 
@@ -106,10 +105,10 @@ pub const ROWS: [Row; 85] = [
     row("idle-timeout", Nlb, Number(1, 900), Modelled),
     row("request-timeout", Clb, Number(1, 180), Modelled),
     row("persistence-timeout", Clb, Number(0, 3600), Modelled),
-    row("sticky-session", Clb, ON_OFF, COOKIES),
-    row("sticky-session-type", Clb, Word(&["insert", "server"]), COOKIES),
-    row("cookie-timeout", Clb, Number(1, 86_400), COOKIES),
-    row("cookie", Clb, Any, COOKIES),
+    row("sticky-session", Clb, ON_OFF, Modelled),
+    row("sticky-session-type", Clb, Word(&["insert", "server"]), Modelled),
+    row("cookie-timeout", Clb, Number(1, 86_400), Modelled),
+    row("cookie", Clb, Any, Modelled),
     row("health-check-switch", Clb, ON_OFF, Modelled),
     row("health-check-flag", Clb, ON_OFF, Modelled),
     row("health-check-flag", Nlb, Only("on"), Modelled),
@@ -136,7 +135,7 @@ pub const ROWS: [Row; 85] = [
     row("acl-status", Clb, Any, Ignored("access lists are not simulated")),
     row("acl-id", Clb, Any, Ignored("access lists are not simulated")),
     row("acl-type", Clb, Any, Ignored("access lists are not simulated")),
-    row("forward-port", Clb, Any, Ignored("redirects are not simulated: the listener passes requests on")),
+    row("forward-port", Clb, Any, Modelled),
     row("cert-id", Clb, Any, Modelled),
     row("cert-id", Nlb, Any, Modelled),
     row("cacert", Nlb, Any, Ignored("nobody asks for clients' certificates")),

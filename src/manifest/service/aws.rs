@@ -100,52 +100,78 @@ pub const ALB_ROWS: [AwsRow; 16] = [
     row("target-node-labels", Any, Ignored("it counts for instance targets only")),
 ];
 
+/// Which balancers' target groups have an attribute.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the balancers' names")]
+pub enum Owner {
+    Nlb,
+    Alb,
+    Both,
+}
+
 /// An attribute of a target group.
 #[derive(Clone, Copy, Debug)]
 pub struct Attribute {
     /// Its name.
     pub name: &'static str,
-    /// Only an NLB has it.
-    pub is_of_nlb: bool,
+    /// Whose it is.
+    pub owner: Owner,
     /// What it may say.
     pub values: Values,
     /// What it does.
     pub effect: Effect,
 }
 
-const fn attribute(name: &'static str, is_of_nlb: bool, values: Values, effect: Effect) -> Attribute {
-    Attribute { name, is_of_nlb, values, effect }
+const fn attribute(name: &'static str, owner: Owner, values: Values, effect: Effect) -> Attribute {
+    Attribute { name, owner, values, effect }
 }
 
+impl Attribute {
+    /// Whether target groups of an NLB have it, or those of an ALB.
+    #[must_use]
+    pub fn is_of(&self, is_nlb: bool) -> bool {
+        self.owner == Both || (self.owner == Nlb) == is_nlb
+    }
+}
+
+use Owner::{Alb, Both, Nlb};
+
 const FLAG: Values = Word(&["true", "false"]);
-const STICKY: Effect = Ignored("clients keep no cookies, and an NLB's targets are chosen anew for each connection");
+const STICKY: Effect = Ignored("targets are chosen anew for each connection");
+/// A week.
+const WEEK: Values = Number(1, 604_800);
 const ALGORITHMS: Values = Word(&["round_robin", "least_outstanding_requests", "weighted_random"]);
 
 /// Those of target groups.
-pub const ATTRIBUTES: [Attribute; 13] = [
-    attribute("deregistration_delay.timeout_seconds", false, Number(0, 3600), Modelled),
-    attribute("deregistration_delay.connection_termination.enabled", true, FLAG, Modelled),
-    attribute("target_health_state.unhealthy.connection_termination.enabled", true, FLAG, Modelled),
+pub const ATTRIBUTES: [Attribute; 18] = [
+    attribute("deregistration_delay.timeout_seconds", Both, Number(0, 3600), Modelled),
+    attribute("deregistration_delay.connection_termination.enabled", Nlb, FLAG, Modelled),
+    attribute("target_health_state.unhealthy.connection_termination.enabled", Nlb, FLAG, Modelled),
     attribute(
         "target_health_state.unhealthy.draining_interval_seconds",
-        true,
+        Nlb,
         Number(0, 360_000),
         Ignored("an unhealthy target has no draining state"),
     ),
-    attribute("preserve_client_ip.enabled", true, FLAG, Effect::None),
-    attribute("proxy_protocol_v2.enabled", true, FLAG, Ignored("gateways are sent no PROXY header")),
-    attribute("stickiness.enabled", false, FLAG, STICKY),
-    attribute("stickiness.type", false, Any, STICKY),
-    attribute("stickiness.lb_cookie.duration_seconds", false, Any, STICKY),
-    attribute("load_balancing.cross_zone.enabled", false, Any, ZONES),
-    attribute("load_balancing.algorithm.type", false, ALGORITHMS, Modelled),
+    attribute("preserve_client_ip.enabled", Nlb, FLAG, Effect::None),
+    attribute("proxy_protocol_v2.enabled", Nlb, FLAG, Ignored("gateways are sent no PROXY header")),
+    attribute("stickiness.enabled", Nlb, FLAG, STICKY),
+    attribute("stickiness.type", Nlb, Word(&["source_ip"]), STICKY),
+    attribute("stickiness.enabled", Alb, FLAG, Modelled),
+    attribute("stickiness.type", Alb, Word(&["lb_cookie", "app_cookie"]), Modelled),
+    attribute("stickiness.lb_cookie.duration_seconds", Alb, WEEK, Modelled),
+    attribute("stickiness.app_cookie.duration_seconds", Alb, WEEK, Modelled),
+    attribute("stickiness.app_cookie.cookie_name", Alb, Any, Modelled),
+    attribute("load_balancing.cross_zone.enabled", Both, Any, ZONES),
+    attribute("load_balancing.algorithm.type", Alb, ALGORITHMS, Modelled),
     attribute(
-        "slow_start.duration_seconds",
-        false,
-        Number(0, 900),
-        Ignored("a new target gets its full share at once"),
+        "load_balancing.algorithm.anomaly_mitigation",
+        Alb,
+        Word(&["on", "off"]),
+        Ignored("weighted_random is simulated as turns"),
     ),
-    attribute("target_group_health.dns_failover.minimum_healthy_targets.count", false, Any, ZONES),
+    attribute("slow_start.duration_seconds", Alb, Number(0, 900), Modelled),
+    attribute("target_group_health.dns_failover.minimum_healthy_targets.count", Both, Any, ZONES),
 ];
 
 #[cfg(test)]
@@ -160,7 +186,10 @@ mod tests {
             let names: BTreeSet<&str> = rows.iter().map(|row| row.suffix).collect();
             assert_eq!(names.len(), rows.len());
         }
-        let names: BTreeSet<&str> = ATTRIBUTES.iter().map(|attribute| attribute.name).collect();
-        assert_eq!(names.len(), ATTRIBUTES.len());
+        for is_nlb in [true, false] {
+            let its = || ATTRIBUTES.iter().filter(|attribute| attribute.is_of(is_nlb));
+            let names: BTreeSet<&str> = its().map(|attribute| attribute.name).collect();
+            assert_eq!(names.len(), its().count());
+        }
     }
 }

@@ -88,6 +88,7 @@ pub(super) fn read(
             return BTreeMap::new();
         }
     };
+    let redirects = super::http::redirects(annotations, &found);
     for (port, protocol) in &found {
         let Some(of_pod) = ports.get(port) else {
             annotations.warn(SUFFIX, &format!("the Service has no port {port}, so it makes no listener"));
@@ -100,7 +101,8 @@ pub(super) fn read(
             let text = format!("the listener of port {port} ends TLS without a certificate: the API rejects it");
             annotations.refuse(SUFFIX, text, "write cert-id beside it");
         }
-        if !plain.contains(of_pod) {
+        // A listener that redirects sends nothing there.
+        if !plain.contains(of_pod) && !redirects.contains_key(port) {
             let what = if protocol.ends_tls() { "ends TLS" } else { "sends plain HTTP" };
             let text = format!("the balancer {what}, and the gateway has no server for plain HTTP on port {of_pod}");
             annotations.refuse(SUFFIX, text, "write a Gateway server with protocol: HTTP there, or TCP for this port");

@@ -10,9 +10,10 @@ use super::super::settings::Settings;
 use super::super::state::Resolved;
 use super::Annotations;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
+use crate::edge::http_proxy::Sticky;
 use crate::edge::idle::IdleRule;
 use crate::edge::load_balancer::Probe;
-use crate::edge::product::{Profile, aws_nlb};
+use crate::edge::product::{Profile, aws_alb, aws_nlb};
 use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
     BackendMode, Eligibility, HealthCheck, HttpRules, Limits, LoadBalancerConfig, NodeReach, Pace, Product, Scheduler,
@@ -125,9 +126,16 @@ pub(super) fn config(
         profile.idle = profile.idle.map(|usual| aws.idle(usual, &ports));
         profile.scheduler = aws.scheduler(profile.scheduler);
     }
+    let (sticky, slow_start) = if product == Product::AwsAlb { aws.shares() } else { (None, None) };
+    if sticky.is_some() {
+        let name = format!("{ALB_PREFIX}target-group-attributes");
+        let place = service.annotations.get(&name).map_or(service.annotations_at, |(_, place)| *place);
+        let path = format!("{}.stickiness.enabled", annotations.path(&name));
+        super::http::warn_no_jar(settings, annotations.sink, place, path);
+    }
     let http = profile.http.take().map(|usual| {
         let idle = settings.balancer.product.idle.unwrap_or(usual.client_idle);
-        Rc::new(HttpRules { client_idle: idle, answer_timeout: idle, target_idle: Some(idle), ..usual })
+        Rc::new(HttpRules { client_idle: idle, answer_timeout: idle, target_idle: Some(idle), sticky, ..usual })
     });
     let written = settings.balancer.health_check;
     let health_check = profile.health_check.map(|usual| HealthCheck {
@@ -152,6 +160,7 @@ pub(super) fn config(
             first_passes: Some(profile.first_passes),
             on_deregister: profile.on_deregister,
             on_unhealthy: profile.on_unhealthy,
+            slow_start,
             fail_open: profile.fail_open,
             groups: 1,
         },
@@ -344,10 +353,11 @@ impl Aws<'_> {
         }
         for (key, value) in self.attributes() {
             let path = format!("{}.{key}", self.annotations.path(&name));
-            let known = ATTRIBUTES.iter().find(|known| known.name == key);
-            let Some(known) = known.filter(|known| self.product == Product::AwsNlb || !known.is_of_nlb) else {
+            let is_nlb = self.product == Product::AwsNlb;
+            let known = ATTRIBUTES.iter().find(|known| known.name == key && known.is_of(is_nlb));
+            let Some(known) = known else {
                 let text = format!("AWS knows no attribute `{key}` of such a target group: it refuses the change");
-                let names = ATTRIBUTES.iter().filter(|it| self.product == Product::AwsNlb || !it.is_of_nlb);
+                let names = ATTRIBUTES.iter().filter(|it| it.is_of(is_nlb));
                 let problem = Problem::at(*place, path, text);
                 self.annotations.sink.report(problem.did_you_mean(key, names.map(|it| it.name)));
                 continue;
@@ -455,6 +465,49 @@ impl Aws<'_> {
             }
             _ => usual,
         }
+    }
+
+    /// How an ALB keeps sessions at targets, and how long targets are new. What AWS refuses together is refused.
+    fn shares(&self) -> (Option<Sticky>, Option<Duration>) {
+        const NAME: &str = "target-group-attributes";
+        let attributes = self.attributes();
+        let seconds = |name: &str, usual: u64| {
+            Duration::from_secs(attributes.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual))
+        };
+        let is_sticky = attributes.get("stickiness.enabled") == Some(&"true");
+        let slow = Some(seconds("slow_start.duration_seconds", 0)).filter(|span| !span.is_zero());
+        if slow.is_some_and(|span| span < aws_alb::SLOW_START_LEAST) {
+            let text = "slow_start.duration_seconds: AWS refuses a number below 30 that is not 0".to_owned();
+            self.refuse(NAME, text, "write 0, or 30 to 900");
+        }
+        let algorithm = attributes.get("load_balancing.algorithm.type").copied().unwrap_or("round_robin");
+        if slow.is_some() && algorithm != "round_robin" {
+            let text = format!("AWS refuses slow start with the algorithm {algorithm}");
+            self.refuse(NAME, text, "take one of the two out");
+        }
+        if is_sticky && algorithm == "weighted_random" {
+            let text = "AWS refuses stickiness with the algorithm weighted_random".to_owned();
+            self.refuse(NAME, text, "take one of the two out");
+        }
+        let cookie = attributes.get("stickiness.app_cookie.cookie_name").copied();
+        if let Some(name) = cookie.filter(|name| name.is_empty() || name.starts_with("AWSALB")) {
+            let text = format!("AWS refuses `{name}` as the name of the targets' cookie");
+            self.refuse(NAME, text, "write the name of the gateway's cookie");
+        }
+        let day = 24 * 3600;
+        let sticky = match (attributes.get("stickiness.type").copied(), cookie) {
+            _ if !is_sticky => None,
+            (Some("app_cookie"), Some(cookie)) => {
+                Some(aws_alb::sticky_beside(cookie, seconds("stickiness.app_cookie.duration_seconds", day)))
+            }
+            (Some("app_cookie"), None) => {
+                let text = "stickiness.type=app_cookie without stickiness.app_cookie.cookie_name: AWS refuses it";
+                self.refuse(NAME, text.to_owned(), "name the gateway's cookie");
+                None
+            }
+            _ => Some(aws_alb::sticky(seconds("stickiness.lb_cookie.duration_seconds", day))),
+        };
+        (sticky, slow)
     }
 
     /// How long connections may be silent: the first listener's attribute stands for all.

@@ -48,6 +48,8 @@ pub(super) fn load(field: &Field<'_>) -> Option<LoadSettings> {
     let way = way(&get, clients_field.as_ref().unwrap_or(field).place());
     let detect_idle_close = get("detectIdleClose").map_or(Some(true), |field| field.boolean());
     let honor_connection_close = get("honorConnectionClose").map_or(Some(true), |field| field.boolean());
+    let cookies_field = get("cookies");
+    let cookies = cookies_field.as_ref().map_or(Some(false), |field| field.boolean());
     if let Some(clients) = clients {
         clients.finish();
     }
@@ -58,6 +60,10 @@ pub(super) fn load(field: &Field<'_>) -> Option<LoadSettings> {
         && mix.iter().all(|kind| kind.entry.weight == 0)
     {
         field.refuse("nothing is asked for", "write at least one request with a weight above 0");
+    }
+    if let (Some(field), Some(true)) = (&cookies_field, cookies) {
+        let kinds = mix_field.as_ref().map(Field::items).unwrap_or_default();
+        check_cookies(field, reuse, kinds.iter().zip(mix.as_deref().unwrap_or_default()));
     }
     fields.finish();
     Some(LoadSettings {
@@ -77,8 +83,28 @@ pub(super) fn load(field: &Field<'_>) -> Option<LoadSettings> {
         way: way?,
         detect_idle_close: detect_idle_close?,
         honor_connection_close: honor_connection_close?,
+        cookies: cookies?,
         mix: mix?,
     })
+}
+
+/// Who keeps cookies asks more than once, and writes the header itself.
+fn check_cookies<'a>(
+    field: &Field<'_>,
+    reuse: Option<Reuse>,
+    mix: impl Iterator<Item = (&'a Field<'a>, &'a MixSettings)>,
+) {
+    if reuse == Some(Reuse::Never) {
+        field.refuse(
+            "with reuse: none each request is from a client of its own, and nobody is there to keep them",
+            "write reuse: mru or lru: then each of the connections is a client with cookies",
+        );
+    }
+    for (kind, settings) in mix {
+        if settings.entry.headers.iter().any(|(name, _)| name == "cookie") {
+            kind.refuse("with cookies: true `cookie` is written by the client itself", "take one of the two out");
+        }
+    }
 }
 
 pub(super) fn duplicates(items: &[Field<'_>]) {

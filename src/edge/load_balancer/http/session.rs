@@ -14,12 +14,25 @@ use super::super::BackendMode;
 use super::{Leg, LoadBalancer, Target, Trial};
 use crate::edge::balancer::TargetId;
 use crate::edge::http_proxy::message::{self, AnswerHead, RequestHead};
+use crate::edge::http_proxy::sticky::Claim;
 use crate::edge::http_proxy::{Ending, HttpRules};
 use crate::edge::scheduler::Flow;
 use crate::engine::{Sim, Sleep};
 use crate::net::body::Body;
 use crate::net::{ConnectErrorKind, TcpStream};
 use crate::units::SimTime;
+
+/// A request that waits for its answer.
+struct Asked<'a> {
+    request: &'a RequestHead,
+    /// As targets get it.
+    onward: Vec<u8>,
+    /// The client's connection is over with it.
+    closes: bool,
+    rules: &'a HttpRules,
+    /// The target that it asks for.
+    claim: Option<Claim>,
+}
 
 /// A request that a target has: it counts there until it is over.
 struct UnderWay<'a> {
@@ -181,10 +194,25 @@ impl Session {
         let body = self.read_body(request.body).await?;
         let is_last = rules.is_last(self.request_count, self.opened_at, self.sim.now());
         let closes = is_last || request.says_close;
-        let peer = self.client.peer_addr();
-        let mut onward = message::onward(&head, peer, self.port, rules.forwarded, rules.target_idle.is_none());
-        onward.extend_from_slice(&body);
-        let stays = match self.tried(request, &onward, closes, rules).await? {
+        let tried = match (self.balancer.admit_query(self.port), rules.redirect) {
+            (Err(event), _) => {
+                let trial = Trial { ending: Some(Ending::OverLimit), why: Some(event), ..self.trial() };
+                self.note(request, trial);
+                Err(Ending::OverLimit)
+            }
+            (Ok(()), Some(port)) => {
+                self.client.write_all(&message::redirect(&head, port, closes)).await.ok()?;
+                Ok(!closes)
+            }
+            (Ok(()), None) => {
+                let peer = self.client.peer_addr();
+                let mut onward = message::onward(&head, peer, self.port, rules.forwarded, rules.target_idle.is_none());
+                onward.extend_from_slice(&body);
+                let claim = rules.sticky.as_ref().and_then(|sticky| sticky.claim(&head, self.sim.now()));
+                self.tried(&Asked { request, onward, closes, rules, claim }).await?
+            }
+        };
+        let stays = match tried {
             Ok(stays) => stays,
             Err(ending) => {
                 self.client.write_all(&message::own(rules.status(ending), closes)).await.ok()?;
@@ -208,25 +236,14 @@ impl Session {
     }
 
     /// Has a request answered by a target: whether the client's connection stays open, or why the balancer has to answer; none if the client is gone, or cut off.
-    async fn tried(
-        &mut self,
-        request: &RequestHead,
-        onward: &[u8],
-        closes: bool,
-        rules: &HttpRules,
-    ) -> Option<Result<bool, Ending>> {
-        let balancer = self.balancer.clone();
+    async fn tried(&mut self, asked: &Asked<'_>) -> Option<Result<bool, Ending>> {
+        let (balancer, request) = (self.balancer.clone(), asked.request);
         let mut trial = self.trial();
-        if let Err(event) = balancer.admit_query(self.port) {
-            (trial.ending, trial.why) = (Some(Ending::OverLimit), Some(event));
-            self.note(request, trial);
-            return Some(Err(Ending::OverLimit));
-        }
         let front = balancer.inner.state.borrow().vips.first().map_or(Ipv4Addr::UNSPECIFIED, |vip| vip.ip);
         let flow = Flow { from: self.client.peer_addr(), to: SocketAddrV4::new(front, self.port) };
-        let mut failed = Vec::new();
+        let (mut failed, mut claimed) = (Vec::new(), asked.claim.map(|claim| claim.target));
         let ending = loop {
-            let target = match balancer.choose(flow, &failed) {
+            let target = match balancer.choose(flow, &failed, claimed.take()) {
                 Ok(target) => target,
                 Err((ending, why)) => {
                     // Who was asked says more than that nobody is left.
@@ -240,7 +257,7 @@ impl Session {
             trial.target = Some(SocketAddrV4::new(target.1, self.port));
             self.note(request, trial.clone());
             let under_way = UnderWay::new(&balancer, target.0, self.port);
-            let tried = self.try_target(target, onward, (request, closes), rules, &mut trial).await;
+            let tried = self.try_target(target, asked, &mut trial).await;
             drop(under_way);
             trial.ended_at = Some(self.sim.now());
             match tried {
@@ -260,7 +277,7 @@ impl Session {
                 Tried::Failed(ending) => {
                     trial.ending = Some(ending);
                     failed.push(target.0);
-                    if !rules.goes_on_after(ending) {
+                    if !asked.rules.goes_on_after(ending) {
                         break ending;
                     }
                 }
@@ -298,14 +315,8 @@ impl Session {
     }
 
     /// Sends a request to a target and passes its answer on.
-    async fn try_target(
-        &mut self,
-        target: Target,
-        onward: &[u8],
-        (request, closes): (&RequestHead, bool),
-        rules: &HttpRules,
-        trial: &mut Trial,
-    ) -> Tried {
+    async fn try_target(&mut self, target: Target, asked: &Asked<'_>, trial: &mut Trial) -> Tried {
+        let rules = asked.rules;
         let mut leg = match self.kept(target) {
             Some(kept) => {
                 trial.was_reused = true;
@@ -318,9 +329,9 @@ impl Session {
             },
         };
         (trial.connection, trial.target) = (Some(leg.id()), Some(leg.target()));
-        self.amend(request, trial.clone());
+        self.amend(asked.request, trial.clone());
         let mut patience = Patience::new(rules.answer_timeout, &self.sim);
-        let tried = self.exchange(&mut leg, onward, (request, closes), &mut patience).await;
+        let tried = self.exchange(&mut leg, target, asked, &mut patience).await;
         match tried {
             Ok((head, stays)) => {
                 if rules.target_idle.is_some() && !head.says_close {
@@ -392,18 +403,18 @@ impl Session {
     async fn exchange(
         &mut self,
         leg: &mut TcpStream,
-        onward: &[u8],
-        (request, closes): (&RequestHead, bool),
+        target: Target,
+        asked: &Asked<'_>,
         patience: &mut Patience,
     ) -> Result<(AnswerHead, bool), Tried> {
         let early = |stop| match stop {
             Stop::Failed(ending) => Tried::Failed(ending),
             Stop::ClientGone => Tried::ClientGone,
         };
-        self.send(leg, onward, patience).await.map_err(early)?;
+        self.send(leg, &asked.onward, patience).await.map_err(early)?;
         let mut answer = Vec::new();
         let head = loop {
-            match message::read_answer(&answer, request.wants_no_body) {
+            match message::read_answer(&answer, asked.request.wants_no_body) {
                 // An informational answer only precedes the real one.
                 Ok(Some(head)) if head.status < 200 => drop(answer.drain(..head.length)),
                 Ok(Some(head)) => break head,
@@ -415,8 +426,12 @@ impl Session {
                 Err(_) => return Err(Tried::Failed(Ending::Closed)),
             }
         };
-        let closes = closes || head.body == Body::UntilEnd;
-        let mut out = message::back(&answer[..head.length], closes);
+        let closes = asked.closes || head.body == Body::UntilEnd;
+        let mark = asked.rules.sticky.as_ref().and_then(|sticky| {
+            let address = self.balancer.address_of(target, self.port);
+            sticky.mark((&answer[..head.length], head.status), address, asked.claim, self.sim.now())
+        });
+        let mut out = message::back(&answer[..head.length], closes, mark.as_ref());
         answer.drain(..head.length);
         let mut body = head.body;
         loop {

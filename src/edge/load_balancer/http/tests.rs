@@ -106,6 +106,7 @@ fn config(rules: HttpRules, limits: Limits) -> LoadBalancerConfig {
             first_passes: None,
             on_deregister: OnRemoval::CutAfter(ms(1000)),
             on_unhealthy: OnRemoval::Keep,
+            slow_start: None,
             fail_open: false,
             groups: 1,
         },
