@@ -179,7 +179,6 @@ impl Agent {
         &self.cluster
     }
 
-    /// What runs the containers.
     /// How often others than kubelets have written a pod's readiness.
     pub(super) fn foreign_writes(&self) -> u64 {
         self.cluster.inner.foreign_readiness.get()
@@ -190,6 +189,7 @@ impl Agent {
         &self.cluster.inner.ticks
     }
 
+    /// What runs the containers.
     pub(super) fn runtime(&self) -> Rc<dyn Runtime> {
         match &self.cluster.inner.kubelets {
             Kubelets::Agents(runtime) => Rc::clone(runtime),

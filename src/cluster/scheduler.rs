@@ -142,6 +142,21 @@ impl Scheduler {
         Ok(tied[usize::try_from(drawn).expect("an index")])
     }
 
+    /// Whether a pod with an affinity to the name of one node may come to that: its index, if so. No other node is looked at.
+    ///
+    /// # Errors
+    ///
+    /// If the node is not possible, or gone: the reason.
+    pub fn only(&mut self, pod: &PodKind, index: usize) -> Result<usize, Unschedulable> {
+        let search = Search::new(&self.cache, pod, self.rules);
+        self.looked_at += 1;
+        let Some(info) = self.cache.node(index) else { return Err(Unschedulable::new(&[], self.rules.wording)) };
+        match search.fault(index, info) {
+            None => Ok(index),
+            Some(reason) => Err(Unschedulable::of_one(reason, self.cache.order().len(), self.rules.wording)),
+        }
+    }
+
     /// Enough nodes that are possible for a pod, in the order of the search.
     ///
     /// # Errors

@@ -12,7 +12,9 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
-use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, PodTemplate, Service, TargetPort};
+use crate::cluster::{
+    AutoscalingConfig, BarePod, ClusterConfig, DaemonSet, Deployment, PodTemplate, Service, TargetPort,
+};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::Failure;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
@@ -55,6 +57,8 @@ pub struct MemberConfig {
     pub deployments: Vec<Deployment>,
     /// All pods that no controller has made.
     pub pods: Vec<BarePod>,
+    /// All `DaemonSet`s.
+    pub daemon_sets: Vec<DaemonSet>,
     /// All Services.
     pub services: Vec<Service>,
     /// All disruption budgets.
@@ -471,6 +475,10 @@ pub enum Verb {
     Unshare(Rc<str>),
     /// A pod without a controller is created.
     Pod(Box<BarePod>),
+    /// A `DaemonSet` is applied.
+    DaemonSet(Box<DaemonSet>),
+    /// A `DaemonSet` is deleted, its pods with it.
+    DeleteDaemonSet(Rc<str>),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.

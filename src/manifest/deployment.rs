@@ -175,7 +175,7 @@ pub(super) const DEFAULT_STRATEGY: Strategy =
     Strategy::RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) };
 
 /// Reads a label selector; expressions are refused, since they would change which pods are meant.
-fn read_selector(field: &Field<'_>) -> BTreeMap<String, String> {
+pub(super) fn read_selector(field: &Field<'_>) -> BTreeMap<String, String> {
     let Some(fields) = field.fields() else { return BTreeMap::new() };
     let labels = fields.look("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
     if let Some(expressions) = fields.look("matchExpressions").filter(|field| !field.node().is_empty()) {

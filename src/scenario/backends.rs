@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::settings::{BackendSettings, Settings, defaults};
 use super::state::Resolved;
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::TargetPort;
 use crate::cluster::endpoints::selects;
+use crate::cluster::{DaemonSet, TargetPort};
 use crate::drill::config::BackendMemory;
 use crate::drill::{BackendPods, BackendSpec};
 use crate::manifest::Sink;
@@ -52,6 +52,9 @@ impl Backends {
         for pod in resolved.pods.values() {
             self.add_pods((pod.pod().owner(), &pod.manifest), resolved, settings, sink);
         }
+        for (key, daemon) in &resolved.daemons {
+            self.add_pods((DaemonSet::owner_of(key), &daemon.manifest), resolved, settings, sink);
+        }
     }
 
     fn add_one(&mut self, upstream: &Upstream, resolved: &Resolved, settings: &Settings, sink: &Sink) {
@@ -85,7 +88,11 @@ impl Backends {
                 && service.is_some_and(|service| selects(&service.selector, &template.labels))
         };
         let names = |backend: &BackendSettings| {
-            let named = if owner == *key { &backend.deployment } else { &backend.pod };
+            let named = match () {
+                () if owner == *key => &backend.deployment,
+                () if owner == DaemonSet::owner_of(key) => &backend.daemon_set,
+                () => &backend.pod,
+            };
             named.as_ref().is_some_and(|(name, _)| **name == **key)
         };
         let with_pods = || settings.backends.iter().filter(|backend| backend.pods().is_some());

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::{Cluster, ReplicaSet, SetStatus, namespace_of};
+use super::replica_set_sync::Birth;
+use super::{Cluster, Keeper, ReplicaSet, SetStatus, namespace_of};
 use crate::cluster::objects::BarePod;
 use crate::engine::EventId;
 
@@ -16,7 +17,7 @@ impl Cluster {
         let (name, identity): (Rc<str>, Rc<str>) = (Rc::from(name), Rc::from(format!("{owner}/0")));
         let id = {
             let mut state = self.inner.state.borrow_mut();
-            if state.sets.values().any(|set| set.is_bare && set.owner == owner) {
+            if state.sets.values().any(|set| set.keeper == Keeper::Nobody && set.owner == owner) {
                 return false;
             }
             let id = state.set_next;
@@ -35,7 +36,7 @@ impl Cluster {
                 is_busy: false,
                 is_asked_again: false,
                 is_resized: false,
-                is_bare: true,
+                keeper: Keeper::Nobody,
                 because,
                 created_at: self.inner.sim.now(),
             };
@@ -43,7 +44,7 @@ impl Cluster {
             id
         };
         let names = self.inner.streams.stream("pod-name", &identity);
-        self.make_pod(id, (identity, name), names, because);
+        self.make_pod(id, Birth { identity, name, names, only_on: None }, because);
         true
     }
 
@@ -51,7 +52,7 @@ impl Cluster {
     pub(super) fn bare_pod(&self, name: &str, beside: &str) -> Option<u64> {
         let key = if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace_of(beside)) };
         let state = self.inner.state.borrow();
-        let bare = state.sets.values().filter(|set| set.is_bare).flat_map(|set| &set.pods);
+        let bare = state.sets.values().filter(|set| set.keeper == Keeper::Nobody).flat_map(|set| &set.pods);
         let mut living = bare.filter(|id| state.pods[id].is_active());
         living.find(|id| *state.pods[id].record.key == *key).copied()
     }

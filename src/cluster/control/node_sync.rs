@@ -263,6 +263,7 @@ impl Cluster {
         };
         let is_unnoticed = |node: &NodeState| node.is_silent() && node.is_usable();
         state.operations_count == 0
+            && state.daemons_are_calm()
             && !state.nodes.iter().any(is_unnoticed)
             && !pods.any(is_moving)
             && Self::is_complete(&state, owner)
@@ -468,6 +469,7 @@ impl Cluster {
         }
         self.inner.changes.raise(change);
         self.inner.node_changes.raise();
+        self.enqueue_daemon_sets();
     }
 
     pub(super) fn set_node_readiness(&self, index: usize, readiness: Readiness, because: Option<EventId>) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
-use super::{Caller, Cluster};
+use super::{Caller, Cluster, Keeper};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
@@ -105,7 +105,7 @@ impl Cluster {
         self.count_operation(1);
         let client = self.inner.state.borrow_mut().clients.next_drain();
         // Before, it has patched the node, listed its pods and looked for the DaemonSet of each that has one.
-        let daemons = self.inner.state.borrow().nodes[index].spec.daemons.len();
+        let daemons = self.pods_on(index).len() - self.evictable_on(index).len();
         self.called(client, 2 + u32::try_from(daemons).unwrap_or(u32::MAX)).await;
         let end = self.evict_all(index, settings, client, because).await;
         let kind = if end == DrainEnd::Empty { "node_drained" } else { "node_drain_failed" };
@@ -123,9 +123,9 @@ impl Cluster {
             meant.map(|pod| &*pod.record.key).collect()
         };
         let found = Found {
-            daemons: state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect(),
-            with_data: named(|pod| pod.template.has_empty_dir),
-            unmanaged: named(|pod| pod.is_bare),
+            daemons: named(|pod| pod.keeper == Keeper::DaemonSet),
+            with_data: named(|pod| pod.template.has_empty_dir && pod.keeper != Keeper::DaemonSet),
+            unmanaged: named(|pod| pod.keeper == Keeper::Nobody),
         };
         refusal(settings, &found, self.inner.config.version)
     }
@@ -154,7 +154,7 @@ impl Cluster {
             agenda.insert((at, asked), (id, question));
             asked += 1;
         };
-        for id in self.by_name(self.pods_on(index)) {
+        for id in self.by_name(self.evictable_on(index)) {
             ask(&mut agenda, began_at, id, Question::Evict);
         }
         while let Some(((at, _), (id, question))) = agenda.pop_first() {
@@ -181,6 +181,14 @@ impl Cluster {
             }
         }
         end
+    }
+
+    /// The pods on a node that a drain takes: those of `DaemonSet`s would be made anew at once.
+    fn evictable_on(&self, index: usize) -> Vec<u64> {
+        let mut pods = self.pods_on(index);
+        let state = self.inner.state.borrow();
+        pods.retain(|id| state.pods[id].keeper != Keeper::DaemonSet);
+        pods
     }
 
     fn by_name(&self, mut pods: Vec<u64>) -> Vec<u64> {

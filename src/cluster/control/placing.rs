@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::services::ServiceState;
-use super::{Cluster, ReplicaSet, in_namespace};
+use super::{Cluster, Keeper, ReplicaSet, in_namespace};
 use crate::cluster::endpoints::selects;
 use crate::cluster::kubelet::pressure::MEMORY_PRESSURE;
 use crate::cluster::objects::{Node, Resources};
@@ -50,7 +50,10 @@ impl Placing {
         if let Some(known) = self.kinds.get(&id) {
             return *known;
         }
-        let kind = if set.is_bare { kind_of_bare(set, services()) } else { kind(set) };
+        let kind = match set.keeper {
+            Keeper::Deployment => kind(set),
+            Keeper::DaemonSet | Keeper::Nobody => kind_of_bare(set, services()),
+        };
         let namespace = Labels::from([(NAMESPACE_NAME.to_owned(), kind.namespace.clone())]);
         self.scheduler.cache.put_namespace(&kind.namespace, namespace);
         let known = self.scheduler.cache.add_kind(kind);
@@ -104,7 +107,7 @@ fn kind(set: &ReplicaSet) -> PodKind {
     kind_with(set, labels, peers)
 }
 
-/// The same of a pod without a set: only Services say which pods are its peers.
+/// The same of a pod without a `ReplicaSet`: only Services say which pods are its peers.
 fn kind_of_bare(set: &ReplicaSet, services: Option<LabelSelector>) -> PodKind {
     kind_with(set, set.template.labels.clone(), services)
 }
@@ -156,7 +159,10 @@ impl Cluster {
             let services = &state.services.known;
             let kind_id = state.placing.kind_of(pod.set, set, || selector_of_services(services, set));
             let kind = state.placing.scheduler.cache.kind(kind_id);
-            let index = state.placing.scheduler.choose(&kind, &mut ties)?;
+            let index = match pod.only_on {
+                Some(index) => state.placing.scheduler.only(&kind, index)?,
+                None => state.placing.scheduler.choose(&kind, &mut ties)?,
+            };
             state.placing.scheduler.cache.place(kind_id, index);
             state.pods.bind(id, index);
             index

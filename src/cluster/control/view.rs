@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use super::daemon_set_sync::DaemonState;
 use super::node_sync::NodeState;
 use super::pod::Pod;
 use super::{Cluster, SetStatus, State};
+use crate::cluster::daemon_set::DaemonStatus;
 use crate::cluster::deployment::{DeploymentStatus, PodPhase};
+use crate::cluster::selector::Labels;
 use crate::cluster::version::Version;
 use crate::units::SimTime;
 
@@ -62,6 +65,21 @@ pub struct SetView {
     pub created_at: SimTime,
 }
 
+/// A `DaemonSet` and its status.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonSetView {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// Its image.
+    pub image: String,
+    /// The labels that its nodes must have.
+    pub node_selector: Labels,
+    /// The counts of its status.
+    pub status: DaemonStatus,
+    /// When it was created.
+    pub created_at: SimTime,
+}
+
 /// A pod.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodView {
@@ -69,7 +87,7 @@ pub struct PodView {
     pub id: u64,
     /// Its name.
     pub name: Rc<str>,
-    /// Its Deployment, as `namespace/name`.
+    /// Its Deployment, as `namespace/name`; else its `DaemonSet`, as `namespace/daemonset/name`, or itself, as `namespace/pod/name`.
     pub owner: Rc<str>,
     /// Its set's number.
     pub set: u64,
@@ -132,6 +150,21 @@ impl Cluster {
     pub fn deployment_keys(&self) -> Vec<Rc<str>> {
         let state = self.inner.state.borrow();
         state.deployments.iter().filter(|(_, known)| !known.is_deleted).map(|(key, _)| Rc::clone(key)).collect()
+    }
+
+    /// All `DaemonSet`s, in the order of the alphabet.
+    #[must_use]
+    pub fn daemon_set_views(&self) -> Vec<DaemonSetView> {
+        let state = self.inner.state.borrow();
+        let there = state.daemons.values().filter(|known| !known.is_deleted);
+        let view = |known: &DaemonState| DaemonSetView {
+            key: Rc::clone(&known.spec.key),
+            image: known.spec.template.image.clone(),
+            node_selector: known.spec.template.placement.node_selector.clone(),
+            status: known.status,
+            created_at: known.created_at,
+        };
+        there.map(view).collect()
     }
 
     /// The sets of a Deployment, oldest first.

@@ -125,6 +125,8 @@ pub(super) struct Member {
     node_memories: RefCell<BTreeMap<Rc<str>, Rc<NodeMemory>>>,
     /// What pods are called in results, by their numbers.
     pod_keys: RefCell<BTreeMap<u64, Rc<str>>>,
+    /// Pods whose processes only exist: they pass every probe.
+    idle: RefCell<BTreeSet<Ipv4Addr>>,
 }
 
 impl Member {
@@ -185,6 +187,7 @@ impl Member {
             owned: Cell::new(config.scaling.owned),
             node_memories: RefCell::default(),
             pod_keys: RefCell::default(),
+            idle: RefCell::default(),
             config,
         });
         member.start_fixed_backends();
@@ -197,6 +200,10 @@ impl Member {
         }
         for budget in &member.config.budgets {
             cluster.apply_budget(budget.clone());
+        }
+        // They are on their nodes before others look for one.
+        for daemon in &member.config.daemon_sets {
+            cluster.apply_daemon_set(daemon.clone(), None);
         }
         for deployment in &member.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
@@ -365,12 +372,18 @@ impl Runtime for Containers {
                 member.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
                 process
             }
-            None => Rc::new(IdleProcess::default()),
+            None => {
+                member.idle.borrow_mut().insert(pod.ip);
+                Rc::new(IdleProcess::default())
+            }
         }
     }
 
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
         let member = self.0.upgrade().expect("the member outlives its cluster");
+        if member.idle.borrow().contains(&ip) {
+            return Box::pin(std::future::ready(true));
+        }
         Box::pin(probe(member.kubelet.clone(), ip, action.clone()))
     }
 
@@ -402,6 +415,7 @@ impl Runtime for Containers {
         if let Some(member) = self.0.upgrade()
             && let Some(host) = member.hosts.borrow_mut().remove(&ip)
         {
+            member.idle.borrow_mut().remove(&ip);
             host.vanish();
         }
     }
