@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
-use super::{Caller, Cluster, Keeper};
+use super::{Caller, Cluster, Keeper, namespace_of};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
@@ -35,7 +35,8 @@ impl Cluster {
                 self.evict(id, None, Some(because));
             }),
             Operation::KillPod { owner, pod, grace_seconds } => {
-                self.chosen_pod(owner, pod).map(|id| self.delete_pod(id, *grace_seconds, Some(because)))
+                let chosen = self.chosen_pod(owner, pod).map(|id| self.delete_pod(id, *grace_seconds, Some(because)));
+                chosen.or_else(|| self.delete_failed(owner, pod))
             }
             Operation::Drain { node, settings } => self.chosen_node(node).map(|index| {
                 let (this, settings) = (self.clone(), *settings);
@@ -147,6 +148,9 @@ impl Cluster {
     ) -> DrainEnd {
         let sim = &self.inner.sim;
         let began_at = sim.now();
+        // What has failed is deleted, too; nobody waits for that.
+        let name = self.node_name(index);
+        self.inner.state.borrow_mut().forget_remains(|pod| pod.node.as_ref() == Some(&name));
         let mut end = DrainEnd::Empty;
         let mut agenda: BTreeMap<(SimTime, u64), (u64, Question)> = BTreeMap::new();
         let mut asked = 0;
@@ -195,6 +199,13 @@ impl Cluster {
         let state = self.inner.state.borrow();
         pods.sort_by(|a, b| state.pods[a].record.key.cmp(&state.pods[b].record.key));
         pods
+    }
+
+    /// Deletes the object of a pod that has failed, if that is meant by its name.
+    fn delete_failed(&self, owner: &str, choice: &PodChoice) -> Option<()> {
+        let PodChoice::Named(name) = choice else { return None };
+        let key = if name.contains('/') { name.to_string() } else { format!("{}/{name}", namespace_of(owner)) };
+        self.inner.state.borrow_mut().delete_remains(&key).then_some(())
     }
 
     fn chosen_pod(&self, owner: &str, choice: &PodChoice) -> Option<u64> {
