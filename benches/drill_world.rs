@@ -54,6 +54,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         cluster: nodes(),
         deployments: vec![deployment()],
         pods: Vec::new(),
+        daemon_sets: Vec::new(),
         services: vec![Service { key: Rc::from(EDGE), selector: labels(), publish_not_ready: false }],
         target: Rc::from(EDGE),
         budgets: Vec::new(),

@@ -1,6 +1,6 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
 //!
-//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
+//! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`daemon_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
 //!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
 //!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints. [`identity`] tells clusters apart.
@@ -12,6 +12,7 @@ pub mod api_client;
 pub mod api_clock;
 pub mod autoscaler;
 pub mod control;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod drain;
@@ -38,7 +39,7 @@ mod ticks;
 pub mod version;
 
 pub use api_client::{ClientLimits, ClientRates};
-pub use control::view::{DeploymentView, NodeView, PodView, SetView};
+pub use control::view::{DaemonSetView, DeploymentView, NodeView, PodView, SetView};
 pub use control::{
     AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,
     PodCounts, PodRecord, Rollout,
@@ -48,8 +49,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    BarePod, ContainerPort, ContainerRequest, Daemon, Deployment, InitContainer, Node, PodTemplate, Probe, ProbeAction,
-    Probes, Resources, Service, Sidecar, TargetPort,
+    BarePod, ContainerPort, ContainerRequest, DaemonSet, Deployment, InitContainer, Node, PodTemplate, Probe,
+    ProbeAction, Probes, Resources, Service, Sidecar, TargetPort,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;
@@ -68,7 +69,7 @@ pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A pod whose containers are to start.
 #[derive(Clone, Debug)]
 pub struct StartingPod {
-    /// The Deployment it belongs to, as `namespace/name`; a pod without one is its own, as `namespace/pod/name`.
+    /// The Deployment it belongs to, as `namespace/name`; else its `DaemonSet`, as `namespace/daemonset/name`, or itself, as `namespace/pod/name`.
     pub owner: Rc<str>,
     /// The pod's name.
     pub name: Rc<str>,

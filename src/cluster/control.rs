@@ -8,7 +8,7 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`,
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `daemon_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`,
 //! `node_shutdown`, `services`, `pod`.
 //! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
@@ -17,6 +17,7 @@
 mod autoscaler_sync;
 mod bare_pods;
 mod calls;
+mod daemon_set_sync;
 mod deployment_sync;
 mod disruption_sync;
 mod endpoints_sync;
@@ -29,6 +30,7 @@ mod operations;
 mod placing;
 mod pod;
 mod pods;
+mod remains;
 mod replica_set_sync;
 mod services;
 pub mod view;
@@ -43,6 +45,7 @@ use std::time::Duration;
 pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
 pub(in crate::cluster) use self::calls::Caller;
 use self::calls::Clients;
+use self::daemon_set_sync::DaemonState;
 pub use self::disruption_sync::BudgetReport;
 use self::disruption_sync::BudgetState;
 pub use self::node_scaling::AutoscalerConfig;
@@ -52,6 +55,8 @@ use self::placing::{Changes, Placing};
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
+use self::remains::Remains;
+pub(in crate::cluster) use self::remains::refused;
 use self::services::Services;
 use super::Runtime;
 use super::api_client::ClientRates;
@@ -141,8 +146,11 @@ pub(super) enum Kubelets {
 
 pub(super) struct State {
     deployments: BTreeMap<Rc<str>, DeploymentState>,
+    /// By what their pods have for an owner.
+    daemons: BTreeMap<Rc<str>, DaemonState>,
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: Pods,
+    remains: Vec<Remains>,
     records: Vec<PodRecord>,
     /// The index of the record of the pod that had an address.
     record_of: BTreeMap<Ipv4Addr, usize>,
@@ -174,6 +182,7 @@ pub(super) struct State {
 enum Work {
     Deployment(Rc<str>),
     Set(u64),
+    Daemon(Rc<str>),
     Budget(Rc<str>),
 }
 
@@ -224,10 +233,20 @@ struct ReplicaSet {
     is_asked_again: bool,
     /// Its size, or what it knows of its deployment's, has changed since its last sync.
     is_resized: bool,
-    /// It stands for one pod that nobody has made, and never does anything.
-    is_bare: bool,
+    keeper: Keeper,
     because: Option<EventId>,
     created_at: SimTime,
+}
+
+/// Who makes the pods of a set, and makes others when they are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::cluster) enum Keeper {
+    /// A Deployment.
+    Deployment,
+    /// A `DaemonSet`: the set is one of its revisions, and never does anything by itself.
+    DaemonSet,
+    /// Nobody: the set stands for one pod, and never does anything.
+    Nobody,
 }
 
 /// What a `ReplicaSet` reports of its pods, those being deleted left out.
@@ -334,8 +353,10 @@ impl Cluster {
     ) -> Self {
         let state = State {
             deployments: BTreeMap::new(),
+            daemons: BTreeMap::new(),
             sets: BTreeMap::new(),
             pods: Pods::default(),
+            remains: Vec::new(),
             records: Vec::new(),
             record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
@@ -452,6 +473,7 @@ impl Cluster {
             known.is_deleted = true;
             known.rollout = None;
         }
+        self.inner.state.borrow_mut().forget_remains(|pod| *pod.owner == *key);
     }
 
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation
@@ -556,8 +578,17 @@ impl Cluster {
         found.or_else(|| is_moved.then(|| state.pods.values().find(|pod| pod.ip == Some(ip))).flatten())
     }
 
+    /// What a change of a set asks for: of a `DaemonSet`'s revisions the whole is synced.
+    fn settled_on(&self, work: Work) -> Work {
+        let Work::Set(id) = work else { return work };
+        let state = self.inner.state.borrow();
+        let of_daemon = state.sets.get(&id).filter(|set| set.keeper == Keeper::DaemonSet);
+        of_daemon.map_or(Work::Set(id), |set| Work::Daemon(Rc::clone(&set.owner)))
+    }
+
     /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
     fn enqueue(&self, work: Work) {
+        let work = self.settled_on(work);
         let hop = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
@@ -567,6 +598,7 @@ impl Cluster {
                     let owner = state.sets.get(id).map(|set| &set.owner);
                     owner.and_then(|owner| state.deployments.get_mut(owner)).map(|known| &mut known.hops)
                 }
+                Work::Daemon(owner) => state.daemons.get_mut(owner).map(DaemonState::hops),
                 Work::Budget(key) => state.budgets.get_mut(key).map(BudgetState::hops),
             };
             let Some(hops) = hops else { return };
@@ -583,7 +615,7 @@ impl Cluster {
                 Work::Deployment(_) => Some(Caller::Deployments),
                 Work::Budget(_) => Some(Caller::Budgets),
                 // A set's sync waits for each of its calls.
-                Work::Set(_) => None,
+                Work::Set(_) | Work::Daemon(_) => None,
             };
             if let Some(caller) = caller {
                 this.inner.sim.sleep(this.wait_for(caller)).await;
@@ -592,6 +624,7 @@ impl Cluster {
             match work {
                 Work::Deployment(key) => this.sync_deployment(&key),
                 Work::Set(id) => this.sync_set(id),
+                Work::Daemon(owner) => this.sync_daemon_set(&owner),
                 Work::Budget(key) => this.sync_budget(&key),
             }
         });
@@ -600,6 +633,7 @@ impl Cluster {
     /// Asks for a sync after a delay, unless one is to come before that anyway: an earlier wish swallows later ones.
     /// Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/workqueue/delaying_queue.go.
     fn enqueue_after(&self, work: Work, delay: Duration) {
+        let work = self.settled_on(work);
         let due_at = self.inner.sim.now().after(delay);
         {
             let mut state = self.inner.state.borrow_mut();

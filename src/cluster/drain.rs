@@ -66,7 +66,7 @@ impl DrainSettings {
 /// What a drain finds on a node, each as `namespace/name`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Found<'a> {
-    /// The `DaemonSet`s with a pod there.
+    /// The pods of `DaemonSet`s there, as `namespace/name`.
     pub daemons: Vec<&'a str>,
     /// Pods with an `emptyDir`.
     pub with_data: Vec<&'a str>,

@@ -5,9 +5,11 @@
 //! - *Up*: pods that the scheduler has marked as unschedulable are packed onto empty nodes of the group, the largest first, each onto the first that
 //!   has room; nodes that are on their way count as there. So many nodes are asked for, up to the group's maximum, and come after the
 //!   provider's time.
-//! - *Down*: a node is unneeded while its pods ask for less than half of its processor and of its memory, and all of them would fit elsewhere. One that
+//! - *Down*: a node is unneeded while its pods, those of `DaemonSet`s included, ask for less than half of its processor and of its memory, and all others would fit elsewhere. One that
 //!   has been unneeded for ten minutes is removed, if no node was added for ten minutes and none failed to go for three. Empty nodes go together, up to
 //!   ten; of the others one at a time: it is tainted, left alone for five seconds, and drained by evictions, which are tried again for two minutes.
+//!
+//! Pods of `DaemonSet`s do not keep a node, and end with it; those that wait for a node are not waited for.
 //!
 //! Approximated: one node group, so no expander; what fits is judged by requests, node selectors and taints, not by affinity among pods.
 //! Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, as of Kubernetes 1.28.
@@ -63,8 +65,10 @@ pub struct ScanNode {
     pub is_in_group: bool,
     /// It takes pods: it is ready, and nobody is about to remove it.
     pub is_usable: bool,
-    /// What runs on it.
+    /// What runs on it, and has to go elsewhere before it goes.
     pub pods: Vec<Rc<PodTemplate>>,
+    /// Pods of `DaemonSet`s: they go with it.
+    pub daemons: Vec<Rc<PodTemplate>>,
     /// A budget allows the eviction of none of its pods.
     pub is_blocked: bool,
 }
@@ -101,14 +105,14 @@ impl NodeAutoscaler {
         &self.rules
     }
 
-    /// One look at the cluster. `pattern` is an empty node of the group, `coming` the number of nodes on their way, `leaving` of those that are being
+    /// One look at the cluster. `pattern` is an empty node of the group, with the pods of `DaemonSet`s that such a node gets, `coming` the number of nodes on their way, `leaving` of those that are being
     /// removed with pods still on them.
     pub fn handle_scan(
         &mut self,
         now: SimTime,
         pending: &[Rc<PodTemplate>],
         nodes: &[ScanNode],
-        pattern: &Node,
+        pattern: (&Node, &[Rc<PodTemplate>]),
         coming: usize,
         leaving: usize,
     ) -> Vec<Wish> {
@@ -168,7 +172,7 @@ impl NodeAutoscaler {
 }
 
 /// How many empty nodes these pods need: largest first, each onto the first that has room. Who fits on none is left out.
-fn nodes_for(pods: &[Rc<PodTemplate>], pattern: &Node) -> usize {
+fn nodes_for(pods: &[Rc<PodTemplate>], (pattern, daemons): (&Node, &[Rc<PodTemplate>])) -> usize {
     let size = |pod: &PodTemplate| {
         let share = |asked: u64, whole: u64| u128::from(asked) * 1_000_000 / u128::from(whole.max(1));
         share(pod.requests.cpu_millicores, pattern.allocatable.cpu_millicores)
@@ -181,7 +185,7 @@ fn nodes_for(pods: &[Rc<PodTemplate>], pattern: &Node) -> usize {
         if bins.iter_mut().any(|bin| bin.take(pod)) {
             continue;
         }
-        let mut bin = Room::of(pattern);
+        let mut bin = Room::of(pattern, daemons);
         if bin.take(pod) {
             bins.push(bin);
         }
@@ -197,13 +201,13 @@ struct Room {
 }
 
 impl Room {
-    fn of(node: &Node) -> Self {
-        let mut free = node.allocatable;
-        for daemon in &node.daemons {
-            free.cpu_millicores = free.cpu_millicores.saturating_sub(daemon.requests.cpu_millicores);
-            free.memory_bytes = free.memory_bytes.saturating_sub(daemon.requests.memory_bytes);
+    /// Beside these pods.
+    fn of(node: &Node, daemons: &[Rc<PodTemplate>]) -> Self {
+        let mut room = Self { free: node.allocatable, extended: node.extended.clone(), pods: node.pods_max };
+        for daemon in daemons {
+            room.take(daemon);
         }
-        Self { free, extended: node.extended.clone(), pods: node.pods_max.saturating_sub(node.daemons.len()) }
+        room
     }
 
     /// Takes a pod's requests off, if there is room.
@@ -236,7 +240,10 @@ fn may_use(pod: &PodTemplate, node: &Node) -> bool {
 }
 
 fn is_little_used(node: &ScanNode, percent: u64) -> bool {
-    let sum = |part: fn(&Resources) -> u64| node.pods.iter().map(|pod| part(&pod.requests)).sum::<u64>();
+    let sum = |part: fn(&Resources) -> u64| {
+        let all = node.pods.iter().chain(&node.daemons);
+        all.map(|pod| part(&pod.requests)).sum::<u64>()
+    };
     let is_below = |asked: u64, whole: u64| u128::from(asked) * 100 < u128::from(whole) * u128::from(percent);
     is_below(sum(|requests| requests.cpu_millicores), node.node.allocatable.cpu_millicores)
         && is_below(sum(|requests| requests.memory_bytes), node.node.allocatable.memory_bytes)
@@ -248,7 +255,7 @@ fn fit_elsewhere(node: &ScanNode, nodes: &[ScanNode]) -> bool {
     let mut rooms: Vec<Room> = others
         .iter()
         .map(|other| {
-            let mut room = Room::of(&other.node);
+            let mut room = Room::of(&other.node, &other.daemons);
             for pod in &other.pods {
                 room.take(pod);
             }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::daemon_set::Update;
 use super::deployment::Strategy;
 use super::kubelet::probe::ProbeSpec;
 use super::placement::{HOSTNAME, Placement, Taint, ZONE};
@@ -38,6 +39,8 @@ pub struct BarePod {
     pub key: Rc<str>,
     /// What it is made from.
     pub template: PodTemplate,
+    /// The node that it names, past the scheduler.
+    pub node_name: Option<Rc<str>>,
 }
 
 impl BarePod {
@@ -46,6 +49,34 @@ impl BarePod {
     pub fn owner(&self) -> Rc<str> {
         let (namespace, name) = self.key.split_once('/').unwrap_or(("", &self.key));
         Rc::from(format!("{namespace}/pod/{name}"))
+    }
+}
+
+/// A `DaemonSet`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonSet {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// How a new revision takes the place of an old one.
+    pub update: Update,
+    /// A pod is available when it has been ready for longer than this, in seconds.
+    pub min_ready_seconds: u32,
+    /// What its pods are made from, with what the controller has them bear. Equal templates are one revision.
+    pub template: PodTemplate,
+}
+
+impl DaemonSet {
+    /// What its pods have for an owner: a name that no Deployment has.
+    #[must_use]
+    pub fn owner(&self) -> Rc<str> {
+        Self::owner_of(&self.key)
+    }
+
+    /// The same of the set of this `namespace/name`.
+    #[must_use]
+    pub fn owner_of(key: &str) -> Rc<str> {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+        Rc::from(format!("{namespace}/daemonset/{name}"))
     }
 }
 
@@ -230,17 +261,6 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// It is cordoned: no new pod comes.
     pub unschedulable: bool,
-    /// The `DaemonSet`s that have a pod on it.
-    pub daemons: Vec<Daemon>,
-}
-
-/// A `DaemonSet`'s pod on a node: it takes up what it asks for, and stays.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Daemon {
-    /// The `DaemonSet`, as `namespace/name`.
-    pub key: Rc<str>,
-    /// What its pod asks for.
-    pub requests: Resources,
 }
 
 /// Pods per node. Source: kubelet `maxPods`.
@@ -262,7 +282,6 @@ impl Node {
             labels,
             taints: Vec::new(),
             unschedulable: false,
-            daemons: Vec::new(),
         }
     }
 }

@@ -30,7 +30,7 @@ use self::cache::NodeInfo;
 use self::resources::IgnoredResources;
 use self::row::{ByResources, Row};
 use self::rules::FilterOrder;
-use crate::cluster::placement::Placement;
+use crate::cluster::placement::{Placement, Taint, TaintEffect};
 use crate::engine::Stream;
 
 /// The best score of a node by one rule.
@@ -140,6 +140,39 @@ impl Scheduler {
             possible.into_iter().zip(totals).filter(|(_, total)| *total == best).map(|(index, _)| index).collect();
         let drawn = if tied.len() == 1 { 0 } else { ties.below(tied.len() as u64) };
         Ok(tied[usize::try_from(drawn).expect("an index")])
+    }
+
+    /// Whether a pod with an affinity to the name of one node may come to that: its index, if so. No other node is looked at.
+    ///
+    /// # Errors
+    ///
+    /// If the node is not possible, or gone: the reason.
+    pub fn only(&mut self, pod: &PodKind, index: usize) -> Result<usize, Unschedulable> {
+        let search = Search::new(&self.cache, pod, self.rules);
+        self.looked_at += 1;
+        let Some(info) = self.cache.node(index) else { return Err(Unschedulable::new(&[], self.rules.wording)) };
+        match search.fault(index, info) {
+            None => Ok(index),
+            Some(reason) => Err(Unschedulable::of_one(reason, self.cache.order().len(), self.rules.wording)),
+        }
+    }
+
+    /// Why a node's kubelet would turn a pod away that comes past the scheduler: it asks for resources, node affinity and taints with `NoExecute`, and for nothing else.
+    ///
+    /// # Panics
+    ///
+    /// If the node is gone.
+    #[must_use]
+    pub fn refusal(&self, pod: &PodKind, index: usize) -> Option<String> {
+        let info = self.cache.node(index).expect("a node that takes a pod is there");
+        if let Some(missing) = resources::insufficient(info, pod, &IgnoredResources::default()).first() {
+            return Some(format!("OutOf{}", missing.resource));
+        }
+        if !node_affinity::admits(&info.node, &pod.placement, None) {
+            return Some("NodeAffinity".to_owned());
+        }
+        let bears = |taint: &&Taint| taint.effect != TaintEffect::NoExecute || pod.placement.tolerates(taint);
+        (!info.node.taints.iter().all(|taint| bears(&taint))).then(|| "TaintToleration".to_owned())
     }
 
     /// Enough nodes that are possible for a pod, in the order of the search.
@@ -311,7 +344,6 @@ impl<'a> Search<'a> {
 
 /// Who bears the taint of cordoned nodes may come to them, too.
 fn tolerates_cordon(pod: &PodKind) -> bool {
-    use crate::cluster::placement::{Taint, TaintEffect};
     let taint = Taint {
         key: "node.kubernetes.io/unschedulable".to_owned(),
         value: String::new(),

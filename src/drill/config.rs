@@ -12,7 +12,9 @@ use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
-use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, PodTemplate, Service, TargetPort};
+use crate::cluster::{
+    AutoscalingConfig, BarePod, ClusterConfig, DaemonSet, Deployment, PodTemplate, Service, TargetPort,
+};
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::Failure;
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
@@ -55,6 +57,8 @@ pub struct MemberConfig {
     pub deployments: Vec<Deployment>,
     /// All pods that no controller has made.
     pub pods: Vec<BarePod>,
+    /// All `DaemonSet`s.
+    pub daemon_sets: Vec<DaemonSet>,
     /// All Services.
     pub services: Vec<Service>,
     /// All disruption budgets.
@@ -312,14 +316,21 @@ pub struct DoorSpec {
 }
 
 /// What a backend's pod holds of memory, and may have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BackendMemory {
     /// What it is made of.
     pub costs: MemoryCosts,
-    /// Its container's limit in bytes; none: no limit.
-    pub limit_bytes: Option<u64>,
-    /// Its container's CPU limit in thousandths of a core, which decides who goes first when a node is short of memory.
-    pub cpu_limit_millicores: Option<u64>,
+    /// Its container's limits, by the `other` of its pod template: each revision has its own.
+    pub limits: BTreeMap<String, ContainerLimits>,
+}
+
+/// What a container may have at most.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ContainerLimits {
+    /// Memory in bytes; none: no limit.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core, which decide who goes first when a node is short of memory; none: no limit.
+    pub cpu_millicores: Option<u64>,
 }
 
 /// The replicas of a service behind the gateway.
@@ -476,6 +487,10 @@ pub enum Verb {
     Unshare(Rc<str>),
     /// A pod without a controller is created.
     Pod(Box<BarePod>),
+    /// A `DaemonSet` is applied.
+    DaemonSet(Box<DaemonSet>),
+    /// A `DaemonSet` is deleted, its pods with it.
+    DeleteDaemonSet(Rc<str>),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
     /// Something happens to pods or nodes.

@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, DeploymentView, NodeView, PodView, SetView};
+use crate::cluster::{Cluster, DaemonSetView, DeploymentView, NodeView, PodView, SetView};
 use crate::record::ObjectTable;
 use crate::units::SimTime;
 
@@ -47,13 +47,15 @@ pub(super) struct Further {
     pub(super) ports: Vec<u16>,
 }
 
-/// All tables, in the order of `kubectl get deploy,rs,pods,svc,hpa,nodes`. Objects of other namespaces than `target`'s are left out.
+/// All tables, in the order of `kubectl get deploy,rs,ds,pods,svc,hpa,nodes`. Objects of other namespaces than `target`'s are left out.
 pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: SimTime) -> Vec<ObjectTable> {
     let namespace = target.split('/').next().unwrap_or_default();
     let is_here = |key: &str| key.split('/').next() == Some(namespace);
     let keys: Vec<Rc<str>> = cluster.deployment_keys().into_iter().filter(|key| is_here(key)).collect();
     let deployments: Vec<DeploymentView> = keys.iter().filter_map(|key| cluster.deployment_view(key)).collect();
     let sets = keys.iter().flat_map(|key| cluster.set_views(key));
+    let daemons = cluster.daemon_set_views();
+    let daemons = daemons.iter().filter(|view| is_here(&view.key));
     let pods = cluster.all_pod_views().into_iter().filter(|pod| is_here(&pod.owner));
     let services = cluster.service_keys();
     let ips = service_ips::service_ips(services.iter().map(|(key, _)| key));
@@ -71,6 +73,21 @@ pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: Si
             kind: "rs",
             head: vec!["NAME", "DESIRED", "CURRENT", "READY", "AGE", "IMAGES"],
             rows: sets.map(|view| set(&view, now)).collect(),
+        },
+        ObjectTable {
+            kind: "ds",
+            head: vec![
+                "NAME",
+                "DESIRED",
+                "CURRENT",
+                "READY",
+                "UP-TO-DATE",
+                "AVAILABLE",
+                "NODE SELECTOR",
+                "AGE",
+                "IMAGES",
+            ],
+            rows: daemons.map(|view| daemon_set(view, now)).collect(),
         },
         ObjectTable {
             kind: "pods",
@@ -120,6 +137,17 @@ fn set(view: &SetView, now: SimTime) -> Vec<String> {
         age(view.created_at, now),
         view.image.clone(),
     ]
+}
+
+fn daemon_set(view: &DaemonSetView, now: SimTime) -> Vec<String> {
+    let status = view.status;
+    let counts = [status.desired, status.current, status.ready, status.updated, status.available];
+    let selector: Vec<String> = view.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let selector = if selector.is_empty() { "<none>".to_owned() } else { selector.join(",") };
+    let mut row = vec![plain(&view.key)];
+    row.extend(counts.iter().map(ToString::to_string));
+    row.extend([selector, age(view.created_at, now), view.image.clone()]);
+    row
 }
 
 fn pod(view: &PodView, now: SimTime) -> Vec<String> {

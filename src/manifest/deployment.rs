@@ -175,7 +175,7 @@ pub(super) const DEFAULT_STRATEGY: Strategy =
     Strategy::RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) };
 
 /// Reads a label selector; expressions are refused, since they would change which pods are meant.
-fn read_selector(field: &Field<'_>) -> BTreeMap<String, String> {
+pub(super) fn read_selector(field: &Field<'_>) -> BTreeMap<String, String> {
     let Some(fields) = field.fields() else { return BTreeMap::new() };
     let labels = fields.look("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
     if let Some(expressions) = fields.look("matchExpressions").filter(|field| !field.node().is_empty()) {
@@ -323,6 +323,10 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     let grace_seconds = grace.as_ref().map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     let priority = priority_class::read_pod(&spec);
+    match keeper {
+        Keeper::Controller => spec.ignore(&["nodeName"], "not simulated in a template: the scheduler chooses the node"),
+        Keeper::Nobody => spec.allow(&["nodeName"]),
+    }
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
     let volumes = spec_field.node().find(&["volumes"]);
@@ -411,7 +415,6 @@ pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>)
 }
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
-    spec.ignore(&["nodeName"], "the scheduler chooses the node");
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::settings::{BackendSettings, Settings, defaults};
 use super::state::Resolved;
 use crate::backend::{BackendConfig, BodyShape};
-use crate::cluster::TargetPort;
 use crate::cluster::endpoints::selects;
-use crate::drill::config::BackendMemory;
+use crate::cluster::{DaemonSet, TargetPort};
+use crate::drill::config::{BackendMemory, ContainerLimits};
 use crate::drill::{BackendPods, BackendSpec};
 use crate::manifest::Sink;
 use crate::manifest::deployment::DeploymentManifest;
@@ -52,6 +52,9 @@ impl Backends {
         for pod in resolved.pods.values() {
             self.add_pods((pod.pod().owner(), &pod.manifest), resolved, settings, sink);
         }
+        for (key, daemon) in &resolved.daemons {
+            self.add_pods((DaemonSet::owner_of(key), &daemon.manifest), resolved, settings, sink);
+        }
     }
 
     fn add_one(&mut self, upstream: &Upstream, resolved: &Resolved, settings: &Settings, sink: &Sink) {
@@ -85,7 +88,11 @@ impl Backends {
                 && service.is_some_and(|service| selects(&service.selector, &template.labels))
         };
         let names = |backend: &BackendSettings| {
-            let named = if owner == *key { &backend.deployment } else { &backend.pod };
+            let named = match () {
+                () if owner == *key => &backend.deployment,
+                () if owner == DaemonSet::owner_of(key) => &backend.daemon_set,
+                () => &backend.pod,
+            };
             named.as_ref().is_some_and(|(name, _)| **name == **key)
         };
         let with_pods = || settings.backends.iter().filter(|backend| backend.pods().is_some());
@@ -94,13 +101,16 @@ impl Backends {
         let pods = self.processes.entry(Rc::clone(&owner)).or_insert_with(|| BackendPods {
             ports: BTreeSet::new(),
             config: described.config.clone(),
-            memory: described.memory.map(|costs| BackendMemory {
-                costs,
-                limit_bytes: manifest.memory_limit.as_ref().map(|limit| limit.bytes),
-                cpu_limit_millicores: manifest.cpu_limit_millicores,
-            }),
+            memory: described.memory.map(|costs| BackendMemory { costs, limits: BTreeMap::new() }),
             shutdown_delay: Some(described.shutdown_delay),
         });
+        if let Some(memory) = &mut pods.memory {
+            let limits = ContainerLimits {
+                memory_bytes: manifest.memory_limit.as_ref().map(|limit| limit.bytes),
+                cpu_millicores: manifest.cpu_limit_millicores,
+            };
+            memory.limits.insert(template.other.clone(), limits);
+        }
         let services = with_pods().filter(|it| names(it) || leads_there(it)).map(|it| &it.service);
         for service in services.collect::<BTreeSet<_>>() {
             let used = resolved.routing.upstreams.iter().filter(|upstream| upstream.service == *service);

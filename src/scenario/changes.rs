@@ -140,7 +140,7 @@ pub(super) fn act(
                 let gone = front_changes::delete((entry, current), &mut past.standing, settings, made.files, sink);
                 return gone.map_or_else(Vec::new, |verb| told(Some(verb), format!("delete Service {service}")));
             }
-            if service == front || !state.delete_service(service) {
+            if service == front || !state.delete("Service", service) {
                 let text = match service == front {
                     true => format!("{service} is made for the gateway, and its controller would make it anew"),
                     false => format!("no manifest has a Service `{service}` then"),
@@ -151,6 +151,15 @@ pub(super) fn act(
                 return Vec::new();
             }
             format!("delete Service {service}")
+        }
+        TimelineVerb::DeleteDaemonSet(key, place) => {
+            if !state.delete("DaemonSet", key) {
+                let text = format!("no manifest has a DaemonSet `{key}` then");
+                let problem = Problem::at(*place, "spec.timeline.delete.daemonSet", text);
+                sink.report(problem.did_you_mean(key, current.daemons.keys().map(String::as_str)));
+                return Vec::new();
+            }
+            format!("delete DaemonSet {key}")
         }
         TimelineVerb::Load(name, factor) => {
             if let Some(name) = name.as_ref().filter(|name| settings.loads.iter().all(|load| load.name != **name)) {
@@ -238,9 +247,12 @@ fn changes(
                 let problem = Problem::at(entry.place, "spec.timeline", format!("Pod {key} cannot change"));
                 sink.report(problem.help("pod updates may not change what a pod is made from: give it another name"));
             }
+            // As with `kubectl apply`: one that is gone by then is made anew, and one that is there stays.
+            Some(_) if is_applied(entry, "Pod", key) => verbs.push(Verb::Pod(Box::new(pod.pod()))),
             Some(_) => {}
         }
     }
+    verbs.extend(daemon_changes(entry, (current, next), sink));
     let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
     verbs.extend(fresh.cloned().map(Verb::Budget));
     verbs.extend(scaling_changes(current, next, settings));
@@ -274,6 +286,31 @@ fn changes(
     verbs.extend(front_changes::change(&moments, (&mut past.standing, made.front), settings, made.files, sink));
     verbs.extend(sharing_changes((current, next), settings, sink));
     verbs.extend(service_changes(&moments, made));
+    verbs
+}
+
+/// Whether an entry of the timeline applies this very object.
+fn is_applied(entry: &TimelineEntry, kind: &str, key: &str) -> bool {
+    let TimelineVerb::Apply(objects) = &entry.verb else { return false };
+    objects.iter().any(|object| object.id.kind == kind && object.key() == key)
+}
+
+/// `DaemonSet`s that come, go, or are edited.
+fn daemon_changes(entry: &TimelineEntry, (current, next): (&Resolved, &Resolved), sink: &Sink) -> Vec<Verb> {
+    let mut verbs = Vec::new();
+    for (key, daemon) in &next.daemons {
+        let before = current.daemons.get(key);
+        if before.is_some_and(|before| before.manifest.selector != daemon.manifest.selector) {
+            let problem =
+                Problem::at(entry.place, "spec.timeline", format!("the selector of DaemonSet {key} cannot change"));
+            sink.report(problem.help("the API server refuses it, the field is immutable: make another DaemonSet"));
+        }
+        if before.is_none_or(|before| before.daemon_set() != daemon.daemon_set()) {
+            verbs.push(Verb::DaemonSet(Box::new(daemon.daemon_set())));
+        }
+    }
+    let gone = current.daemons.keys().filter(|key| !next.daemons.contains_key(*key));
+    verbs.extend(gone.map(|key| Verb::DeleteDaemonSet(Rc::from(key.as_str()))));
     verbs
 }
 

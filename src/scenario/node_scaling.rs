@@ -99,7 +99,7 @@ pub(super) fn config(settings: &Settings, names: &NodeNames<'_>) -> Option<Autos
         group: Rc::from(group.name.as_str()),
         number_next: names.count(&group.name) + 1,
         zones: group.zones.iter().map(|zone| Rc::from(zone.as_str())).collect(),
-        pattern: names.like_nodes_of(group, 0, settings.cluster.identity.node_ip(0)),
+        pattern: group.node(0, settings.cluster.identity.node_ip(0)),
         node_start: autoscaler.node_start.clone(),
         rules: autoscaler.rules,
     })

@@ -11,7 +11,6 @@ use crate::cluster::Identity;
 use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
-use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
 use crate::manifest::resources::{is_extended, whole_amount};
 use crate::manifest::{Field, Place, Problem, Sink};
@@ -96,19 +95,13 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
     groups
 }
 
-/// The nodes, group by group, with the pods of `DaemonSet`s.
-pub(super) fn made(settings: &Settings, daemons: &[DaemonSetManifest]) -> Vec<Node> {
+/// The nodes, group by group.
+pub(super) fn made(settings: &Settings) -> Vec<Node> {
     let groups = settings.cluster.nodes.iter();
     let places = groups.flat_map(|group| (0..group.count).map(move |in_group| (group, in_group)));
     let ip = |index: usize| settings.cluster.identity.node_ip(index);
     let node = |(index, (group, in_group)): (usize, (&NodeGroup, usize))| group.node(in_group, ip(index));
-    places.enumerate().map(|place| with_daemons(node(place), daemons)).collect()
-}
-
-/// A node with the pods of `DaemonSet`s that are there.
-pub(super) fn with_daemons(node: Node, daemons: &[DaemonSetManifest]) -> Node {
-    let on_it = daemons.iter().filter_map(|daemon| daemon.on(&node)).collect();
-    Node { daemons: on_it, ..node }
+    places.enumerate().map(node).collect()
 }
 
 impl NodeGroup {
@@ -128,7 +121,8 @@ pub(super) fn check_placement(resolved: &Resolved, settings: &Settings, sink: &S
     let nodes: Vec<Node> = settings.cluster.nodes.iter().flat_map(one_of_each_zone).collect();
     let made = resolved.deployments.iter().map(|(name, manifest)| (format!("Deployment {name}"), manifest));
     let bare = resolved.pods.iter().map(|(name, pod)| (format!("Pod {name}"), &pod.manifest));
-    for (name, manifest) in made.chain(bare) {
+    let daemons = resolved.daemons.iter().map(|(name, daemon)| (format!("DaemonSet {name}"), &daemon.manifest));
+    for (name, manifest) in made.chain(bare).chain(daemons) {
         check_topology_keys(&name, &manifest.topology_keys, &nodes, sink);
         let placement = &manifest.deployment.template.placement;
         if let Some((place, path)) = &manifest.nodes_at

@@ -11,7 +11,6 @@ use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::drill::{Action, Verb};
-use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 use crate::record::results::FidelityStatus;
 
@@ -201,7 +200,6 @@ fn optional(fields: &Fields<'_>, key: &str) -> Option<Option<Duration>> {
 /// The nodes that there are at a moment of the timeline, by name; and the numbers of those to come.
 pub(super) struct NodeNames<'a> {
     settings: &'a Settings,
-    daemons: Vec<DaemonSetManifest>,
     known: Vec<String>,
     /// How many nodes each group has had.
     counts: Vec<usize>,
@@ -209,10 +207,10 @@ pub(super) struct NodeNames<'a> {
 
 impl<'a> NodeNames<'a> {
     /// Those of the start.
-    pub(super) fn new(settings: &'a Settings, daemons: &[DaemonSetManifest]) -> Self {
+    pub(super) fn new(settings: &'a Settings) -> Self {
         let groups = &settings.cluster.nodes;
         let known = groups.iter().flat_map(|group| (0..group.count).map(|index| node_name(group, index))).collect();
-        Self { settings, daemons: daemons.to_vec(), known, counts: groups.iter().map(|group| group.count).collect() }
+        Self { settings, known, counts: groups.iter().map(|group| group.count).collect() }
     }
 
     /// What an entry of the timeline does, for the Deployment `owner`, behind a balancer with addresses in these zones.
@@ -397,16 +395,11 @@ impl<'a> NodeNames<'a> {
         let nodes: Vec<Node> = (0..count)
             .map(|offset| {
                 let ip = self.settings.cluster.identity.node_ip(all_before + offset);
-                self.like_nodes_of(group, first + offset, ip)
+                group.node(first + offset, ip)
             })
             .collect();
         self.known.extend(nodes.iter().map(|node| node.name.to_string()));
         Some(nodes)
-    }
-
-    /// A node of a group, with the pods of `DaemonSet`s.
-    pub(super) fn like_nodes_of(&self, group: &NodeGroup, index: usize, ip: std::net::Ipv4Addr) -> Node {
-        super::nodes::with_daemons(group.node(index, ip), &self.daemons)
     }
 
     /// How many nodes a group has had at the end.

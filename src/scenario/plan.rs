@@ -20,6 +20,7 @@ use crate::cluster::ClusterConfig;
 use crate::drill::config::FrontChange;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources, Verb};
 use crate::engine::Delay;
+use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::pod::PodManifest;
 use crate::manifest::service::ServiceManifest;
 use crate::manifest::{Files, Sink};
@@ -82,7 +83,7 @@ impl<'a> Plan<'a> {
             named: front::named(&front, settings.loads.len()),
             files,
             images: BTreeSet::new(),
-            names: NodeNames::new(settings, &first.daemons),
+            names: NodeNames::new(settings),
             settings,
             state,
             first,
@@ -147,7 +148,9 @@ impl<'a> Plan<'a> {
     fn note(&mut self) {
         self.past.note(&self.current);
         let bare = self.current.pods.values().map(|pod| &pod.manifest);
-        self.images.extend(self.current.deployments.values().chain(bare).flat_map(world::images_of));
+        let daemons = self.current.daemons.values().map(|daemon| &daemon.manifest);
+        let all = self.current.deployments.values().chain(bare).chain(daemons);
+        self.images.extend(all.flat_map(world::images_of));
     }
 
     /// What the world gets.
@@ -161,7 +164,7 @@ impl<'a> Plan<'a> {
             identity: settings.cluster.identity.clone(),
             version: settings.cluster.version,
             wall_phase: None,
-            nodes: nodes::made(settings, &resolved.daemons),
+            nodes: nodes::made(settings),
             hop: HOP,
             schedule: settings.cluster.schedule.clone(),
             pod_start: settings.cluster.pod_start.clone(),
@@ -180,6 +183,7 @@ impl<'a> Plan<'a> {
             cluster,
             deployments: resolved.deployments.values().map(|manifest| manifest.deployment.clone()).collect(),
             pods: resolved.pods.values().map(PodManifest::pod).collect(),
+            daemon_sets: resolved.daemons.values().map(DaemonSetManifest::daemon_set).collect(),
             services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
             budgets: resolved.budgets.clone(),
             target: Rc::from(resolved.target.as_str()),

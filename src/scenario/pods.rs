@@ -15,11 +15,15 @@ use crate::record::results::FidelityStatus;
 /// The first version in which sidecars are on by default, and end after the other containers. Source: KEP-753.
 const SIDECARS: Version = Version::new(1, 29);
 
+/// The first version in which a `DaemonSet`'s surge is on by default. Source: KEP-1591.
+const SURGES: Version = Version::new(1, 22);
+
 /// Reports what would keep the pods that the run finds from having become ready.
 pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     let version = settings.cluster.version;
     let bare = resolved.pods.iter().map(|(name, pod)| (name, &pod.manifest));
-    for (name, manifest) in resolved.deployments.iter().chain(bare) {
+    let daemons = resolved.daemons.iter().map(|(name, daemon)| (name, &daemon.manifest));
+    for (name, manifest) in resolved.deployments.iter().chain(bare).chain(daemons) {
         for gate in gates_for_ever_closed(name, manifest, resolved, settings) {
             let text = "nobody sets this condition, so the pods would never be ready";
             sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved, settings)));
@@ -34,11 +38,37 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
         }
     }
     check_named(resolved, settings, sink);
+    check_surges(resolved, settings, sink);
+    check_node_names(resolved, settings, sink);
+}
+
+/// Reports pods that name a node which is not there: they would have been deleted long before the run.
+fn check_node_names(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    let nodes = super::nodes::made(settings);
+    for node in resolved.pods.values().filter_map(|pod| pod.node.as_ref()) {
+        if nodes.iter().all(|known| *known.name != *node.name) {
+            let problem = Problem::at(node.at, node.path.clone(), format!("no node is called `{}`", node.name));
+            sink.report(problem.did_you_mean(&node.name, nodes.iter().map(|known| &*known.name)));
+        }
+    }
+}
+
+/// Reports surges of `DaemonSet`s that a version does not know.
+pub(super) fn check_surges(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    let version = settings.cluster.version;
+    for daemon in resolved.daemons.values().filter(|daemon| version < SURGES && daemon.update.surges()) {
+        if let Some((at, path)) = &daemon.surge_at {
+            let text = format!("Kubernetes {version} knows no surge of a DaemonSet: it is dropped");
+            let problem = Problem::at(*at, path.clone(), text);
+            sink.report(problem.help("write maxUnavailable: 1, or simulate cluster.version \"1.22\" or newer"));
+        }
+    }
 }
 
 /// Reports pods of backends that their Services, which may be edited later, do not select.
 fn check_named(resolved: &Resolved, settings: &Settings, sink: &Sink) {
-    for (index, backend) in settings.backends.iter().enumerate() {
+    let here = settings.backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend));
+    for (index, backend) in here {
         let Some((name, place)) = &backend.pod else { continue };
         let Some((service, pod)) = resolved.services.get(&backend.service).zip(resolved.pods.get(name)) else {
             continue;

@@ -261,10 +261,11 @@ fn gateway(settings: &Settings) -> Node {
 
 fn backend(backend: &BackendSettings) -> Node {
     let mut entries = vec![("service", text(&backend.service))];
-    match (&backend.deployment, &backend.pod) {
-        (Some((deployment, _)), _) => entries.push(("deployment", text(deployment))),
-        (None, Some((pod, _))) => entries.push(("pod", text(pod))),
-        (None, None) => entries.push(("replicas", bare(backend.replicas))),
+    match (&backend.deployment, &backend.daemon_set, &backend.pod) {
+        (Some((deployment, _)), ..) => entries.push(("deployment", text(deployment))),
+        (None, Some((daemon, _)), _) => entries.push(("daemonSet", text(daemon))),
+        (None, None, Some((pod, _))) => entries.push(("pod", text(pod))),
+        (None, None, None) => entries.push(("replicas", bare(backend.replicas))),
     }
     if !backend.clusters.is_empty() {
         entries.push(("clusters", list(backend.clusters.iter().map(|(cluster, _)| text(cluster)).collect())));
@@ -395,6 +396,7 @@ fn entry(entry: &TimelineEntry) -> Node {
         }
         TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
         TimelineVerb::DeleteService(key, _) => entries.push(("delete", map(vec![("service", text(key))]))),
+        TimelineVerb::DeleteDaemonSet(key, _) => entries.push(("delete", map(vec![("daemonSet", text(key))]))),
         TimelineVerb::Load(name, factor) => {
             let name = name.as_ref().map(|name| ("name", text(name)));
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();

@@ -337,6 +337,8 @@ pub struct BackendSettings {
     pub clusters: Vec<(String, Place)>,
     /// Replicas without a Deployment.
     pub replicas: usize,
+    /// Its `DaemonSet`, as `namespace/name`.
+    pub daemon_set: Option<(String, Place)>,
     /// One of its pods, where no controller made them, as `namespace/name`.
     pub pod: Option<(String, Place)>,
     /// Their zones, taken in turn.
@@ -354,10 +356,10 @@ pub struct BackendSettings {
 }
 
 impl BackendSettings {
-    /// What names its pods, if it has any: their Deployment, or one of them.
+    /// What names its pods, if it has any: their Deployment, their `DaemonSet`, or one of them.
     #[must_use]
     pub fn pods(&self) -> Option<&(String, Place)> {
-        self.deployment.as_ref().or(self.pod.as_ref())
+        self.deployment.as_ref().or(self.daemon_set.as_ref()).or(self.pod.as_ref())
     }
 }
 
@@ -502,6 +504,8 @@ pub enum TimelineVerb {
     Delete,
     /// A Service is deleted: its `namespace/name`, and where it is named.
     DeleteService(String, Place),
+    /// A `DaemonSet` is deleted: its `namespace/name`, and where it is named.
+    DeleteDaemonSet(String, Place),
     /// The rate of a load, or of all, times this.
     Load(Option<String>, f64),
     /// The whole configuration is pushed to the gateway's pods.

@@ -39,7 +39,7 @@ pub(super) struct State {
     edits: Vec<(String, Patch)>,
     /// Services and their ports that there are at some time, as far as is known.
     sometimes: BTreeMap<String, BTreeSet<u16>>,
-    /// Deployments and pods that the timeline brings, by kind and `namespace/name`.
+    /// Deployments, pods and `DaemonSet`s that the timeline brings, by kind and `namespace/name`.
     later: BTreeSet<(String, String)>,
     /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
     front: Option<String>,
@@ -66,8 +66,8 @@ pub(super) struct Resolved {
     pub(super) owned_replicas: Option<i32>,
     /// Disruption budgets.
     pub(super) budgets: Vec<DisruptionBudget>,
-    /// What has a pod on nodes.
-    pub(super) daemons: Vec<DaemonSetManifest>,
+    /// By `namespace/name`.
+    pub(super) daemons: BTreeMap<String, DaemonSetManifest>,
     /// What all sources of `ProxyConfig` come to for the target's pods.
     pub(super) proxy_config: ProxyConfig,
     /// The gateway's Deployment.
@@ -77,6 +77,19 @@ pub(super) struct Resolved {
     /// Listeners, routes, upstreams.
     pub(super) routing: Routing,
     front: String,
+}
+
+/// Pods of no Deployment, by `namespace/name`.
+struct Loose {
+    pods: BTreeMap<String, PodManifest>,
+    daemons: BTreeMap<String, DaemonSetManifest>,
+}
+
+impl Loose {
+    fn manifests(&mut self) -> impl Iterator<Item = &mut DeploymentManifest> {
+        let pods = self.pods.values_mut().map(|pod| &mut pod.manifest);
+        pods.chain(self.daemons.values_mut().map(|daemon| &mut daemon.manifest))
+    }
 }
 
 impl Resolved {
@@ -126,7 +139,7 @@ impl State {
         for entry in timeline {
             let TimelineVerb::Apply(objects) = &entry.verb else { continue };
             for object in objects {
-                if ["Deployment", "Pod"].contains(&object.id.kind.as_str()) {
+                if ["Deployment", "Pod", "DaemonSet"].contains(&object.id.kind.as_str()) {
                     self.later.insert((object.id.kind.clone(), object.key()));
                 }
                 if object.id.kind == "Service"
@@ -181,10 +194,10 @@ impl State {
         self.objects.iter().any(|object| object.id.kind == "Service" && object.key() == key)
     }
 
-    /// Deletes a Service that somebody wrote; whether there was one.
-    pub(super) fn delete_service(&mut self, key: &str) -> bool {
+    /// Deletes an object that somebody wrote; whether there was one.
+    pub(super) fn delete(&mut self, kind: &str, key: &str) -> bool {
         let count = self.objects.len();
-        self.objects.retain(|object| object.id.kind != "Service" || object.key() != key);
+        self.objects.retain(|object| object.id.kind != kind || object.key() != key);
         self.objects.len() < count
     }
 
@@ -258,15 +271,22 @@ impl State {
         }
     }
 
-    /// The pods without a controller.
-    fn bare_pods(&self, settings: &Settings, sink: &Sink) -> BTreeMap<String, PodManifest> {
-        let written = self.objects.iter().filter(|object| object.is("Pod", ""));
+    /// Pods of no Deployment that run here.
+    fn loose(&self, settings: &Settings, services: &BTreeMap<String, ServiceManifest>, sink: &Sink) -> Loose {
+        let written =
+            |kind: &'static str, group: &'static str| self.objects.iter().filter(move |object| object.is(kind, group));
         let mut pods: BTreeMap<String, PodManifest> =
-            written.filter_map(|object| Some((object.key(), pod::read(object, sink)?))).collect();
-        for pod in pods.values_mut() {
-            shutdown::settle_hook(&mut pod.manifest, &ProxyConfig::default(), settings.cluster.version, sink);
+            written("Pod", "").filter_map(|object| Some((object.key(), pod::read(object, sink)?))).collect();
+        let daemons = written("DaemonSet", "apps");
+        let mut daemons: BTreeMap<String, DaemonSetManifest> =
+            daemons.filter_map(|object| Some((object.key(), daemon_set::read(object, sink)?))).collect();
+        pods.retain(|_, pod| !of_other_clusters(settings, services, &pod.manifest, |backend| &backend.pod));
+        daemons.retain(|_, it| !of_other_clusters(settings, services, &it.manifest, |backend| &backend.daemon_set));
+        let mut loose = Loose { pods, daemons };
+        for manifest in loose.manifests() {
+            shutdown::settle_hook(manifest, &ProxyConfig::default(), settings.cluster.version, sink);
         }
-        pods
+        loose
     }
 
     /// What the objects come to. Problems and notes go to the sink.
@@ -312,16 +332,15 @@ impl State {
             let config = if *key == target { &proxy_config } else { &no_config };
             shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
         }
-        let mut pods = self.bare_pods(settings, sink);
-        self.admit(deployments.values_mut().chain(pods.values_mut().map(|pod| &mut pod.manifest)), sink);
         let services = self.services(&made, sink);
+        let mut loose = self.loose(settings, &services, sink);
+        self.admit(deployments.values_mut().chain(loose.manifests()), sink);
         let mut autoscalers = self.autoscalers(&made, sink);
         for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
             sized.insert(made.deployment.key());
         }
         let of_target = made.iter().find(|(_, made)| made.deployment.key() == target);
         let owned_replicas = of_target.and_then(|(_, made)| made.owned_replicas);
-        let daemons = written("DaemonSet").filter_map(|object| daemon_set::read(object, sink)).collect();
         service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
         let is_elsewhere = |key: &str| settings.is_elsewhere(key);
@@ -354,8 +373,9 @@ impl State {
             options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
-        self.check_backends(settings, &services, (&deployments, &pods), sink);
-        self.check_pods(settings, (&services, &front), &pods, sink);
+        self.check_backends(settings, &services, (&deployments, &loose), sink);
+        self.check_pods(settings, (&services, &front), &loose, sink);
+        let Loose { pods, daemons } = loose;
         let origin = origin?;
         let resolved = Resolved {
             deployments,
@@ -377,33 +397,43 @@ impl State {
         (sink.problem_count() == before).then_some(resolved)
     }
 
-    /// Pods without a controller that are behind a Service: as replicas of a backend they have a process, as gateways they have none.
+    /// Pods of no Deployment that are behind a Service: as replicas of a backend they have a process, as gateways they have none.
     fn check_pods(
         &self,
         settings: &Settings,
         (services, front): (&BTreeMap<String, ServiceManifest>, &str),
-        pods: &BTreeMap<String, PodManifest>,
+        loose: &Loose,
         sink: &Sink,
     ) {
-        let is_selected = |service: &str, pod: &str| {
-            let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
-            let found = services.get(service).zip(pods.get(pod)).filter(|_| namespace(service) == namespace(pod));
-            found.is_some_and(|(service, pod)| {
-                selects(&service.service.selector, &pod.manifest.deployment.template.labels)
-            })
-        };
-        for object in self.objects.iter().filter(|object| object.is("Pod", "")) {
+        let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
+        for object in &self.objects {
             let key = object.key();
-            if is_selected(front, &key) {
-                let text = format!("the Service {front} in front selects this pod, which is not its Deployment's");
-                let problem = Problem::at(object.place(), format!("Pod {key} metadata.labels"), text);
+            let (manifest, labels, field) = match object.id.kind.as_str() {
+                "Pod" => (loose.pods.get(&key).map(|pod| &pod.manifest), "metadata.labels", "pod"),
+                "DaemonSet" => {
+                    let manifest = loose.daemons.get(&key).map(|daemon| &daemon.manifest);
+                    (manifest, "spec.template.metadata.labels", "daemonSet")
+                }
+                _ => continue,
+            };
+            let Some(manifest) = manifest else { continue };
+            let is_selected = |service: &str| {
+                let found = services.get(service).filter(|_| namespace(service) == namespace(&key));
+                found.is_some_and(|found| selects(&found.service.selector, &manifest.deployment.template.labels))
+            };
+            if is_selected(front) {
+                let (kind, what) =
+                    if field == "pod" { ("Pod", "this pod, which is") } else { ("DaemonSet", "these pods, which are") };
+                let text = format!("the Service {front} in front selects {what} not its Deployment's");
+                let problem = Problem::at(object.place(), format!("{kind} {key} {labels}"), text);
                 sink.report(problem.help("give it other labels: only pods of a Deployment are simulated as gateways"));
             }
-            let described = settings.backends.iter().find(|backend| is_selected(&backend.service, &key));
+            let described = settings.backends.iter().find(|backend| is_selected(&backend.service));
             if described.is_some_and(|backend| backend.pods().is_none()) {
-                let note =
-                    "the replicas of its Service are those that the scenario describes: name it under backends[].pod";
-                sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(note));
+                let note = format!(
+                    "the replicas of its Service are those that the scenario describes: name it under backends[].{field}"
+                );
+                sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(&note));
             }
         }
     }
@@ -424,15 +454,16 @@ impl State {
         &self,
         settings: &Settings,
         services: &BTreeMap<String, ServiceManifest>,
-        (deployments, pods): (&BTreeMap<String, DeploymentManifest>, &BTreeMap<String, PodManifest>),
+        (deployments, loose): (&BTreeMap<String, DeploymentManifest>, &Loose),
         sink: &Sink,
     ) {
         let backends = &settings.backends;
         for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
             let path = format!("spec.backends[{index}]");
-            let (kind, field, known): (_, _, Vec<&str>) = match backend.deployment {
-                Some(_) => ("Deployment", "deployment", deployments.keys().map(String::as_str).collect()),
-                None => ("Pod", "pod", pods.keys().map(String::as_str).collect()),
+            let (kind, field, known): (_, _, Vec<&str>) = match (&backend.deployment, &backend.daemon_set) {
+                (Some(_), _) => ("Deployment", "deployment", deployments.keys().map(String::as_str).collect()),
+                (None, Some(_)) => ("DaemonSet", "daemonSet", loose.daemons.keys().map(String::as_str).collect()),
+                (None, None) => ("Pod", "pod", loose.pods.keys().map(String::as_str).collect()),
             };
             if let Some((name, place)) = backend.pods()
                 && !known.contains(&name.as_str())
@@ -463,6 +494,20 @@ impl State {
         }
     }
 
+    /// A `DaemonSet` that a balancer's Service selects.
+    fn daemon_gateway(&self) -> Option<&Object> {
+        let quiet = Sink::default();
+        let services = self.objects.iter().filter(|object| object.id.kind == "Service");
+        let services: Vec<ServiceManifest> = services.filter_map(|object| service::read(object, &quiet)).collect();
+        let fronts = || services.iter().filter(|service| service.kind == service::ServiceKind::LoadBalancer);
+        self.objects.iter().filter(|object| object.is("DaemonSet", "apps")).find(|object| {
+            daemon_set::read(object, &quiet).is_some_and(|daemon| {
+                let labels = &daemon.manifest.deployment.template.labels;
+                fronts().any(|service| selects(&service.service.selector, labels))
+            })
+        })
+    }
+
     fn target(
         &self,
         settings: &Settings,
@@ -484,6 +529,10 @@ impl State {
                 }
                 return None;
             }
+            if let Some(object) = self.objects.iter().find(|it| it.is("DaemonSet", "apps") && it.key() == *wanted) {
+                sink.report(no_daemon_gateway(object));
+                return None;
+            }
             let problem = Problem::at(*place, "spec.target", format!("no Deployment is called `{wanted}`"));
             sink.report(problem.did_you_mean(wanted, candidates.keys().map(String::as_str)));
             return None;
@@ -501,7 +550,9 @@ impl State {
             [only] => Some(only.clone()),
             [] => {
                 // An IstioGateway with problems of its own has said enough.
-                if !self.objects.iter().any(|object| object.id.kind == "IstioGateway") {
+                if let Some(object) = self.daemon_gateway() {
+                    sink.report(no_daemon_gateway(object));
+                } else if !self.objects.iter().any(|object| object.id.kind == "IstioGateway") {
                     let problem = Problem::nowhere("the manifests hold no gateway");
                     sink.report(problem.help("add an IstioGateway, or the gateway's Deployment and its Service"));
                 }
@@ -519,6 +570,34 @@ impl State {
             }
         }
     }
+}
+
+/// Whether the pods of a manifest run in other clusters only: the backend that names them does so, or else one whose Service selects them.
+fn of_other_clusters(
+    settings: &Settings,
+    services: &BTreeMap<String, ServiceManifest>,
+    manifest: &DeploymentManifest,
+    name: impl Fn(&BackendSettings) -> &Option<(String, Place)>,
+) -> bool {
+    let (key, labels) = (&manifest.deployment.key, &manifest.deployment.template.labels);
+    let names = |backend: &&BackendSettings| name(backend).as_ref().is_some_and(|(named, _)| **named == **key);
+    let leads_there = |backend: &&BackendSettings| {
+        let namespace = |key: &str| key.split('/').next().map(str::to_owned);
+        let service = services.get(&backend.service).filter(|_| namespace(&backend.service) == namespace(key));
+        service.is_some_and(|service| selects(&service.service.selector, labels))
+    };
+    let with_pods = || settings.backends.iter().filter(|backend| backend.pods().is_some());
+    let described = with_pods().find(names).or_else(|| with_pods().find(leads_there));
+    described.is_some_and(|backend| !settings.runs_here(backend))
+}
+
+/// A gateway whose pods are a `DaemonSet`'s is refused.
+fn no_daemon_gateway(object: &Object) -> Problem {
+    let problem = Problem::at(object.place(), object.id.to_string(), "a DaemonSet as the gateway is not simulated");
+    problem.help(
+        "write it as a Deployment: as many replicas as nodes, a required anti-affinity to its own labels on kubernetes.io/hostname, and its limits (maxSurge 0 as a \
+         DaemonSet has it)",
+    )
 }
 
 /// Reads what was made from another object: its notes would repeat the other's, and its problems too, unless they are new.

@@ -114,7 +114,10 @@ fn read_verb(
         "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
         "delete" => match fields.get("service") {
             Some(field) => key(&field).map(|key| TimelineVerb::DeleteService(key, field.place())),
-            None => Some(TimelineVerb::Delete),
+            None => match fields.get("daemonSet") {
+                Some(field) => key(&field).map(|key| TimelineVerb::DeleteDaemonSet(key, field.place())),
+                None => Some(TimelineVerb::Delete),
+            },
         },
         "configPush" => Some(TimelineVerb::ConfigPush),
         _ => Some(TimelineVerb::Restart),

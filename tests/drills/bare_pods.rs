@@ -185,3 +185,37 @@ fn what_bare_pods_cannot_be_is_refused_with_its_line() {
         )
     );
 }
+
+#[test]
+fn a_pod_that_is_gone_is_made_anew_by_applying_it_again_and_one_that_is_there_stays() {
+    let object = "{ apiVersion: v1, kind: Pod, metadata: { name: web-1, namespace: default, labels: { app: web } }, spec: { containers: [ { name: web, \
+                  image: web, resources: { requests: { cpu: 500m, memory: 128Mi } } } ] } }";
+    let again = |at: &str| format!("{{ at: {at}, apply: {{ inline: {object} }} }}");
+    let kill = "{ at: 10s, killPod: { pod: default/web-1 } }";
+    // Still on its way out, it stays what it is, as with `kubectl apply`: a grace of 30 s, of which its process needs nothing.
+    for (timeline, made, unchanged) in [
+        (format!("{kill}, {}", again("40s")), 2, 0),
+        (again("40s"), 1, 1),
+        (format!("{kill}, {}, {}", again("40s"), again("60s")), 2, 1),
+    ] {
+        let outcome = drill("pod: default/web-1, serviceTime: 5ms", &timeline, &pod("web-1", "app: web", ""));
+        let of_it = |kind: &str| {
+            let all = outcome.log.events().iter().filter(|event| event.kind == kind);
+            all.filter(|event| event.object == "Pod/default/web-1").count()
+        };
+        assert_eq!((of_it("pod_created"), of_it("pod_unchanged")), (made, unchanged), "{timeline}");
+        let last_ms = outcome.run.results.causes.iter().map(|cause| cause.last_ms).max().unwrap_or(0);
+        assert!(last_ms < 60_000, "it serves again: {:?}", outcome.run.results.causes);
+    }
+}
+
+#[test]
+fn a_pod_may_name_its_node_and_no_other_than_there_is() {
+    let named = |node: &str| pod("web-1", "app: web", &format!("nodeName: {node},"));
+    let quiet = drill("pod: default/web-1, serviceTime: 5ms", "{ at: 10s, phase: nothing }", &named("pool-2"));
+    let at = quiet.log.events().iter().find(|event| event.kind == "pod_scheduled" && event.object.ends_with("/web-1"));
+    assert!(format!("{:?}", at.expect("it has a node").data).contains("pool-2"));
+    assert_eq!(quiet.run.results.totals.dropped, 0);
+    let told = load("pod: default/web-1", "{ at: 10s, phase: nothing }", &named("pool-3")).err().unwrap_or_default();
+    assert!(told.contains("no node is called `pool-3`") && told.contains(".yaml:"), "{told}");
+}

@@ -311,3 +311,26 @@ fn a_resolved_scenario_runs_the_same() {
     };
     assert_eq!(print(first), print(again));
 }
+
+#[test]
+fn pods_of_no_deployment_run_where_their_backend_runs() {
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: { name: web-1, namespace: default, labels: { app: web } }\nspec: { containers: [ { name: web, image: web } ] }\n";
+    let daemon = "---\napiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: web, namespace: default }\nspec: { selector: { matchLabels: { app: web } }, template: { metadata: \
+                  { labels: { app: web } }, spec: { containers: [ { name: web, image: web } ] } } }\n";
+    for (named, object, in_each) in [("pod: default/web-1", pod, [1, 1]), ("daemonSet: default/web", daemon, [2, 3])] {
+        for (clusters, expected) in
+            [("", in_each), ("clusters: [c-1]", [in_each[0], 0]), ("clusters: [c-2]", [0, in_each[1]])]
+        {
+            let backend = format!("{{ service: default/web, {named}, {clusters} }}");
+            let text = with_timeline("{ at: 1s, phase: nothing }").replace("{ service: default/web }", &backend);
+            let outcome = run_of(&text, &format!("{MANIFEST}{object}"));
+            let made = |cluster: &str| {
+                let prefix = format!("Pod/{cluster}/default/web-");
+                let all = outcome.log.events().iter().filter(|event| event.kind == "pod_created");
+                all.filter(|event| event.object.starts_with(&prefix)).count()
+            };
+            assert_eq!([made("c-1"), made("c-2")], expected, "{backend}");
+            assert_eq!(outcome.run.results.totals.dropped, 0, "{backend}: it is found from both");
+        }
+    }
+}

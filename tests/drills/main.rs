@@ -6,6 +6,7 @@ mod bad_rollout;
 mod balancers;
 mod bare_pods;
 mod clusters;
+mod daemon_sets;
 mod edits;
 mod kubelet;
 mod layer_seven;

@@ -412,6 +412,7 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         cluster: cluster(inputs),
         deployments,
         pods: Vec::new(),
+        daemon_sets: Vec::new(),
         services: vec![service(EDGE, labels()), service(UPSTREAM, upstream_labels())],
         target: Rc::from(EDGE),
         budgets: Vec::new(),

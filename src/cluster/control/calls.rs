@@ -22,6 +22,10 @@ pub(in crate::cluster) enum Caller {
     Deployments,
     /// The controller of `ReplicaSet`s.
     Sets,
+    /// The controller of `DaemonSet`s.
+    Daemons,
+    /// The garbage collector: it deletes what its owner's deletion has left behind.
+    Collector,
     /// The controller of budgets.
     Budgets,
     /// The controller of `EndpointSlice`s.

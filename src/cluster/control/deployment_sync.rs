@@ -10,7 +10,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Caller, Cluster, DeploymentState, ReplicaSet, Rollout, SetStatus, Work, suffix};
+use super::{Caller, Cluster, DeploymentState, Keeper, ReplicaSet, Rollout, SetStatus, Work, suffix};
 use crate::cluster::deployment::{
     DeploymentStatus, Progress, ProgressReason, ReplicaSetView, Strategy, excess_history, next_new_size, next_progress,
     old_pods_run, pause_progress, recheck_after, reconcile_new, reconcile_old, scale_in_proportion,
@@ -260,7 +260,7 @@ impl Cluster {
                 is_busy: false,
                 is_asked_again: false,
                 is_resized: false,
-                is_bare: false,
+                keeper: Keeper::Deployment,
                 because: Some(event),
                 created_at: self.inner.sim.now(),
             };
@@ -380,6 +380,7 @@ impl Cluster {
             if !has_pods {
                 known.sets.remove(&id);
                 state.sets.remove(&id);
+                state.remains.retain(|remains| remains.set() != id);
             }
         }
     }

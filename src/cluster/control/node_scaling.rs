@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::disruption_sync::is_protected;
 use super::operations::DrainEnd;
-use super::{Caller, Cluster, Pod, State};
+use super::{Caller, Cluster, Keeper, Pod, State};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::{
     AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, NodeAutoscaler, ScanNode, TAINT_DELAY,
@@ -75,13 +75,19 @@ impl Cluster {
         let (wishes, because) = {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
+            // Pods of `DaemonSet`s fit on no other node, and are left out.
             let waiting = state.pods.values().filter(|pod| pod.is_unschedulable && !pod.is_deleting());
+            let waiting = waiting.filter(|pod| pod.keeper != Keeper::DaemonSet);
             let because = waiting.clone().map(|pod| pod.last_event).next();
             let pending: Vec<_> = waiting.map(|pod| Rc::clone(&pod.template)).collect();
             let nodes = scan_list(state, config);
+            let daemons = state.daemons_on(&config.pattern);
             let Some(scaling) = &mut state.scaling else { return };
             let (coming, leaving) = (scaling.coming, scaling.leaving);
-            (scaling.autoscaler.handle_scan(now, &pending, &nodes, &config.pattern, coming, leaving), because)
+            (
+                scaling.autoscaler.handle_scan(now, &pending, &nodes, (&config.pattern, &daemons), coming, leaving),
+                because,
+            )
         };
         for wish in wishes {
             match wish {
@@ -168,7 +174,9 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
     }
     let there = state.nodes.iter().enumerate().filter(|(_, node)| node.is_there());
     let list = there.map(|(index, node)| {
-        let pods = pods.remove(&index).unwrap_or_default();
+        let on_it = pods.remove(&index).unwrap_or_default();
+        let (daemons, pods): (Vec<&Pod>, Vec<&Pod>) =
+            on_it.into_iter().partition(|pod| pod.keeper == Keeper::DaemonSet);
         ScanNode {
             index,
             node: node.spec.clone(),
@@ -176,6 +184,7 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
             is_usable: node.is_usable() && !node.spec.unschedulable && !is_leaving(&node.spec),
             is_blocked: pods.iter().any(|pod| is_protected(state, pod) || keeps_its_node(pod)),
             pods: pods.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
+            daemons: daemons.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
         }
     });
     list.collect()
@@ -184,7 +193,7 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
 /// A pod that nobody would make anew keeps its node, unless it says otherwise. Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md.
 fn keeps_its_node(pod: &Pod) -> bool {
     let is_safe = pod.template.annotations.get(SAFE_TO_EVICT).is_some_and(|written| written == "true");
-    pod.is_bare && !is_safe
+    pod.keeper == Keeper::Nobody && !is_safe
 }
 
 /// Nodes of a group are called by its name and a number.

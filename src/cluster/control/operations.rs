@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
-use super::{Caller, Cluster};
+use super::{Caller, Cluster, Keeper, namespace_of};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
@@ -35,7 +35,8 @@ impl Cluster {
                 self.evict(id, None, Some(because));
             }),
             Operation::KillPod { owner, pod, grace_seconds } => {
-                self.chosen_pod(owner, pod).map(|id| self.delete_pod(id, *grace_seconds, Some(because)))
+                let chosen = self.chosen_pod(owner, pod).map(|id| self.delete_pod(id, *grace_seconds, Some(because)));
+                chosen.or_else(|| self.delete_failed(owner, pod))
             }
             Operation::Drain { node, settings } => self.chosen_node(node).map(|index| {
                 let (this, settings) = (self.clone(), *settings);
@@ -105,7 +106,7 @@ impl Cluster {
         self.count_operation(1);
         let client = self.inner.state.borrow_mut().clients.next_drain();
         // Before, it has patched the node, listed its pods and looked for the DaemonSet of each that has one.
-        let daemons = self.inner.state.borrow().nodes[index].spec.daemons.len();
+        let daemons = self.pods_on(index).len() - self.evictable_on(index).len();
         self.called(client, 2 + u32::try_from(daemons).unwrap_or(u32::MAX)).await;
         let end = self.evict_all(index, settings, client, because).await;
         let kind = if end == DrainEnd::Empty { "node_drained" } else { "node_drain_failed" };
@@ -123,9 +124,9 @@ impl Cluster {
             meant.map(|pod| &*pod.record.key).collect()
         };
         let found = Found {
-            daemons: state.nodes[index].spec.daemons.iter().map(|daemon| &*daemon.key).collect(),
-            with_data: named(|pod| pod.template.has_empty_dir),
-            unmanaged: named(|pod| pod.is_bare),
+            daemons: named(|pod| pod.keeper == Keeper::DaemonSet),
+            with_data: named(|pod| pod.template.has_empty_dir && pod.keeper != Keeper::DaemonSet),
+            unmanaged: named(|pod| pod.keeper == Keeper::Nobody),
         };
         refusal(settings, &found, self.inner.config.version)
     }
@@ -147,6 +148,9 @@ impl Cluster {
     ) -> DrainEnd {
         let sim = &self.inner.sim;
         let began_at = sim.now();
+        // What has failed is deleted, too; nobody waits for that.
+        let name = self.node_name(index);
+        self.inner.state.borrow_mut().forget_remains(|pod| pod.node.as_ref() == Some(&name));
         let mut end = DrainEnd::Empty;
         let mut agenda: BTreeMap<(SimTime, u64), (u64, Question)> = BTreeMap::new();
         let mut asked = 0;
@@ -154,7 +158,7 @@ impl Cluster {
             agenda.insert((at, asked), (id, question));
             asked += 1;
         };
-        for id in self.by_name(self.pods_on(index)) {
+        for id in self.by_name(self.evictable_on(index)) {
             ask(&mut agenda, began_at, id, Question::Evict);
         }
         while let Some(((at, _), (id, question))) = agenda.pop_first() {
@@ -183,10 +187,25 @@ impl Cluster {
         end
     }
 
+    /// The pods on a node that a drain takes: those of `DaemonSet`s would be made anew at once.
+    fn evictable_on(&self, index: usize) -> Vec<u64> {
+        let mut pods = self.pods_on(index);
+        let state = self.inner.state.borrow();
+        pods.retain(|id| state.pods[id].keeper != Keeper::DaemonSet);
+        pods
+    }
+
     fn by_name(&self, mut pods: Vec<u64>) -> Vec<u64> {
         let state = self.inner.state.borrow();
         pods.sort_by(|a, b| state.pods[a].record.key.cmp(&state.pods[b].record.key));
         pods
+    }
+
+    /// Deletes the object of a pod that has failed, if that is meant by its name.
+    fn delete_failed(&self, owner: &str, choice: &PodChoice) -> Option<()> {
+        let PodChoice::Named(name) = choice else { return None };
+        let key = if name.contains('/') { name.to_string() } else { format!("{}/{name}", namespace_of(owner)) };
+        self.inner.state.borrow_mut().delete_remains(&key).then_some(())
     }
 
     fn chosen_pod(&self, owner: &str, choice: &PodChoice) -> Option<u64> {

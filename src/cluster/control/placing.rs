@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::services::ServiceState;
-use super::{Cluster, ReplicaSet, in_namespace};
+use super::{Cluster, Keeper, ReplicaSet, State, in_namespace};
 use crate::cluster::endpoints::selects;
 use crate::cluster::kubelet::pressure::MEMORY_PRESSURE;
 use crate::cluster::objects::{Node, Resources};
@@ -50,7 +50,10 @@ impl Placing {
         if let Some(known) = self.kinds.get(&id) {
             return *known;
         }
-        let kind = if set.is_bare { kind_of_bare(set, services()) } else { kind(set) };
+        let kind = match set.keeper {
+            Keeper::Deployment => kind(set),
+            Keeper::DaemonSet | Keeper::Nobody => kind_of_bare(set, services()),
+        };
         let namespace = Labels::from([(NAMESPACE_NAME.to_owned(), kind.namespace.clone())]);
         self.scheduler.cache.put_namespace(&kind.namespace, namespace);
         let known = self.scheduler.cache.add_kind(kind);
@@ -104,7 +107,7 @@ fn kind(set: &ReplicaSet) -> PodKind {
     kind_with(set, labels, peers)
 }
 
-/// The same of a pod without a set: only Services say which pods are its peers.
+/// The same of a pod without a `ReplicaSet`: only Services say which pods are its peers.
 fn kind_of_bare(set: &ReplicaSet, services: Option<LabelSelector>) -> PodKind {
     kind_with(set, set.template.labels.clone(), services)
 }
@@ -140,6 +143,21 @@ fn kind_with(set: &ReplicaSet, labels: Labels, peers: Option<LabelSelector>) -> 
     }
 }
 
+impl State {
+    /// Puts a pod onto a node, whether it fits or not; why its kubelet does not take it, if it does not.
+    pub(super) fn place_named(&mut self, id: u64, index: usize) -> Option<String> {
+        let pod = self.pods.get(&id).expect("a pod that is placed is there");
+        let set = self.sets.get(&pod.set).expect("a pod has its set");
+        let services = &self.services.known;
+        let kind_id = self.placing.kind_of(pod.set, set, || selector_of_services(services, set));
+        let kind = self.placing.scheduler.cache.kind(kind_id);
+        let misfit = self.placing.scheduler.refusal(&kind, index);
+        self.placing.scheduler.cache.place(kind_id, index);
+        self.pods.bind(id, index);
+        misfit
+    }
+}
+
 impl Cluster {
     /// A node for a pod, which is bound to it.
     ///
@@ -156,7 +174,10 @@ impl Cluster {
             let services = &state.services.known;
             let kind_id = state.placing.kind_of(pod.set, set, || selector_of_services(services, set));
             let kind = state.placing.scheduler.cache.kind(kind_id);
-            let index = state.placing.scheduler.choose(&kind, &mut ties)?;
+            let index = match pod.only_on {
+                Some(index) => state.placing.scheduler.only(&kind, index)?,
+                None => state.placing.scheduler.choose(&kind, &mut ties)?,
+            };
             state.placing.scheduler.cache.place(kind_id, index);
             state.pods.bind(id, index);
             index

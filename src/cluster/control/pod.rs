@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Caller, Cluster, Kubelets, State, Work};
+use super::{Caller, Cluster, Keeper, Kubelets, State, Work};
 use crate::cluster::api_clock::ApiClock;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
@@ -21,8 +21,13 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) record: PodRecord,
     pub(in crate::cluster) set: u64,
     pub(in crate::cluster) owner: Rc<str>,
-    /// No controller has made it, and none replaces it.
-    pub(in crate::cluster) is_bare: bool,
+    pub(in crate::cluster) keeper: Keeper,
+    /// The node it is made for, by its index: it has an affinity to that name, and comes to no other.
+    pub(in crate::cluster) only_on: Option<usize>,
+    /// The node that its manifest names, past the scheduler.
+    pub(in crate::cluster) node_name: Option<Rc<str>>,
+    /// Why that node's kubelet does not take it, if it does not.
+    pub(in crate::cluster) misfit: Option<Rc<str>>,
     pub(in crate::cluster) template: Rc<PodTemplate>,
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,
@@ -104,7 +109,7 @@ pub struct PodRecord {
     pub namespace: Rc<str>,
     /// Both, as `namespace/name`: every request that reaches the pod is counted under it.
     pub key: Rc<str>,
-    /// The Deployment it belongs to, as `namespace/name`; a pod without one is its own, as `namespace/pod/name`.
+    /// The Deployment it belongs to, as `namespace/name`; else its `DaemonSet`, as `namespace/daemonset/name`, or itself, as `namespace/pod/name`.
     pub owner: Rc<str>,
     /// The revision of its template.
     pub revision: i64,
@@ -336,8 +341,10 @@ impl Cluster {
                 set.pods.remove(&id);
                 set.pods.is_empty() && set.replicas == 0
             });
-            if pod.is_bare {
-                state.sets.remove(&pod.set);
+            match pod.keeper {
+                Keeper::Nobody => drop(state.sets.remove(&pod.set)),
+                Keeper::DaemonSet => state.daemon_pod_gone(&pod, self.inner.sim.now()),
+                Keeper::Deployment => {}
             }
             state.placing.release(pod.set, pod.node_index, pod.deletion.is_raised());
             if let Some(ip) = pod.record.ip {
@@ -356,12 +363,16 @@ impl Cluster {
                     || known.sets.iter().any(|id| state.sets.get(id).is_some_and(|set| !set.pods.is_empty()));
                 let kept = usize::try_from(known.spec.revision_history_limit).unwrap_or(usize::MAX);
                 let is_excess = is_last && known.sets.len() - 1 > kept;
-                (is_excess || (is_recreated && !has_pods())).then_some(pod.owner)
+                (is_excess || (is_recreated && !has_pods())).then(|| Rc::clone(&pod.owner))
             })
         };
         self.inner.changes.raise(Change::PodGone);
         self.publish_endpoints_of(id, Some(event));
-        self.enqueue(Work::Set(pod.set));
+        self.enqueue(if pod.keeper == Keeper::DaemonSet {
+            Work::Daemon(Rc::clone(&pod.owner))
+        } else {
+            Work::Set(pod.set)
+        });
         self.enqueue_budgets_of(&namespace, &template.labels);
         if let Some(owner) = owner {
             self.enqueue(Work::Deployment(owner));

@@ -26,7 +26,20 @@ use crate::engine::{EventId, Signal, Stream};
 use crate::units::SimTime;
 
 /// One call of a controller to the API server. An assumption: batches of creations in recorded timelines are 3 to 9 ms apart.
-const API_CALL: Duration = Duration::from_millis(5);
+pub(super) const API_CALL: Duration = Duration::from_millis(5);
+
+/// A pod that is about to be made.
+pub(super) struct Birth {
+    /// The name of its random streams.
+    pub(super) identity: Rc<str>,
+    pub(super) name: Rc<str>,
+    /// Where its name was drawn from.
+    pub(super) names: Stream,
+    /// The node it is made for, if it is made for one.
+    pub(super) only_on: Option<usize>,
+    /// The node that its manifest names.
+    pub(super) node_name: Option<Rc<str>>,
+}
 
 impl Cluster {
     /// One sync of a set.
@@ -206,7 +219,7 @@ impl Cluster {
     }
 
     fn create_pod(&self, set_id: u64, because: Option<EventId>) {
-        let (identity, names, name) = {
+        let birth = {
             let mut state = self.inner.state.borrow_mut();
             // The set may be gone while its batches are under way.
             if !state.sets.contains_key(&set_id) {
@@ -218,19 +231,14 @@ impl Cluster {
             known.pods_made += 1;
             let mut names = self.inner.streams.stream("pod-name", &identity);
             let name: Rc<str> = Rc::from(format!("{}-{}", state.sets[&set_id].name, suffix(&mut names, 5)));
-            (identity, names, name)
+            Birth { identity, name, names, only_on: None, node_name: None }
         };
-        self.make_pod(set_id, (identity, name), names, because);
+        self.make_pod(set_id, birth, because);
     }
 
     /// Makes a pod of a set.
-    pub(super) fn make_pod(
-        &self,
-        set_id: u64,
-        (identity, name): (Rc<str>, Rc<str>),
-        mut names: Stream,
-        because: Option<EventId>,
-    ) {
+    pub(super) fn make_pod(&self, set_id: u64, birth: Birth, because: Option<EventId>) {
+        let Birth { identity, name, mut names, only_on, node_name } = birth;
         let id = {
             let mut state = self.inner.state.borrow_mut();
             let id = state.pods.next_id();
@@ -265,7 +273,10 @@ impl Cluster {
                 record,
                 set: set_id,
                 owner: Rc::clone(&set.owner),
-                is_bare: set.is_bare,
+                keeper: set.keeper,
+                only_on,
+                node_name,
+                misfit: None,
                 template: Rc::clone(&set.template),
                 node_index: None,
                 ip: None,

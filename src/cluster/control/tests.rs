@@ -2,6 +2,7 @@
 
 mod bare_pods;
 mod calls;
+mod daemon_sets;
 mod indexes;
 mod nodes;
 mod shutdown;

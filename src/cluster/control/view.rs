@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use super::daemon_set_sync::DaemonState;
 use super::node_sync::NodeState;
 use super::pod::Pod;
 use super::{Cluster, SetStatus, State};
+use crate::cluster::daemon_set::DaemonStatus;
 use crate::cluster::deployment::{DeploymentStatus, PodPhase};
+use crate::cluster::selector::Labels;
 use crate::cluster::version::Version;
 use crate::units::SimTime;
 
@@ -62,6 +65,21 @@ pub struct SetView {
     pub created_at: SimTime,
 }
 
+/// A `DaemonSet` and its status.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonSetView {
+    /// `namespace/name`.
+    pub key: Rc<str>,
+    /// Its image.
+    pub image: String,
+    /// The labels that its nodes must have.
+    pub node_selector: Labels,
+    /// The counts of its status.
+    pub status: DaemonStatus,
+    /// When it was created.
+    pub created_at: SimTime,
+}
+
 /// A pod.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodView {
@@ -69,7 +87,7 @@ pub struct PodView {
     pub id: u64,
     /// Its name.
     pub name: Rc<str>,
-    /// Its Deployment, as `namespace/name`.
+    /// Its Deployment, as `namespace/name`; else its `DaemonSet`, as `namespace/daemonset/name`, or itself, as `namespace/pod/name`.
     pub owner: Rc<str>,
     /// Its set's number.
     pub set: u64,
@@ -134,6 +152,21 @@ impl Cluster {
         state.deployments.iter().filter(|(_, known)| !known.is_deleted).map(|(key, _)| Rc::clone(key)).collect()
     }
 
+    /// All `DaemonSet`s, in the order of the alphabet.
+    #[must_use]
+    pub fn daemon_set_views(&self) -> Vec<DaemonSetView> {
+        let state = self.inner.state.borrow();
+        let there = state.daemons.values().filter(|known| !known.is_deleted);
+        let view = |known: &DaemonState| DaemonSetView {
+            key: Rc::clone(&known.spec.key),
+            image: known.spec.template.image.clone(),
+            node_selector: known.spec.template.placement.node_selector.clone(),
+            status: known.status,
+            created_at: known.created_at,
+        };
+        there.map(view).collect()
+    }
+
     /// The sets of a Deployment, oldest first.
     #[must_use]
     pub fn set_views(&self, owner: &str) -> Vec<SetView> {
@@ -154,11 +187,14 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// All pods, oldest first.
+    /// All pods, oldest first, those included that have failed and are no more than objects.
     #[must_use]
     pub fn all_pod_views(&self) -> Vec<PodView> {
         let state = self.inner.state.borrow();
-        state.pods.keys().map(|id| state.pod_view(*id)).collect()
+        let mut views: Vec<PodView> = state.pods.keys().map(|id| state.pod_view(*id)).collect();
+        views.extend(state.remains().cloned());
+        views.sort_by_key(|view| view.id);
+        views
     }
 
     /// The names of all Services, as `namespace/name`, and when they were created.
@@ -224,7 +260,7 @@ impl State {
         view
     }
 
-    fn pod_view(&self, id: u64) -> PodView {
+    pub(super) fn pod_view(&self, id: u64) -> PodView {
         let pod = &self.pods[&id];
         PodView {
             id,

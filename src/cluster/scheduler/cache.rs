@@ -157,14 +157,8 @@ impl Cache {
         match place {
             Some(known) => known.node = node,
             None => {
-                // What is there on every such node is there before any other pod.
-                let mut asked = Resources::default();
-                for daemon in &node.daemons {
-                    asked.cpu_millicores += daemon.requests.cpu_millicores;
-                    asked.memory_bytes += daemon.requests.memory_bytes;
-                }
-                let (pods, extended, images) = (node.daemons.len(), BTreeMap::new(), BTreeSet::new());
-                *place = Some(NodeInfo { node, asked, counted: asked, extended, pods, images });
+                let (asked, extended, images) = (Resources::default(), BTreeMap::new(), BTreeSet::new());
+                *place = Some(NodeInfo { node, asked, counted: asked, extended, pods: 0, images });
                 self.recount(index);
             }
         }

@@ -118,6 +118,16 @@ pub struct Unschedulable {
 }
 
 impl Unschedulable {
+    /// The reason against the only node, of `nodes`, that a pod names. Former versions look at the others all the same.
+    #[must_use]
+    pub fn of_one(reason: Reason, nodes: usize, wording: Wording) -> Self {
+        let others = if wording == Wording::Former { nodes.saturating_sub(1) } else { 0 };
+        let reasons: Vec<Reason> = std::iter::once(reason).chain((0..others).map(|_| Reason::NodeAffinity)).collect();
+        let all = Self::new(&reasons, wording);
+        let first = format!("0/{} nodes", reasons.len());
+        Self { message: all.message.replacen(&first, &format!("0/{nodes} nodes"), 1), ..all }
+    }
+
     /// The sum of the reasons, one for each node.
     #[must_use]
     pub fn new(reasons: &[Reason], wording: Wording) -> Self {

@@ -100,7 +100,13 @@ impl Member {
             Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
             Verb::Own(owned) => self.owned.set(*owned),
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
-            Verb::Pod(pod) => drop(cluster.apply_pod((**pod).clone(), Some(event))),
+            Verb::Pod(pod) => {
+                if !cluster.apply_pod((**pod).clone(), Some(event)) {
+                    self.tell_of("pod_unchanged", format!("Pod/{}", pod.key), event);
+                }
+            }
+            Verb::DaemonSet(daemon) => cluster.apply_daemon_set((**daemon).clone(), Some(event)),
+            Verb::DeleteDaemonSet(key) => drop(cluster.delete_daemon_set(key, Some(event))),
             Verb::Operate(operation) => cluster.operate(operation, event),
             Verb::Delete(key) => self.delete(key, event),
             Verb::Share(shared) => self.share(shared, event),
@@ -122,6 +128,12 @@ impl Member {
                 self.push_once(event);
             }
         }
+    }
+
+    /// Tells what an action has come to.
+    fn tell_of(&self, kind: &'static str, object: String, because: EventId) {
+        let (now, object) = (self.around.sim.now(), self.identity().object(object));
+        self.around.log.borrow_mut().record(now, Some(because), kind, object, Vec::new());
     }
 
     /// Deletes a Deployment, and with the gateway's all that leads to it.
@@ -146,6 +158,8 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::Pod(pod) => format!("Pod/{}", pod.key),
+        Verb::DaemonSet(daemon) => format!("DaemonSet/{}", daemon.key),
+        Verb::DeleteDaemonSet(key) => format!("DaemonSet/{key}"),
         Verb::Share(shared) => format!("Service/{}", shared.service.key),
         Verb::FailZone(zone, _) => format!("Zone/{zone}"),
         Verb::Front(_) => format!("Service/{front}"),

@@ -128,6 +128,8 @@ pub(super) struct Member {
     pod_keys: RefCell<BTreeMap<u64, Rc<str>>>,
     /// Where the nodes are that the run begins with.
     pub(super) localities: BTreeMap<Rc<str>, Locality>,
+    /// Pods whose processes only exist: they pass every probe.
+    idle: RefCell<BTreeSet<Ipv4Addr>>,
 }
 
 impl Member {
@@ -189,6 +191,7 @@ impl Member {
             node_memories: RefCell::default(),
             pod_keys: RefCell::default(),
             localities: localities(&config.cluster.nodes),
+            idle: RefCell::default(),
             config,
         });
         member.start_fixed_backends();
@@ -201,6 +204,10 @@ impl Member {
         }
         for budget in &member.config.budgets {
             cluster.apply_budget(budget.clone());
+        }
+        // They are on their nodes before others look for one.
+        for daemon in &member.config.daemon_sets {
+            cluster.apply_daemon_set(daemon.clone(), None);
         }
         for deployment in &member.config.deployments {
             cluster.apply_deployment(deployment.clone(), None);
@@ -357,24 +364,31 @@ impl Runtime for Containers {
                 let (ports, config) = (spec.ports_of(&pod.template), spec.config.clone());
                 let mut process = BackendProcess::start(&member.around, &host, ports, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
-                if let Some(BackendMemory { costs, limit_bytes, cpu_limit_millicores }) = spec.memory {
+                if let Some(BackendMemory { costs, limits }) = &spec.memory {
+                    let limits = limits.get(&pod.template.other).copied().unwrap_or_default();
                     let (node, requests) = (member.memory_of(&pod.node), pod.template.requests);
                     let asked = [requests.cpu_millicores, requests.memory_bytes];
-                    let qos = Qos::of(asked, [cpu_limit_millicores, limit_bytes]);
+                    let qos = Qos::of(asked, [limits.cpu_millicores, limits.memory_bytes]);
                     let score_adj = qos.oom_score_adj(requests.memory_bytes, node.capacity_bytes());
-                    let memory = Rc::new(Memory::new(costs, 0, limit_bytes));
+                    let memory = Rc::new(Memory::new(*costs, 0, limits.memory_bytes));
                     process.hold(&member.around.sim, (&object, &node), &memory, score_adj);
                 }
                 let process = Rc::new(process);
                 member.backends.borrow_mut().insert(pod.ip, Rc::clone(&process));
                 process
             }
-            None => Rc::new(IdleProcess::default()),
+            None => {
+                member.idle.borrow_mut().insert(pod.ip);
+                Rc::new(IdleProcess::default())
+            }
         }
     }
 
     fn probe(&self, ip: Ipv4Addr, action: &ProbeAction) -> LocalFuture<bool> {
         let member = self.0.upgrade().expect("the member outlives its cluster");
+        if member.idle.borrow().contains(&ip) {
+            return Box::pin(std::future::ready(true));
+        }
         Box::pin(probe(member.kubelet.clone(), ip, action.clone()))
     }
 
@@ -406,6 +420,7 @@ impl Runtime for Containers {
         if let Some(member) = self.0.upgrade()
             && let Some(host) = member.hosts.borrow_mut().remove(&ip)
         {
+            member.idle.borrow_mut().remove(&ip);
             host.vanish();
         }
     }

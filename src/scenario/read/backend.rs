@@ -19,41 +19,40 @@ fn memory(field: &Field<'_>) -> Option<MemoryCosts> {
     Some(MemoryCosts { base_bytes: base?, cluster_bytes: 0, connection_bytes: connection?, request_bytes: request? })
 }
 
+/// What may name a backend's pods.
+const NAMES: [&str; 3] = ["deployment", "daemonSet", "pod"];
+
 pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     let fields = field.fields()?;
     let service = fields.require("service", "name the Service: namespace/name").and_then(|field| key(&field));
-    let deployment_field = fields.get("deployment");
-    let deployment = match &deployment_field {
-        Some(field) => Some((key(field)?, field.place())),
-        None => None,
+    let named: Vec<(&str, Field<'_>)> = NAMES.iter().filter_map(|name| Some((*name, fields.get(name)?))).collect();
+    let found = |name: &str| match named.iter().find(|(known, _)| *known == name) {
+        Some((_, field)) => Some(Some((key(field)?, field.place()))),
+        None => Some(None),
     };
-    let pod_field = fields.get("pod");
-    let pod = match &pod_field {
-        Some(field) => Some((key(field)?, field.place())),
-        None => None,
-    };
-    if let (Some(_), Some(pod)) = (&deployment_field, &pod_field) {
-        pod.refuse(
-            "its replicas are a Deployment's",
-            "remove pod: pods without a Deployment that the Service selects serve, too",
+    let (deployment, daemon_set, pod) = (found("deployment")?, found("daemonSet")?, found("pod")?);
+    if let [(first, _), (second, field), ..] = &named[..] {
+        let owner = if *first == "deployment" { "a Deployment's" } else { "a DaemonSet's" };
+        field.refuse(
+            format!("its replicas are {owner}"),
+            format!("remove {second}: other pods that the Service selects serve, too"),
         );
     }
     let clusters = fields.get("clusters").map(|field| field.items()).unwrap_or_default();
     let clusters = clusters.iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
     let replicas_field = fields.get("replicas");
-    if let (Some(_), Some(replicas)) = (&deployment_field, &replicas_field) {
-        replicas.refuse("its Deployment says how many there are", "remove replicas, or deployment");
-    }
-    if let (Some(_), Some(replicas)) = (&pod_field, &replicas_field) {
-        replicas.refuse("each of its pods is one", "remove replicas, or pod");
+    if let (Some((name, _)), Some(replicas)) = (named.first(), &replicas_field) {
+        let text = match *name {
+            "deployment" => "its Deployment says how many there are",
+            "daemonSet" => "each node has one",
+            _ => "each of its pods is one",
+        };
+        replicas.refuse(text, format!("remove replicas, or {name}"));
     }
     let replicas = replicas_field.map_or(Some(defaults::REPLICAS), |field| field.whole::<usize>(1, 4000));
     let zones_field = fields.get("zones");
-    if let (Some(_), Some(zones)) = (&deployment_field, &zones_field) {
-        zones.refuse("its pods are in the zones of their nodes", "remove zones, or deployment");
-    }
-    if let (Some(_), Some(zones)) = (&pod_field, &zones_field) {
-        zones.refuse("its pods are in the zones of their nodes", "remove zones, or pod");
+    if let (Some((name, _)), Some(zones)) = (named.first(), &zones_field) {
+        zones.refuse("its pods are in the zones of their nodes", format!("remove zones, or {name}"));
     }
     let zones = zones_field.map(|field| field.texts()).unwrap_or_default();
     let service_time = delay(Some(&fields), "serviceTime", defaults::SERVICE_TIME);
@@ -74,8 +73,9 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         Some(field) => Some(memory(field)?),
         None => None,
     };
-    if let (None, None, Some(memory)) = (&deployment_field, &pod_field, &memory_field) {
-        memory.refuse("its replicas are no pods, and on no node", "name its deployment, or its pod, or remove memory");
+    if let (None, Some(memory)) = (named.first(), &memory_field) {
+        let help = "name its deployment, its daemonSet or its pod, or remove memory";
+        memory.refuse("its replicas are no pods, and on no node", help);
     }
     let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
     fields.finish();
@@ -84,6 +84,7 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     Some(BackendSettings {
         service: service?,
         deployment,
+        daemon_set,
         pod,
         clusters,
         replicas: replicas?,

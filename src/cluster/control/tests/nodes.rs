@@ -20,7 +20,7 @@ fn budget(budget: Budget) -> DisruptionBudget {
 }
 
 impl World {
-    fn operate(&self, operation: &Operation) {
+    pub(super) fn operate(&self, operation: &Operation) {
         let because = self.cluster.tell(None, "timeline", "test".to_owned(), Vec::new());
         self.cluster.operate(operation, because);
     }
