@@ -197,6 +197,18 @@ fn an_edit_that_the_controller_cannot_read_is_none() {
 }
 
 #[test]
+fn an_annotation_that_is_emptied_stays_as_it_was() {
+    let path = "Service/edge.metadata.annotations[\\\"service.beta.kubernetes.io/alibaba-cloud-loadbalancer-established-timeout\\\"]";
+    let edited = |text: &str| {
+        let timeline = format!("{{ at: 5s, set: {{ \"{path}\": \"{text}\" }} }}");
+        let (_, warnings) =
+            said(&Case { annotations: &[("established-timeout", "60")], timeline: &timeline, ..Case::default() });
+        warnings.iter().any(|it| it.contains("the balancer keeps it"))
+    };
+    assert_eq!(["", "30"].map(edited), [true, false]);
+}
+
+#[test]
 fn a_service_may_be_another_controllers() {
     check_problems(&[clb(
         &[(CLASS, "x")],
@@ -247,6 +259,8 @@ fn what_looks_like_an_annotation_and_is_none_is_told() {
             "did you mean `service.beta.kubernetes.io/backend-type`?",
         ),
         clb(&[("service.beta.kubernetes.io/alibaba-cloud-private-zone-id", "z")], ""),
+        clb(&[("service.beta.kubernetes.io/azure-load-balancer-internal", "true")], ""),
+        clb(&[("service.beta.kubernetes.io/exclude-node", "x")], ""),
         clb(&[("example.com/scheduler", "wrr")], ""),
     ]);
 }

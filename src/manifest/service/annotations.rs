@@ -210,14 +210,24 @@ pub(super) fn suffix(name: &str) -> Option<&str> {
 
 /// Warns of what looks like an annotation of a balancer, and is none.
 pub(super) fn note_unread(value: &Field<'_>, name: &str) {
-    let is_like_one = name.contains("loadbalanc") && ["alibaba", "alicloud"].iter().any(|word| name.contains(word));
-    let rows = ROWS.iter().filter(|_| is_like_one).map(|row| format!("{}{}", PREFIXES[0], row.suffix));
-    let names: Vec<String> = rows.chain([super::BACKEND_TYPE.to_owned()]).collect();
-    let near = did_you_mean(name, names.iter().map(String::as_str));
-    if near.is_some() || is_like_one {
+    if let Some(near) = stranger(name) {
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         value.note(FidelityStatus::Warning, Some(&format!("no controller reads such an annotation{hint}")));
     }
+}
+
+/// Whether a name that nobody reads looks like an annotation of Alibaba's balancers, and like which. Only last parts are compared: what is before them is much
+/// the same in all.
+fn stranger(name: &str) -> Option<Option<String>> {
+    if let Some((before, rest)) = name.split_once("loadbalanc") {
+        let is_like_one = ["alibaba", "alicloud"].iter().any(|word| before.contains(word));
+        let tail = rest.split_once('-').map(|(_, tail)| tail);
+        let near = tail.and_then(|tail| did_you_mean(tail, ROWS.iter().map(|row| row.suffix)));
+        return is_like_one.then(|| near.map(|near| format!("{}{near}", PREFIXES[0])));
+    }
+    let (domain, known) = super::BACKEND_TYPE.split_once('/')?;
+    let rest = name.strip_prefix(domain)?.strip_prefix('/')?;
+    did_you_mean(rest, [known]).map(|_| Some(super::BACKEND_TYPE.to_owned()))
 }
 
 /// Notes what an annotation of a balancer does.
@@ -276,6 +286,26 @@ mod tests {
         ] {
             let row = Row::find(suffix, is_nlb).expect("a row");
             assert_eq!(row.is_on(text), expected, "{suffix} {text} {is_nlb}");
+        }
+    }
+
+    #[test]
+    fn strangers_are_known_by_their_likeness() {
+        let scheduler = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-scheduler";
+        for (name, expected) in [
+            ("service.beta.kubernetes.io/alibaba-cloud-loadbalance-scheduler", Some(Some(scheduler))),
+            ("service.beta.kubernetes.io/alibabacloud-loadbalancer-scheduler", Some(Some(scheduler))),
+            ("service.kubernetes.io/alicloud-loadbalancer-schedular", Some(Some(scheduler))),
+            ("service.beta.kubernetes.io/alibaba-cloud-loadbalancer_scheduler", Some(None)),
+            ("service.beta.kubernetes.io/alibaba-cloud-loadbalance-quite-another", Some(None)),
+            ("service.beta.kubernetes.io/backendtype", Some(Some(super::super::BACKEND_TYPE))),
+            ("service.beta.kubernetes.io/other-loadbalancer-scheduler", None),
+            ("service.beta.kubernetes.io/aws-load-balancer-type", None),
+            ("service.beta.kubernetes.io/alibaba-cloud-private-zone-id", None),
+            ("example.com/backend-type", None),
+        ] {
+            let found = stranger(name);
+            assert_eq!(found.as_ref().map(|near| near.as_deref()), expected, "{name}");
         }
     }
 
