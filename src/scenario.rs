@@ -15,6 +15,7 @@ mod backends;
 mod balancer;
 mod changes;
 mod control_plane;
+mod editions;
 mod front;
 mod front_changes;
 pub mod gateway_kind;

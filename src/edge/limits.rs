@@ -5,13 +5,14 @@
 //! what did counts. A request over its limit is answered with 503 by the balancer, second by second: a few busy ones are enough, whatever the minute's mean is.
 //!
 //! Sources: CLB documents, "Specifications" and its FAQ; Alibaba Cloud developer community, article 764109 (503 over the limit of a second), and Performance Testing's "Why do errors or timeouts
-//! occur when backend load is low"; NLB documents, "Limits"; cloud-provider-alibaba-cloud, annotation `cps`.
+//! occur when backend load is low"; NLB documents, "Limits"; NLB API, CreateListener (`Cps`: of the listener in each zone); cloud-provider-alibaba-cloud,
+//! annotation `cps`.
 
 use std::collections::BTreeMap;
 
 use crate::units::SimTime;
 
-/// What a balancer can take at most; nothing: as much as comes.
+/// What a balancer can take at most, at each of its addresses; nothing: as much as comes.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Limits {
     /// Open connections.

@@ -490,7 +490,6 @@ impl LoadBalancer {
         state.connections.insert(syn.id, Entry { target, vip, port, group, idle, look });
         state.balancer.handle_open(target);
         state.count_in_group(port, group, target, true);
-        state.meter.handle_open(now, syn.to.port());
         state.vips[vip].meter.handle_open(now, syn.to.port());
         state.vips[vip].open_count += 1;
         if let Some(number) = look_at.and_then(|at| state.idle_watcher.is_wanted(at)) {
@@ -507,11 +506,8 @@ impl State {
 
     /// Whether an address may take one more connection.
     fn check_limits(&mut self, limits: &Limits, vip: usize, now: SimTime, port: u16) -> Result<(), (Limit, u64)> {
-        let of_listener = Limits { connections: None, connections_per_s: None, ..limits.clone() };
-        let of_vip = Limits { listener_connections_per_s: None, ..limits.clone() };
         let vip = &mut self.vips[vip];
-        vip.meter.check(&of_vip, now, port, vip.open_count)?;
-        self.meter.check(&of_listener, now, port, 0)
+        vip.meter.check(limits, now, port, vip.open_count)
     }
 
     /// A connection is over, or forgotten.

@@ -90,8 +90,14 @@ fn hook_of(field: &Field<'_>, duration: Duration, orders: Vec<(Duration, Order)>
 }
 
 fn read_exec(exec: &Field<'_>) -> Option<Hook> {
-    let command: Vec<String> =
-        exec.fields()?.look("command")?.items().iter().filter_map(|word| word.scalar()).map(str::to_owned).collect();
+    let fields = exec.fields()?;
+    let words = fields.look("command").map(|field| field.items()).unwrap_or_default();
+    if words.is_empty() {
+        // Source: Kubernetes pkg/apis/core/validation/validation.go (`validateExecAction`).
+        fields.missing("command", "write what is run, such as command: [sleep, \"15\"]");
+        return None;
+    }
+    let command: Vec<String> = words.iter().filter_map(|word| word.scalar()).map(str::to_owned).collect();
     let Some(steps) = steps_of(&command) else {
         // What an Istio gateway does not know may be another kind's own hook.
         let is_own = command.iter().any(|word| word.contains("wait-shutdown"));

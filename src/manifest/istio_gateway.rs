@@ -6,7 +6,7 @@
 //!
 //! `asm.alibabacloud.com/gateway-drain-timeout-seconds` (ASM 1.26 and later) is approximated, since what it sets in detail is not
 //! documented: N seconds make the gateway drain for N seconds, the balancer keep connections for N seconds, and the pod's grace N + 10 s (the
-//! documented range ends 10 s below the balancer's own).
+//! documented range ends 10 s below the balancer's own). Other times written beside it are refused ([`drain`]).
 //!
 //! `autoscaleEnabled` makes a `HorizontalPodAutoscaler`, too, of `minReplicas` (1) to `maxReplicas` (5) for the use of `cpu` (80 %) and of `memory`, if
 //! that is set, in hundredths of what is requested; the chart's defaults. The gateway then begins with `replicaCount` pods, or the fewest there
@@ -17,6 +17,7 @@
 //! shutdown"; istio manifests/charts/gateways/istio-ingress.
 
 pub mod clusters;
+mod drain;
 mod rest;
 
 use super::autoscaler;
@@ -83,8 +84,7 @@ pub fn read(object: &Object, cluster: Option<&str>, generation: Generation, sink
         sink.note(place, "metadata.namespace".to_owned(), FidelityStatus::Warning, Some(&text));
     }
     let spec_field = fields.look("spec");
-    let (drain, is_managed) = read_annotations(&fields);
-    let drain = drain.filter(|_| generation == Generation::DrainTimeout);
+    let (drain, is_managed) = read_annotations(&fields, generation);
     fields.finish();
     let Some(spec_field) = spec_field else {
         fields.missing("spec", "an IstioGateway has a spec");
@@ -105,42 +105,27 @@ pub fn read(object: &Object, cluster: Option<&str>, generation: Generation, sink
     }
     let object = clusters::in_cluster(object, cluster)?;
     let spec = object.node.find(&["spec"])?.clone();
+    if let Some((seconds, _)) = drain
+        && !drain::check(&spec, seconds, sink)
+    {
+        return None;
+    }
     let made = make(&object, &spec, drain, is_managed);
     Some((object, made))
 }
 
 /// Annotations that change behaviour: the drain timeout, and whether the controller owns the replicas.
-fn read_annotations(fields: &Fields<'_>) -> (Option<(i64, Place)>, bool) {
+fn read_annotations(fields: &Fields<'_>, generation: Generation) -> (Option<(i64, Place)>, bool) {
     let metadata = fields.look("metadata").and_then(|field| field.fields());
-    let annotations = metadata.and_then(|metadata| metadata.look("annotations")).and_then(|field| field.fields());
-    let Some(annotations) = annotations else { return (None, true) };
+    let field = metadata.and_then(|metadata| metadata.look("annotations"));
+    let Some((field, annotations)) = field.and_then(|field| Some((field.clone(), field.fields()?))) else {
+        return (None, true);
+    };
+    drain::note_strangers(&field);
+    annotations.ignore(&["asm.alibabacloud.com/enable-canary-deployment"], "canary upgrades are not simulated");
     let managed = annotations.get(MANAGED_ANNOTATION);
     let managed = managed.and_then(|field| field.text().and(field.choice(&[("true", true), ("false", false)])));
-    (read_drain(fields, &annotations), managed.unwrap_or(true))
-}
-
-fn read_drain(fields: &Fields<'_>, annotations: &Fields<'_>) -> Option<(i64, Place)> {
-    annotations.ignore(&["asm.alibabacloud.com/enable-canary-deployment"], "canary upgrades are not simulated");
-    let note = "simulated as a drain of so many seconds in gateway and balancer, and a grace period 10 s longer";
-    let field = annotations.approximated(DRAIN_ANNOTATION, note)?;
-    let text = field.text()?;
-    let service_type = fields.look("spec").and_then(|spec| spec.node().find(&["serviceType"]).and_then(Node::text));
-    let has_balancer = !matches!(service_type, Some("ClusterIP" | "NodePort"));
-    let most = if has_balancer { 890 } else { i64::from(i32::MAX) - GRACE_MARGIN_SECONDS };
-    match text.parse::<i64>() {
-        Ok(seconds) if (10..=most).contains(&seconds) => Some((seconds, field.place())),
-        Ok(seconds) => {
-            field.refuse(format!("{seconds} s is out of range"), "write 10 to 890 behind a CLB or NLB");
-            None
-        }
-        Err(_) => {
-            field.refuse(
-                format!("`{text}` is not a number of seconds"),
-                "write whole seconds in quotes, such as \"30\"",
-            );
-            None
-        }
-    }
+    (drain::read(fields, &annotations, generation), managed.unwrap_or(true))
 }
 
 fn check_spec(spec: &Fields<'_>) {
@@ -172,11 +157,13 @@ fn check_spec(spec: &Fields<'_>) {
         let kind = KINDS.iter().find(|(name, _)| Some(*name) == written);
         let class = spec.look("loadBalancerClass").and_then(|field| field.node().text());
         note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind), class);
+        drain::note_misplaced(&field);
         let _ = field.text_map();
     }
     for key in ["serviceLabels", "podLabels", "podAnnotations"] {
         if let Some(field) = spec.look(key) {
             let _ = field.text_map();
+            drain::note_misplaced(&field);
         }
     }
     if let Some(field) = spec.look("ports") {

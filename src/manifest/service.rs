@@ -24,6 +24,8 @@ const AFFINITY_SECONDS_MAX: i64 = 86_400;
 pub const NLB: &str = "alibabacloud.com/nlb";
 /// Whether balancers reach pods or nodes.
 pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
+/// Names another controller than Alibaba's for CLBs. Source: cloud-provider-alibaba-cloud pkg/controller/helper/service_utils.go (`NeedCLB`).
+pub const CLASS: &str = "service.beta.kubernetes.io/class";
 
 /// A Service.
 #[derive(Clone, Debug)]
@@ -105,16 +107,42 @@ pub struct ServicePort {
 }
 
 impl ServiceManifest {
-    /// An annotation of Alibaba's balancers by its last part, with its place.
+    /// An annotation of Alibaba's balancers by its last part, with its place. One that is empty is none.
     #[must_use]
     pub fn balancer_annotation(&self, suffix: &str) -> Option<&(String, Place)> {
-        self.annotations.get(&self.written_name(suffix))
+        self.annotations.get(&self.written_name(suffix)).filter(|(text, _)| !text.is_empty())
+    }
+
+    /// Whether its balancer's controller takes such a switch for on; none: it is not written.
+    #[must_use]
+    pub fn is_on(&self, suffix: &str) -> Option<bool> {
+        let (text, _) = self.balancer_annotation(suffix)?;
+        let row = annotations::Row::find(suffix, self.is_nlb());
+        Some(row.map_or(text == "on", |row| row.is_on(text)))
+    }
+
+    /// Whether its balancer is an NLB.
+    #[must_use]
+    pub fn is_nlb(&self) -> bool {
+        self.load_balancer_class.as_ref().is_some_and(|(class, _)| class == NLB)
+    }
+
+    /// What keeps Alibaba's controller for CLBs from it, with its place: a word for another controller.
+    #[must_use]
+    pub fn other_controller(&self) -> Option<&(String, Place)> {
+        self.annotations.get(CLASS).filter(|(text, _)| self.load_balancer_class.is_none() && !text.is_empty())
     }
 
     /// Whether an annotation is one of Alibaba's balancers, in either spelling.
     #[must_use]
     pub fn is_balancer_annotation(name: &str) -> bool {
         annotations::suffix(name).is_some()
+    }
+
+    /// The last part of an annotation of Alibaba's balancers, in either spelling.
+    #[must_use]
+    pub fn suffix(name: &str) -> Option<&str> {
+        annotations::suffix(name)
     }
 
     /// Whether its balancer's targets are pods, or nodes.
@@ -138,9 +166,24 @@ impl ServiceManifest {
     }
 }
 
-/// Whether a balancer with these annotations has pods as its targets, or nodes. Pods are what ACK with Terway takes where nothing is written.
+/// Whether a balancer with these annotations has pods as its targets, or nodes. Pods are what ACK with Terway takes where nothing is written, or an empty
+/// value. Source: cloud-provider-alibaba-cloud pkg/controller/helper/service_utils.go (`IsENIBackendType`).
 fn reaches_pods(annotations: &BTreeMap<String, (String, Place)>) -> bool {
-    annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| text == "eni")
+    annotations.get(BACKEND_TYPE).is_none_or(|(text, _)| matches!(text.as_str(), "eni" | ""))
+}
+
+/// Notes whether a balancer's targets are what is written.
+fn note_backend_type(value: &Field<'_>) {
+    match value.node().text() {
+        Some("eni" | "ecs") => value.note(FidelityStatus::Modelled, None),
+        Some("") => {
+            value.note(FidelityStatus::Modelled, Some("it is empty, which is as if it were not written"));
+        }
+        other => {
+            let text = format!("`{}` is not `eni`, so the balancer's targets are nodes", other.unwrap_or_default());
+            value.note(FidelityStatus::Warning, Some(&text));
+        }
+    }
 }
 
 /// Notes which annotations of a Service of this type, with this class of balancer, are followed.
@@ -150,9 +193,10 @@ pub(super) fn note_annotations(field: &Field<'_>, kind: ServiceKind, class: Opti
         match suffix {
             Some(_) if kind != ServiceKind::LoadBalancer => rules::note_unused(&value),
             _ if key == BACKEND_TYPE && kind != ServiceKind::LoadBalancer => rules::note_unused(&value),
-            _ if key == BACKEND_TYPE || key == DISTRIBUTION => value.note(FidelityStatus::Modelled, None),
+            _ if key == BACKEND_TYPE => note_backend_type(&value),
+            _ if key == DISTRIBUTION => value.note(FidelityStatus::Modelled, None),
             Some(suffix) => annotations::note(&value, suffix, class == Some(NLB)),
-            None => {}
+            None => annotations::note_unread(&value, key),
         }
     }
 }

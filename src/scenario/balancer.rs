@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::settings::{CheckSettings, Settings, WithoutDrain};
+use super::sharing;
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
 use crate::edge::load_balancer::Probe;
@@ -28,7 +29,7 @@ use crate::edge::{
     BackendMode, Calls, Eligibility, HealthCheck, HttpRules, LoadBalancerConfig, NodeReach, Pace, Scheduler, Spacing,
     TargetRules, TrafficPolicy, Ways,
 };
-use crate::manifest::service::{BACKEND_TYPE, NLB, ServiceManifest};
+use crate::manifest::service::{BACKEND_TYPE, CLASS, NLB, ServiceManifest};
 use crate::manifest::{Place, Problem, Sink};
 use crate::record::CauseCode;
 use crate::record::results::FidelityStatus;
@@ -103,12 +104,17 @@ impl Annotations<'_> {
     }
 
     fn is_on(&self, suffix: &str, usual: bool) -> bool {
-        self.text(suffix).map_or(usual, |text| text == "on")
+        self.service.is_on(suffix).unwrap_or(usual)
     }
 }
 
-/// Nobody makes a balancer of another class.
-fn check_class(service: &ServiceManifest, sink: &Sink) -> Option<()> {
+/// Nobody makes a balancer of another class, nor one that the older annotation leaves to another controller.
+fn check_class(service: &ServiceManifest, path: impl Fn(&str) -> String, sink: &Sink) -> Option<()> {
+    if let Some((other, at)) = service.other_controller() {
+        let text = format!("no controller of this cluster handles `{other}`: the balancer stays pending for ever");
+        sink.report(Problem::at(*at, path(CLASS), text).help("take it out for a CLB"));
+        return None;
+    }
     let Some((other, at)) = service.load_balancer_class.as_ref().filter(|(class, _)| class != NLB) else {
         return Some(());
     };
@@ -135,11 +141,11 @@ pub(super) fn config(
         return products::config(resolved, settings, (&annotations, profile), (ports, node_ports));
     }
     products::note_aws_elsewhere(&annotations, product.product);
-    check_class(service, sink)?;
+    check_class(service, |name| annotations.path(name), sink)?;
     let is_nlb = is_nlb(service);
-    if let Some(reason) = zones_trouble(service) {
-        let text = format!("{reason}: no NLB is created; write \"zone-a:vsw-…,zone-b:vsw-…\"");
-        annotations.warn("zone-maps", &text);
+    if let Some((suffix, reason)) = trouble(service) {
+        let usual = if suffix == "zone-maps" { "zone-a:vsw-…,zone-b:vsw-…" } else { "on" };
+        annotations.warn(suffix, &format!("{reason}: no NLB is created; write \"{usual}\""));
     }
     let removal = on_removal(&annotations, is_nlb, settings.balancer.without_drain);
     rules::check_values(&annotations, is_nlb);
@@ -174,12 +180,12 @@ pub(super) fn config(
     rules::warn(&annotations, is_nlb, mode, scheduler);
     rules::warn_http(&annotations, listeners::has_http(&listeners));
     let is_cross_zone = !is_nlb || crosses_zones(&annotations, settings);
-    let targets = match mode {
-        BackendMode::Pods => usize::try_from(resolved.target()?.deployment.replicas).unwrap_or(0),
-        BackendMode::Nodes(TrafficPolicy::Cluster) => nodes(settings).count(),
-        BackendMode::Nodes(TrafficPolicy::Local) => 0,
-    };
-    rules::check_quota(&annotations, is_nlb, targets);
+    if sharing::writes_listeners(service) {
+        rules::check_listeners(service, sink);
+    }
+    let targets = target_count(resolved, settings, mode)?;
+    let replicas = (mode == BackendMode::Pods).then(|| replicas_at(resolved));
+    rules::check_quota(&annotations, is_nlb, targets, replicas);
     let probe = probe(&annotations, (mode, checks_http), &ports, &node_ports)?;
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
@@ -237,9 +243,10 @@ pub(super) fn http_rules(service: &ServiceManifest, settings: &Settings, sink: &
 
 /// How it chooses targets. Words that are none of these are refused elsewhere.
 fn scheduler(annotations: &Annotations<'_>, is_nlb: bool) -> Scheduler {
-    match annotations.text("scheduler") {
+    // An NLB's API has spellings of its own, and takes the annotation's too.
+    match annotations.text("scheduler").map(str::to_ascii_lowercase).as_deref() {
         None if is_nlb => Scheduler::WeightedRoundRobin,
-        Some("wrr") => Scheduler::WeightedRoundRobin,
+        Some("wrr" | "qch") => Scheduler::WeightedRoundRobin,
         Some("wlc") => Scheduler::WeightedLeastConnections,
         Some("sch") => Scheduler::SourceHash,
         Some("tch") => Scheduler::FlowHash,
@@ -259,7 +266,7 @@ fn pace(settings: &Settings, is_nlb: bool) -> Pace {
 
 /// Whether a Service's balancer is an NLB.
 pub(super) fn is_nlb(service: &ServiceManifest) -> bool {
-    service.load_balancer_class.as_ref().is_some_and(|(class, _)| class == NLB)
+    service.is_nlb()
 }
 
 /// What its health check does. One that asks a node for the Service's `healthCheckNodePort` is answered by the node's kube-proxy; the
@@ -271,7 +278,11 @@ fn probe(
     node_ports: &BTreeMap<u16, u16>,
 ) -> Option<Probe> {
     let suffix = "health-check-connect-port";
-    let is_http = checks_http || annotations.text("health-check-type") == Some("http");
+    if !rules::reads_check(annotations, is_nlb(annotations.service)) {
+        return Some(Probe::Tcp);
+    }
+    let is_http =
+        checks_http || annotations.text("health-check-type").is_some_and(|it| it.eq_ignore_ascii_case("http"));
     let path = annotations.text("health-check-uri").unwrap_or("/").to_owned();
     // The API's word for the target's address.
     let host = annotations.text("health-check-domain").filter(|text| *text != "$_ip").map(str::to_owned);
@@ -306,6 +317,24 @@ fn probe(
     None
 }
 
+/// How many targets it has at least, as far as the manifests say it.
+pub(super) fn target_count(resolved: &Resolved, settings: &Settings, mode: BackendMode) -> Option<usize> {
+    Some(match mode {
+        BackendMode::Pods => usize::try_from(resolved.target()?.deployment.replicas).unwrap_or(0),
+        BackendMode::Nodes(TrafficPolicy::Cluster) => nodes(settings).count(),
+        BackendMode::Nodes(TrafficPolicy::Local) => 0,
+    })
+}
+
+/// Where the number of the gateway's pods is written, or would be.
+fn replicas_at(resolved: &Resolved) -> (Place, String) {
+    let origin = &resolved.origin;
+    let key = if origin.id.kind == "IstioGateway" { "replicaCount" } else { "replicas" };
+    let place =
+        origin.node.find(&["spec", key]).or_else(|| origin.node.find(&["spec"])).map_or(origin.place(), |it| it.at);
+    (place, format!("spec.{key}"))
+}
+
 /// All nodes by name, with their number.
 pub(super) fn nodes(settings: &Settings) -> impl Iterator<Item = (Rc<str>, usize)> + '_ {
     let names = settings
@@ -330,7 +359,7 @@ pub(super) fn sources(
         }
     };
     // The one that decides is told first: the timeout of a draining that is on, or the switch.
-    let is_on = service.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
+    let is_on = service.is_on("connection-drain") == Some(true);
     let mut draining = ["connection-drain-timeout", "connection-drain"];
     if !is_on {
         draining.reverse();
@@ -370,9 +399,24 @@ pub(super) fn zone_names(text: &str) -> Vec<Rc<str>> {
     text.split(',').filter_map(|part| Some(Rc::from(part.split_once(':')?.0.trim()))).collect()
 }
 
-/// Why an NLB is not created for want of zones: in the words of its controller, which makes nothing of what it cannot read, or for the cloud's API, which
-/// makes none in one zone. A balancer that is reused has its zones.
-pub(super) fn zones_trouble(service: &ServiceManifest) -> Option<String> {
+/// Why an NLB is not created, and the annotation that is to blame: in the words of its controller, which makes nothing of what it cannot read, or for the
+/// cloud's API, which makes none in one zone. A balancer that is reused has its zones.
+pub(super) fn trouble(service: &ServiceManifest) -> Option<(&'static str, String)> {
+    zones_trouble(service)
+        .map(|reason| ("zone-maps", reason))
+        .or_else(|| cross_zone_trouble(service).map(|reason| ("cross-zone-enabled", reason)))
+}
+
+/// Why the controller cannot read whether zones are crossed. It reads all of the balancer or nothing.
+///
+/// Source: cloud-provider-alibaba-cloud pkg/controller/service/nlbv2/loadbalancer.go (`BuildLocalModel`, of 2026; older ones do not know the annotation).
+pub(super) fn cross_zone_trouble(service: &ServiceManifest) -> Option<String> {
+    let (text, _) = service.balancer_annotation("cross-zone-enabled").filter(|_| is_nlb(service))?;
+    let is_known = ["on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    (!is_known).then(|| format!("ParameterInvalid, cross zone enabled flag error: {text}"))
+}
+
+fn zones_trouble(service: &ServiceManifest) -> Option<String> {
     let is_reused = service.balancer_annotation("id").is_some();
     let Some((text, _)) = service.balancer_annotation("zone-maps").filter(|_| is_nlb(service)) else {
         let is_missing = is_nlb(service) && !is_reused;
@@ -381,13 +425,28 @@ pub(super) fn zones_trouble(service: &ServiceManifest) -> Option<String> {
     if text.split(',').any(|part| !part.contains(':')) {
         return Some(format!("ZoneMapping format error, expect [zone-a:vsw-id-1,zone-b:vsw-id-2], got {text}"));
     }
+    // The controller hands these on as they are, spaces and all.
+    for part in text.split(',') {
+        let mut words = part.split(':');
+        let (zone, switch) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        if zone.is_empty() || switch.is_empty() || part.contains(char::is_whitespace) {
+            return Some(format!("create nlb error: `{part}` is no zone with its vSwitch"));
+        }
+    }
     let distinct: BTreeSet<Rc<str>> = zones(service).into_iter().collect();
-    (distinct.len() < 2 && !is_reused).then(|| "create nlb error: an NLB needs two zones".to_owned())
+    if distinct.len() < 2 && !is_reused {
+        return Some("create nlb error: an NLB needs two zones".to_owned());
+    }
+    let named = zones(service);
+    if let Some(zone) = named.iter().enumerate().find_map(|(at, zone)| named[..at].contains(zone).then_some(zone)) {
+        return Some(format!("create nlb error: zone {zone} stands twice"));
+    }
+    None
 }
 
 /// Whether each address of an NLB sends to targets of all zones. What holds where nobody writes it is an assumption.
 fn crosses_zones(annotations: &Annotations<'_>, settings: &Settings) -> bool {
-    let is_cross_zone = annotations.is_on("cross-zone-enabled", true);
+    let is_cross_zone = annotations.text("cross-zone-enabled").is_none_or(|text| !text.eq_ignore_ascii_case("off"));
     let zones = zones(annotations.service);
     let has_nodes = |zone: &Rc<str>| {
         settings.cluster.nodes.iter().any(|group| group.count > 0 && group.zones.iter().any(|it| **it == **zone))
@@ -457,6 +516,20 @@ fn health_check(annotations: &Annotations<'_>, kind: CheckKind, written: CheckSe
     let interval = seconds("health-check-interval", least, most, usual.interval);
     let patience = if kind == CheckKind::ClbHttp { "health-check-timeout" } else { "health-check-connect-timeout" };
     let timeout = seconds(patience, 1, 300, usual.timeout);
+    if !is_nlb && timeout < interval {
+        let whole = interval.as_secs();
+        match (annotations.text(patience), annotations.text("health-check-interval")) {
+            (Some(_), _) => {
+                annotations.warn(patience, &format!("it is below the interval, so the interval counts: {whole} s"));
+            }
+            (None, Some(_)) => {
+                let text =
+                    format!("the check waits for {} s, less than this, so this counts: {whole} s", timeout.as_secs());
+                annotations.warn("health-check-interval", &text);
+            }
+            (None, None) => {}
+        }
+    }
     let count = |suffix: &str, usual: u32| match annotations.text(suffix) {
         Some(_) => small(annotations.number(suffix, 2, 10, u64::from(usual.max(2)))),
         None => usual,
@@ -477,6 +550,12 @@ fn on_removal(annotations: &Annotations<'_>, is_nlb: bool, without_drain: Withou
             WithoutDrain::Keep => OnRemoval::Keep,
         };
     }
+    if annotations.text("connection-drain-timeout").is_none() && is_nlb {
+        let text =
+            "draining is on without connection-drain-timeout: the controller sends 0 s, which is taken for none at all";
+        annotations.warn("connection-drain", text);
+        return OnRemoval::CutAfter(Duration::ZERO);
+    }
     if annotations.text("connection-drain-timeout").is_none() {
         annotations.refuse(
             "connection-drain-timeout",
@@ -487,16 +566,12 @@ fn on_removal(annotations: &Annotations<'_>, is_nlb: bool, without_drain: Withou
     OnRemoval::CutAfter(Duration::from_secs(annotations.number("connection-drain-timeout", 10, 900, 30)))
 }
 
-/// Whether connections are drained. What an NLB's annotation says but `on` is taken for off without a word; a CLB's goes to the API as it stands.
+/// Whether connections are drained. What an NLB's annotation says but `on` is taken for off; a CLB's goes to the API as it stands.
 fn drains(annotations: &Annotations<'_>, is_nlb: bool) -> bool {
     match annotations.text("connection-drain") {
         None | Some("off") => false,
-        Some("on") => true,
-        Some(other) if is_nlb => {
-            let text = format!("`{other}` is parsed as off, so connections are not drained: only \"on\" counts");
-            annotations.warn("connection-drain", &text);
-            false
-        }
+        Some(_) if annotations.is_on("connection-drain", false) => true,
+        Some(_) if is_nlb => false,
         Some(other) => {
             annotations.refuse(
                 "connection-drain",

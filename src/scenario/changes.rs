@@ -14,7 +14,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::gateway_spec;
-use super::{autoscaling, front, sharing};
+use super::{autoscaling, front, sharing, shutdown};
 use crate::cluster::TargetPort;
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::config::{ClusterChange, ServiceChange};
@@ -182,10 +182,14 @@ pub(super) fn act(
     made.backends.add(&next, settings, sink);
     let mut verbs = changes(entry, (current, &next), past, &mut made, settings, sink);
     if verbs.is_empty() && sink.problem_count() == 0 {
-        let problem = Problem::at(entry.place, "spec.timeline", "this changes nothing that is simulated");
-        sink.report(
-            problem.help("take it out, or change something the drill knows: the fidelity list of a run names them"),
-        );
+        let (text, help) = match shutdown::unread_edit(current, &next, settings) {
+            Some(text) => (text, "take it out, or write gateway.istio: \"1.26\" or later"),
+            None => (
+                "this changes nothing that is simulated".to_owned(),
+                "take it out, or change something the drill knows: the fidelity list of a run names them",
+            ),
+        };
+        sink.report(Problem::at(entry.place, "spec.timeline", text).help(help));
     }
     *current = next;
     let first = Some(entry.phase.clone());

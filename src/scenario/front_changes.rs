@@ -115,9 +115,13 @@ impl Standing {
             self.zones = None;
             return (seen, None);
         }
-        let failure = if balancer::is_nlb(service) { self.follow_zones(service, sink) } else { None };
+        let zones = if balancer::is_nlb(service) { self.follow_zones(service, sink) } else { None };
+        let crossing = self.follow_crossing(service, sink);
+        let failure = zones.or(crossing);
         let rules: Vec<String> = RULES.iter().map(|suffix| service.written_name(suffix)).collect();
-        let written = service.annotations.clone();
+        let mut written = service.annotations.clone();
+        // An empty value is none.
+        written.retain(|name, (text, _)| !text.is_empty() || !ServiceManifest::is_balancer_annotation(name));
         for (name, known) in &self.annotations {
             let is_kept = ServiceManifest::is_balancer_annotation(name) && !rules.contains(name);
             if !written.contains_key(name) && is_kept && !has_suffix_of(&written, name) {
@@ -181,6 +185,27 @@ impl Standing {
         };
         sink.note(at, path, FidelityStatus::Warning, Some(note));
         Some(Failure { message: Rc::from(message), stops_all })
+    }
+}
+
+impl Standing {
+    /// Whether zones are crossed, if the controller can read it; what it cannot read fails the whole reconcile, and leaves all as it was.
+    fn follow_crossing(&self, service: &mut ServiceManifest, sink: &Sink) -> Option<Failure> {
+        let message = balancer::cross_zone_trouble(service)?;
+        let name = service.written_name("cross-zone-enabled");
+        let known = self.annotations.get(&name).cloned();
+        let (_, at) = match known {
+            Some(known) => service.annotations.insert(name, known)?,
+            None => service.annotations.remove(&name)?,
+        };
+        let note = "the controller cannot read it, and until it can it does nothing: zones, listeners and targets stay";
+        sink.note(
+            at,
+            format!("Service {} cross-zone-enabled", service.service.key),
+            FidelityStatus::Warning,
+            Some(note),
+        );
+        Some(Failure { message: Rc::from(message), stops_all: true })
     }
 }
 

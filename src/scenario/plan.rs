@@ -15,7 +15,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world;
-use super::{autoscaling, balancer, front, images, node_scaling, nodes, pods, sharing, shutdown};
+use super::{autoscaling, balancer, editions, front, images, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::config::FrontChange;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources, Verb};
@@ -75,6 +75,7 @@ impl<'a> Plan<'a> {
         backends.add(&first, settings, sink);
         nodes::check_placement(&first, settings, sink);
         shutdown::warn(&first, settings, sink);
+        editions::warn(&first, settings, sink);
         let mut plan = Self {
             index,
             sources: world::sources(&first, settings, timeline, files),

@@ -6,7 +6,9 @@
 //!   to be the targets of a shared-performance instance.
 //! - With `force-override-listeners: "true"` the controller writes a listener for each port of the Service, whoever's it was: the last writer has
 //!   it. Without, it leaves all listeners alone: they are set up by hand.
-//! - Two clusters cannot share a balancer, and two Services that write the same listener from the start leave open who has it: both are refused.
+//! - Two clusters cannot share a balancer, and two Services that write the same listener from the start leave open who has it: both are refused. Two that name the
+//!   same port and of which one writes it, or none, are told of.
+//! - All Services of a balancer share its quota of targets.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/model_applier.go (`isLoadBalancerReusable`, `applyListeners`) and
 //! listeners.go (`buildActionsForListeners`); ASM documents "Create an ingress gateway", on sharing a load balancer.
@@ -14,6 +16,7 @@
 use super::balancer;
 use super::settings::{BalancerOrigin, Settings};
 use super::state::Resolved;
+use crate::cluster::endpoints::selects;
 use crate::drill::{Creation, Share, SharedService};
 use crate::edge::{BackendMode, LoadBalancerConfig, TargetRules};
 use crate::manifest::service::{ServiceKind, ServiceManifest, TargetPort};
@@ -40,7 +43,7 @@ fn failure(service: &ServiceManifest, settings: &Settings, sink: &Sink) -> Optio
     if !settings.cluster.load_balancers {
         return Some("the cluster has no support for Services of type LoadBalancer".to_owned());
     }
-    if let Some(reason) = balancer::zones_trouble(service) {
+    if let Some((_, reason)) = balancer::trouble(service) {
         return Some(reason);
     }
     let (id, place) = wanted(service)?;
@@ -72,10 +75,10 @@ pub(super) fn written(
     settings: &Settings,
     path: impl Fn(&str) -> String,
 ) -> (Place, String, Option<String>) {
-    if settings.cluster.load_balancers && balancer::zones_trouble(front).is_some() {
-        let written = front.balancer_annotation("zone-maps");
+    if let Some((suffix, _)) = balancer::trouble(front).filter(|_| settings.cluster.load_balancers) {
+        let written = front.balancer_annotation(suffix);
         let place = written.map_or(front.annotations_at, |(_, place)| *place);
-        return (place, path("zone-maps"), written.map(|(text, _)| text.clone()));
+        return (place, path(suffix), written.map(|(text, _)| text.clone()));
     }
     match wanted(front) {
         Some((id, place)) => (*place, path("id"), Some(id.clone())),
@@ -114,14 +117,58 @@ pub(super) fn check_start(resolved: &Resolved, sink: &Sink) {
         let shares = other.kind == ServiceKind::LoadBalancer && wanted(other).is_some_and(|(its, _)| its == id);
         let port =
             other.ports.iter().map(|port| port.port).find(|port| front.ports.iter().any(|its| its.port == *port));
-        if let (true, true, Some(port), Some((_, place))) = (shares, overrides(other), port, wanted(other)) {
-            let text = format!("{key} and {} both write the listener of port {port} on {id}", front.service.key);
-            let problem = Problem::at(*place, "", text);
-            sink.report(
-                problem.help("who comes last has it: apply one of them in the timeline to see what that costs"),
-            );
+        let (true, Some(port), Some((_, place))) = (shares, port, wanted(other)) else { continue };
+        let name = &front.service.key;
+        match (overrides(front), overrides(other)) {
+            (true, true) => {
+                let text = format!("{key} and {name} both write the listener of port {port} on {id}");
+                let problem = Problem::at(*place, "", text);
+                sink.report(
+                    problem.help("who comes last has it: apply one of them in the timeline to see what that costs"),
+                );
+            }
+            (false, true) => {
+                let text = format!("{key} writes the listener of port {port} on {id}, so it never leads to {name}");
+                let problem = Problem::at(*place, "", text);
+                sink.report(problem.help(format!("apply {key} in the timeline, or give it a port of its own")));
+            }
+            (is_writer, false) => {
+                let text = match is_writer {
+                    true => format!("{name} writes the listener of port {port} on {id}, so it never leads to {key}"),
+                    false => {
+                        format!("{key} and {name} count on one listener, port {port} on {id}: it leads to one of them")
+                    }
+                };
+                sink.note(*place, format!("Service {key} loadbalancer-id"), FidelityStatus::Warning, Some(&text));
+            }
         }
     }
+}
+
+/// What is left of the balancer's quota for a further Service: all of them share it. What it wants beyond that is told.
+///
+/// Sources: CLB documents, "Limits"; ASM documents, "Create an ingress gateway", on sharing a load balancer.
+fn room(
+    service: &ServiceManifest,
+    resolved: &Resolved,
+    balancer: &LoadBalancerConfig,
+    settings: &Settings,
+    sink: &Sink,
+) -> Option<usize> {
+    let quota = balancer.targets.quota?;
+    let taken = balancer::target_count(resolved, settings, balancer.targets.mode).unwrap_or(0);
+    let left = quota.saturating_sub(taken);
+    let templates = resolved.deployments.values().map(|manifest| &manifest.deployment);
+    let selected = templates.filter(|deployment| selects(&service.service.selector, &deployment.template.labels));
+    let wanted_count: usize = selected.map(|deployment| usize::try_from(deployment.replicas).unwrap_or(0)).sum();
+    if let Some((id, place)) = wanted(service).filter(|_| wanted_count > left) {
+        let key = &service.service.key;
+        let text = format!(
+            "{key} wants {wanted_count} targets, and of the {quota} of {id} the Service in front has {taken}: some are left out"
+        );
+        sink.note(*place, format!("Service {key} loadbalancer-id"), FidelityStatus::Warning, Some(&text));
+    }
+    Some(left)
 }
 
 /// Fronts in several clusters that name one balancer.
@@ -156,9 +203,13 @@ pub(super) fn shared(
         TargetPort::Number(number) => *number,
         TargetPort::Name(_) => port,
     };
+    let quota = match share {
+        Share::Overwrites => room(service, resolved, balancer, settings, sink),
+        Share::LeavesAlone | Share::Own | Share::Fails { .. } => balancer.targets.quota,
+    };
     let config = LoadBalancerConfig {
         service: service.service.key.to_string(),
-        targets: TargetRules { mode: BackendMode::Pods, ..balancer.targets.clone() },
+        targets: TargetRules { mode: BackendMode::Pods, quota, ..balancer.targets.clone() },
         ports: service.ports.iter().map(|port| (port.port, number(port.port, &port.target))).collect(),
         http: balancer::http_rules(service, settings, sink),
         stands_at_zero: false,

@@ -21,7 +21,7 @@ use crate::cluster::Version;
 use crate::cluster::kubelet::grace::stop_times;
 use crate::edge::Product;
 use crate::gateway::{DrainConfig, Move, Order, ShutdownMode};
-use crate::manifest::deployment::DeploymentManifest;
+use crate::manifest::deployment::{DeploymentManifest, GATEWAY_ENV, PROXY_CONFIG};
 use crate::manifest::hook::By;
 use crate::manifest::istio_gateway::{DRAIN_ANNOTATION, Generation};
 use crate::manifest::proxy_config::ProxyConfig;
@@ -128,8 +128,15 @@ fn istio_mode(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<(
         let of_config = config.env.get(name);
         of_container.or_else(|| of_config.map(|it| (it.value.clone(), it.at, it.path.clone())))
     };
+    // Source: Go, strconv.ParseBool.
     let is_true = |text: &str| matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True");
-    if let Some((text, at, path)) = env("EXIT_ON_ZERO_ACTIVE_CONNECTIONS").filter(|(text, ..)| is_true(text)) {
+    let is_false = |text: &str| matches!(text, "0" | "f" | "F" | "false" | "FALSE" | "False");
+    let exits_on_zero = env("EXIT_ON_ZERO_ACTIVE_CONNECTIONS");
+    if let Some((text, at, path)) = exits_on_zero.as_ref().filter(|(text, ..)| !is_true(text) && !is_false(text)) {
+        let note = format!("`{text}` is no boolean: Istio takes it for false; write \"true\"");
+        sink.note(*at, path.clone(), FidelityStatus::Warning, Some(&note));
+    }
+    if let Some((text, at, path)) = exits_on_zero.filter(|(text, ..)| is_true(text)) {
         let minimum = match env("MINIMUM_DRAIN_DURATION") {
             None => defaults::TERMINATION_DRAIN,
             Some((text, at, path)) => match quantity::duration(&text) {
@@ -178,6 +185,16 @@ fn check_kind(resolved: &Resolved, settings: &Settings, sink: &Sink) {
         sink.report(
             problem.help(format!("write kind: istio, or the Deployment and the Service of {}", kind.kind.name())),
         );
+    }
+    if kind.kind == Kind::Istio {
+        return;
+    }
+    let Some(manifest) = resolved.target() else { return };
+    let of_env = GATEWAY_ENV.iter().filter_map(|name| Some((format!("env[{name}]"), manifest.env.get(*name)?.1)));
+    let config = manifest.proxy_config.as_ref().map(|(_, at)| (format!("metadata.annotations[{PROXY_CONFIG}]"), *at));
+    for (path, at) in of_env.chain(config) {
+        let text = format!("only Istio's gateway reads it, and this one is of kind {}", kind.kind.name());
+        sink.overrule(at, path, FidelityStatus::Ignored, &text);
     }
 }
 
@@ -234,7 +251,15 @@ pub(super) fn warn(resolved: &Resolved, settings: &Settings, sink: &Sink) {
              after {left} of it",
             grace = quantity::duration_text(grace)
         );
-        warning(manifest.grace_at, "spec.template.spec.terminationGracePeriodSeconds", text);
+        let usual = (manifest.grace_at, "spec.template.spec.terminationGracePeriodSeconds");
+        // An IstioGateway has no such field: what is too long is what can be changed.
+        let of_gateway = Some(&resolved.origin).filter(|origin| origin.id.kind == "IstioGateway").map(|_| {
+            let hook = manifest.hook.as_ref().map(|hook| (hook.at, hook.path.as_str()));
+            hook.or_else(|| shutdown.decided.first().map(|decided| (decided.at, decided.path.as_str())))
+                .unwrap_or(usual)
+        });
+        let (at, path) = of_gateway.unwrap_or(usual);
+        warning(at, path, text);
     }
     let drains = shutdown.moves.contains(&Move::Give(Order::Drain { closes_listeners: true }));
     if drains && shutdown.drain.drain_time < longest {
@@ -273,7 +298,7 @@ fn longest(moves: &[Move]) -> Duration {
 type Draining = (u64, Place, String);
 
 fn front_draining(front: &crate::manifest::service::ServiceManifest) -> Option<Draining> {
-    let is_on = front.balancer_annotation("connection-drain").is_some_and(|(text, _)| text == "on");
+    let is_on = front.is_on("connection-drain") == Some(true);
     let (text, at) = front.balancer_annotation("connection-drain-timeout").filter(|_| is_on)?;
     let name = format!("metadata.annotations[{}]", front.written_name("connection-drain-timeout"));
     Some((text.parse().ok()?, *at, name))
@@ -286,19 +311,17 @@ fn warn_of_draining(
     warning: &impl Fn(Place, &str, String),
 ) {
     let Some((seconds, at, path)) = draining else { return };
-    if generation(settings) == Generation::DrainTimeout {
-        return;
-    }
+    let is_first = generation(settings) == Generation::ConnectionDrain;
     if seconds > u64::from(grace_seconds) {
         let text = format!(
             "the balancer keeps connections for {seconds} s, and the pod is killed after {grace_seconds} s: the rest is lost"
         );
         warning(at, &path, text);
-    } else if !RECOMMENDED_S.contains(&seconds) {
+    } else if is_first && !RECOMMENDED_S.contains(&seconds) {
         let text = format!("before ASM 1.26 {} to {} s are recommended", RECOMMENDED_S.start(), RECOMMENDED_S.end());
         warning(at, &path, text);
     }
-    if settings.gateway.edition == Edition::Standard {
+    if is_first && settings.gateway.edition == Edition::Standard {
         warning(at, &path, "graceful shutdown is documented for the editions Enterprise and Ultimate only".to_owned());
     }
 }
@@ -310,6 +333,17 @@ pub(super) fn drain_annotation(resolved: &Resolved) -> Option<Place> {
         return None;
     }
     origin.node.find(&["metadata", "annotations", DRAIN_ANNOTATION]).map(|node| node.at)
+}
+
+/// What an edit of the second generation's annotation comes to on an ASM that does not read it.
+pub(super) fn unread_edit(before: &Resolved, after: &Resolved, settings: &Settings) -> Option<String> {
+    let written = |resolved: &Resolved| -> Option<String> {
+        let node = resolved.origin.node.find(&["metadata", "annotations", DRAIN_ANNOTATION])?;
+        Some(node.text().unwrap_or_default().to_owned())
+    };
+    let is_edited = generation(settings) == Generation::ConnectionDrain && written(before) != written(after);
+    let version = &settings.gateway.istio;
+    is_edited.then(|| format!("ASM {version} does not know {DRAIN_ANNOTATION}: no pod restarts, and nothing changes"))
 }
 
 /// Ports that readiness must not share with requests.

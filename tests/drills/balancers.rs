@@ -75,19 +75,19 @@ spec:
 );
 
 /// The line of the first annotation.
-const LINE: u32 = 25;
+pub(super) const LINE: u32 = 25;
 const ZONES: (&str, &str) = ("zone-maps", "a:vsw-a,b:vsw-b");
 
 /// One balancer and who comes.
-struct Case<'a> {
-    is_nlb: bool,
-    annotations: &'a [(&'a str, &'a str)],
-    rate: &'a str,
-    clients: &'a str,
-    policy: &'a str,
-    balancer: &'a str,
-    timeline: &'a str,
-    url: &'a str,
+pub(super) struct Case<'a> {
+    pub(super) is_nlb: bool,
+    pub(super) annotations: &'a [(&'a str, &'a str)],
+    pub(super) rate: &'a str,
+    pub(super) clients: &'a str,
+    pub(super) policy: &'a str,
+    pub(super) balancer: &'a str,
+    pub(super) timeline: &'a str,
+    pub(super) url: &'a str,
 }
 
 impl Default for Case<'_> {
@@ -129,13 +129,16 @@ fn loaded_with(case: &Case<'_>, change: impl Fn(String) -> String) -> Result<Sce
     loaded(&change(text), &manifest, &[], None)
 }
 
-fn ran(case: &Case<'_>) -> Outcome {
+pub(super) fn ran(case: &Case<'_>) -> Outcome {
     shop::ran(scenario(case))
 }
 
 /// Lost requests by code.
-fn lost(outcome: &Outcome) -> BTreeMap<String, u64> {
-    outcome.run.results.causes.iter().map(|row| (row.code.clone(), row.count)).collect()
+pub(super) fn lost(outcome: &Outcome) -> BTreeMap<String, u64> {
+    let totals = &outcome.run.results.totals;
+    let causes = &outcome.run.results.causes;
+    assert_eq!(totals.dropped, causes.iter().map(|row| row.count).sum::<u64>(), "each loss has one cause");
+    causes.iter().map(|row| (row.code.clone(), row.count)).collect()
 }
 
 fn lost_of(outcome: &Outcome, code: &str) -> u64 {
@@ -149,7 +152,7 @@ fn serving(outcome: &Outcome) -> usize {
 }
 
 /// What the reader says of a scenario: its problems, or its warnings.
-fn said(case: &Case<'_>) -> (Vec<String>, Vec<String>) {
+pub(super) fn said(case: &Case<'_>) -> (Vec<String>, Vec<String>) {
     match scenario(case) {
         Err(problems) => {
             let line = |place| problems.files.position(place).map_or(0, |(_, line, _)| line);
@@ -172,10 +175,17 @@ fn said(case: &Case<'_>) -> (Vec<String>, Vec<String>) {
 #[test]
 fn a_listeners_limit_holds_for_each_second() {
     let surge = Case { is_nlb: true, rate: "60/s", clients: "reuse: none", ..Case::default() };
-    // 60 come in each second, and 60 may: one fewer, and some are held up from second to second until they are lost.
-    let with = |cps: &'static str| ran(&Case { annotations: &[("cps", cps)], ..Case { ..surge } });
+    // 60 come in each second to the one address, and 60 may: one fewer, and some are held up from second to second until they are lost.
+    let one = [("zone-maps", "a:vsw-a"), ("id", "nlb-x"), ("force-override-listeners", "true")];
+    let with = |cps: &'static str| {
+        let annotations: Vec<_> = [("cps", cps)].into_iter().chain(one).collect();
+        ran(&Case { annotations: &annotations, ..Case { ..surge } })
+    };
     let (enough, tight) = (with("60"), with("50"));
     assert_eq!(lost(&enough), BTreeMap::new());
+    // In two zones the limit holds in each.
+    let both = ran(&Case { annotations: &[("cps", "50")], ..Case { ..surge } });
+    assert_eq!(lost(&both), BTreeMap::new());
     let dropped = lost_of(&tight, "GD4125");
     assert_eq!(tight.run.results.totals.dropped, dropped);
     let most = 50 * 33;
@@ -267,7 +277,7 @@ fn every_annotation_is_judged_by_its_row() {
                         );
                     }
                 }
-                Values::Word(words) => {
+                Values::Word(words) | Values::WordAnyCase(words) => {
                     for word in words {
                         assert_eq!(with(word).0, [""; 0], "{name}");
                     }
@@ -277,7 +287,7 @@ fn every_annotation_is_judged_by_its_row() {
                         "{name}: {problems:?}"
                     );
                 }
-                Values::Only(word) => {
+                Values::Only(word) | Values::OnlyAnyCase(word) => {
                     let (problems, warnings) = with(word);
                     assert!(problems.is_empty() && !warnings.iter().any(|it| it.contains("parsed as off")), "{name}");
                     let (problems, warnings) = with("perhaps");
@@ -291,8 +301,8 @@ fn every_annotation_is_judged_by_its_row() {
             let fine = match row.values {
                 Values::Any => continue,
                 Values::Number(least, _) => least.to_string(),
-                Values::Word(words) => words[0].to_owned(),
-                Values::Only(word) => word.to_owned(),
+                Values::Word(words) | Values::WordAnyCase(words) => words[0].to_owned(),
+                Values::Only(word) | Values::OnlyAnyCase(word) => word.to_owned(),
             };
             let loaded = scenario(&Case { is_nlb, annotations: &[(row.suffix, &fine)], ..Case::default() });
             let Ok(loaded) = loaded else { panic!("{name}") };
@@ -452,7 +462,7 @@ fn the_newer_spelling_is_looked_up_first() {
 }
 
 /// When something happened, in milliseconds, each moment once.
-fn moments(outcome: &Outcome, kinds: &[&str]) -> Vec<u64> {
+pub(super) fn moments(outcome: &Outcome, kinds: &[&str]) -> Vec<u64> {
     let events = outcome.log.events().iter().filter(|event| kinds.contains(&event.kind) && event.at.as_nanos() > 0);
     let mut moments: Vec<u64> = events.map(|event| event.at.as_nanos() / 1_000_000).collect();
     moments.dedup();

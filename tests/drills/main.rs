@@ -1,5 +1,6 @@
 //! Whole drills and what is read for them, in virtual time; one program, so that it is linked once.
 
+mod annotations;
 mod backend_memory;
 mod bad_input;
 mod bad_rollout;

@@ -131,14 +131,18 @@ fn shutdown_settings_that_will_be_regretted_are_warned_of_with_their_line() {
     let sleep = "preStop: { sleep: { seconds: 10 } }";
     let program = "preStop: { exec: { command: [/bin/sleep, \"10\"] } }";
     for (manifest, changes, expected) in [
-        // The 30 s rule of the first generation; the second has none.
+        // The 30 s rule of the first generation. The pod's end is the same in both.
         (MADE, &[OLD, ("SERVICE\n    ", &*on_30)][..], &[][..]),
         (
             MADE,
             &[OLD, ("SERVICE\n    ", &*on_31)],
             &["12 the balancer keeps connections for 31 s, and the pod is killed after 30 s"],
         ),
-        (MADE, &[("SERVICE\n    ", &*on_31)], &[]),
+        (
+            MADE,
+            &[("SERVICE\n    ", &*on_31)],
+            &["12 the balancer keeps connections for 31 s, and the pod is killed after 30 s"],
+        ),
         // Written otherwise than "on" at an NLB.
         (MADE, &[("SERVICE\n    ", &*on_true)], &["12 `true` is parsed as off"]),
         (MADE, &[("SERVICE\n    ", &*off)], &[]),
@@ -449,5 +453,20 @@ fn shutdown_annotations_edited_in_mid_run_restart_the_gateway() {
     assert_eq!(restarted(&[edit]), Ok(2));
     // Before 1.26 nobody heeds it.
     let told = restarted(&[OLD, edit]).expect_err("nothing changes");
-    assert!(told.contains("this changes nothing that is simulated"), "{told}");
+    assert!(told.contains("no pod restarts, and nothing changes"), "{told}");
+}
+
+#[test]
+fn what_only_istio_reads_is_ignored_for_other_kinds() {
+    let config = ("ANNOTATIONS", "proxy.istio.io/config: \"terminationDrainDuration: 20s\"");
+    let env = ("ENV", "{ name: EXIT_ON_ZERO_ACTIVE_CONNECTIONS, value: \"true\" }");
+    let ignored = |kind: &str| -> Vec<u32> {
+        let scenario = right(WRITTEN, &[config, env, ("istio: \"1.26\"", kind)]);
+        let rows = scenario.world.fidelity.iter().filter(|row| row.status == FidelityStatus::Ignored);
+        rows.filter(|row| row.note.as_deref().is_some_and(|it| it.contains("only Istio's")))
+            .filter_map(|row| row.line)
+            .collect()
+    };
+    assert_eq!(ignored("kind: traefik"), [9, 16]);
+    assert_eq!(ignored("kind: istio"), [0_u32; 0]);
 }

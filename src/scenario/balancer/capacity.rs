@@ -2,7 +2,7 @@
 //!
 //! - CLB: `spec` counts with `instance-charge-type: PayBySpec` only, and is `slb.s1.small` there if nobody writes it. Without one, or with `PayByCLCU`, the
 //!   instance pays by usage and can take what is commonly quoted of its ceiling; no document that we could read says so.
-//! - NLB: so much for each zone; `cps` limits each listener.
+//! - NLB: so much for each zone; `cps` limits each listener in each zone.
 //!
 //! Sources: CLB documents, "Specifications"; NLB documents, "Limits"; cloud-provider-alibaba-cloud pkg/controller/service/clbv1 (defaults).
 

@@ -1,7 +1,7 @@
 //! The protocols of a balancer's listeners, from `protocol-port`.
 //!
-//! - What it does not name has the protocol of the Service's port. A part that is no pair, or names no protocol, stops the controller before it changes
-//!   anything.
+//! - What it does not name has the protocol of the Service's port, and of two parts for one port the first counts. A part that is no pair, or names no protocol,
+//!   stops the controller before it changes anything. An NLB's words count in any case of letters.
 //! - `TCPSSL` of an NLB ends TLS: clients shake hands with the balancer, and the gateway behind gets plain TCP on the port that the Service's is mapped to. So
 //!   the gateway's server there has to be one for plain HTTP, and who speaks no TLS to the balancer gets no answer. Silence, limits and checks are as at any
 //!   listener.
@@ -49,14 +49,16 @@ fn parse(text: &str, is_nlb: bool) -> Result<BTreeMap<u16, Protocol>, (String, S
         let Some((word, port)) = part.split_once(':') else {
             return Err((format!("`{part}` is no protocol with a port"), example.to_owned()));
         };
-        let Some((_, protocol)) = known.iter().find(|(name, _)| *name == word) else {
+        let Some((_, protocol)) =
+            known.iter().find(|(name, _)| *name == word || (is_nlb && name.eq_ignore_ascii_case(word)))
+        else {
             let words: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             return Err((format!("the controller knows no protocol `{word}`"), format!("write {}", words.join(", "))));
         };
         let Ok(port) = port.parse::<u16>() else {
             return Err((format!("`{port}` is no port"), example.to_owned()));
         };
-        found.insert(port, *protocol);
+        found.entry(port).or_insert(*protocol);
     }
     Ok(found)
 }
@@ -151,7 +153,10 @@ mod tests {
         for (is_nlb, text, expected) in [
             (false, "https:443,http:80", "{80: Http, 443: Https}"),
             (false, "tcp:80,udp:53", "{53: Udp, 80: Tcp}"),
+            (false, "http:80,tcp:80", "{80: Http}"),
+            (false, "tcp:80,http:80,https:443", "{80: Tcp, 443: Https}"),
             (true, "TCPSSL:443", "{443: TcpSsl}"),
+            (true, "tcpssl:443,tcp:80", "{80: Tcp, 443: TcpSsl}"),
             (true, "TCPSSL:443,TCP:80,UDP:53", "{53: Udp, 80: Tcp, 443: TcpSsl}"),
         ] {
             assert_eq!(parse(text, is_nlb).map(|found| format!("{found:?}")), Ok(expected.to_owned()), "{text}");

@@ -69,7 +69,10 @@ pub(in crate::scenario) const DRAIN_STRATEGIES: [(&str, DrainStrategy); 2] =
 fn version(field: &Field<'_>, text: &str) -> Option<String> {
     let is_version = text.split('.').count() == 2 && text.split('.').all(|part| part.parse::<u32>().is_ok());
     if !is_version {
-        field.refuse(format!("`{text}` is not a version"), "write major.minor in quotes, such as \"1.33\"");
+        field.refuse(
+            format!("`{text}` is not a version"),
+            format!("write major.minor in quotes, such as \"{}\"", defaults::ISTIO),
+        );
     }
     is_version.then(|| text.to_owned())
 }
