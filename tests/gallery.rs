@@ -181,6 +181,7 @@ fn a_listener_for_http_chooses_a_pod_for_each_request() {
         ("", 60, &["GD4104 35", "GD4101 15", "GD4302 8", "GD4102 1", "GD4103 1"][..]),
         ("-http", 202, &["GD4304 120", "GD4101 51", "GD4302 30", "GD4103 1"]),
         ("-http-patient", 82, &["GD4101 52", "GD4302 30"]),
+        ("-http-sticky", 162, &["GD4101 121", "GD4302 39", "GD4103 2"]),
         ("-http-small", 1472, &["GD4127 1390", "GD4101 52", "GD4302 30"]),
         ("-http-fixed", 0, &[]),
     ] {

@@ -32,8 +32,10 @@ use crate::manifest::{Files, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
 use crate::record::{CauseCode, Source};
 
-/// Annotations that are the controller's own rules: what is not written does not hold. All others the cloud keeps.
-const RULES: [&str; 9] = [
+/// Annotations that are the controller's own rules, or that it compares with what there is: what is not written does not hold. All others the cloud keeps.
+const RULES: [&str; 11] = [
+    "protocol-port",
+    "forward-port",
     "id",
     "force-override-listeners",
     "backend-label",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, ENI, ran};
-use crate::shop::{PREFIX, lost};
+use crate::shop::{PREFIX, annotation_lines, lost};
 
 const PROTOCOLS: (&str, &str) = ("protocol-port", "http:80,https:81");
 const CERTIFICATE: (&str, &str) = ("cert-id", "c-1");
@@ -54,4 +54,28 @@ fn a_listener_that_is_to_redirect_otherwise_is_made_anew() {
     let first = answers.iter().position(|status| *status == Some(302)).expect("it comes");
     assert!(first > 0 && answers[..first].iter().all(|status| *status == Some(200)));
     assert!(answers[first..].iter().all(|status| *status == Some(302)));
+}
+
+#[test]
+fn a_listener_redirects_no_more_when_nobody_writes_it() {
+    // The controller compares both with what is written, and makes the listener anew where they differ: nothing stays as it was.
+    let annotations = [ENI, PROTOCOLS, CERTIFICATE, FORWARD];
+    for (suffix, made) in [("forward-port", 1), ("protocol-port", 2)] {
+        let left: Vec<String> = annotation_lines(annotations.into_iter().filter(|(name, _)| *name != suffix))
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect();
+        let timeline =
+            format!("{{ at: 2s, set: {{ Service/default/edge.metadata.annotations: {{ {} }} }} }}", left.join(", "));
+        let case =
+            Case { annotations: &annotations, timeline: &timeline, url: PLAIN, duration: "12s", ..Case::default() };
+        let outcome = ran(&case);
+        let kinds = |kind: &str| outcome.log.events().iter().filter(|event| event.kind == kind).count();
+        assert_eq!((kinds("lb_listener_deleted"), kinds("lb_listener_created")), (made, made), "{suffix}");
+        let mut rows: Vec<_> = outcome.run.requests.iter().filter(|row| row.cause.is_none()).collect();
+        rows.sort_by(|one, other| one.t_intended_s.total_cmp(&other.t_intended_s));
+        let redirected = rows.iter().take_while(|row| row.status == Some(302)).count();
+        assert!(redirected > 0 && redirected < rows.len(), "{suffix}");
+        assert!(rows[redirected..].iter().all(|row| row.status == Some(200)), "{suffix}");
+    }
 }
