@@ -18,6 +18,7 @@ mod control_plane;
 mod front;
 mod front_changes;
 pub mod gateway_kind;
+mod gateway_template;
 mod images;
 pub mod kubelet;
 pub mod node_scaling;

@@ -74,7 +74,7 @@ const REUSE: Effect = Ignored("server groups that exist already are not simulate
 const ON_OFF: Values = Word(&["on", "off"]);
 
 /// All annotations.
-pub const ROWS: [Row; 85] = [
+pub const ROWS: [Row; 86] = [
     row("address-type", Both, Word(&["internet", "intranet"]), Effect::None),
     row("id", Both, Any, Modelled),
     row("force-override-listeners", Both, Only("true"), Modelled),
@@ -94,7 +94,7 @@ pub const ROWS: [Row; 85] = [
     row("additional-resource-tags", Both, Any, Effect::None),
     row("delete-protection", Clb, Any, Effect::None),
     row("modification-protection", Clb, Any, Effect::None),
-    row("preserve-lb-on-delete", Both, Any, Ignored("a balancer goes with its Service")),
+    row("preserve-lb-on-delete", Both, Any, Modelled),
     row("hostname", Clb, Any, Modelled),
     row("protocol-port", Both, Any, Modelled),
     row("scheduler", Clb, Word(&["rr", "wrr", "wlc", "sch", "tch"]), Modelled),
@@ -123,8 +123,9 @@ pub const ROWS: [Row; 85] = [
     row("health-check-connect-port", Both, Any, Modelled),
     row("health-check-uri", Both, Any, Modelled),
     row("health-check-domain", Both, Any, Modelled),
-    row("health-check-httpcode", Both, Any, Ignored("200 to 399 passes")),
-    row("health-check-method", Both, Any, Ignored("checks ask with GET")),
+    row("health-check-httpcode", Both, Any, Modelled),
+    row("health-check-method", Clb, Word(&["head", "get"]), Modelled),
+    row("health-check-method", Nlb, Word(&["GET", "HEAD", "get", "head"]), Modelled),
     row("backend-label", Both, Any, Modelled),
     row("backend-ip-version", Both, Any, Ignored("addresses are IPv4")),
     row("remove-unscheduled-backend", Both, Only("on"), Modelled),

@@ -26,6 +26,7 @@ pub(super) fn check_values(annotations: &Annotations<'_>, is_nlb: bool) {
                 let help = format!("write one of {}", words.join(", "));
                 annotations.refuse(row.suffix, format!("the API rejects `{text}`"), &help);
             }
+            Values::Only(word) if annotations.has_any_case(row.suffix) && text.eq_ignore_ascii_case(word) => {}
             Values::Only(word) if text != word && !matches!(text, "off" | "false") => {
                 let text = format!("`{text}` is parsed as off: only \"{word}\" counts");
                 annotations.warn(row.suffix, &text);
@@ -77,7 +78,7 @@ pub(super) fn warn(annotations: &Annotations<'_>, is_nlb: bool, mode: BackendMod
     }
     let is_gentle = annotations.text("graceful-shutdown") == Some("true");
     if is_gentle {
-        let text = match (mode, annotations.text("ignore-weight-update") == Some("on")) {
+        let text = match (mode, annotations.is_on("ignore-weight-update", false)) {
             (BackendMode::Nodes(_), _) => Some("it has no effect: the balancer's targets are not pods"),
             (_, true) => Some("ignore-weight-update switches it off"),
             _ if scheduler == Scheduler::RoundRobin => {
@@ -97,7 +98,7 @@ pub(super) fn warn(annotations: &Annotations<'_>, is_nlb: bool, mode: BackendMod
         let text = format!("it is below the interval, so the interval counts: {interval} s");
         annotations.warn("health-check-connect-timeout", &text);
     }
-    let reads_options = annotations.text("health-check-flag") == Some("on");
+    let reads_options = annotations.is_on("health-check-flag", false);
     if is_nlb && !reads_options {
         let unread = ROWS.iter().filter(|row| row.is_of(true)).map(|row| row.suffix);
         let unread = unread.filter(|suffix| suffix.starts_with("health") && *suffix != "health-check-flag");
@@ -118,7 +119,7 @@ pub(super) fn warn_http(annotations: &Annotations<'_>, has_http: bool) {
 
 /// Whether pods that terminate stay with weight 0 while they serve.
 pub(super) fn is_gentle(annotations: &Annotations<'_>) -> bool {
-    annotations.text("graceful-shutdown") == Some("true") && annotations.text("ignore-weight-update") != Some("on")
+    annotations.text("graceful-shutdown") == Some("true") && !annotations.is_on("ignore-weight-update", false)
 }
 
 /// The labels that nodes must have to be targets: `key=value,key=value`.
