@@ -91,7 +91,8 @@ pub struct BalancerConfig {
     pub on_unhealthy: OnRemoval,
     /// For how long a proxy sends a target that has become healthy less than its share; its scheduler is plain turns then. Never if absent.
     pub slow_start: Option<Duration>,
-    /// With no healthy target, new connections go to any registered one instead of none.
+    /// With no healthy target, new connections go to any registered one instead of none. Where new targets pass like those that have failed (`first_passes` absent), only if one of
+    /// them has failed: to those that have not been checked yet nothing is sent.
     pub fail_open: bool,
     /// Groups of targets, each with a choice of its own: zones that send to their own targets only. One: all are in the same.
     pub groups: usize,
@@ -226,7 +227,7 @@ impl Balancer {
 
     /// Lets those be chosen that may be: the healthy, or all if none is and the product then sends to any.
     fn admit_all(&mut self) {
-        let fails_open = self.healthy_count == 0 && self.config.fail_open;
+        let fails_open = self.healthy_count == 0 && self.config.fail_open && self.may_be_sick();
         let admitted: usize = self.spreads.iter().map(Spread::len).sum();
         if admitted == if fails_open { self.targets.len() } else { self.healthy_count } {
             return;
@@ -235,6 +236,12 @@ impl Balancer {
         for id in ids {
             self.admit(id, fails_open);
         }
+    }
+
+    /// Whether targets may be sent to although they are not healthy.
+    fn may_be_sick(&self) -> bool {
+        let has_failed = |target: &Target| matches!(target.health, Health::Unhealthy { .. });
+        self.config.first_passes.is_some() || self.targets.iter().any(|(_, target)| has_failed(target))
     }
 
     /// Lets a target be chosen, or no more.
@@ -259,6 +266,8 @@ impl Balancer {
         if was != is {
             self.healthy_count = if is { self.healthy_count + 1 } else { self.healthy_count - 1 };
             self.admit(id, false);
+        }
+        if was != is || self.healthy_count == 0 {
             self.admit_all();
         }
     }
@@ -338,6 +347,10 @@ impl Balancer {
                     (Health::Unhealthy { passed: passed + 1 }, None)
                 }
             }
+            // Where both pass alike, a new one that has failed is like any other.
+            (Health::Initial { .. }, false) if self.config.first_passes.is_none() => {
+                (Health::Unhealthy { passed: 0 }, None)
+            }
             (Health::Initial { .. }, false) => (Health::Initial { passed: 0 }, None),
             (Health::Unhealthy { .. }, false) => (Health::Unhealthy { passed: 0 }, None),
             (Health::Healthy { .. }, true) => (Health::Healthy { failed: 0 }, None),
@@ -414,6 +427,14 @@ impl Balancer {
             Health::Unhealthy { .. } => Some(false),
             Health::Healthy { .. } => None,
         }
+    }
+
+    /// The event with which a target came that has not passed its checks yet, or last failed them; and whether it is new.
+    #[must_use]
+    pub fn why_unhealthy(&self, id: TargetId) -> Option<(EventId, bool)> {
+        let target = self.targets.get(id.0)?;
+        let is_new = matches!(target.health, Health::Initial { .. });
+        target.why.filter(|_| !matches!(target.health, Health::Healthy { .. })).map(|event| (event, is_new))
     }
 
     /// Targets that get new connections.
@@ -532,6 +553,7 @@ mod tests {
     fn a_balancer_that_fails_open_uses_the_sick() {
         let mut balancer = balancer(Scheduler::WeightedRoundRobin, Some((2, 2)));
         balancer.config.fail_open = true;
+        balancer.config.first_passes = Some(2);
         let sick = balancer.register(address(1), 100, None);
         assert_eq!(chosen(&mut balancer, 1), [1]);
         let other = balancer.register(address(2), 100, None);
@@ -540,6 +562,21 @@ mod tests {
         assert_eq!(chosen(&mut balancer, 2), [2, 2]);
         assert!(balancer.deregister(other));
         assert_eq!((chosen(&mut balancer, 2), balancer.is_healthy(sick)), (vec![1, 1], false));
+    }
+
+    #[test]
+    fn targets_that_nobody_has_checked_are_not_sent_to() {
+        let mut balancer = balancer(Scheduler::WeightedRoundRobin, Some((2, 2)));
+        balancer.config.fail_open = true;
+        let first = balancer.register(address(1), 100, None);
+        balancer.register(address(2), 100, None);
+        assert_eq!(chosen(&mut balancer, 1), [0]);
+        assert_eq!(balancer.handle_probe(first, false, None), None);
+        assert_eq!(chosen(&mut balancer, 2), [1, 2], "one has failed, and none is well");
+        balancer.set_healthy(first);
+        assert_eq!(chosen(&mut balancer, 2), [1, 1]);
+        assert!(balancer.deregister(first));
+        assert_eq!(chosen(&mut balancer, 1), [0]);
     }
 
     #[test]

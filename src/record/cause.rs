@@ -63,7 +63,9 @@ pub enum CauseCode {
     LbQueryLimit,
     /// The answer came later than the balancer waits.
     LbRequestTimeout,
-    /// The balancer had targets, and none that had passed its health check.
+    /// The balancer's health check failed at pods that were ready.
+    LbCheckFails,
+    /// The balancer had targets, and none that had passed its health check yet.
     LbTargetUnchecked,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
@@ -105,7 +107,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -133,6 +135,7 @@ impl CauseCode {
         Self::LbZoneLost,
         Self::LbQueryLimit,
         Self::LbRequestTimeout,
+        Self::LbCheckFails,
         Self::LbTargetUnchecked,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
@@ -207,7 +210,7 @@ impl CauseCode {
                 "GD4104",
                 "lb-cut-connection",
                 "the load balancer cut the connection when it removed the target",
-                "turn connection draining on and give it as long as connections live",
+                "let the balancer keep connections of a removed target as long as they live, if it can: connection draining; else take targets out when few are open",
             ),
             Self::LbNoTarget => entry(
                 "GD4105",
@@ -231,7 +234,7 @@ impl CauseCode {
                 "GD4108",
                 "listener-drained",
                 "the draining gateway closed its listener before the process ended",
-                "make the drain time (drain-time-s, 45 s by default) longer than the pod keeps running",
+                "let the gateway listen for as long as the pod keeps running: of Envoy the drain time (drain-time-s, 45 s by default), of others their delay before the shutdown",
             ),
             Self::GraceExceeded => entry(
                 "GD4109",
@@ -347,10 +350,16 @@ impl CauseCode {
                 "the answer, or the connection for it, came later than the load balancer waits, and it answered 504",
                 "raise its timeout (request-timeout, idle_timeout) above the slowest answers, or make them faster",
             ),
-            Self::LbTargetUnchecked => entry(
+            Self::LbCheckFails => entry(
                 "GD4129",
+                "lb-check-fails",
+                "the load balancer's health check failed at pods that were ready, and it sent to none of them",
+                "check what a ready gateway answers: a port that it listens on; with HTTP, port 15021 and /healthz/ready, and a status that counts",
+            ),
+            Self::LbTargetUnchecked => entry(
+                "GD4130",
                 "lb-target-unchecked",
-                "the load balancer had targets that were ready, and none of them had passed its health check",
+                "the load balancer had targets that were ready, and none of them had passed its health check yet",
                 "let old pods serve until new ones have passed (a readiness gate of the balancer, preStop sleep), check more often, and check what the gateway answers",
             ),
             Self::UpstreamRefused => entry(

@@ -108,7 +108,7 @@ impl Member {
             Verb::DaemonSet(daemon) => cluster.apply_daemon_set((**daemon).clone(), Some(event)),
             Verb::DeleteDaemonSet(key) => drop(cluster.delete_daemon_set(key, Some(event))),
             Verb::Operate(operation) => cluster.operate(operation, event),
-            Verb::Delete(key) => self.delete(key, event),
+            Verb::Delete(key) => cluster.delete_deployment(key, Some(event)),
             Verb::Share(shared) => self.share(shared, event),
             Verb::ConfigPush => self.push_config(event),
             // Clients and their name server are the world's.
@@ -134,18 +134,6 @@ impl Member {
     fn tell_of(&self, kind: &'static str, object: String, because: EventId) {
         let (now, object) = (self.around.sim.now(), self.identity().object(object));
         self.around.log.borrow_mut().record(now, Some(because), kind, object, Vec::new());
-    }
-
-    /// Deletes a Deployment, and with the gateway's all that leads to it.
-    fn delete(&self, key: &Rc<str>, event: EventId) {
-        let cluster = self.cluster();
-        cluster.delete_deployment(key, Some(event));
-        if *key == self.config.target {
-            cluster.delete_service(&self.config.front.service);
-            if let Some(balancer) = &*self.balancer.borrow() {
-                balancer.delete_later(event);
-            }
-        }
     }
 }
 

@@ -16,18 +16,18 @@ fn a_target_port_that_changes_makes_targets_that_are_new() {
     let drill = Drill::new(&[&edit]);
     let outcome = drill.run();
     // The gateway has moved after 200 ms, the balancer after 4 s; its new targets have passed three checks 4 s later.
-    check_lost(&outcome, &[("GD4118", 190), ("GD4129", 200)], 2);
+    check_lost(&outcome, &[("GD4118", 190), ("GD4130", 200)], 2);
     check_quiet(&outcome);
-    let nobody = outcome.run.results.causes.iter().find(|cause| cause.code == "GD4129").expect("it is there");
+    let nobody = outcome.run.results.causes.iter().find(|cause| cause.code == "GD4130").expect("it is there");
     assert_eq!(nobody.source.as_ref().and_then(|source| source.line), Some(drill.line("at: 20s")));
     assert_eq!(count(&outcome, "lb_listener_changed"), 1);
     assert_eq!(first_of(&outcome, "target_registered", ":8090"), 24_000);
     assert_eq!(first_of(&outcome, "target_deregistered", ":80"), 24_000);
     assert_eq!(first_of(&outcome, "target_healthy", ":8090"), first_ms(&outcome, "lb_listener_changed") + 4_000);
-    // An NLB checks less often: twice, ten seconds apart.
+    // An NLB checks less often: twice, ten seconds apart. To targets that nobody has checked it sends nothing either.
     let mut nlb = Drill::annotated(&[&edit], &[("zone-maps", "a:vsw-a,b:vsw-b")]);
     nlb.service.push_str("\n  loadBalancerClass: alibabacloud.com/nlb");
-    check_lost(&nlb.run(), &[("GD4118", 190), ("GD4129", 500)], 2);
+    check_lost(&nlb.run(), &[("GD4118", 190), ("GD4130", 500)], 2);
     // Without a check the new ones are sent to at once.
     let unchecked = Drill::annotated(&[&edit], &[("health-check-switch", "off")]);
     check_lost(&unchecked.run(), &[("GD4118", 190)], 1);
@@ -47,14 +47,14 @@ fn a_proxy_for_http_asks_the_new_targets_too() {
     check_quiet(&unchecked);
     // With them the new targets have to pass first.
     let checked = ran("on");
-    check_lost(&checked, &[("GD4118", 190), ("GD4129", 200)], 2);
+    check_lost(&checked, &[("GD4118", 190), ("GD4130", 200)], 2);
     check_quiet(&checked);
 }
 
 #[test]
 fn only_the_port_that_changes_has_new_targets() {
     let outcome = Drill::new(&[&ports("20s", &[(80, 80), (8080, 8081)])]).run();
-    check_lost(&outcome, &[("GD4118", 190), ("GD4129", 200)], 2);
+    check_lost(&outcome, &[("GD4118", 190), ("GD4130", 200)], 2);
     check_quiet(&outcome);
     // Pods that come later are targets of both.
     let rolled = Drill::new(&[&ports("20s", &[(80, 80), (8080, 8081)]), "{ at: 35s, restart: {} }"]).run();
