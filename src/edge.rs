@@ -37,7 +37,7 @@ pub use idle::{IdleEnd, IdleRule};
 pub use kube_proxy::categories::TrafficPolicy;
 pub use kube_proxy::{NodePath, ProxyMode, ServiceRules};
 pub use limits::Limits;
-pub use load_balancer::{BackendMode, LoadBalancer, LoadBalancerConfig, Probe};
+pub use load_balancer::{BackendMode, HttpProbe, LoadBalancer, LoadBalancerConfig, Probe};
 pub use nodes::{NodeChoice, NodePlace, Nodes, NodesConfig, ServiceFace};
 pub use product::{Product, Ways};
 pub use scheduler::Scheduler;

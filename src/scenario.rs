@@ -19,6 +19,7 @@ mod editions;
 mod front;
 mod front_changes;
 pub mod gateway_kind;
+mod gateway_template;
 mod images;
 pub mod kubelet;
 pub mod node_scaling;

@@ -14,7 +14,7 @@ use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
 use crate::cluster::{AutoscalingConfig, BarePod, ClusterConfig, Deployment, PodTemplate, Service, TargetPort};
 use crate::edge::door::{DoorKind, DoorPort};
-use crate::edge::load_balancer::Failure;
+use crate::edge::load_balancer::{Failure, Parting};
 use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
@@ -282,6 +282,10 @@ pub enum BalancerFate {
     Stays,
     /// It wants none any more: its controller deletes it.
     Deleted,
+    /// It wants none any more, and this one stays.
+    Left(Parting),
+    /// It wants the one again that stayed.
+    TakenBack,
     /// It wants one: its controller makes it, unless that fails.
     Made(Box<LoadBalancerConfig>, Creation),
 }

@@ -482,7 +482,7 @@ impl World {
                 ended_at_node: member.ended_at_node(seen),
             };
             let front = member.front_trouble(finished, entry.port);
-            let front = front.or_else(|| member.port_trouble(seen, entry.port));
+            let front = front.or_else(|| member.port_trouble(seen, entry.port)).or_else(|| member.check_trouble(seen));
             let (pod, ending) = (record.as_ref(), ending.as_deref());
             let evidence = Evidence { pod, way, node_death, front, ending, flags, proxied, log: &log, last_resort };
             cause_of(seen, &evidence, &member.sources.borrow())

@@ -365,6 +365,14 @@ impl Balancer {
         self.targets.get(id.0).is_some_and(|target| matches!(target.health, Health::Healthy { .. }))
     }
 
+    /// The event with which a target came that has not passed its checks yet, or last failed them; and whether it is new.
+    #[must_use]
+    pub fn why_unhealthy(&self, id: TargetId) -> Option<(EventId, bool)> {
+        let target = self.targets.get(id.0)?;
+        let is_new = matches!(target.health, Health::Initial { .. });
+        target.why.filter(|_| !matches!(target.health, Health::Healthy { .. })).map(|event| (event, is_new))
+    }
+
     /// Targets that get new connections.
     #[must_use]
     pub fn healthy_count(&self) -> usize {

@@ -12,7 +12,6 @@ use std::rc::Rc;
 
 use super::kube_proxy::Origin;
 use super::nodes::{NodeChoice, NodePlace, Nodes};
-use crate::engine::EventId;
 use crate::net::{ConnectionId, Forward, Syn, Verdict};
 
 /// What clients dial.
@@ -43,12 +42,12 @@ pub struct Door {
     /// By the port that clients name.
     ports: RefCell<BTreeMap<u16, DoorPort>>,
     turn: Cell<usize>,
-    /// The event that shut it, once it is.
+    /// Whether it is shut.
     shut: RefCell<Option<Shut>>,
 }
 
-/// Tells the event that shut a door, once it is shut.
-pub type Shut = Rc<dyn Fn() -> Option<EventId>>;
+/// Tells what becomes of a connection to this port, once a door is shut.
+pub type Shut = Rc<dyn Fn(u16) -> Option<Verdict>>;
 
 impl Door {
     /// A way over these nodes.
@@ -57,7 +56,7 @@ impl Door {
         Self { nodes, kind, choice, ports: RefCell::new(ports), turn: Cell::new(0), shut: RefCell::default() }
     }
 
-    /// It leads nowhere once this tells of an event: the address behind it is nobody's then.
+    /// It leads nowhere once this says what becomes of connections: the address behind it is nobody's then, or nobody listens there.
     pub fn shut_when(&self, shut: Shut) {
         *self.shut.borrow_mut() = Some(shut);
     }
@@ -89,8 +88,8 @@ impl Door {
 impl Forward for Door {
     fn syn(&self, syn: &Syn) -> Verdict {
         let shut = self.shut.borrow().clone();
-        if let Some(why) = shut.and_then(|shut| shut()) {
-            return Verdict::Drop { by: None, why: Some(why) };
+        if let Some(verdict) = shut.and_then(|shut| shut(syn.to.port())) {
+            return verdict;
         }
         let Some(port) = self.ports.borrow().get(&syn.to.port()).copied() else {
             return Verdict::Refuse { by: None, why: None };

@@ -22,6 +22,7 @@ mod changes;
 mod checks;
 mod groups;
 mod http;
+mod parting;
 mod product;
 mod silence;
 mod targets;
@@ -34,8 +35,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::changes::{Change, Failure};
-pub use self::checks::Probe;
+pub use self::checks::{Failed, HttpProbe, Probe};
 pub use self::http::Trial;
+pub use self::parting::Parting;
 pub use self::zones::address;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
@@ -234,8 +236,10 @@ struct State {
     /// Front ports with a group of their own.
     groups: BTreeMap<u16, groups::Group>,
     groups_made: u32,
-    /// Its controller fails: targets stay as they are.
+    /// Its controller fails, or has let go of it: targets stay as they are.
     is_stuck: bool,
+    /// Its controller has let go of it.
+    is_left: bool,
     /// Changes of its settings that have not come to it yet, the number of the last one that was asked for, and of the last that holds.
     changes: changes::Numbers,
 }
@@ -291,6 +295,7 @@ impl LoadBalancer {
             groups: BTreeMap::new(),
             groups_made: 0,
             is_stuck: false,
+            is_left: false,
             changes: changes::Numbers::default(),
         };
         let (sim, net, state) = (sim.clone(), net.clone(), RefCell::new(state));
@@ -347,10 +352,15 @@ impl LoadBalancer {
     }
 
     /// Its Service has been deleted. When the controller has come to it, the balancer goes, and its address with it: open connections are reset, and
-    /// nobody answers any more. What a cloud does to open connections then is not documented: an assumption.
-    pub fn delete_later(&self, because: EventId) {
+    /// nobody answers any more; then `then` is called. What a cloud does to open connections then is not documented: an assumption. Until it goes its targets stay as
+    /// they are, since the next reconcile is the one that deletes it.
+    pub fn delete_later(&self, because: EventId, then: impl FnOnce() + 'static) {
         let this = self.clone();
-        self.inner.state.borrow_mut().changes.pending += 1;
+        {
+            let mut state = self.inner.state.borrow_mut();
+            state.changes.pending += 1;
+            state.is_stuck = true;
+        }
         self.inner.sim.spawn("lb-delete", async move {
             let inner = &this.inner;
             let mut stream = inner.streams.stream("lb-delete", &inner.config.service);
@@ -367,6 +377,7 @@ impl LoadBalancer {
                 inner.net.sever(connection, Sever::Reset, Some(event));
             }
             this.forget_all_kept();
+            then();
         });
     }
 
@@ -442,6 +453,10 @@ impl LoadBalancer {
         let is_known = |ip: &Ipv4Addr| state.registered.get(ip).is_some_and(Option::is_some);
         let all_registered = state.wanted.keys().all(is_known) && state.registered.len() == state.wanted.len();
         let is_as_written = state.changes.pending == 0;
+        if is_as_written && (state.is_left || state.deleted.is_some()) {
+            // Nobody wants anything of it.
+            return true;
+        }
         let wanted = self.inner.healthy_wanted(&state);
         let all_healthy = state.balancer.healthy_count() == wanted && state.groups_send_to(wanted);
         is_as_written && all_registered && all_healthy

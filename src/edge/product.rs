@@ -25,7 +25,7 @@ use super::controller::NodeReach;
 use super::http_proxy::HttpRules;
 use super::idle::IdleRule;
 use super::kube_proxy::categories::TrafficPolicy;
-use super::load_balancer::Probe;
+use super::load_balancer::{HttpProbe, Probe};
 use super::scheduler::Scheduler;
 use crate::engine::Delay;
 
@@ -123,7 +123,8 @@ impl Check {
     pub fn probe(self, port: u16, health_port: Option<u16>) -> Probe {
         match self {
             Self::Tcp => Probe::Tcp,
-            Self::Http => Probe::Http { port, path: "/".to_owned(), host: None },
+            // Source: AWS documents, "Health checks for Application Load Balancer target groups" (matcher).
+            Self::Http => Probe::Http(HttpProbe { passes: vec![(200, 200)], ..HttpProbe::get(port, "/") }),
             Self::ServiceHealth => Probe::ServiceHealth { port: health_port.unwrap_or(port) },
             Self::ProxyHealth => Probe::ProxyHealth { port: PROXY_HEALTH_PORT },
         }

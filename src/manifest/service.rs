@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod aws;
 pub mod rules;
+pub mod wiping;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -50,6 +51,8 @@ pub struct ServiceManifest {
     pub internal_policy_at: Place,
     /// For how long a client keeps to an endpoint: `sessionAffinity: ClientIP`.
     pub affinity: Option<Duration>,
+    /// Where that is written.
+    pub affinity_at: Place,
     /// Node ports are drawn for ports without one; else only those that are written exist.
     pub draws_node_ports: bool,
     /// Where nodes tell balancers whether they have an endpoint.
@@ -282,6 +285,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         internal_policy,
         internal_policy_at,
         affinity,
+        affinity_at: spec.look("sessionAffinity").map_or(spec.place(), |field| field.place()),
         draws_node_ports: draws,
         health_check_node_port: health_check.map(|(port, _)| port),
         taken,

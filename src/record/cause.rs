@@ -19,6 +19,8 @@ pub enum CauseCode {
     LbCutConnection,
     /// The balancer had no target to send to.
     LbNoTarget,
+    /// The balancer's health check failed at pods that were ready.
+    LbCheckFails,
     /// The node has no local pod, and the Service allows no other.
     LocalPolicyBlackhole,
     /// The client ignored `Connection: close`, and the draining gateway, or a balancer that is a proxy, answered no more.
@@ -103,7 +105,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -131,6 +133,7 @@ impl CauseCode {
         Self::LbZoneLost,
         Self::LbQueryLimit,
         Self::LbRequestTimeout,
+        Self::LbCheckFails,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -204,7 +207,7 @@ impl CauseCode {
                 "GD4104",
                 "lb-cut-connection",
                 "the load balancer cut the connection when it removed the target",
-                "turn connection draining on and give it as long as connections live",
+                "let the balancer keep connections of a removed target as long as they live, if it can: connection draining; else take targets out when few are open",
             ),
             Self::LbNoTarget => entry(
                 "GD4105",
@@ -228,7 +231,7 @@ impl CauseCode {
                 "GD4108",
                 "listener-drained",
                 "the draining gateway closed its listener before the process ended",
-                "make the drain time (drain-time-s, 45 s by default) longer than the pod keeps running",
+                "let the gateway listen for as long as the pod keeps running: of Envoy the drain time (drain-time-s, 45 s by default), of others their delay before the shutdown",
             ),
             Self::GraceExceeded => entry(
                 "GD4109",
@@ -343,6 +346,12 @@ impl CauseCode {
                 "lb-request-timeout",
                 "the answer, or the connection for it, came later than the load balancer waits, and it answered 504",
                 "raise its timeout (request-timeout, idle_timeout) above the slowest answers, or make them faster",
+            ),
+            Self::LbCheckFails => entry(
+                "GD4129",
+                "lb-check-fails",
+                "the load balancer's health check failed at pods that were ready, and it sent to none of them",
+                "check what a ready gateway answers: a port that it listens on; with HTTP, port 15021 and /healthz/ready, and a status that counts",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -12,6 +12,7 @@
 mod capacity;
 mod http;
 pub(super) mod listeners;
+mod probe;
 pub(super) mod products;
 mod rules;
 
@@ -23,7 +24,6 @@ use super::settings::{CheckSettings, Settings, WithoutDrain};
 use super::sharing;
 use super::state::Resolved;
 use crate::edge::balancer::{BalancerConfig, OnRemoval};
-use crate::edge::load_balancer::Probe;
 use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
     BackendMode, Calls, Eligibility, HealthCheck, HttpRules, LoadBalancerConfig, NodeReach, Pace, Scheduler, Spacing,
@@ -186,7 +186,8 @@ pub(super) fn config(
     let targets = target_count(resolved, settings, mode)?;
     let replicas = (mode == BackendMode::Pods).then(|| replicas_at(resolved));
     rules::check_quota(&annotations, is_nlb, targets, replicas);
-    let probe = probe(&annotations, (mode, checks_http), &ports, &node_ports)?;
+    let asked = probe::Asked { mode, is_nlb, is_proxy: checks_http, is_checked: check.is_some() };
+    let probe = probe::read(&annotations, asked, (&ports, &node_ports), &probe::listened(resolved, settings))?;
     Some(LoadBalancerConfig {
         identity: settings.cluster.identity.clone(),
         service: service.service.key.to_string(),
@@ -201,7 +202,7 @@ pub(super) fn config(
             } else {
                 OnRemoval::Keep
             },
-            fail_open: false,
+            fail_open: is_nlb,
             groups: if is_cross_zone { 1 } else { zones(service).len().max(1) },
         },
         limits: capacity::limits(&annotations, is_nlb, listeners::has_http(&listeners)),
@@ -268,54 +269,6 @@ pub(super) fn is_nlb(service: &ServiceManifest) -> bool {
     service.is_nlb()
 }
 
-/// What its health check does. One that asks a node for the Service's `healthCheckNodePort` is answered by the node's kube-proxy; the
-/// controller sets no such check by itself.
-fn probe(
-    annotations: &Annotations<'_>,
-    (mode, checks_http): (BackendMode, bool),
-    ports: &BTreeMap<u16, u16>,
-    node_ports: &BTreeMap<u16, u16>,
-) -> Option<Probe> {
-    let suffix = "health-check-connect-port";
-    if !rules::reads_check(annotations, is_nlb(annotations.service)) {
-        return Some(Probe::Tcp);
-    }
-    let is_http =
-        checks_http || annotations.text("health-check-type").is_some_and(|it| it.eq_ignore_ascii_case("http"));
-    let path = annotations.text("health-check-uri").unwrap_or("/").to_owned();
-    // The API's word for the target's address.
-    let host = annotations.text("health-check-domain").filter(|text| *text != "$_ip").map(str::to_owned);
-    let usual = || ports.values().next().copied().unwrap_or(80);
-    let told = |port| if is_http { Probe::Http { port, path: path.clone(), host: host.clone() } } else { Probe::Tcp };
-    let Some(text) = annotations.text(suffix) else { return Some(told(usual())) };
-    let Ok(port) = text.parse::<u16>() else {
-        annotations.refuse(suffix, format!("`{text}` is no port"), "write one in quotes, such as \"15021\"");
-        return None;
-    };
-    if mode == BackendMode::Pods {
-        return match is_http {
-            true => Some(Probe::Http { port, path, host }),
-            false if port == usual() => Some(Probe::Tcp),
-            false => {
-                annotations.refuse(suffix, "a TCP check of another port is not simulated".to_owned(), "take it out");
-                None
-            }
-        };
-    }
-    if is_http && annotations.service.health_check_node_port == Some(port) {
-        return Some(Probe::ServiceHealth { port });
-    }
-    if let Some((front, _)) = node_ports.iter().find(|(_, node_port)| **node_port == port) {
-        return Some(told(ports[front]));
-    }
-    let help = match annotations.service.health_check_node_port {
-        Some(known) => format!("write \"{known}\", the Service's healthCheckNodePort, with health-check-type: http"),
-        None => "write the Service's healthCheckNodePort, under policy Local, with health-check-type: http".to_owned(),
-    };
-    annotations.refuse(suffix, format!("nothing of this Service listens on port {port} of the nodes"), &help);
-    None
-}
-
 /// How many targets it has at least, as far as the manifests say it.
 pub(super) fn target_count(resolved: &Resolved, settings: &Settings, mode: BackendMode) -> Option<usize> {
     Some(match mode {
@@ -372,6 +325,7 @@ pub(super) fn sources(
         first_of(CauseCode::LbRequestTimeout, &["request-timeout"]),
         first_of(CauseCode::IdleTimeout, silence),
         first_of(CauseCode::LbZoneLost, &["zone-maps"]),
+        first_of(CauseCode::LbCheckFails, &probe::SUFFIXES),
     ]
 }
 

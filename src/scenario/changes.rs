@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::address::{Patch, Subject};
 use super::backends::Backends;
-use super::front_changes::{self, Moments};
+use super::front_changes::{self, Moments, fate};
 use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::gateway_spec;
-use super::{autoscaling, front, sharing, shutdown};
+use super::{autoscaling, front, gateway_template, sharing, shutdown};
 use crate::cluster::TargetPort;
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::drill::config::{ClusterChange, ServiceChange};
@@ -131,12 +131,25 @@ pub(super) fn act(
         }
         TimelineVerb::Delete => {
             past.delete(&key);
-            return told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
+            let mut actions = told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
+            if key == current.target && !past.standing.is_deleted() {
+                // With the gateway all goes that leads to it.
+                let (moment, written) = ((entry, &*current), ("spec.timeline.delete", key.as_str()));
+                let gone = fate::delete(moment, &mut past.standing, written, settings, made.files, sink);
+                actions.extend(
+                    told(gone, format!("delete Service {}", current.front_key()))
+                        .into_iter()
+                        .map(|action| Action { phase: None, ..action }),
+                );
+            }
+            return actions;
         }
         TimelineVerb::DeleteService(service, place) => {
             let front = current.front_key();
             if service == front && state.has_service(service) {
-                let gone = front_changes::delete((entry, current), &mut past.standing, settings, made.files, sink);
+                let written = ("spec.timeline.delete.service", service.as_str());
+                let moment = (entry, &*current);
+                let gone = fate::delete(moment, &mut past.standing, written, settings, made.files, sink);
                 return gone.map_or_else(Vec::new, |verb| told(Some(verb), format!("delete Service {service}")));
             }
             if service == front || !state.delete_service(service) {
@@ -167,6 +180,7 @@ pub(super) fn act(
         TimelineVerb::ConfigPush => return told(Some(Verb::ConfigPush), "push all configuration".to_owned()),
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
+    gateway_template::follow(state, current, entry.place, sink);
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
     state.note(&next);
     made.backends.add(&next, settings, sink);

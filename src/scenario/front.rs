@@ -99,11 +99,11 @@ fn ports(resolved: &Resolved, service: &ServiceManifest, sink: &Sink) -> Option<
             Some(target) => {
                 ports.insert(port.port, target);
             }
-            None => sink.report(Problem::at(
-                service.policy_at,
-                "spec.ports",
-                format!("no container port is called as port {} says", port.port),
-            )),
+            None => {
+                let text = format!("no container port is called as port {} says", port.port);
+                let problem = Problem::at(service.policy_at, "spec.ports", text);
+                sink.report(problem.did_you_mean("", manifest.ports.keys().map(String::as_str)));
+            }
         }
     }
     Some(ports)

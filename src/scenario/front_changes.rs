@@ -8,18 +8,17 @@
 //!   of addresses, another `…-loadbalancer-id`. An NLB's controller goes on with the rest.
 //! - An NLB moves to other zones when its list names one that it is not in: an added one gets an address, one that is left out then goes. A list that is only
 //!   shorter changes nothing.
-//! - A Service whose type is no longer `LoadBalancer` has its balancer deleted, with listeners and address; one that becomes it gets one, at an address that no
-//!   client of the drill has heard of: clients dial what they found at the start. Node ports stay as long as the type has any.
-//! - What the API server does not let change is refused here. So is another type of a Service that reuses a balancer: its controller would take the targets away,
-//!   and the listeners that it has written, and leave the rest.
+//! - What becomes of the balancer of a Service that is no `LoadBalancer` any more, or becomes one, or is deleted: [`fate`]. Node ports stay as long as the type has any.
+//! - What the API server does not let change is refused here.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/{model_applier,loadbalancer,listeners}.go (`Update`, `isNeedUpdate`),
 //! nlbv2/{model_applier,loadbalancer,listeners,server_groups}.go, pkg/controller/helper (hash of a Service); Kubernetes pkg/apis/core/validation.
 
+pub(super) mod fate;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::balancer::products;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::Resolved;
 use super::{balancer, front, sharing};
@@ -61,7 +60,8 @@ const FIXED_OF_NLB: [(&str, Option<&str>, &str); 2] = [
     ("resource-group-id", None, "ResourceGroupId cannot be changed"),
 ];
 /// Causes whose lines follow the Service in front.
-const CODES: [CauseCode; 9] = [
+const CODES: [CauseCode; 10] = [
+    CauseCode::LbCheckFails,
     CauseCode::LbLimit,
     CauseCode::LbQueryLimit,
     CauseCode::LbRequestTimeout,
@@ -86,6 +86,8 @@ pub(super) struct Standing {
     zones: Option<(String, Place)>,
     /// It has been deleted.
     is_deleted: bool,
+    /// The balancer that it reused while it wanted one.
+    left: Option<fate::Left>,
 }
 
 impl Standing {
@@ -99,7 +101,13 @@ impl Standing {
             found: Some(service.clone()),
             zones: service.balancer_annotation("zone-maps").cloned().filter(|_| balancer::is_nlb(service)),
             is_deleted: false,
+            left: None,
         }
+    }
+
+    /// Whether it has been deleted.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.is_deleted
     }
 
     /// The objects with the Service in front as the cloud gets it, and why it does not get all of it; what stays although it is no longer written is told.
@@ -301,32 +309,9 @@ pub(super) fn change(
         edit.failure = trouble.or(edit.failure);
         Some(edit)
     });
-    let has_balancer = |service: &ServiceManifest| products::kind(service, settings) == ServiceKind::LoadBalancer;
-    let fate = match (has_balancer(before), has_balancer(after), &new_spec.balancer) {
-        (true, false, _) => {
-            let text = "its balancer goes with its listeners and its address; clients go on dialling what they found at the start";
-            sink.note(
-                after.kind_at,
-                format!("Service {} spec.type", after.service.key),
-                FidelityStatus::Warning,
-                Some(text),
-            );
-            BalancerFate::Deleted
-        }
-        (false, true, Some(config)) => {
-            standing.first = Some(after.clone());
-            let text = "it gets a balancer at an address that no client dials: they go on dialling what they found at the start";
-            sink.note(
-                after.kind_at,
-                format!("Service {} spec.type", after.service.key),
-                FidelityStatus::Warning,
-                Some(text),
-            );
-            BalancerFate::Made(Box::new(config.clone()), sharing::creation(next, settings, sink))
-        }
-        _ => BalancerFate::Stays,
-    };
-    let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), settings, files);
+    let (fate, taken_back) = fate::of_edit((before, after), (&old_spec, &new_spec), next, standing, settings, sink);
+    let edit = edit.or(taken_back);
+    let sources = sources(moments, (&old, &seen), (&old_ports, &new_ports), &fate, settings, files);
     Some(Verb::Front(Box::new(FrontChange {
         service: after.service.clone(),
         is_gone: false,
@@ -347,46 +332,6 @@ fn refuse_deleted(service: &ServiceManifest, entry: &TimelineEntry, sink: &Sink)
     let problem = Problem::at(entry.place, "spec.timeline", text);
     sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
     None
-}
-
-/// The Service in front is deleted: its balancer goes, and so do kube-proxies' rules. The gateway's pods stay.
-pub(super) fn delete(
-    (entry, current): (&TimelineEntry, &Resolved),
-    standing: &mut Standing,
-    settings: &Settings,
-    files: &Files,
-    sink: &Sink,
-) -> Option<Verb> {
-    let service = current.front()?;
-    if standing.is_deleted {
-        return refuse_deleted(service, entry, sink);
-    }
-    if service.balancer_annotation("id").is_some() {
-        let text = format!("Service {} reuses a balancer, which would stay without targets", service.service.key);
-        let problem = Problem::at(entry.place, "spec.timeline.delete.service", text);
-        sink.report(problem.help("that is not simulated: compare two scenarios instead"));
-        return None;
-    }
-    let (old, _) = standing.clone().follow(current, &Sink::default());
-    let spec = of_front(&old, settings, standing, &Sink::default())?;
-    standing.is_deleted = true;
-    let codes = [CauseCode::LbDeleted, CauseCode::FrontPortClosed];
-    let key = service.service.key.to_string();
-    let written = |code| (code, source(files, entry.place, "spec.timeline.delete.service", &key));
-    let rules = Some(front::nodes(service, settings).rules);
-    let has_balancer = products::kind(service, settings) == ServiceKind::LoadBalancer;
-    Some(Verb::Front(Box::new(FrontChange {
-        service: service.service.clone(),
-        is_gone: true,
-        before: FrontPorts { ports: spec.ports, node_ports: standing.node_ports.clone() },
-        after: FrontPorts::default(),
-        rules_before: rules,
-        rules,
-        doors: Vec::new(),
-        balancer: None,
-        fate: if has_balancer { BalancerFate::Deleted } else { BalancerFate::Stays },
-        sources: codes.into_iter().map(written).collect(),
-    })))
 }
 
 /// The way in, with the node ports that the API server has given.
@@ -413,15 +358,6 @@ fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &Timel
         let problem = Problem::at(place, "spec.loadBalancerClass", "may not change once set");
         sink.report(problem.help("the API server refuses it: another kind of balancer needs another Service"));
         return None;
-    }
-    let refuse = |place: Place, what: &str| {
-        let problem = Problem::at(place, "spec.timeline", format!("{what} cannot change while the drill runs yet"));
-        sink.report(problem.help("compare two scenarios or variants that differ in it instead"));
-        None
-    };
-    let reuses = [before, after].iter().any(|service| service.balancer_annotation("id").is_some());
-    if before.kind != after.kind && reuses {
-        return refuse(after.kind_at, "the type of a Service that reuses a balancer");
     }
     Some(())
 }
@@ -498,11 +434,13 @@ fn sources(
     moments: &Moments<'_>,
     (old, seen): (&Resolved, &Resolved),
     (before, after): (&FrontPorts, &FrontPorts),
+    fate: &BalancerFate,
     settings: &Settings,
     files: &Files,
 ) -> Sources {
     let of = |resolved: &Resolved| super::world::sources(resolved, settings, &[], files);
-    let (known, mut found) = (of(old), of(seen));
+    let (known, all) = (of(old), of(seen));
+    let mut found = all.clone();
     found.retain(|code, source| CODES.contains(code) && known.get(code) != Some(source));
     let Moments { current, next, .. } = *moments;
     if let (Some(known), Some(service)) = (current.front(), next.front())
@@ -518,10 +456,7 @@ fn sources(
     if let (Some(known), Some(service)) = (current.front(), next.front())
         && known.kind != service.kind
     {
-        let place = edited_at(moments, &["Service", "IstioGateway"], &["type", "serviceType"]);
-        for code in [CauseCode::LbDeleted, CauseCode::FrontPortClosed] {
-            found.insert(code, source(files, place, "spec.type", &service.kind.to_string()));
-        }
+        found.extend(fate::sources(moments, (fate, &all), service, files));
     }
     let moved: Vec<String> = after
         .ports

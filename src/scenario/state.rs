@@ -20,7 +20,7 @@ use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
-use crate::manifest::service::{self, ServiceManifest, TargetPort};
+use crate::manifest::service::{self, ServiceKind, ServiceManifest, TargetPort, wiping};
 use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 use crate::record::results::FidelityStatus;
 
@@ -43,6 +43,8 @@ pub(super) struct State {
     later: BTreeSet<(String, String)>,
     /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
     front: Option<String>,
+    /// Services as they were when their type last had node ports.
+    former: BTreeMap<String, ServiceManifest>,
 }
 
 /// What the objects come to.
@@ -146,6 +148,19 @@ impl State {
     /// What there has been may be gone later.
     pub(super) fn note(&mut self, resolved: &Resolved) {
         resolved.services.values().for_each(|service| self.remember(service));
+        for object in self.objects.iter_mut().filter(|object| object.id.kind == "Service") {
+            if let Some(former) = self.former.get(&object.key()) {
+                wiping::wipe(&mut object.node, former);
+            }
+        }
+        for (key, service) in &resolved.services {
+            let class = self.former.get(key).and_then(|former| former.load_balancer_class.clone());
+            if matches!(service.kind, ServiceKind::LoadBalancer | ServiceKind::NodePort) {
+                let mut service = service.clone();
+                service.load_balancer_class = service.load_balancer_class.or(class);
+                self.former.insert(key.clone(), service);
+            }
+        }
         self.front.get_or_insert_with(|| resolved.front.clone());
     }
 
@@ -227,13 +242,23 @@ impl State {
     fn services(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, ServiceManifest> {
         let mut services = BTreeMap::new();
         for (_, made) in made {
-            let manifest = read_quietly(true, sink, |sink| service::read(&made.service, sink));
+            let object = self.wiped(&made.service);
+            let manifest = read_quietly(true, sink, |sink| service::read(&object, sink));
             services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
         }
         for object in self.objects.iter().filter(|object| object.id.kind == "Service") {
-            services.extend(service::read(object, sink).map(|manifest| (object.key(), manifest)));
+            services.extend(service::read(&self.wiped(object), sink).map(|manifest| (object.key(), manifest)));
         }
         services
+    }
+
+    /// A Service without the fields that went with its former type.
+    fn wiped(&self, object: &Object) -> Object {
+        let mut object = object.clone();
+        if let Some(former) = self.former.get(&object.key()) {
+            wiping::wipe(&mut object.node, former);
+        }
+        object
     }
 
     /// The autoscalers that are made, and those that are written.
@@ -571,7 +596,7 @@ fn front(
         })
         .collect();
     // Of several balancers' Services the gateway's own one, which is called as its Deployment is.
-    fitting.sort_by_key(|(key, service)| (service.kind != service::ServiceKind::LoadBalancer, key.as_str() != target));
+    fitting.sort_by_key(|(key, service)| (service.kind != ServiceKind::LoadBalancer, key.as_str() != target));
     if fitting.is_empty() {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let problem = Problem::at(place, "", format!("no Service selects the pods of {target}"));

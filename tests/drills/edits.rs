@@ -4,7 +4,10 @@
 //! edit's. Method: small scenarios from memory, run to their end; each figure has its other side.
 
 mod backends;
+mod checks;
+mod every_field;
 mod front;
+mod parting;
 mod settings;
 mod targets;
 mod types;

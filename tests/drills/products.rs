@@ -385,11 +385,14 @@ fn annotations_of_aws_say_what_checks_and_silence_are() {
     let [interval, port, protocol, path] =
         ["healthcheck-interval", "healthcheck-port", "healthcheck-protocol", "healthcheck-path"].map(nlb);
     let tcp = || "Tcp".to_owned();
+    let http = |port: u16, path: &str, passes: &str| {
+        format!("Http(HttpProbe {{ port: {port}, path: {path:?}, host: None, asks_head: false, passes: [{passes}] }})")
+    };
     assert_eq!(check(&[], "{ profile: aws-nlb }"), (10, 10, 3, 3, tcp()));
     assert_eq!(check(&[(&interval, "5")], "{ profile: aws-nlb }"), (5, 5, 3, 3, tcp()));
     assert_eq!(
         check(&[(&protocol, "http"), (&port, "15021"), (&path, "/healthz/ready")], "{ profile: aws-nlb }"),
-        (10, 6, 3, 3, "Http { port: 15021, path: \"/healthz/ready\", host: None }".to_owned())
+        (10, 6, 3, 3, http(15021, "/healthz/ready", "(200, 399)"))
     );
     // The scenario's own win: they are there to try what is not written yet.
     let written = "{ profile: aws-nlb, healthCheck: { interval: 7s, unhealthyThreshold: 5 } }";
@@ -398,8 +401,12 @@ fn annotations_of_aws_say_what_checks_and_silence_are() {
     let (count, seconds) = (alb("unhealthy-threshold-count"), alb("healthcheck-interval-seconds"));
     assert_eq!(
         check(&[(&count, "4"), (&seconds, "30")], "{ profile: aws-alb }"),
-        (30, 5, 2, 4, "Http { port: 80, path: \"/\", host: None }".to_owned())
+        (30, 5, 2, 4, http(80, "/", "(200, 200)"))
     );
+    let codes = alb("success-codes");
+    assert_eq!(check(&[(&codes, "200-299,302")], "{ profile: aws-alb }").4, http(80, "/", "(200, 299), (302, 302)"));
+    // A connection is opened to whatever port is asked for.
+    assert_eq!(check(&[(&port, "15021")], "{ profile: aws-nlb }").4, "TcpAt { port: 15021 }");
     let attributes = alb("target-group-attributes");
     let least = "load_balancing.algorithm.type=least_outstanding_requests";
     let scheduler =

@@ -2,7 +2,7 @@
 //!
 //! And what was loaded can be written and loaded again: `scenario.resolved.yaml` is the same drill.
 
-mod texts;
+pub(crate) mod texts;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -16,7 +16,7 @@ use gatedrill::drill::{
     Action, BackendPods, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
     WorldConfig,
 };
-use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
+use gatedrill::edge::load_balancer::{BackendMode, HttpProbe, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, Limits, OnRemoval, Pace, Scheduler, TargetRules};
 use gatedrill::engine::Delay;
 use gatedrill::gateway::agent::istio_paths;
@@ -236,7 +236,7 @@ fn balancer(case: &Value) -> LoadBalancerConfig {
         idle: None,
         targets: TargetRules::of(BackendMode::Pods, 1),
         pace: Pace::Each,
-        probe: Probe::Http { port: 15021, path: "/healthz/ready".to_owned(), host: None },
+        probe: Probe::Http(HttpProbe::get(15021, "/healthz/ready")),
         ways: gatedrill::edge::Ways::at_once(String::new()),
         first_probe,
         register_latency: Delay::Constant(lag("register_lag_s")),

@@ -102,7 +102,7 @@ impl Member {
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
             Verb::Pod(pod) => drop(cluster.apply_pod((**pod).clone(), Some(event))),
             Verb::Operate(operation) => cluster.operate(operation, event),
-            Verb::Delete(key) => self.delete(key, event),
+            Verb::Delete(key) => cluster.delete_deployment(key, Some(event)),
             Verb::Share(shared) => self.share(shared, event),
             Verb::ConfigPush => self.push_config(event),
             // Clients and their name server are the world's.
@@ -120,18 +120,6 @@ impl Member {
             Verb::Routes(routes) => {
                 *self.routes.borrow_mut() = Rc::new(routes.clone());
                 self.push_once(event);
-            }
-        }
-    }
-
-    /// Deletes a Deployment, and with the gateway's all that leads to it.
-    fn delete(&self, key: &Rc<str>, event: EventId) {
-        let cluster = self.cluster();
-        cluster.delete_deployment(key, Some(event));
-        if *key == self.config.target {
-            cluster.delete_service(&self.config.front.service);
-            if let Some(balancer) = &*self.balancer.borrow() {
-                balancer.delete_later(event);
             }
         }
     }

@@ -14,11 +14,12 @@ use super::member::Member;
 use crate::drill::config::{BalancerFate, Creation, FrontChange, Listening};
 use crate::drill::process::GatewaySpec;
 use crate::edge::controller::is_virtual;
-use crate::edge::load_balancer::{Change, address};
+use crate::edge::load_balancer::{Change, Failed, address};
 use crate::edge::{LoadBalancerConfig, ServiceFace};
 use crate::engine::{Datum, EventId};
 use crate::load::Finished;
 use crate::record::{CauseCode, Outcome};
+use crate::units::SimTime;
 
 impl Member {
     /// The gateway listens elsewhere.
@@ -46,11 +47,11 @@ impl Member {
             cluster.apply_service(change.service.clone());
         }
         self.heed_sources(&change.sources);
-        self.front_ports.replace(change.after.clone());
-        self.tell_nodes(change, event);
         if change.is_gone {
-            cluster.delete_service(&front.service);
+            self.lose_front(change, event);
+            return;
         }
+        self.tell_front(change, event);
         for (door, spec) in self.doors.borrow().iter().zip(&change.doors) {
             if let (Some(door), Some(spec)) = (door, spec) {
                 door.add_ports(&spec.ports);
@@ -58,9 +59,14 @@ impl Member {
         }
         match &change.fate {
             BalancerFate::Stays => {}
+            BalancerFate::TakenBack => self.wants_balancer.set(true),
             BalancerFate::Deleted => {
                 self.wants_balancer.set(false);
-                self.current_balancer().iter().for_each(|balancer| balancer.delete_later(event));
+                self.current_balancer().iter().for_each(|balancer| balancer.delete_later(event, || {}));
+            }
+            BalancerFate::Left(parting) => {
+                self.wants_balancer.set(false);
+                self.current_balancer().iter().for_each(|it| it.part_later(parting.clone(), event, || {}));
             }
             BalancerFate::Made(config, creation) => self.make_balancer(config, creation, event),
         }
@@ -86,6 +92,33 @@ impl Member {
                 cluster.retell_endpoints(&front.service, "cloud-controller-manager", Some(event.number()));
             }
         }
+    }
+
+    /// The Service in front is deleted. While it has a balancer its object stays, until the controller has cleaned up and takes its finalizer away.
+    fn lose_front(self: &Rc<Self>, change: &FrontChange, event: EventId) {
+        let (member, gone) = (Rc::clone(self), change.clone());
+        let then = move || {
+            member.tell_front(&gone, event);
+            member.cluster().delete_service(&member.config.front.service);
+        };
+        match (&change.fate, self.current_balancer()) {
+            (BalancerFate::Deleted, Some(balancer)) => {
+                self.wants_balancer.set(false);
+                balancer.delete_later(event, then);
+            }
+            (BalancerFate::Left(parting), Some(balancer)) => {
+                // What cannot be cleaned up keeps its object, with the address.
+                self.wants_balancer.set(parting.failure.is_some());
+                balancer.part_later(parting.clone(), event, then);
+            }
+            _ => then(),
+        }
+    }
+
+    /// Kube-proxies, and whoever looks at objects, are told of its ports.
+    fn tell_front(&self, change: &FrontChange, event: EventId) {
+        self.front_ports.replace(change.after.clone());
+        self.tell_nodes(change, event);
     }
 
     /// The Service in front wants a balancer, and has had none, or has none any more. Its controller makes one at an address that no client has heard of.
@@ -161,6 +194,29 @@ impl Member {
         let gone = self.gone_clusters.borrow();
         spec.config.clusters.retain(|name, _| !gone.contains(name));
         spec
+    }
+
+    /// The balancer has no healthy target though a pod is one and has been ready for longer than its checks take: they ask what no gateway answers.
+    pub(super) fn check_trouble(&self, finished: &Finished) -> Option<(CauseCode, EventId)> {
+        let sight = &finished.sight;
+        let is_dialled = sight.entrance.is_some_and(|entrance| self.vips().contains(&entrance));
+        if !finished.outcome.is_dropped() || sight.target.is_some() || !is_dialled {
+            return None;
+        }
+        let (cluster, balancer) = (self.cluster(), self.balancer.borrow());
+        let (span, targets) = balancer.as_ref()?.failed_targets()?;
+        let (now, ready) = (finished.ended_at, cluster.ready_endpoints(&self.config.front.service));
+        let log = self.around.log.borrow();
+        let is_over = |since: SimTime| since == SimTime::ZERO || since.after(span) <= now;
+        let is_fine = |Failed { ip, event, is_new }: &Failed| {
+            let pod = cluster.pod_at(*ip)?;
+            let is_alive = pod.exited_at.is_none() && cluster.death_at(*ip, now, now).is_none();
+            let running_since = pod.killed.map_or(pod.ready_at, |kill| kill.restarted_at)?;
+            let was_checked = !is_new || log.causes(*event).next().is_some_and(|event| is_over(event.at));
+            Some(is_alive && ready.contains(ip) && is_over(running_since) && was_checked)
+        };
+        let wrong = targets.iter().find(|target| is_fine(target) == Some(true));
+        wrong.map(|failed| (CauseCode::LbCheckFails, failed.event))
     }
 
     /// A port that is gone, on the way to the gateway or at it.

@@ -52,7 +52,7 @@ impl Member {
             let door = Rc::new(Door::new(nodes.clone(), *kind, choice.clone(), ports.clone()));
             if *kind == DoorKind::BalancerFromWithin {
                 let member = Rc::downgrade(self);
-                door.shut_when(Rc::new(move || member.upgrade()?.balancer.borrow().as_ref()?.deleted_by()));
+                door.shut_when(Rc::new(move |port| member.upgrade()?.balancer.borrow().as_ref()?.verdict_within(port)));
             }
             self.doors.borrow_mut()[load] = Some(Rc::clone(&door));
             self.net.forward(self.door_address(load), LinkConfig::default(), door);

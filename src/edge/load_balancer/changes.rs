@@ -62,13 +62,11 @@ impl LoadBalancer {
     /// The Service has been edited.
     pub fn change_later(&self, change: Change, because: EventId) {
         let inner = &self.inner;
-        let number = {
+        let number = self.ask_change();
+        {
             let mut state = inner.state.borrow_mut();
-            state.changes.asked += 1;
-            state.changes.pending += 1;
-            state.is_stuck = change.is_stopped();
-            state.changes.asked
-        };
+            (state.is_stuck, state.is_left) = (change.is_stopped(), false);
+        }
         if !change.is_stopped() {
             let old = inner.live();
             let soon = LoadBalancerConfig {
@@ -84,22 +82,35 @@ impl LoadBalancer {
         inner.sim.spawn("lb-update", async move {
             let inner = &this.inner;
             inner.sim.sleep(this.update_latency(&format!("{}/{}", inner.config.service, because.number()))).await;
-            {
-                let mut state = inner.state.borrow_mut();
-                state.changes.pending -= 1;
-                // A later edit may have been quicker.
-                if number < state.changes.applied || state.deleted.is_some() {
-                    return;
-                }
-                state.changes.applied = number;
+            if !this.may_change(number) {
+                return;
             }
             if !change.is_stopped() {
                 this.apply(&change, because);
             }
             if let Some(failure) = &change.failure {
-                this.fail(number, &failure.message, because).await;
+                this.fail(number, ("SyncLoadBalancerFailed", &failure.message), because).await;
             }
         });
+    }
+
+    /// The number of another change that is on its way.
+    pub(super) fn ask_change(&self) -> u64 {
+        let mut state = self.inner.state.borrow_mut();
+        state.changes.asked += 1;
+        state.changes.pending += 1;
+        state.changes.asked
+    }
+
+    /// A change has come: whether it holds. A later one may have been quicker.
+    pub(super) fn may_change(&self, number: u64) -> bool {
+        let mut state = self.inner.state.borrow_mut();
+        state.changes.pending -= 1;
+        if number < state.changes.applied || state.deleted.is_some() {
+            return false;
+        }
+        state.changes.applied = number;
+        true
     }
 
     /// From an edit to its effect at the balancer, drawn by this name.
@@ -110,17 +121,17 @@ impl LoadBalancer {
     }
 
     /// Tells of each try, until the Service is edited again.
-    async fn fail(&self, number: u64, why: &str, because: EventId) {
+    pub(super) async fn fail(&self, number: u64, (reason, why): (&'static str, &str), because: EventId) {
         let inner = &self.inner;
         let mut backoff = Backoff::default();
         while inner.state.borrow().changes.asked == number && inner.state.borrow().deleted.is_none() {
-            let data = vec![("reason", "SyncLoadBalancerFailed".into()), ("message", why.into())];
+            let data = vec![("reason", reason.into()), ("message", why.into())];
             self.tell_service(because, "lb_sync_failed", data);
             inner.sim.sleep(backoff.fail()).await;
         }
     }
 
-    fn tell_service(
+    pub(super) fn tell_service(
         &self,
         because: EventId,
         kind: &'static str,
@@ -241,7 +252,7 @@ impl LoadBalancer {
     }
 
     /// A listener goes, and with it the connections through it.
-    fn close(&self, port: u16, event: EventId) {
+    pub(super) fn close(&self, port: u16, event: EventId) {
         let inner = &self.inner;
         let open: Vec<ConnectionId> = {
             let mut state = inner.state.borrow_mut();

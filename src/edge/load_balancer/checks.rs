@@ -19,15 +19,13 @@ use crate::engine::EventId;
 pub enum Probe {
     /// Opens a connection to the first target port and resets it.
     Tcp,
-    /// Asks for a path; 200 to 399 passes.
-    Http {
-        /// The port of the target.
+    /// The same at this port of the target, whatever its listener's is.
+    TcpAt {
+        /// The port.
         port: u16,
-        /// The path.
-        path: String,
-        /// The host it names; none: the target's address.
-        host: Option<String>,
     },
+    /// Asks for a path.
+    Http(HttpProbe),
     /// Asks the Service's `healthCheckNodePort` of a node; 200 passes.
     ServiceHealth {
         /// The port.
@@ -40,7 +38,65 @@ pub enum Probe {
     },
 }
 
+/// A check that asks for a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpProbe {
+    /// The port of the target.
+    pub port: u16,
+    /// The path.
+    pub path: String,
+    /// The host it names; none: the target's address.
+    pub host: Option<String>,
+    /// It asks with HEAD in place of GET.
+    pub asks_head: bool,
+    /// The answers that pass: ranges of status codes, both ends included.
+    pub passes: Vec<(u16, u16)>,
+}
+
+/// A target that has not passed its checks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failed {
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The event with which it came, or failed.
+    pub event: EventId,
+    /// It has never passed.
+    pub is_new: bool,
+}
+
+impl HttpProbe {
+    /// It asks with GET, and 200 to 399 passes.
+    #[must_use]
+    pub fn get(port: u16, path: &str) -> Self {
+        Self { port, path: path.to_owned(), host: None, asks_head: false, passes: vec![(200, 399)] }
+    }
+
+    /// Whether an answer passes.
+    #[must_use]
+    pub fn accepts(&self, status: u16) -> bool {
+        self.passes.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
 impl LoadBalancer {
+    /// Targets that have not passed their checks, or not any more, if none has; and how long a target that answers would have taken to pass.
+    #[must_use]
+    pub fn failed_targets(&self) -> Option<(Duration, Vec<Failed>)> {
+        let check = self.inner.live().balancer.health_check?;
+        let state = self.inner.state.borrow();
+        if state.balancer.healthy_count() > 0 {
+            return None;
+        }
+        let thresholds = check.healthy_threshold.max(check.unhealthy_threshold);
+        let span = (check.interval + check.timeout) * (thresholds + 1);
+        let known = state.registered.iter().filter_map(|(ip, id)| Some((*ip, (*id)?)));
+        let failed = known.filter_map(|(ip, id)| {
+            let (event, is_new) = state.balancer.why_unhealthy(id)?;
+            Some(Failed { ip, event, is_new })
+        });
+        Some((span, failed.collect()))
+    }
+
     /// Probes a target for as long as it is registered.
     pub(super) async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId, stands: bool) {
         let inner = &self.inner;
@@ -98,7 +154,10 @@ impl Inner {
     pub(super) fn probe_port(&self) -> u16 {
         let live = self.live();
         match &live.probe {
-            Probe::Http { port, .. } | Probe::ServiceHealth { port } | Probe::ProxyHealth { port } => *port,
+            Probe::Http(HttpProbe { port, .. })
+            | Probe::TcpAt { port }
+            | Probe::ServiceHealth { port }
+            | Probe::ProxyHealth { port } => *port,
             Probe::Tcp => live.ports.values().next().copied().unwrap_or(0),
         }
     }
@@ -141,13 +200,14 @@ impl Inner {
         }
         let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, port)).await else { return false };
         match &live.probe {
-            Probe::Tcp | Probe::ServiceHealth { .. } | Probe::ProxyHealth { .. } => {
+            Probe::Tcp | Probe::TcpAt { .. } | Probe::ServiceHealth { .. } | Probe::ProxyHealth { .. } => {
                 stream.abort();
                 true
             }
-            Probe::Http { path, host, .. } => {
-                let host = host.clone().unwrap_or_else(|| ip.to_string());
-                let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            Probe::Http(asked) => {
+                let host = asked.host.clone().unwrap_or_else(|| ip.to_string());
+                let (method, path) = (if asked.asks_head { "HEAD" } else { "GET" }, &asked.path);
+                let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
                 if stream.write_all(request.as_bytes()).await.is_err() {
                     return false;
                 }
@@ -158,8 +218,28 @@ impl Inner {
                         return false;
                     }
                 }
-                matches!(&answer[9..12], [b'2' | b'3', _, _])
+                let status = std::str::from_utf8(&answer[9..12]).ok().and_then(|text| text.parse().ok());
+                status.is_some_and(|status| asked.accepts(status))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HttpProbe;
+
+    #[test]
+    fn an_answer_passes_within_the_ranges() {
+        let with = |passes: &[(u16, u16)]| HttpProbe { passes: passes.to_vec(), ..HttpProbe::get(80, "/") };
+        for (passes, accepted, refused) in [
+            (&[(200, 399)][..], &[200, 302, 399][..], &[199, 400, 503][..]),
+            (&[(200, 299), (400, 499)], &[200, 299, 400, 404], &[301, 500]),
+            (&[(200, 200)], &[200], &[199, 201]),
+            (&[], &[], &[200]),
+        ] {
+            accepted.iter().for_each(|status| assert!(with(passes).accepts(*status), "{status}"));
+            refused.iter().for_each(|status| assert!(!with(passes).accepts(*status), "{status}"));
         }
     }
 }

@@ -273,7 +273,7 @@ impl LoadBalancer {
         let inner = &self.inner;
         let registered = {
             let mut state = inner.state.borrow_mut();
-            if state.registered.contains_key(&ip) {
+            if state.registered.contains_key(&ip) || state.is_left {
                 return;
             }
             // What was wanted when the call was made is added, even if it is not wanted any more.

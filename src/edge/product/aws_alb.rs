@@ -3,7 +3,7 @@
 //! It is a proxy for HTTP ([`crate::edge::http_proxy`]): it chooses a target for each request, and keeps connections to targets for others.
 //!
 //! - Targets are ready pods; one that terminates is deregistered at once. A gate `target-health.elbv2.k8s.aws/…` opens when its pod is healthy.
-//! - Checks: HTTP for `/` on the port of the requests, every 15 s, 5 s of patience, 2 to become well and 2 to become ill, the controller's defaults. A new
+//! - Checks: HTTP for `/` on the port of the requests, 200 passes, every 15 s, 5 s of patience, 2 to become well and 2 to become ill, the controller's defaults. A new
 //!   target is in service with its first success.
 //! - A deregistered target gets no new requests. Those under way are finished for the deregistration delay, 300 s unless written, and then cut: 502.
 //! - An unhealthy target gets no new requests; those under way go on. Without a healthy target all registered ones are asked, without any the answer is 503.
@@ -15,7 +15,7 @@
 //! Assumed: the controller's own time; that the product does at once what it is asked; that the kept connection which was used last is taken first, and those to a
 //! deregistered target are closed at once.
 //!
-//! Left out: success codes other than 200 to 399, cookies, slow start, HTTP/2, and rules of an Ingress.
+//! Left out: cookies, slow start, HTTP/2, and rules of an Ingress.
 //!
 //! Sources: AWS documents "Health checks for Application Load Balancer target groups", "Edit target group attributes" (deregistration delay, algorithms), "Edit attributes
 //! for your Application Load Balancer" (idle timeout, client keepalive duration), "Troubleshoot your Application Load Balancers" (502, 503, 504), "How Elastic Load Balancing works"

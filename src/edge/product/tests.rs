@@ -125,7 +125,8 @@ fn each_product_has_a_name_and_all_but_one_a_profile() {
 fn checks_ask_where_the_product_asks() {
     let probe = |product, policy| profile(product, policy).check.probe(8080, Some(32_000));
     assert_eq!(probe(Product::AwsNlb, LOCAL), Probe::Tcp);
-    assert_eq!(probe(Product::AwsAlb, LOCAL), Probe::Http { port: 8080, path: "/".to_owned(), host: None });
+    let of_alb = HttpProbe { passes: vec![(200, 200)], ..HttpProbe::get(8080, "/") };
+    assert_eq!(probe(Product::AwsAlb, LOCAL), Probe::Http(of_alb));
     assert_eq!(probe(Product::GcpPassthrough, LOCAL), Probe::ServiceHealth { port: 32_000 });
     assert_eq!(probe(Product::GcpPassthrough, CLUSTER), Probe::ProxyHealth { port: 10_256 });
 }

@@ -35,7 +35,6 @@ const PLAIN: Effect = Ignored("nothing is decrypted at the balancer");
 const LEGACY: Effect = Ignored("only the former controller within Kubernetes reads it, for a Classic Load Balancer");
 const ZONES: Effect = Ignored("one address stands for those of all zones");
 const OF_INGRESS: Effect = Ignored("it counts on an Ingress only, which is not simulated");
-const CODES: Effect = Ignored("200 to 399 passes");
 const PROTOCOLS: Values = Word(&["tcp", "http", "https", "TCP", "HTTP", "HTTPS"]);
 
 /// An NLB's.
@@ -49,7 +48,7 @@ pub const NLB_ROWS: [AwsRow; 38] = [
     row("healthcheck-timeout", Number(2, 120), Approximated("older versions of the controller ignore it")),
     row("healthcheck-healthy-threshold", Number(2, 10), Modelled),
     row("healthcheck-unhealthy-threshold", Number(2, 10), Modelled),
-    row("healthcheck-success-codes", Any, CODES),
+    row("healthcheck-success-codes", Any, Modelled),
     row("target-group-attributes", Any, Modelled),
     row("attributes", Any, ZONES),
     row("cross-zone-load-balancing-enabled", Any, ZONES),
@@ -90,7 +89,7 @@ pub const ALB_ROWS: [AwsRow; 16] = [
     row("healthcheck-timeout-seconds", Number(2, 120), Modelled),
     row("healthy-threshold-count", Number(2, 10), Modelled),
     row("unhealthy-threshold-count", Number(2, 10), Modelled),
-    row("success-codes", Any, CODES),
+    row("success-codes", Any, Modelled),
     row("target-group-attributes", Any, Modelled),
     row("backend-protocol", Any, PLAIN),
     row("backend-protocol-version", Any, Ignored("requests are HTTP/1.1")),

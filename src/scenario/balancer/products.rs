@@ -13,8 +13,8 @@ use crate::edge::load_balancer::Probe;
 use crate::edge::product::{Profile, aws_nlb};
 use crate::edge::readiness_gate::condition_of;
 use crate::edge::{
-    BackendMode, Eligibility, HealthCheck, HttpRules, Limits, LoadBalancerConfig, NodeReach, Pace, Product, Scheduler,
-    TargetRules,
+    BackendMode, Eligibility, HealthCheck, HttpProbe, HttpRules, Limits, LoadBalancerConfig, NodeReach, Pace, Product,
+    Scheduler, TargetRules,
 };
 use crate::manifest::service::annotations::{Effect, PREFIXES, Values};
 use crate::manifest::service::aws::{ALB_PREFIX, ALB_ROWS, ATTRIBUTES, AwsRow, LISTENER, NLB_PREFIX, NLB_ROWS};
@@ -81,7 +81,7 @@ pub(super) fn config(
     let mut probe = profile.check.probe(first_port, service.health_check_node_port);
     if product.is_of_aws() {
         probe = aws.probe(probe, first_port)?;
-        if product == Product::AwsNlb && matches!(probe, Probe::Http { .. }) {
+        if product == Product::AwsNlb && matches!(probe, Probe::Http(_)) {
             profile.health_check =
                 profile.health_check.map(|usual| HealthCheck { timeout: aws_nlb::HTTP_TIMEOUT, ..usual });
         }
@@ -103,6 +103,12 @@ pub(super) fn config(
         spacing: usual.spacing,
     });
     let mode = if profile.nodes.is_some() { BackendMode::Nodes(service.policy) } else { BackendMode::Pods };
+    if service.affinity.is_some() && mode != BackendMode::Pods {
+        // What was noted before the product was known took pods for its targets.
+        let path = format!("Service {} spec.sessionAffinity", service.service.key);
+        let text = "followed by the nodes' kube-proxies, which this balancer sends to";
+        annotations.sink.overrule(service.affinity_at, path, FidelityStatus::Modelled, text);
+    }
     let mut ways = profile.ways;
     ways.condition = condition(resolved, settings);
     let reach = profile.nodes.unwrap_or(NodeReach::WithPods);
@@ -219,7 +225,14 @@ pub(in crate::scenario) fn sources(
         Product::AwsNlb => format!("{NLB_PREFIX}{LISTENER}{port}"),
         _ => format!("{ALB_PREFIX}load-balancer-attributes"),
     };
-    let mut found = vec![of(CauseCode::LbCutConnection, &name), of(CauseCode::IdleTimeout, &idle)];
+    let checked = ["healthcheck-port", "healthcheck-path", "success-codes", "healthcheck-success-codes"];
+    let checked = checked.map(|suffix| format!("{prefix}{suffix}"));
+    let check = checked.iter().find(|name| service.annotations.contains_key(*name)).unwrap_or(&checked[1]);
+    let mut found = vec![
+        of(CauseCode::LbCutConnection, &name),
+        of(CauseCode::IdleTimeout, &idle),
+        of(CauseCode::LbCheckFails, check),
+    ];
     if product == Product::AwsAlb {
         found.push(of(CauseCode::LbRequestTimeout, &idle));
     }
@@ -366,19 +379,37 @@ impl Aws<'_> {
             },
         };
         let is_http = match self.text("healthcheck-protocol") {
-            None => matches!(usual, Probe::Http { .. }),
+            None => matches!(usual, Probe::Http(_)),
             Some(word) => word.to_ascii_lowercase().starts_with("http"),
         };
-        let path = self.text("healthcheck-path").unwrap_or("/").to_owned();
         match is_http {
-            true => Some(Probe::Http { port, path, host: None }),
-            false if port == first_port => Some(Probe::Tcp),
-            false => {
-                let text = "a TCP check of another port is not simulated".to_owned();
-                self.refuse("healthcheck-port", text, "write healthcheck-protocol: http, or take the port out");
-                None
+            true => {
+                let path = self.text("healthcheck-path").unwrap_or("/");
+                Some(Probe::Http(HttpProbe { passes: self.success_codes()?, ..HttpProbe::get(port, path) }))
             }
+            false if port == first_port => Some(Probe::Tcp),
+            false => Some(Probe::TcpAt { port }),
         }
+    }
+
+    /// The answers that pass: numbers and ranges with commas between. An ALB's are 200 unless somebody says otherwise, an NLB's 200 to 399.
+    fn success_codes(&self) -> Option<Vec<(u16, u16)>> {
+        let (suffix, usual, last) = match self.product {
+            Product::AwsNlb => ("healthcheck-success-codes", "200-399", 599),
+            _ => ("success-codes", "200", 499),
+        };
+        let text = self.text(suffix).unwrap_or(usual);
+        let range = |part: &str| {
+            let (first, end) = part.split_once('-').unwrap_or((part, part));
+            let (first, end) = (first.trim().parse::<u16>().ok()?, end.trim().parse::<u16>().ok()?);
+            (200 <= first && first <= end && end <= last).then_some((first, end))
+        };
+        let ranges: Option<Vec<(u16, u16)>> = text.split(',').map(range).collect();
+        if ranges.is_none() {
+            let text = format!("`{text}` names no status codes from 200 to {last}");
+            self.refuse(suffix, text, "write \"200\", \"200,302\" or \"200-399\", for example");
+        }
+        ranges
     }
 
     /// What open connections meet.

@@ -4,7 +4,7 @@ use super::{Drill, check_lost, count, warnings};
 use crate::shop::shop_of_istio_edge;
 
 /// A gateway whose Deployment and Service are written, with another Deployment beside it.
-const WRITTEN: &str = concat!(
+pub(super) const WRITTEN: &str = concat!(
     r#"apiVersion: apps/v1
 kind: Deployment
 metadata: { name: edge, namespace: istio-system }

@@ -35,7 +35,8 @@ fn weights_that_are_not_to_be_written_stay_as_they_were_from_then_on() {
         shares.sort_unstable();
         shares
     };
-    let (heeded, ignored) = (of(None), of(Some("on")));
+    // A CLB's controller reads the word in any case of letters.
+    let (heeded, ignored) = (of(None), of(Some("On")));
     assert!(heeded.len() == 3 && ignored.len() == 3);
     // Two pods on a node of weight two get as much as the one elsewhere; on one of weight one each gets half of that.
     let last = |shares: &[u64]| shares[2];

@@ -1,6 +1,6 @@
 //! Edits of the type of the Service in front: its balancer goes or comes, node ports too, and clients go on dialling what they know.
 
-use super::{Drill, PREFIX, check_lost, check_quiet, count, first_ms, warnings};
+use super::{Drill, check_lost, check_quiet, count, first_ms, warnings};
 use gatedrill::drill::Outcome;
 
 fn typed(from: &str, clients: &'static str, timeline: &[&str]) -> Drill {
@@ -84,18 +84,38 @@ fn within_the_cluster_the_address_of_a_balancer_that_is_gone_is_nobodys() {
 #[test]
 fn types_that_cannot_be_are_refused_in_the_api_servers_words() {
     let told = |drill: Drill| drill.load().expect_err("somebody refuses it");
+    // What only the former type has is dropped where it stays as it was, and refused where it is written anew.
     let mut local = typed("LoadBalancer", "reuse: none,", &[&to("20s", "ClusterIP")]);
     local.service.push_str("\n  externalTrafficPolicy: Local");
-    let text = told(local);
+    check_lost(&local.run(), &[("GD4111", 3600)], 2);
+    let both = "{ at: 20s, set: { \"IstioGateway/istio-system/edge.spec.serviceType\": ClusterIP, \
+                \"IstioGateway/istio-system/edge.spec.externalTrafficPolicy\": Local } }";
+    let text = told(typed("LoadBalancer", "reuse: none,", &[both]));
     assert!(text.contains("may only be set for externally-accessible services"), "{text}");
-    let mut reused = typed("LoadBalancer", "reuse: none,", &[&to("20s", "ClusterIP")]);
-    reused.service.push_str(&format!("\n  serviceAnnotations: {{ {PREFIX}-id: lb-1 }}"));
-    let line = reused.line("at: 20s");
-    let text = told(reused);
-    assert!(
-        text.contains("the type of a Service that reuses a balancer") && text.contains(&format!(":{line}")),
-        "{text}"
-    );
     let text = told(typed("LoadBalancer", "reuse: none,", &[&to("20s", "ExternalName")]));
     assert!(text.contains("a gateway is no external name"), "{text}");
+}
+
+#[test]
+fn pods_of_a_gateway_roll_for_fields_that_are_theirs_alone() {
+    let path = |field: &str| format!("\"IstioGateway/istio-system/edge.spec.{field}\"");
+    for (field, value) in [
+        ("dnsPolicy", "Default"),
+        ("runAsRoot", "true"),
+        ("kernel", "{ enabled: true, parameters: { net.core.somaxconn: \"65535\" } }"),
+        ("secretVolumes", "[ { name: certs, secretName: certs, mountPath: /etc/certs } ]"),
+    ] {
+        let edit = format!("{{ at: 20s, set: {{ {}: {value} }} }}", path(field));
+        let outcome = typed("LoadBalancer", "reuse: none,", &[&edit]).run();
+        assert_eq!((outcome.run.results.rollouts.len(), outcome.run.results.pods.len()), (1, 4), "{field}");
+    }
+}
+
+#[test]
+fn a_service_without_the_policy_local_has_no_health_port_any_more() {
+    let mut drill =
+        Drill::new(&["{ at: 20s, set: { \"Service/istio-system/front.spec.externalTrafficPolicy\": Cluster } }"]);
+    (drill.manifest, drill.target) = (super::front::WRITTEN, "target: istio-system/edge");
+    drill.service = "type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 31999".to_owned();
+    check_lost(&drill.run(), &[], 0);
 }
