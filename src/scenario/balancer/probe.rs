@@ -61,7 +61,7 @@ pub(super) fn read(
     let suffix = "health-check-connect-port";
     let reads_options = !asked.is_nlb || annotations.is_on("health-check-flag", false);
     let option = |suffix: &str| annotations.text(suffix).filter(|_| reads_options);
-    let is_http = asked.is_proxy || option("health-check-type") == Some("http");
+    let is_http = asked.is_proxy || option("health-check-type").is_some_and(|text| text.eq_ignore_ascii_case("http"));
     let usual = ports.values().next().copied().unwrap_or(80);
     let told = |port: u16| match is_http {
         true => Some(Probe::Http(http(annotations, asked, port)?)),
