@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::replica_set_sync::Birth;
-use super::{Cluster, Keeper, ReplicaSet, SetStatus, namespace_of};
+use super::{Cluster, Keeper, ReplicaSet, SetStatus};
 use crate::cluster::objects::BarePod;
 use crate::engine::EventId;
 
@@ -46,14 +46,5 @@ impl Cluster {
         let names = self.inner.streams.stream("pod-name", &identity);
         self.make_pod(id, Birth { identity, name, names, only_on: None }, because);
         true
-    }
-
-    /// The living pod without a controller of this `namespace/name`, or of this name where another is in a namespace.
-    pub(super) fn bare_pod(&self, name: &str, beside: &str) -> Option<u64> {
-        let key = if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace_of(beside)) };
-        let state = self.inner.state.borrow();
-        let bare = state.sets.values().filter(|set| set.keeper == Keeper::Nobody).flat_map(|set| &set.pods);
-        let mut living = bare.filter(|id| state.pods[id].is_active());
-        living.find(|id| *state.pods[id].record.key == *key).copied()
     }
 }
