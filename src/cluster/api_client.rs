@@ -10,7 +10,7 @@
 //! A large rollout is as slow as its `ReplicaSet` controller: a pod that gives way to another is a creation, a deletion, and the statuses between
 //! them. A node that fails with a hundred pods is as slow as the node controller, which writes each pod's status and an event of it.
 //!
-//! Left out: the clients of the cloud's controllers and of the mesh, which are part of their latencies, and the garbage collector's.
+//! Left out: the clients of the cloud's controllers and of the mesh, which are part of their latencies, and the garbage collector's but for pods of `DaemonSet`s.
 //! Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/flowcontrol/throttle.go (over golang.org/x/time/rate), rest/config.go (`DefaultQPS`),
 //! pkg/controller/apis/config/v1alpha1/defaults.go, pkg/scheduler/apis/config/v1/defaults.go, pkg/kubelet/apis/config/v1beta1/defaults.go and
 //! kubernetes/kubernetes pull 116121 for its former values, staging/src/k8s.io/client-go/tools/record/events_cache.go, kubernetes/autoscaler

@@ -31,6 +31,7 @@ mod placing;
 mod pod;
 mod pod_deletion;
 mod pods;
+mod remains;
 mod replica_set_sync;
 mod services;
 pub mod view;
@@ -55,6 +56,8 @@ use self::placing::{Changes, Placing};
 pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
+use self::remains::Remains;
+pub(in crate::cluster) use self::remains::refused;
 use self::services::Services;
 use super::Runtime;
 use super::api_client::ClientRates;
@@ -149,6 +152,7 @@ pub(super) struct State {
     daemons: BTreeMap<Rc<str>, DaemonState>,
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: Pods,
+    remains: Vec<Remains>,
     records: Vec<PodRecord>,
     /// The index of the record of the pod that had an address.
     record_of: BTreeMap<Ipv4Addr, usize>,
@@ -356,6 +360,7 @@ impl Cluster {
             daemons: BTreeMap::new(),
             sets: BTreeMap::new(),
             pods: Pods::default(),
+            remains: Vec::new(),
             records: Vec::new(),
             record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
@@ -473,6 +478,7 @@ impl Cluster {
             known.is_deleted = true;
             known.rollout = None;
         }
+        self.inner.state.borrow_mut().forget_remains(|pod| *pod.owner == *key);
     }
 
     /// Gives the living pods of a Deployment, in the order of their creation, the annotation

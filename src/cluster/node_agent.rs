@@ -6,26 +6,25 @@
 //! ```
 //!
 //! - A pod that finds no node waits for a change that may help it, and for the scheduler's back-off ([`super::scheduler::queue`]).
-//! - An image is pulled once per node, and one after the other ([`super::image_pulls`]). One that cannot be pulled is tried again under its
-//!   own back-off, at the kubelet's syncs of the pod, for as long as the pod is there.
+//! - What comes before its container stands in `around`: images, init containers, sidecars.
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
-//! - A pod that the kubelet evicts for want of memory ends for good: its set makes another.
+//! - A pod that the kubelet ends by itself, for want of memory or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
+//!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).
 //! - A second deletion can only shorten the grace of the first ([`ending`]). One with a grace of 0 takes the object away at once: the kubelet, if there is
 //!   one and it hears of it, ends what is left, and nobody waits for that.
+//! - A pod whose manifest names its node is not the scheduler's: its kubelet takes it, or turns it away if it does not fit.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
-//!
-//! - Init containers run one after another before that, and sidecars start among them; they end after the process
-//!   ([`super::kubelet::sidecar`]). What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
 //!
 //! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. A deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
 //! left to stop. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
+mod around;
 mod ending;
 
 use std::cell::{Cell, RefCell};
@@ -34,16 +33,14 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Caller, Cluster, Kubelets, PodRecord, STATUS_CALLS};
+use super::control::{Caller, Cluster, Kubelets, PodRecord, STATUS_CALLS, refused};
 use super::demands::Demands;
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use super::kubelet::exit::ContainerExit;
-use super::kubelet::image_backoff::{Attempt, ImageBackoff};
 use super::kubelet::probe::ProbeKind;
-use super::kubelet::sidecar::started_at;
 use super::notice::until;
-use super::objects::{PodTemplate, Probe};
+use super::objects::Probe;
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
 use super::ticks::Ticks;
@@ -54,6 +51,9 @@ use ending::{Progress, Why};
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
+
+/// Why a kubelet takes no pod any more. Source: nodeshutdown_manager_linux.go `Admit`.
+const SHUTTING_DOWN: &str = "Pod was rejected as the node is shutting down.";
 
 /// What a kubelet calls when a pod comes: its first status, and the token of its service account. That both, and the status that its containers run, are
 /// seen without delay is an approximation; who waits for them waits for readiness. Source: pkg/kubelet/token/token_manager.go.
@@ -225,9 +225,15 @@ impl Agent {
     /// Brings the pod to a node.
     async fn bind(&self) -> Bound {
         let inner = &self.cluster.inner;
-        self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
-        let node_index = self.find_node().await;
-        self.sim().sleep_until(self.cluster.call(Caller::Scheduler)).await;
+        let named = inner.state.borrow().pods[&self.id].node_name.clone();
+        let node_index = if let Some(name) = named {
+            self.named_node(&name).await
+        } else {
+            self.sim().sleep(self.draw(&inner.config.schedule, "schedule")).await;
+            let found = self.find_node().await;
+            self.sim().sleep_until(self.cluster.call(Caller::Scheduler)).await;
+            found
+        };
         self.node_index.set(Some(node_index));
         let node = self.cluster.node_name(node_index);
         self.note(|record, now| {
@@ -257,21 +263,38 @@ impl Agent {
         }
     }
 
+    /// The node that the pod's manifest names, when there is one; its kubelet hears of the pod a hop later.
+    async fn named_node(&self, name: &str) -> usize {
+        loop {
+            let seen = self.cluster.node_changes();
+            if let Some(index) = self.cluster.take_named(self.id, name) {
+                let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
+                self.sim().sleep(hop).await;
+                return index;
+            }
+            self.cluster.nodes_changed_since(seen).await;
+        }
+    }
+
     /// From the start of its process, or from a boot, to the end.
     async fn stay(self: Rc<Self>, bound: &Bound) {
         if self.cluster.is_shutting_down(bound.node_index) {
-            return self.cluster.reject(self.id);
+            return self.cluster.reject(self.id, SHUTTING_DOWN, refused("NodeShutdown"));
+        }
+        let misfit = self.cluster.inner.state.borrow().pods[&self.id].misfit.clone();
+        if let Some(reason) = misfit {
+            return self.cluster.reject(self.id, &reason, refused(&reason));
         }
         let evicted = self.cluster.inner.state.borrow().pods[&self.id].evicted.clone();
-        let is_off = until(evicted.raised(), self.told_to_end());
-        let is_off = async {
-            let _ = until(self.removed.raised(), is_off).await;
+        let is_deleted = async {
+            let _ = until(self.removed.raised(), self.told_to_end()).await;
         };
-        let started = until(is_off, pin!(self.start(bound))).await;
+        let started = until(is_deleted, until(evicted.raised(), pin!(self.start(bound)))).await;
         match started {
             // Ended before it had a process: there is nothing to stop.
             None => self.cluster.pod_gone(self.id),
-            Some(running) => self.run(running).await,
+            Some(None) => self.cluster.pod_ended(self.id),
+            Some(Some(running)) => self.run(running).await,
         }
     }
 
@@ -331,26 +354,6 @@ impl Agent {
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
     }
 
-    /// Runs what comes before a pod's own containers, one after another.
-    async fn start_before(&self, template: &PodTemplate, bound: &Bound) {
-        for container in &template.init {
-            self.pull_image(&bound.node, &container.image).await;
-            let purpose = format!("init-container-{}-{}", container.name, self.boots.get());
-            self.sim().sleep(self.draw(&self.cluster.inner.config.init_container, &purpose)).await;
-            let name = vec![("container", (&*container.name).into())];
-            match &container.sidecar {
-                None => self.tell(None, "init_container_completed", name),
-                Some(sidecar) => {
-                    let now = self.sim().now();
-                    if !self.cluster.stands() {
-                        self.sim().sleep_until(started_at(sidecar.startup.as_ref(), bound.at, now)).await;
-                    }
-                    self.tell(None, "sidecar_started", name)
-                }
-            };
-        }
-    }
-
     async fn find_node(&self) -> usize {
         let of_pod = self.cluster.inner.state.borrow().pods.get(&self.id).map(|pod| pod.template.placement.priority);
         let priority = of_pod.unwrap_or(0);
@@ -377,51 +380,6 @@ impl Agent {
             self.sim().sleep_until(retry_at).await;
         }
         unreachable!("the attempts do not end")
-    }
-
-    /// Ends when an image is on the pod's node: never, for one that cannot be pulled.
-    async fn pull_image(&self, node: &Rc<str>, image: &str) {
-        let inner = &self.cluster.inner;
-        if !inner.config.bad_images.contains(image) {
-            self.sim().sleep_until(self.image_pulled_at(node, image)).await;
-            // The kubelet tells of it with the node's status; that it does so at once is an approximation.
-            if let (Some(index), Some(bytes)) = (self.node_index.get(), inner.config.image_sizes.get(image)) {
-                inner.state.borrow_mut().placing.put_image(index, image, *bytes);
-            }
-            return;
-        }
-        let mut backoff = ImageBackoff::default();
-        let mut syncs = self.stream("pod-sync");
-        loop {
-            let reason = match backoff.at_sync(self.sim().now()) {
-                Attempt::Pull => {
-                    let takes = self.draw(&inner.config.image_pull, "image-pull-failure");
-                    let over_at = inner.state.borrow_mut().images.fail(node, self.sim().now(), takes);
-                    self.sim().sleep_until(over_at).await;
-                    backoff.failed(self.sim().now());
-                    self.tell(None, "image_pull_failed", vec![("image", image.into())]);
-                    "ErrImagePull"
-                }
-                Attempt::Wait => "ImagePullBackOff",
-            };
-            if let Some(pod) = inner.state.borrow_mut().pods.get_mut(&self.id) {
-                pod.waiting = Some(reason);
-            }
-            self.cluster.pod_changed(self.id);
-            let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
-            self.sim().sleep(SYNC_RETRY + syncs.uniform(Duration::ZERO, spread)).await;
-        }
-    }
-
-    /// When an image is on a node, for a container that asks for it now.
-    fn image_pulled_at(&self, node: &Rc<str>, image: &str) -> SimTime {
-        let inner = &self.cluster.inner;
-        let now = self.sim().now();
-        inner.state.borrow_mut().images.ask(node, image, now, || {
-            let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}"));
-            let pull = inner.config.image_pull.draw(&mut stream);
-            if self.cluster.stands() { Duration::ZERO } else { pull }
-        })
     }
 
     /// Keeps the pod running until it is deleted, and then ends it.
@@ -452,7 +410,7 @@ impl Agent {
                     probes.abort();
                     self.release_later(&running.pod);
                     self.cluster.kubelet_called(self.node_index.get(), STATUS_CALLS).await;
-                    self.cluster.pod_gone(self.id);
+                    self.cluster.pod_ended(self.id);
                     return;
                 }
                 Ending::Unwell => {

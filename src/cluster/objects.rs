@@ -39,6 +39,8 @@ pub struct BarePod {
     pub key: Rc<str>,
     /// What it is made from.
     pub template: PodTemplate,
+    /// The node that it names, past the scheduler.
+    pub node_name: Option<Rc<str>>,
 }
 
 impl BarePod {

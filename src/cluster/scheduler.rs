@@ -30,7 +30,7 @@ use self::cache::NodeInfo;
 use self::resources::IgnoredResources;
 use self::row::{ByResources, Row};
 use self::rules::FilterOrder;
-use crate::cluster::placement::Placement;
+use crate::cluster::placement::{Placement, Taint, TaintEffect};
 use crate::engine::Stream;
 
 /// The best score of a node by one rule.
@@ -155,6 +155,24 @@ impl Scheduler {
             None => Ok(index),
             Some(reason) => Err(Unschedulable::of_one(reason, self.cache.order().len(), self.rules.wording)),
         }
+    }
+
+    /// Why a node's kubelet would turn a pod away that comes past the scheduler: it asks for resources, node affinity and taints with `NoExecute`, and for nothing else.
+    ///
+    /// # Panics
+    ///
+    /// If the node is gone.
+    #[must_use]
+    pub fn refusal(&self, pod: &PodKind, index: usize) -> Option<String> {
+        let info = self.cache.node(index).expect("a node that takes a pod is there");
+        if let Some(missing) = resources::insufficient(info, pod, &IgnoredResources::default()).first() {
+            return Some(format!("OutOf{}", missing.resource));
+        }
+        if !node_affinity::admits(&info.node, &pod.placement, None) {
+            return Some("NodeAffinity".to_owned());
+        }
+        let bears = |taint: &&Taint| taint.effect != TaintEffect::NoExecute || pod.placement.tolerates(taint);
+        (!info.node.taints.iter().all(|taint| bears(&taint))).then(|| "TaintToleration".to_owned())
     }
 
     /// Enough nodes that are possible for a pod, in the order of the search.
@@ -326,7 +344,6 @@ impl<'a> Search<'a> {
 
 /// Who bears the taint of cordoned nodes may come to them, too.
 fn tolerates_cordon(pod: &PodKind) -> bool {
-    use crate::cluster::placement::{Taint, TaintEffect};
     let taint = Taint {
         key: "node.kubernetes.io/unschedulable".to_owned(),
         value: String::new(),

@@ -313,14 +313,21 @@ pub struct DoorSpec {
 }
 
 /// What a backend's pod holds of memory, and may have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BackendMemory {
     /// What it is made of.
     pub costs: MemoryCosts,
-    /// Its container's limit in bytes; none: no limit.
-    pub limit_bytes: Option<u64>,
-    /// Its container's CPU limit in thousandths of a core, which decides who goes first when a node is short of memory.
-    pub cpu_limit_millicores: Option<u64>,
+    /// Its container's limits, by the `other` of its pod template: each revision has its own.
+    pub limits: BTreeMap<String, ContainerLimits>,
+}
+
+/// What a container may have at most.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ContainerLimits {
+    /// Memory in bytes; none: no limit.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core, which decide who goes first when a node is short of memory; none: no limit.
+    pub cpu_millicores: Option<u64>,
 }
 
 /// The replicas of a service behind the gateway.

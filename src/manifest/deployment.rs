@@ -324,6 +324,10 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     let grace_seconds = grace.as_ref().map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     let priority = priority_class::read_pod(&spec);
+    match keeper {
+        Keeper::Controller => spec.ignore(&["nodeName"], "not simulated in a template: the scheduler chooses the node"),
+        Keeper::Nobody => spec.allow(&["nodeName"]),
+    }
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
     let volumes = spec_field.node().find(&["volumes"]);
@@ -413,7 +417,6 @@ pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>)
 }
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
-    spec.ignore(&["nodeName"], "the scheduler chooses the node");
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Keeper, read_pod};
+use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Keeper, Written, read_pod};
 use super::object::Object;
 use super::read::Sink;
 use super::yaml::Value;
@@ -20,6 +20,8 @@ use crate::record::results::FidelityStatus;
 pub struct PodManifest {
     /// As a Deployment of one.
     pub manifest: DeploymentManifest,
+    /// The node that it names, past the scheduler.
+    pub node: Option<Written>,
 }
 
 impl PodManifest {
@@ -27,7 +29,11 @@ impl PodManifest {
     #[must_use]
     pub fn pod(&self) -> BarePod {
         let Deployment { key, template, .. } = &self.manifest.deployment;
-        BarePod { key: Rc::clone(key), template: template.clone() }
+        BarePod {
+            key: Rc::clone(key),
+            template: template.clone(),
+            node_name: self.node.as_ref().map(|node| Rc::from(node.name.as_str())),
+        }
     }
 }
 
@@ -53,7 +59,11 @@ pub fn read(object: &Object, sink: &Sink) -> Option<PodManifest> {
         revision_history_limit: 0,
         template: pods.template.clone(),
     };
-    Some(PodManifest { manifest: pods.with(deployment, BTreeMap::new()) })
+    let node = object.node.find(&["spec", "nodeName"]).and_then(|node| {
+        let name = node.text().filter(|name| !name.is_empty())?.to_owned();
+        Some(Written { name, at: node.at, path: format!("{prefix}spec.nodeName") })
+    });
+    Some(PodManifest { manifest: pods.with(deployment, BTreeMap::new()), node })
 }
 
 /// Whether its metadata names a controller.
@@ -92,6 +102,15 @@ mod tests {
         let pod = manifest.expect("it is whole").pod();
         assert_eq!((&*pod.key, pod.template.grace_seconds, pod.template.requests.cpu_millicores), ("shop/web", 7, 100));
         assert_eq!(pod.template.labels, BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+    }
+
+    #[test]
+    fn a_pod_may_name_its_node() {
+        for (spec, expected) in [("", None), ("nodeName: pool-1,", Some("pool-1"))] {
+            let (manifest, problems, notes) = load("", spec);
+            assert_eq!((problems, notes), (Vec::new(), Vec::new()), "{spec}");
+            assert_eq!(manifest.expect("it is whole").pod().node_name.as_deref(), expected);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::state::Resolved;
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::endpoints::selects;
 use crate::cluster::{DaemonSet, TargetPort};
-use crate::drill::config::BackendMemory;
+use crate::drill::config::{BackendMemory, ContainerLimits};
 use crate::drill::{BackendPods, BackendSpec};
 use crate::manifest::Sink;
 use crate::manifest::deployment::DeploymentManifest;
@@ -101,13 +101,16 @@ impl Backends {
         let pods = self.processes.entry(Rc::clone(&owner)).or_insert_with(|| BackendPods {
             ports: BTreeSet::new(),
             config: described.config.clone(),
-            memory: described.memory.map(|costs| BackendMemory {
-                costs,
-                limit_bytes: manifest.memory_limit.as_ref().map(|limit| limit.bytes),
-                cpu_limit_millicores: manifest.cpu_limit_millicores,
-            }),
+            memory: described.memory.map(|costs| BackendMemory { costs, limits: BTreeMap::new() }),
             shutdown_delay: Some(described.shutdown_delay),
         });
+        if let Some(memory) = &mut pods.memory {
+            let limits = ContainerLimits {
+                memory_bytes: manifest.memory_limit.as_ref().map(|limit| limit.bytes),
+                cpu_millicores: manifest.cpu_limit_millicores,
+            };
+            memory.limits.insert(template.other.clone(), limits);
+        }
         let services = with_pods().filter(|it| names(it) || leads_there(it)).map(|it| &it.service);
         for service in services.collect::<BTreeSet<_>>() {
             let used = resolved.routing.upstreams.iter().filter(|upstream| upstream.service == *service);

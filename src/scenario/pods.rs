@@ -39,6 +39,18 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     }
     check_named(resolved, settings, sink);
     check_surges(resolved, settings, sink);
+    check_node_names(resolved, settings, sink);
+}
+
+/// Reports pods that name a node which is not there: they would have been deleted long before the run.
+fn check_node_names(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    let nodes = super::nodes::made(settings);
+    for node in resolved.pods.values().filter_map(|pod| pod.node.as_ref()) {
+        if nodes.iter().all(|known| *known.name != *node.name) {
+            let problem = Problem::at(node.at, node.path.clone(), format!("no node is called `{}`", node.name));
+            sink.report(problem.did_you_mean(&node.name, nodes.iter().map(|known| &*known.name)));
+        }
+    }
 }
 
 /// Reports surges of `DaemonSet`s that a version does not know.

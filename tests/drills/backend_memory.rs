@@ -147,3 +147,24 @@ fn memory_that_nobody_could_hold_is_refused_with_its_line() {
     let told = loaded(&scenario, &MANIFEST.replace("LIMIT", "1Gi").replace("MOST", "4"), &[], None).err();
     assert!(told.is_some_and(|told| told.to_string().contains("its replicas are no pods")));
 }
+
+#[test]
+fn a_limit_that_is_edited_holds_for_the_pods_of_its_revision() {
+    let limit = "\"Deployment/default/web.spec.template.spec.containers[web].resources.limits.memory\"";
+    for (edited, is_killed) in [("200Mi", false), ("199Mi", true)] {
+        let timeline = format!("{{ at: 30s, set: {{ {limit}: {edited} }} }}");
+        let scenario = SCENARIO.replace("{ at: 5s, phase: under-way }", &timeline);
+        let scenario = scenario.replace("BACKEND", "deployment: default/web, memory: { base: 200MiB }");
+        let manifest = MANIFEST.replace("LIMIT", "1Gi").replace("MOST", "2");
+        let scenario = loaded(&scenario, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let killed = outcome
+            .log
+            .events()
+            .iter()
+            .filter(|event| event.kind == "container_exited" && format!("{:?}", event.data).contains("OOMKilled"));
+        let first = killed.map(|event| event.at.as_nanos() / 1_000_000_000).next();
+        assert_eq!(first.is_some(), is_killed, "{edited}: {first:?}");
+        assert!(first.is_none_or(|at| at >= 30), "those of before have their own limit: {first:?}");
+    }
+}

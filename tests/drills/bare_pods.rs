@@ -208,3 +208,14 @@ fn a_pod_that_is_gone_is_made_anew_by_applying_it_again_and_one_that_is_there_st
         assert!(last_ms < 60_000, "it serves again: {:?}", outcome.run.results.causes);
     }
 }
+
+#[test]
+fn a_pod_may_name_its_node_and_no_other_than_there_is() {
+    let named = |node: &str| pod("web-1", "app: web", &format!("nodeName: {node},"));
+    let quiet = drill("pod: default/web-1, serviceTime: 5ms", "{ at: 10s, phase: nothing }", &named("pool-2"));
+    let at = quiet.log.events().iter().find(|event| event.kind == "pod_scheduled" && event.object.ends_with("/web-1"));
+    assert!(format!("{:?}", at.expect("it has a node").data).contains("pool-2"));
+    assert_eq!(quiet.run.results.totals.dropped, 0);
+    let told = load("pod: default/web-1", "{ at: 10s, phase: nothing }", &named("pool-3")).err().unwrap_or_default();
+    assert!(told.contains("no node is called `pool-3`") && told.contains(".yaml:"), "{told}");
+}

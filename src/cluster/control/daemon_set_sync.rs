@@ -357,7 +357,7 @@ impl Cluster {
             let mut names = self.inner.streams.stream("pod-name", &identity);
             let plain = known.spec.key.rsplit('/').next().unwrap_or_default();
             let name: Rc<str> = Rc::from(format!("{plain}-{}", suffix(&mut names, 5)));
-            (known.current, Birth { identity, name, names, only_on: Some(index) })
+            (known.current, Birth { identity, name, names, only_on: Some(index), node_name: None })
         };
         self.make_pod(set, birth, because);
     }

@@ -406,6 +406,7 @@ impl Cluster {
             if !has_pods {
                 known.sets.remove(&id);
                 state.sets.remove(&id);
+                state.remains.retain(|remains| remains.set() != id);
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Nodes whose machines are told to shut down: their kubelets end their pods first, as [`crate::cluster::kubelet::shutdown`] says.
 //!
-//! Approximated: pods of `DaemonSet`s end at once. A pod that has failed is gone, where the API keeps it until there are too many. What the kubelet cannot tell before the
-//! machine goes is never told, and such a pod is found by the node's silence.
+//! What the kubelet cannot tell before the machine goes is never told, and such a pod is found by the node's silence.
 
 use std::time::Duration;
 
@@ -91,10 +90,9 @@ impl Cluster {
         self.inner.state.borrow().nodes[index].is_shutting_down
     }
 
-    /// A kubelet turns a pod away. Source: nodeshutdown_manager_linux.go `Admit`.
-    pub(in crate::cluster) fn reject(&self, id: u64) {
-        let data = vec![("reason", "Pod was rejected as the node is shutting down.".into())];
-        self.tell_of_pod(id, "pod_rejected", data);
-        self.pod_gone(id);
+    /// A kubelet turns a pod away, which is shown with this status from then on.
+    pub(in crate::cluster) fn reject(&self, id: u64, reason: &str, status: Option<&'static str>) {
+        self.tell_of_pod(id, "pod_rejected", vec![("reason", reason.into())]);
+        self.pod_failed(id, status);
     }
 }

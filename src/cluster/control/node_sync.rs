@@ -31,8 +31,8 @@ const PASSES_BEFORE: u32 = 3;
 /// How often the cloud is asked whether a silent node still exists. Source: cloud-provider node_lifecycle_controller.go.
 const CLOUD_PERIOD: Duration = Duration::from_secs(5);
 /// How often pods of deleted nodes are looked for, and how long a node must have been gone. Source: gc_controller.go.
-const GC_PERIOD: Duration = Duration::from_secs(20);
-const GC_QUARANTINE: Duration = Duration::from_secs(40);
+pub(super) const GC_PERIOD: Duration = Duration::from_secs(20);
+pub(super) const GC_QUARANTINE: Duration = Duration::from_secs(40);
 
 /// What the node controller calls to taint a node: it reads it, and patches it. Source: pkg/controller/util/node/controller_utils.go.
 const TAINT_CALLS: u32 = 2;
@@ -428,6 +428,8 @@ impl Cluster {
                 this.note_event(id, Some(event));
                 this.pod_gone(id);
             }
+            let name = this.node_name(index);
+            this.inner.state.borrow_mut().forget_remains(|pod| pod.node.as_ref() == Some(&name));
         });
     }
 

@@ -36,7 +36,8 @@ impl Cluster {
                 self.evict(id, None, Some(because));
             }),
             Operation::KillPod { owner, pod, grace_seconds } => {
-                self.chosen_pod(owner, pod).map(|id| self.kill_pod(id, *grace_seconds, because))
+                let chosen = self.chosen_pod(owner, pod).map(|id| self.kill_pod(id, *grace_seconds, because));
+                chosen.or_else(|| self.delete_failed(owner, pod))
             }
             Operation::Drain { node, settings } => self.chosen_node(node).map(|index| {
                 let (this, settings) = (self.clone(), *settings);
@@ -167,6 +168,9 @@ impl Cluster {
     ) -> DrainEnd {
         let sim = &self.inner.sim;
         let began_at = sim.now();
+        // What has failed is deleted, too; nobody waits for that.
+        let name = self.node_name(index);
+        self.inner.state.borrow_mut().forget_remains(|pod| pod.node.as_ref() == Some(&name));
         let mut end = DrainEnd::Empty;
         let mut agenda: BTreeMap<(SimTime, u64), (u64, Question)> = BTreeMap::new();
         let mut asked = 0;
@@ -215,6 +219,12 @@ impl Cluster {
         let state = self.inner.state.borrow();
         pods.sort_by(|a, b| state.pods[a].record.key.cmp(&state.pods[b].record.key));
         pods
+    }
+
+    /// Deletes the object of a pod that has failed, if that is meant by its name.
+    fn delete_failed(&self, owner: &str, choice: &PodChoice) -> Option<()> {
+        let PodChoice::Named(name) = choice else { return None };
+        self.inner.state.borrow_mut().delete_remains(&key_of(owner, name)).then_some(())
     }
 
     /// Who names a pod or its number means it even when it is being deleted.

@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::services::ServiceState;
-use super::{Cluster, Keeper, ReplicaSet, in_namespace};
+use super::{Cluster, Keeper, ReplicaSet, State, in_namespace};
 use crate::cluster::endpoints::selects;
 use crate::cluster::kubelet::pressure::MEMORY_PRESSURE;
 use crate::cluster::objects::{Node, Resources};
@@ -140,6 +140,21 @@ fn kind_with(set: &ReplicaSet, labels: Labels, peers: Option<LabelSelector>) -> 
         requests: template.requests,
         images: vec![template.image.clone()],
         peers,
+    }
+}
+
+impl State {
+    /// Puts a pod onto a node, whether it fits or not; why its kubelet does not take it, if it does not.
+    pub(super) fn place_named(&mut self, id: u64, index: usize) -> Option<String> {
+        let pod = self.pods.get(&id).expect("a pod that is placed is there");
+        let set = self.sets.get(&pod.set).expect("a pod has its set");
+        let services = &self.services.known;
+        let kind_id = self.placing.kind_of(pod.set, set, || selector_of_services(services, set));
+        let kind = self.placing.scheduler.cache.kind(kind_id);
+        let misfit = self.placing.scheduler.refusal(&kind, index);
+        self.placing.scheduler.cache.place(kind_id, index);
+        self.pods.bind(id, index);
+        misfit
     }
 }
 

@@ -25,6 +25,10 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) keeper: Keeper,
     /// The node it is made for, by its index: it has an affinity to that name, and comes to no other.
     pub(in crate::cluster) only_on: Option<usize>,
+    /// The node that its manifest names, past the scheduler.
+    pub(in crate::cluster) node_name: Option<Rc<str>>,
+    /// Why that node's kubelet does not take it, if it does not.
+    pub(in crate::cluster) misfit: Option<Rc<str>>,
     pub(in crate::cluster) template: Rc<PodTemplate>,
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,

@@ -37,6 +37,8 @@ pub(super) struct Birth {
     pub(super) names: Stream,
     /// The node it is made for, if it is made for one.
     pub(super) only_on: Option<usize>,
+    /// The node that its manifest names.
+    pub(super) node_name: Option<Rc<str>>,
 }
 
 impl Cluster {
@@ -229,14 +231,14 @@ impl Cluster {
             known.pods_made += 1;
             let mut names = self.inner.streams.stream("pod-name", &identity);
             let name: Rc<str> = Rc::from(format!("{}-{}", state.sets[&set_id].name, suffix(&mut names, 5)));
-            Birth { identity, name, names, only_on: None }
+            Birth { identity, name, names, only_on: None, node_name: None }
         };
         self.make_pod(set_id, birth, because);
     }
 
     /// Makes a pod of a set.
     pub(super) fn make_pod(&self, set_id: u64, birth: Birth, because: Option<EventId>) {
-        let Birth { identity, name, mut names, only_on } = birth;
+        let Birth { identity, name, mut names, only_on, node_name } = birth;
         let id = {
             let mut state = self.inner.state.borrow_mut();
             let id = state.pods.next_id();
@@ -273,6 +275,8 @@ impl Cluster {
                 owner: Rc::clone(&set.owner),
                 keeper: set.keeper,
                 only_on,
+                node_name,
+                misfit: None,
                 template: Rc::clone(&set.template),
                 node_index: None,
                 ip: None,

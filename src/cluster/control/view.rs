@@ -187,11 +187,14 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// All pods, oldest first.
+    /// All pods, oldest first, those included that have failed and are no more than objects.
     #[must_use]
     pub fn all_pod_views(&self) -> Vec<PodView> {
         let state = self.inner.state.borrow();
-        state.pods.keys().map(|id| state.pod_view(*id)).collect()
+        let mut views: Vec<PodView> = state.pods.keys().map(|id| state.pod_view(*id)).collect();
+        views.extend(state.remains().cloned());
+        views.sort_by_key(|view| view.id);
+        views
     }
 
     /// The names of all Services, as `namespace/name`, and when they were created.
@@ -257,7 +260,7 @@ impl State {
         view
     }
 
-    fn pod_view(&self, id: u64) -> PodView {
+    pub(super) fn pod_view(&self, id: u64) -> PodView {
         let pod = &self.pods[&id];
         PodView {
             id,

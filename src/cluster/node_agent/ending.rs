@@ -82,13 +82,11 @@ impl Agent {
         self.write_end(PodPhase::Succeeded);
     }
 
-    /// Ends the process of a pod that the kubelet ends by itself: for want of memory, or because the machine shuts down. Then nobody probes it any more.
+    /// Ends the process of a pod that the kubelet ends by itself: for want of memory, or because the machine shuts down. Nobody probes it any more.
     pub(super) async fn evict(&self, container: &Container, template: &PodTemplate, probes: &TaskGroup) {
+        probes.abort();
         let (grace, why) = match self.demands.kubelet_seconds() {
-            Some(seconds) => {
-                probes.abort();
-                (seconds, Why::Shutdown)
-            }
+            Some(seconds) => (seconds, Why::Shutdown),
             None => {
                 let version = self.cluster.inner.config.version;
                 (pressure::grace_seconds(version, template.grace_seconds), Why::Pressure)

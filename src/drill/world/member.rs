@@ -360,12 +360,13 @@ impl Runtime for Containers {
                 let (ports, config) = (spec.ports_of(&pod.template), spec.config.clone());
                 let mut process = BackendProcess::start(&member.around, &host, ports, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
-                if let Some(BackendMemory { costs, limit_bytes, cpu_limit_millicores }) = spec.memory {
+                if let Some(BackendMemory { costs, limits }) = &spec.memory {
+                    let limits = limits.get(&pod.template.other).copied().unwrap_or_default();
                     let (node, requests) = (member.memory_of(&pod.node), pod.template.requests);
                     let asked = [requests.cpu_millicores, requests.memory_bytes];
-                    let qos = Qos::of(asked, [cpu_limit_millicores, limit_bytes]);
+                    let qos = Qos::of(asked, [limits.cpu_millicores, limits.memory_bytes]);
                     let score_adj = qos.oom_score_adj(requests.memory_bytes, node.capacity_bytes());
-                    let memory = Rc::new(Memory::new(costs, 0, limit_bytes));
+                    let memory = Rc::new(Memory::new(*costs, 0, limits.memory_bytes));
                     process.hold(&member.around.sim, (&object, &node), &memory, score_adj);
                 }
                 let process = Rc::new(process);

@@ -10,7 +10,7 @@ use crate::cluster::selector::LabelSelector;
 
 /// A pod of half a core, with the labels of [`EDGE`].
 fn bare(name: &str) -> BarePod {
-    BarePod { key: Rc::from(format!("ns/{name}")), template: deployment(1, 1, 0).template }
+    BarePod { key: Rc::from(format!("ns/{name}")), template: deployment(1, 1, 0).template, node_name: None }
 }
 
 impl World {
@@ -175,5 +175,88 @@ fn a_bare_pod_keeps_its_node_from_the_cluster_autoscaler_unless_it_says_that_it_
         world.run_to(3000);
         assert_eq!(world.bare_pods().len(), usize::from(stays), "{safe:?}");
         assert_eq!(world.cluster.nodes().iter().any(|(name, _)| &**name == "node-0"), stays, "{safe:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_names_its_node_comes_to_it_past_the_scheduler_if_it_fits() {
+    let named = |node: &str, cpu_millicores: u64| {
+        let mut pod = bare("one");
+        pod.node_name = Some(Rc::from(node));
+        pod.template.requests.cpu_millicores = cpu_millicores;
+        pod
+    };
+    // A node of four cores, of which another pod has one half.
+    for (cpu, cordoned, selector, refused) in [
+        (3500, false, None, None),
+        (3501, false, None, Some("OutOfcpu")),
+        // Its cordon is nothing to a kubelet.
+        (500, true, None, None),
+        (500, false, Some("node-1"), None),
+        (500, false, Some("node-0"), Some("NodeAffinity")),
+    ] {
+        let world = world(1, 2, Duration::ZERO, seconds(5));
+        let mut other = bare("other");
+        other.node_name = Some(Rc::from("node-1"));
+        world.cluster.apply_pod(other, None);
+        world.run_to(20);
+        world.cluster.cordon("node-1", cordoned);
+        let mut pod = named("node-1", cpu);
+        let labels = selector.map(|name| ("kubernetes.io/hostname".to_owned(), name.to_owned()));
+        pod.template.placement.node_selector.extend(labels);
+        world.cluster.apply_pod(pod, None);
+        world.run_to(40);
+        let told = world
+            .log
+            .borrow()
+            .events()
+            .iter()
+            .find(|event| event.kind == "pod_rejected")
+            .map(|event| format!("{:?}", event.data));
+        assert_eq!(told.is_some(), refused.is_some(), "{cpu} {told:?}");
+        assert!(told.is_none_or(|told| told.contains(refused.unwrap_or_default())));
+        let found: Vec<(String, &str)> =
+            world.bare_pods().into_iter().map(|(name, _, status)| (name, status)).collect();
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, status)| (name.as_str(), *status)).collect();
+        assert_eq!(found, [("other", "Running"), ("one", refused.unwrap_or("Running"))]);
+        // Of one that has failed the object stays, and stands in the way of another of its name, until it is deleted.
+        if refused.is_some() {
+            assert!(!world.cluster.apply_pod(named("node-1", 500), None));
+            let pod = PodChoice::Named(Rc::from("one"));
+            world.operate_on("node-1", |_| Operation::KillPod { owner: Rc::from(EDGE), pod, grace_seconds: None });
+            assert_eq!((world.bare_pods().len(), world.count_of("nothing_found")), (1, 0));
+        }
+        // What is gone gives back what it asked for.
+        world.cluster.apply_deployment(deployment(16, 1, 0), None);
+        world.run_to(120);
+        let free = if cordoned { 8 } else { 16 }
+            - if cordoned {
+                0
+            } else {
+                1 + usize::from(refused.is_none()) * usize::try_from(cpu / 500).expect("small")
+            };
+        assert_eq!(world.cluster.counts(EDGE).ready, free, "{cpu} {cordoned}");
+    }
+}
+
+#[test]
+fn a_pod_that_names_a_node_which_is_not_there_is_deleted_unless_the_node_comes() {
+    for comes in [false, true] {
+        let world = world(1, 1, Duration::ZERO, seconds(5));
+        let mut pod = bare("one");
+        pod.node_name = Some(Rc::from("late"));
+        world.cluster.apply_pod(pod, None);
+        world.run_to(30);
+        assert_eq!(world.bare_pods(), [("one".to_owned(), None, "Pending")]);
+        if comes {
+            let mut node = config(2).nodes[1].clone();
+            node.name = Rc::from("late");
+            world.operate(&Operation::AddNodes(vec![node]));
+        }
+        world.run_to(39);
+        assert_eq!(world.bare_pods().len(), 1, "it is left alone for 40 s at least");
+        world.run_to(61);
+        let expected = comes.then(|| ("one".to_owned(), Some("late".to_owned()), "Running"));
+        assert_eq!(world.bare_pods(), expected.into_iter().collect::<Vec<_>>());
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::DaemonSet;
 use crate::cluster::daemon_set::{DaemonStatus, Update};
 use crate::cluster::drain::DrainSettings;
+use crate::cluster::kubelet::shutdown::ShutdownGraces;
 use crate::cluster::operation::{NodeChoice, NodeFailure, Operation};
 use crate::cluster::placement::{Taint, TaintEffect};
 
@@ -273,4 +274,39 @@ fn the_controller_has_a_client_of_its_own() {
     let within = |ms: u64| made.iter().filter(|at| **at <= ms).count();
     assert_eq!(within(50), 15, "with an event each");
     assert!((1500..2200).contains(made.last().expect("there are some")), "{made:?}");
+}
+
+#[test]
+fn a_shutdown_ends_its_pods_in_the_order_of_priorities_and_none_comes_before_the_boot() {
+    for (priority, after_ms) in [(0, 0), (2_000_001_000, 5000)] {
+        let world = world(1, 1, Duration::ZERO, seconds(5));
+        let mut set = daemon(500, Update::DEFAULT);
+        set.template.placement.priority = priority;
+        world.cluster.apply_daemon_set(set, None);
+        world.cluster.apply_deployment(deployment(1, 1, 0), None);
+        world.run_to(60);
+        world.operate(&Operation::ShutDownNode {
+            node: NodeChoice::Named(Rc::from("node-0")),
+            graces: ShutdownGraces::of_periods(seconds(60), seconds(20)),
+            back_after: Some(seconds(100)),
+        });
+        world.run_to(150);
+        let log = world.log.borrow();
+        let of_log = |kind: &str| {
+            let all = log.events().iter().filter(|event| event.kind == kind && event.object.starts_with("Pod/ns/log-"));
+            all.map(|event| event.at.as_nanos() / 1_000_000).collect::<Vec<u64>>()
+        };
+        assert_eq!(of_log("sigterm"), [60_000 + after_ms], "{priority}: after the Deployment's, if it is critical");
+        assert_eq!((of_log("pod_created").len(), of_log("pod_gone").len()), (1, 1), "its node is not ready");
+        let machine_ends = log.events().iter().find(|event| event.kind == "node_died").expect("it goes");
+        let booted_at = machine_ends.at.as_nanos() / 1_000_000 + 100_000;
+        drop(log);
+        world.run_to(200);
+        let log = world.log.borrow();
+        let all =
+            log.events().iter().filter(|event| event.kind == "pod_created" && event.object.starts_with("Pod/ns/log-"));
+        let made: Vec<u64> = all.map(|event| event.at.as_nanos() / 1_000_000).collect();
+        assert_eq!(made.len(), 2);
+        assert!((booted_at..booted_at + 100).contains(&made[1]), "{made:?} {booted_at}");
+    }
 }

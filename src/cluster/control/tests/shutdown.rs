@@ -55,6 +55,15 @@ fn pods_end_from_the_lowest_priority_on_and_the_machine_last() {
     // Their sets have made others, which find no node.
     assert_eq!(world.after(60, "pod_created").len(), 3);
     assert!(world.cluster.pod_views("ns/usual").iter().all(|view| view.node.is_none()));
+    // The objects of those that have failed stay, and count nowhere.
+    let failed = || {
+        let views = world.cluster.all_pod_views().into_iter().filter(|view| view.node.is_some());
+        views.map(|view| (view.status, view.is_ready, view.ip)).collect::<Vec<_>>()
+    };
+    assert_eq!(failed(), [("Completed", false, None); 3]);
+    assert_eq!(world.cluster.counts("ns/usual"), PodCounts { active: 1, ..PodCounts::default() });
+    world.cluster.delete_deployment("ns/usual", None);
+    assert_eq!(failed().len(), 2, "they go with their owner");
 }
 
 #[test]
@@ -151,7 +160,8 @@ fn a_pod_that_tolerates_the_node_is_turned_away() {
     world.settled(deployment(1, 1, 0));
     world.shut_down("node-0", spans(30, 0), None);
     world.run_to(62);
-    let mut pod = crate::cluster::BarePod { key: Rc::from("ns/late"), template: deployment(1, 1, 0).template };
+    let mut pod =
+        crate::cluster::BarePod { key: Rc::from("ns/late"), template: deployment(1, 1, 0).template, node_name: None };
     let everything = Toleration { key: String::new(), value: TolerationValue::Exists, effect: None, seconds: None };
     pod.template.placement.tolerations.push(everything);
     world.cluster.apply_pod(pod, None);
