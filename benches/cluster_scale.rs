@@ -77,6 +77,7 @@ fn deployment(key: &str, replicas: usize, period_seconds: u32) -> Deployment {
             probes: Probes { readiness, ..Probes::default() },
             init: Vec::new(),
             has_empty_dir: false,
+            has_local_storage: false,
             ports: Vec::new(),
             readiness_gates: Vec::new(),
             placement: Placement::default(),

@@ -257,6 +257,7 @@ mod quiet {
             probes: Probes { readiness, ..Probes::default() },
             init: Vec::new(),
             has_empty_dir: false,
+            has_local_storage: false,
             ports: Vec::new(),
             readiness_gates: Vec::new(),
             placement: Placement::default(),

@@ -30,6 +30,7 @@ pub mod resources;
 pub mod routes;
 mod selector;
 pub mod service;
+mod volumes;
 pub mod yaml;
 
 pub use object::{Object, ObjectId};

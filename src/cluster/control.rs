@@ -29,6 +29,7 @@ mod node_sync;
 mod operations;
 mod placing;
 mod pod;
+mod pod_deletion;
 mod pods;
 mod remains;
 mod replica_set_sync;
@@ -64,6 +65,7 @@ use super::api_clock::ApiClock;
 use super::deployment::{DeploymentStatus, Progress};
 use super::hollow::HollowKubelet;
 use super::identity::Identity;
+use super::image_pulls::ImagePulls;
 use super::node_lifecycle::{Graces, NodeLifecycle};
 use super::notice::Notice;
 use super::objects::{Deployment, Node, PodTemplate};
@@ -172,8 +174,8 @@ pub(super) struct State {
     queued: BTreeSet<Work>,
     /// What is asked for later, and when: of several such wishes for one object the earliest counts, and the others are forgotten.
     delayed: BTreeMap<Work, SimTime>,
-    /// When each image was, or will be, on a node.
-    pub(super) images: BTreeMap<(Rc<str>, String), SimTime>,
+    /// The images of nodes.
+    pub(super) images: ImagePulls,
     rollouts: Vec<Rollout>,
     set_next: u64,
 }
@@ -201,6 +203,8 @@ struct DeploymentState {
     because: Option<EventId>,
     /// The index of the rollout under way.
     rollout: Option<usize>,
+    /// The template of a rollout by `Recreate` whose set is still to come.
+    announced: Option<Rc<PodTemplate>>,
     /// The newest revision.
     revision: i64,
     /// Its sets, oldest first.
@@ -288,7 +292,7 @@ pub struct Rollout {
     pub object: Rc<str>,
     /// The revision rolled out.
     pub revision: i64,
-    /// When its set was made.
+    /// When its set was made; one that recreates: when its first old pods were to go.
     pub started_at: SimTime,
     /// When every wanted pod was of this revision and available.
     pub ended_at: Option<SimTime>,
@@ -372,7 +376,7 @@ impl Cluster {
             operations_count: 0,
             queued: BTreeSet::new(),
             delayed: BTreeMap::new(),
-            images: BTreeMap::new(),
+            images: ImagePulls::default(),
             rollouts: Vec::new(),
             set_next: 0,
         };
@@ -425,6 +429,7 @@ impl Cluster {
                         progress: None,
                         because,
                         rollout: None,
+                        announced: None,
                         revision: 0,
                         sets: BTreeSet::new(),
                         pods_made: 0,

@@ -196,6 +196,19 @@ impl Answer {
         }
     }
 
+    /// The API server's words, if it refuses. Source: pkg/registry/core/pod/storage/eviction.go.
+    #[must_use]
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Evicted | Self::EvictedFromBudget => None,
+            Self::TooManyRequests => Some("Cannot evict pod as it would violate the pod's disruption budget."),
+            Self::SeveralBudgets => {
+                Some("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+            }
+            Self::Forbidden => Some("DisruptedPods map too big - too many evictions not confirmed by PDB controller"),
+        }
+    }
+
     /// Whether the pod is deleted.
     #[must_use]
     pub fn is_evicted(self) -> bool {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - A pod that finds no node waits for a change that may help it, and for the scheduler's back-off ([`super::scheduler::queue`]).
-//! - What comes before its container, and what ends after it, stands in `around`: images, init containers, sidecars.
+//! - What comes before its container stands in `around`: images, init containers, sidecars.
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
@@ -14,15 +14,18 @@
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
 //! - A pod that the kubelet ends by itself, for want of memory or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
 //!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).
+//! - A second deletion can only shorten the grace of the first ([`ending`]). One with a grace of 0 takes the object away at once: the kubelet, if there is
+//!   one and it hears of it, ends what is left, and nobody waits for that.
 //! - A pod whose manifest names its node is not the scheduler's: its kubelet takes it, or turns it away if it does not fit.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
 //! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. A deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
-//! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
+//! left to stop. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
 mod around;
+mod ending;
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
@@ -30,21 +33,21 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Caller, Cluster, Kill, KillCause, Kubelets, PodRecord, STATUS_CALLS, refused};
+use super::control::{Caller, Cluster, Kubelets, PodRecord, STATUS_CALLS, refused};
+use super::demands::Demands;
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
-use super::kubelet::exit::{ContainerExit, ProcessEnd};
-use super::kubelet::grace::{GraceSettings, KillReason, stop_times};
-use super::kubelet::pressure;
+use super::kubelet::exit::ContainerExit;
 use super::kubelet::probe::ProbeKind;
 use super::notice::until;
-use super::objects::{PodTemplate, Probe};
+use super::objects::Probe;
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
 use super::ticks::Ticks;
 use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Signal, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
+use ending::{Progress, Why};
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
@@ -62,7 +65,7 @@ const DELETION_CALLS: u32 = 2;
 pub(super) fn live(cluster: &Cluster, id: u64) {
     let cluster = cluster.clone();
     cluster.inner.sim.clone().spawn("pod", async move {
-        let agent = Rc::new(Agent::new(cluster, id));
+        let agent = Rc::new(Agent::new(&cluster, id));
         let bound = until(agent.deletion.raised(), pin!(agent.bind())).await;
         match bound {
             None => agent.cluster.pod_gone(id),
@@ -73,7 +76,7 @@ pub(super) fn live(cluster: &Cluster, id: u64) {
 
 /// Brings a pod to a node, and no further.
 pub(super) async fn bind(cluster: &Cluster, id: u64) {
-    let agent = Agent::new(cluster.clone(), id);
+    let agent = Agent::new(cluster, id);
     agent.bind().await;
 }
 
@@ -88,8 +91,14 @@ struct Bound {
 pub(super) struct Agent {
     cluster: Cluster,
     id: u64,
+    /// The pod, as events name it.
+    object: String,
+    /// The name of its random streams.
+    identity: Rc<str>,
     /// Raised when the pod's deletion is asked for.
     deletion: Signal,
+    /// How its end is asked for.
+    demands: Rc<Demands>,
     /// Raised when its object is gone.
     removed: Signal,
     /// What of it is on the node, and dies with it.
@@ -98,6 +107,8 @@ pub(super) struct Agent {
     node_index: Cell<Option<usize>>,
     /// How often its node's machine has booted since it came there.
     boots: Cell<u32>,
+    /// The last event that it told.
+    last_event: Cell<Option<EventId>>,
 }
 
 struct OnNode {
@@ -122,53 +133,22 @@ enum Ending {
     Exit,
 }
 
-/// Why a process is made to end.
-#[derive(Clone, Copy)]
-enum Why {
-    /// Its pod is deleted: the event of that.
-    Deleted(Option<EventId>),
-    /// A probe has failed.
-    Probe,
-    /// Its pod is evicted by the kubelet.
-    Pressure,
-    /// Its machine shuts down.
-    Shutdown,
-}
-
-impl Why {
-    fn text(self) -> Option<&'static str> {
-        match self {
-            Self::Deleted(_) => None,
-            Self::Probe => Some("probe failed"),
-            Self::Pressure => Some("evicted"),
-            Self::Shutdown => Some("the node is shutting down"),
-        }
-    }
-
-    fn kill_cause(self) -> Option<KillCause> {
-        match self {
-            Self::Deleted(_) | Self::Shutdown => None,
-            Self::Probe => Some(KillCause::Probe),
-            Self::Pressure => Some(KillCause::NodePressure),
-        }
-    }
-}
-
 impl Agent {
-    fn new(cluster: Cluster, id: u64) -> Self {
-        let (deletion, removed) = {
-            let state = cluster.inner.state.borrow();
-            let pod = &state.pods[&id];
-            (pod.deletion.clone(), pod.removed.clone())
-        };
+    fn new(cluster: &Cluster, id: u64) -> Self {
+        let state = cluster.inner.state.borrow();
+        let pod = &state.pods[&id];
         Self {
-            cluster,
+            cluster: cluster.clone(),
             id,
-            deletion,
-            removed,
+            object: format!("Pod/{}", pod.record.key),
+            identity: Rc::clone(&pod.identity),
+            deletion: pod.deletion.clone(),
+            demands: Rc::clone(&pod.demands),
+            removed: pod.removed.clone(),
             on_node: RefCell::default(),
             node_index: Cell::new(None),
             boots: Cell::new(0),
+            last_event: Cell::new(None),
         }
     }
 
@@ -217,26 +197,21 @@ impl Agent {
         }
     }
 
-    fn object(&self) -> String {
-        let state = self.cluster.inner.state.borrow();
-        let record = &state.pods[&self.id].record;
-        format!("Pod/{}/{}", record.namespace, record.name)
-    }
-
     /// This pod's own random stream for a purpose.
     fn stream(&self, purpose: &str) -> Stream {
-        let identity = Rc::clone(&self.cluster.inner.state.borrow().pods[&self.id].identity);
-        self.cluster.inner.streams.stream(purpose, &identity)
+        self.cluster.inner.streams.stream(purpose, &self.identity)
     }
 
     fn draw(&self, delay: &Delay, purpose: &str) -> Duration {
         if self.cluster.stands() { Duration::ZERO } else { delay.draw(&mut self.stream(purpose)) }
     }
 
-    /// Tells an event of this pod, caused by its last one, or by `because`.
+    /// Tells an event of this pod, caused by its last one, or by `because`. What is still on the node when the object is gone is told in its name.
     fn tell(&self, because: Option<EventId>, kind: &'static str, data: Vec<(&'static str, Datum)>) -> EventId {
-        let because = because.or_else(|| Some(self.cluster.inner.state.borrow().pods[&self.id].last_event));
-        let event = self.cluster.tell(because, kind, self.object(), data);
+        let of_object = || self.cluster.inner.state.borrow().pods.get(&self.id).map(|pod| pod.last_event);
+        let because = because.or_else(of_object).or(self.last_event.get());
+        let event = self.cluster.tell(because, kind, self.object.clone(), data);
+        self.last_event.set(Some(event));
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.last_event = event;
         }
@@ -244,10 +219,7 @@ impl Agent {
     }
 
     fn note(&self, write: impl FnOnce(&mut PodRecord, SimTime)) {
-        let now = self.sim().now();
-        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
-            write(&mut pod.record, now);
-        }
+        self.cluster.note_life(self.id, write);
     }
 
     /// Brings the pod to a node.
@@ -314,8 +286,11 @@ impl Agent {
             return self.cluster.reject(self.id, &reason, refused(&reason));
         }
         let evicted = self.cluster.inner.state.borrow().pods[&self.id].evicted.clone();
-        let running = until(self.told_to_end(), until(evicted.raised(), pin!(self.start(bound)))).await;
-        match running {
+        let is_deleted = async {
+            let _ = until(self.removed.raised(), self.told_to_end()).await;
+        };
+        let started = until(is_deleted, until(evicted.raised(), pin!(self.start(bound)))).await;
+        match started {
             // Ended before it had a process: there is nothing to stop.
             None => self.cluster.pod_gone(self.id),
             Some(None) => self.cluster.pod_ended(self.id),
@@ -440,7 +415,7 @@ impl Agent {
                 }
                 Ending::Unwell => {
                     let grace = self.grace_of_probes(&template, container.unwell_reason());
-                    self.end_process(&container, &template, grace, Why::Probe).await;
+                    self.end_process(&container, &template, grace, Why::Probe, &Progress::default()).await;
                 }
                 Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF, None),
             }
@@ -465,6 +440,9 @@ impl Agent {
         self.stop(&container, &template).await;
         probes.abort();
         self.release_later(&running.pod);
+        if self.removed.is_raised() {
+            return;
+        }
         // Its last status, and when that is there the end of its object.
         if self.cluster.kubelet_called(self.node_index.get(), STATUS_CALLS).await {
             self.cluster.pod_changed(self.id);
@@ -488,119 +466,6 @@ impl Agent {
             let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
             self.sim().sleep(SYNC_RETRY + syncs.uniform(Duration::ZERO, spread)).await;
         }
-    }
-
-    fn grace_of_probes(&self, template: &PodTemplate, reason: KillReason) -> u32 {
-        let own = |probe: &Option<Probe>| probe.as_ref().and_then(|probe| probe.spec.termination_grace_seconds);
-        let settings = GraceSettings {
-            deletion_seconds: None,
-            pod_seconds: Some(template.grace_seconds),
-            startup_probe_seconds: own(&template.probes.startup),
-            liveness_probe_seconds: own(&template.probes.liveness),
-        };
-        settings.for_kill(reason)
-    }
-
-    /// Ends the process of a deleted pod.
-    async fn stop(&self, container: &Container, template: &PodTemplate) {
-        let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
-        self.sim().sleep(hop).await;
-        let began_at = self.sim().now();
-        let (deleted, grace) = {
-            let state = self.cluster.inner.state.borrow();
-            let pod = &state.pods[&self.id];
-            (pod.deleted_because, pod.deletion_grace.unwrap_or(template.grace_seconds))
-        };
-        if container.is_running() {
-            self.end_process(container, template, grace.max(1), Why::Deleted(deleted)).await;
-        }
-        self.stop_sidecars(template, began_at, grace.max(1)).await;
-        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
-            pod.phase = PodPhase::Succeeded;
-            pod.are_containers_ready = false;
-            pod.is_ready = false;
-        }
-    }
-
-    /// Ends the process of a pod that the kubelet ends by itself: for want of memory, or because the machine shuts down. Nobody probes it any more.
-    async fn evict(&self, container: &Container, template: &PodTemplate, probes: &TaskGroup) {
-        let for_shutdown = self.cluster.inner.state.borrow().pods.get(&self.id).and_then(|pod| pod.shutdown_grace);
-        probes.abort();
-        let (grace, why) = match for_shutdown {
-            Some(seconds) => (seconds.max(1), Why::Shutdown),
-            None => {
-                let version = self.cluster.inner.config.version;
-                (pressure::grace_seconds(version, template.grace_seconds), Why::Pressure)
-            }
-        };
-        let began_at = self.sim().now();
-        self.end_process(container, template, grace, why).await;
-        self.stop_sidecars(template, began_at, grace).await;
-        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
-            pod.phase = PodPhase::Failed;
-            pod.are_containers_ready = false;
-            pod.is_ready = false;
-        }
-    }
-
-    /// Ends a process: hook, SIGTERM, and SIGKILL when the grace is over.
-    async fn end_process(&self, container: &Container, template: &PodTemplate, grace_seconds: u32, why: Why) {
-        let begins_at = self.sim().now();
-        let times = stop_times(grace_seconds, template.pre_stop);
-        let process = container.process();
-        let mut because = if let Why::Deleted(event) = why { event } else { None };
-        if template.pre_stop.is_some() {
-            let started = self.tell(because, "prestop_started", Vec::new());
-            process.pre_stop(started);
-            let hook = self.sim().sleep_until(begins_at.after(times.sigterm));
-            if until(process.exited(), hook).await.is_none() {
-                self.has_exited(container, ContainerExit::BY_ITSELF, why.kill_cause());
-                return;
-            }
-            because = Some(self.tell(None, "prestop_finished", Vec::new()));
-        }
-        let told = why.text().map(|text| ("reason", text.into()));
-        let sigterm = self.tell(because, "sigterm", told.into_iter().collect());
-        self.note(|record, now| {
-            record.sigterm_at = Some(now);
-            record.sigterm_event = Some(sigterm);
-        });
-        process.terminate(sigterm);
-        let kill = self.sim().sleep_until(begins_at.after(times.sigkill));
-        let mut exit = ContainerExit::COMPLETED;
-        if until(kill, process.exited()).await.is_none() {
-            exit = ContainerExit::GRACE_OVER;
-            let sigkill = self.tell(Some(sigterm), "sigkill", vec![("reason", exit.reason.into())]);
-            process.kill(sigkill);
-        }
-        self.has_exited(container, exit, why.kill_cause());
-    }
-
-    /// The process has ended: as it says itself, or else so. `why` is told of the end of a process that was made to end, and its pod not deleted.
-    fn has_exited(&self, container: &Container, otherwise: ContainerExit, why: Option<KillCause>) {
-        container.has_ended();
-        let own_end = container.process().own_end();
-        let exit = ContainerExit::of(own_end, otherwise);
-        let is_oom = exit == ContainerExit::OUT_OF_MEMORY;
-        let mut data = vec![("code", exit.code.into())];
-        if is_oom {
-            self.tell(None, "sigkill", vec![("reason", exit.reason.into())]);
-            data.push(("reason", exit.reason.into()));
-        }
-        let event = self.tell(None, "container_exited", data);
-        self.note(|record, now| {
-            record.exited_at = Some(now);
-            record.exit_reason = Some(exit.reason);
-            record.exit_event = Some(event);
-            let why = match own_end {
-                Some(ProcessEnd::OutOfMemory) => Some(KillCause::OutOfMemory),
-                Some(ProcessEnd::NodeOutOfMemory) => Some(KillCause::NodePressure),
-                _ => why,
-            };
-            if let Some(why) = why {
-                record.killed = Some(Kill { why, at: now, event, restarted_at: None });
-            }
-        });
     }
 
     /// The pod's network outlives its containers a little.

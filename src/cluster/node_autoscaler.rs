@@ -9,7 +9,10 @@
 //!   has been unneeded for ten minutes is removed, if no node was added for ten minutes and none failed to go for three. Empty nodes go together, up to
 //!   ten; of the others one at a time: it is tainted, left alone for five seconds, and drained by evictions, which are tried again for two minutes.
 //!
-//! Pods of `DaemonSet`s do not keep a node, and end with it; those that wait for a node are not waited for.
+//! Pods of `DaemonSet`s do not keep a node, and end with it; those that wait for a node are not waited for. What else may keep a node: a budget, no controller, a local
+//! volume, `kube-system` without a budget, or the pod's own word ([`keeps_its_node`]).
+//!
+//! While too many nodes are not ready, it takes the cluster for broken: it neither adds nor removes, and forgets who was unneeded.
 //!
 //! Approximated: one node group, so no expander; what fits is judged by requests, node selectors and taints, not by affinity among pods.
 //! Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, as of Kubernetes 1.28.
@@ -32,6 +35,13 @@ pub const EVICTION_TIME_MAX: Duration = Duration::from_secs(120);
 pub const EVICTION_RETRY: Duration = Duration::from_secs(10);
 /// The longest grace of such an eviction, in seconds. Source: FAQ, `max-graceful-termination-sec`.
 pub const GRACE_MAX_SECONDS: u32 = 600;
+/// The annotation with which a pod says whether it may be evicted for a node to go.
+const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+/// A deleted pod that is there so long after its grace is passed over. Source: cluster-autoscaler utils/drain/drain.go `PodLongTerminatingExtraThreshold`.
+const LONG_TERMINATING: Duration = Duration::from_secs(30);
+/// A node that is not ready so long after it came has failed; before, it starts. Source: cluster-autoscaler clusterstate/clusterstate.go
+/// `MaxNodeStartupTime`.
+pub const STARTUP_MAX: Duration = Duration::from_secs(15 * 60);
 /// Empty nodes removed at once. Source: FAQ, `max-empty-bulk-delete`.
 const EMPTY_AT_ONCE: usize = 10;
 
@@ -52,6 +62,34 @@ pub struct AutoscalerRules {
     pub delay_after_add: Duration,
     /// No node goes for so long after one could not be drained.
     pub delay_after_failure: Duration,
+    /// So many nodes may be unready whatever part of all they are: `ok-total-unready-count`.
+    pub unready_ok: usize,
+    /// And such a part of all, in percent, however many they are: `max-total-unready-percentage`.
+    pub unready_percent_max: usize,
+    /// Pods with local volumes keep their node: `skip-nodes-with-local-storage`.
+    pub keeps_local_storage: bool,
+    /// Pods of `kube-system` without a budget do: `skip-nodes-with-system-pods`.
+    pub keeps_system: bool,
+}
+
+impl AutoscalerRules {
+    /// What holds where nobody says otherwise, for a group of this size. Source: FAQ, "What are the parameters to CA?".
+    #[must_use]
+    pub const fn usual(min: usize, max: usize) -> Self {
+        Self {
+            min,
+            max,
+            scan: Duration::from_secs(10),
+            utilization_percent: 50,
+            unneeded: Duration::from_secs(600),
+            delay_after_add: Duration::from_secs(600),
+            delay_after_failure: Duration::from_secs(180),
+            unready_ok: 3,
+            unready_percent_max: 45,
+            keeps_local_storage: true,
+            keeps_system: true,
+        }
+    }
 }
 
 /// A node of the group as a look finds it.
@@ -65,11 +103,13 @@ pub struct ScanNode {
     pub is_in_group: bool,
     /// It takes pods: it is ready, and nobody is about to remove it.
     pub is_usable: bool,
+    /// It is not ready, has had time enough to become so, and nobody is about to remove it.
+    pub is_unready: bool,
     /// What runs on it, and has to go elsewhere before it goes.
     pub pods: Vec<Rc<PodTemplate>>,
     /// Pods of `DaemonSet`s: they go with it.
     pub daemons: Vec<Rc<PodTemplate>>,
-    /// A budget allows the eviction of none of its pods.
+    /// One of its pods may not be evicted.
     pub is_blocked: bool,
 }
 
@@ -90,19 +130,26 @@ pub struct NodeAutoscaler {
     unneeded_since: BTreeMap<usize, SimTime>,
     added_at: Option<SimTime>,
     failed_at: Option<SimTime>,
+    is_halted: bool,
 }
 
 impl NodeAutoscaler {
     /// An autoscaler that has seen nothing yet.
     #[must_use]
     pub fn new(rules: AutoscalerRules) -> Self {
-        Self { rules, unneeded_since: BTreeMap::new(), added_at: None, failed_at: None }
+        Self { rules, unneeded_since: BTreeMap::new(), added_at: None, failed_at: None, is_halted: false }
     }
 
     /// Its rules.
     #[must_use]
     pub fn rules(&self) -> &AutoscalerRules {
         &self.rules
+    }
+
+    /// Whether it found too many nodes unready at its last look, and so does nothing.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.is_halted
     }
 
     /// One look at the cluster. `pattern` is an empty node of the group, with the pods of `DaemonSet`s that such a node gets, `coming` the number of nodes on their way, `leaving` of those that are being
@@ -116,6 +163,13 @@ impl NodeAutoscaler {
         coming: usize,
         leaving: usize,
     ) -> Vec<Wish> {
+        let unready = nodes.iter().filter(|node| node.is_unready).count();
+        self.is_halted =
+            unready > self.rules.unready_ok && unready * 100 > self.rules.unready_percent_max * nodes.len();
+        if self.is_halted {
+            self.unneeded_since.clear();
+            return Vec::new();
+        }
         let size = nodes.iter().filter(|node| node.is_in_group).count() + coming;
         let wanted = nodes_for(pending, pattern).saturating_sub(coming).min(self.rules.max.saturating_sub(size));
         self.note_unneeded(now, nodes, pending.is_empty());
@@ -169,6 +223,39 @@ impl NodeAutoscaler {
         }
         due.first().filter(|_| spare > 0).map(|node| Wish::Remove(node.index)).into_iter().collect()
     }
+}
+
+/// A pod, as far as it may keep its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeptPod<'a> {
+    /// What it is made from.
+    pub template: &'a PodTemplate,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Nobody would make it anew.
+    pub is_bare: bool,
+    /// A budget protects it.
+    pub has_budget: bool,
+    /// When its deletion was asked for, and its grace in seconds.
+    pub deleted: Option<(SimTime, u32)>,
+}
+
+/// Whether a pod that is not a `DaemonSet`'s keeps its node, whatever its budget allows. One that should have ended half a minute ago keeps nothing.
+///
+/// Source: FAQ, "What types of pods can prevent CA from removing a node?"; cluster-autoscaler simulator/drainability/rules, utils/drain/drain.go.
+#[must_use]
+pub fn keeps_its_node(rules: &AutoscalerRules, pod: &KeptPod<'_>, now: SimTime) -> bool {
+    let is_overdue = pod.deleted.is_some_and(|(at, grace_seconds)| {
+        at.after(Duration::from_secs(grace_seconds.into()) + LONG_TERMINATING) < now
+    });
+    let says = |word: &str| pod.template.annotations.get(SAFE_TO_EVICT).is_some_and(|written| written == word);
+    if is_overdue || says("true") {
+        return false;
+    }
+    says("false")
+        || pod.is_bare
+        || (rules.keeps_local_storage && pod.template.has_local_storage)
+        || (rules.keeps_system && pod.namespace == "kube-system" && !pod.has_budget)
 }
 
 /// How many empty nodes these pods need: largest first, each onto the first that has room. Who fits on none is left out.

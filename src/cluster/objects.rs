@@ -99,6 +99,9 @@ pub struct PodTemplate {
     pub pre_stop: Option<Duration>,
     /// It has volumes of type `emptyDir`, whose data goes with it: a drain asks before it takes such a pod.
     pub has_empty_dir: bool,
+    /// It has volumes that stay behind on its node, of type `hostPath` or `emptyDir` on disk, and none of its annotations gives them up: the cluster autoscaler leaves that
+    /// node alone.
+    pub has_local_storage: bool,
     /// Its probes.
     pub probes: Probes,
     /// Containers that start before its own, in this order.
@@ -302,6 +305,7 @@ mod tests {
             grace_seconds: 30,
             pre_stop: None,
             has_empty_dir: false,
+            has_local_storage: false,
             probes: Probes::default(),
             init: Vec::new(),
             ports: vec![port(None, 1), port(Some("http"), 2), port(Some("http"), 3), port(Some("grpc"), 4)],

@@ -128,6 +128,7 @@ fn deployment(key: &str, replicas: i32) -> Deployment {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        has_local_storage: false,
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),

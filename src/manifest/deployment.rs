@@ -15,6 +15,7 @@ use super::priority_class::{self, PodPriority};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::resources::{self, Asked, read_resources, unasked};
+use super::volumes::{self, Volumes};
 use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
@@ -330,7 +331,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
     let volumes = spec_field.node().find(&["volumes"]);
-    let has_empty_dir = matches!(volumes.map(|node| &node.value), Some(Value::List(items)) if items.iter().any(|item| item.entry("emptyDir").is_some()));
+    let Volumes { has_empty_dir, has_local_storage } = volumes::read(volumes, &annotations);
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
         spec.missing("containers", "a pod has at least one container");
@@ -370,6 +371,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         grace_seconds: grace_seconds?,
         pre_stop: main.hook.as_ref().map(|hook| hook.duration),
         has_empty_dir,
+        has_local_storage,
         probes: main.probes,
         init: init.iter().map(|container| container.container.clone()).collect(),
         ports: declared,

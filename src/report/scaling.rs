@@ -46,11 +46,13 @@ pub(crate) fn stories(results: &Results) -> Vec<Story<'_>> {
     stories
 }
 
-/// The condition that says most: a failure, then a limit, then what holds the size back.
+/// The condition that says most: a failure, then a limit, then what holds the size back. Who was given another size has not failed: what is said of the
+/// metrics then is of an earlier sync, since this one did not look at them.
 fn why(step: &AutoscalerStep) -> &str {
     let of = |kind: &str| step.conditions.get(kind).and_then(|text| text.split_once('/'));
-    let failed =
-        ["AbleToScale", "ScalingActive"].iter().find_map(|kind| of(kind).filter(|(holds, _)| *holds == "False"));
+    let is_written = step.current != step.desired;
+    let kinds = if is_written { &["AbleToScale"][..] } else { &["AbleToScale", "ScalingActive"] };
+    let failed = kinds.iter().find_map(|kind| of(kind).filter(|(holds, _)| *holds == "False"));
     let limited = of("ScalingLimited").filter(|(holds, _)| *holds == "True");
     // Without a look at the metrics there are no limits, and what stands there is of an earlier sync.
     let limited = limited.filter(|_| !step.metrics.iter().all(|metric| metric.value.is_none()));
@@ -89,5 +91,31 @@ mod tests {
             ]
         );
         assert_eq!((stories[0].sync_count, stories[0].change_count), (5, 2));
+    }
+
+    #[test]
+    fn a_size_that_is_written_without_a_look_at_the_metrics_is_not_a_failure_of_theirs() {
+        let conditions = |able: &str| {
+            let all = [
+                ("AbleToScale", able),
+                ("ScalingActive", "False/ScalingDisabled"),
+                ("ScalingLimited", "True/TooFewReplicas"),
+            ];
+            all.map(|(kind, text)| (kind.to_owned(), text.to_owned())).into()
+        };
+        let step = |current, desired, able: &str| AutoscalerStep {
+            current,
+            desired,
+            metrics: Vec::new(),
+            conditions: conditions(able),
+            ..scaled().remove(0)
+        };
+        for (step, expected) in [
+            (step(1, 2, "True/SucceededRescale"), "SucceededRescale"),
+            (step(0, 0, "True/SucceededGetScale"), "ScalingDisabled"),
+            (step(1, 2, "False/FailedUpdateScale"), "FailedUpdateScale"),
+        ] {
+            assert_eq!(why(&step), expected);
+        }
     }
 }

@@ -10,20 +10,8 @@ use crate::cluster::node_autoscaler::AutoscalerRules;
 use crate::engine::Delay;
 use crate::manifest::Field;
 
-/// What holds where a scenario says nothing. Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, as of Kubernetes 1.28.
-mod defaults {
-    use std::time::Duration;
-
-    use crate::engine::Delay;
-
-    pub(super) const SCAN: Duration = Duration::from_secs(10);
-    pub(super) const UTILIZATION_PERCENT: u64 = 50;
-    pub(super) const UNNEEDED: Duration = Duration::from_secs(600);
-    pub(super) const DELAY_AFTER_ADD: Duration = Duration::from_secs(600);
-    pub(super) const DELAY_AFTER_FAILURE: Duration = Duration::from_secs(180);
-    /// An assumption: a machine, its kubelet and its network take a minute and a half.
-    pub(super) const NODE_START: Delay = Delay::Constant(Duration::from_secs(90));
-}
+/// From the wish for a node to the node that takes pods. An assumption: a machine, its kubelet and its network take a minute and a half.
+const NODE_START: Delay = Delay::Constant(Duration::from_secs(90));
 
 /// The autoscaler of one group of nodes.
 #[derive(Clone, Debug)]
@@ -68,13 +56,20 @@ pub(super) fn read(field: &Field<'_>, groups: &[NodeGroup]) -> Option<Autoscaler
             field.refuse(format!("the group begins with {count} nodes"), "write a max of that or more");
         }
     }
-    let percent = fields
-        .get("utilizationPercent")
-        .map_or(Some(defaults::UTILIZATION_PERCENT), |field| field.whole::<u64>(0, 100));
-    let node_start = fields.get("nodeStart").map_or(Some(defaults::NODE_START), |field| field.delay());
-    let (scan, unneeded) = (span("scanInterval", defaults::SCAN), span("unneededTime", defaults::UNNEEDED));
-    let delay_after_add = span("delayAfterAdd", defaults::DELAY_AFTER_ADD);
-    let delay_after_failure = span("delayAfterFailure", defaults::DELAY_AFTER_FAILURE);
+    let usual = AutoscalerRules::usual(min.unwrap_or_default(), max.unwrap_or_default());
+    let percent =
+        fields.get("utilizationPercent").map_or(Some(usual.utilization_percent), |field| field.whole::<u64>(0, 100));
+    let node_start = fields.get("nodeStart").map_or(Some(NODE_START), |field| field.delay());
+    let (scan, unneeded) = (span("scanInterval", usual.scan), span("unneededTime", usual.unneeded));
+    let delay_after_add = span("delayAfterAdd", usual.delay_after_add);
+    let delay_after_failure = span("delayAfterFailure", usual.delay_after_failure);
+    let unready_ok = whole("okTotalUnreadyCount", usual.unready_ok);
+    let unready_percent_max = fields
+        .get("maxTotalUnreadyPercentage")
+        .map_or(Some(usual.unready_percent_max), |field| field.whole::<usize>(0, 100));
+    let choice = |key: &str, usual: bool| fields.get(key).map_or(Some(usual), |field| field.boolean());
+    let keeps_local_storage = choice("skipNodesWithLocalStorage", usual.keeps_local_storage);
+    let keeps_system = choice("skipNodesWithSystemPods", usual.keeps_system);
     fields.finish();
     Some(AutoscalerSettings {
         group: found?.name.clone(),
@@ -87,6 +82,10 @@ pub(super) fn read(field: &Field<'_>, groups: &[NodeGroup]) -> Option<Autoscaler
             unneeded: unneeded?,
             delay_after_add: delay_after_add?,
             delay_after_failure: delay_after_failure?,
+            unready_ok: unready_ok?,
+            unready_percent_max: unready_percent_max?,
+            keeps_local_storage: keeps_local_storage?,
+            keeps_system: keeps_system?,
         },
     })
 }

@@ -14,6 +14,7 @@ mod layer_seven;
 mod naive;
 mod node_shutdown;
 mod nodes;
+mod operations;
 mod phases;
 mod products;
 mod rollouts;

@@ -71,6 +71,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        has_local_storage: false,
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),

@@ -84,6 +84,7 @@ fn deployment(inputs: &Value) -> Deployment {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        has_local_storage: false,
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::node_sync::{GC_PERIOD, GC_QUARANTINE};
 use super::replica_set_sync::Birth;
-use super::{Caller, Cluster, Keeper, ReplicaSet, SetStatus, namespace_of};
+use super::{Caller, Cluster, Keeper, ReplicaSet, SetStatus};
 use crate::cluster::objects::BarePod;
 use crate::cluster::scheduler::Change;
 use crate::engine::EventId;
@@ -89,14 +89,5 @@ impl Cluster {
         }
         self.inner.changes.raise(Change::PodPlaced);
         Some(index)
-    }
-
-    /// The living pod without a controller of this `namespace/name`, or of this name where another is in a namespace.
-    pub(super) fn bare_pod(&self, name: &str, beside: &str) -> Option<u64> {
-        let key = if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace_of(beside)) };
-        let state = self.inner.state.borrow();
-        let bare = state.sets.values().filter(|set| set.keeper == Keeper::Nobody).flat_map(|set| &set.pods);
-        let mut living = bare.filter(|id| state.pods[id].is_active());
-        living.find(|id| *state.pods[id].record.key == *key).copied()
     }
 }

@@ -92,6 +92,9 @@ impl Cluster {
     /// Whether the step of a `Recreate` ended before the new set had its size: it scales all old sets down, and then waits until their pods
     /// have ended.
     fn step_recreate(&self, key: &Rc<str>, view: &mut View) -> bool {
+        if view.new_id.is_none() && !view.old.is_empty() {
+            self.announce_rollout(key);
+        }
         let mut has_scaled = false;
         for (id, set) in view.old_ids.iter().zip(&view.old).filter(|(_, set)| set.replicas > 0) {
             self.resize(*id, 0, false);
@@ -108,7 +111,7 @@ impl Cluster {
         match view.new_id {
             Some(id) => self.resize(id, view.desired, false),
             None => {
-                self.create_set(key, view.desired, !view.old.is_empty());
+                self.create_set(key, view.desired, false);
                 if let Some(seen) = self.view(key) {
                     *view = seen;
                 }
@@ -185,11 +188,15 @@ impl Cluster {
             if known.progress.is_none() && known.spec.progress_deadline_seconds.is_some() {
                 known.progress = Some(Progress { reason: ProgressReason::FoundNewReplicaSet, updated_at: stamp });
             }
-            if set.revision == known.revision {
+            // The template of a rollout that was waiting for its set has been taken back.
+            let is_taken_back = known.announced.take().is_some();
+            if set.revision == known.revision && !is_taken_back {
                 return;
             }
-            known.revision += 1;
-            set.revision = known.revision;
+            if set.revision != known.revision {
+                known.revision += 1;
+                set.revision = known.revision;
+            }
             (known.revision, known.because)
         };
         let event = self.begin_rollout(key, renewed.0, renewed.1);
@@ -197,6 +204,24 @@ impl Cluster {
             known.because = Some(event);
         }
         self.enqueue(Work::Deployment(Rc::clone(key)));
+    }
+
+    /// A rollout by `Recreate` begins when its first old pods are to go, though its set comes when the last of them have ended.
+    fn announce_rollout(&self, key: &Rc<str>) {
+        let begun = {
+            let mut state = self.inner.state.borrow_mut();
+            let Some(known) = state.deployments.get_mut(key) else { return };
+            let is_known = known.announced.as_ref().is_some_and(|announced| *announced == known.template);
+            if is_known || known.is_deleted {
+                return;
+            }
+            known.announced = Some(Rc::clone(&known.template));
+            (known.revision + 1, known.because)
+        };
+        let event = self.begin_rollout(key, begun.0, begun.1);
+        if let Some(known) = self.inner.state.borrow_mut().deployments.get_mut(key) {
+            known.because = Some(event);
+        }
     }
 
     /// A revision takes the place of another. A rollout that is under way ends incomplete.
@@ -221,13 +246,14 @@ impl Cluster {
         event
     }
 
-    /// Makes the set of a new revision, with its first size.
+    /// Makes the set of a new revision, with its first size; it may begin a rollout, unless that has been announced.
     fn create_set(&self, key: &Rc<str>, size: i32, is_rollout: bool) {
         let stamp = self.inner.clock.stamp(self.inner.sim.now());
         let (revision, because) = {
             let mut state = self.inner.state.borrow_mut();
             let known = state.deployments.get_mut(key).expect("the deployment has just been seen");
             known.revision += 1;
+            known.announced = None;
             if known.spec.progress_deadline_seconds.is_some() {
                 known.progress = Some(Progress { reason: ProgressReason::NewReplicaSetCreated, updated_at: stamp });
             }

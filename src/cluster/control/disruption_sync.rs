@@ -164,6 +164,9 @@ impl Cluster {
             data.push(("healthy", i64::from(status.current_healthy).into()));
             data.push(("desired", i64::from(status.desired_healthy).into()));
         }
+        if let Some(reason) = answer.refusal() {
+            data.push(("reason", reason.into()));
+        }
         let kind = if answer.is_evicted() { "evicted" } else { "eviction_denied" };
         let event = self.tell(because, kind, format!("Pod/{pod}"), data);
         if answer.is_evicted() {
@@ -190,6 +193,11 @@ fn protects(budget: &DisruptionBudget, pod: &Pod) -> bool {
 pub(super) fn is_protected(state: &State, pod: &Pod) -> bool {
     let views: Vec<BudgetView> = views_of(state, pod).collect();
     !decide(&facts_of(pod), &views).is_evicted()
+}
+
+/// Whether there is a budget for this pod.
+pub(super) fn has_budget(state: &State, pod: &Pod) -> bool {
+    views_of(state, pod).next().is_some()
 }
 
 fn facts_of(pod: &Pod) -> EvictedPod {

@@ -7,17 +7,18 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::disruption_sync::is_protected;
+use super::disruption_sync::{has_budget, is_protected};
 use super::operations::DrainEnd;
 use super::{Caller, Cluster, Keeper, Pod, State};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::{
-    AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, NodeAutoscaler, ScanNode, TAINT_DELAY,
-    TO_BE_DELETED, Wish,
+    AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, KeptPod, NodeAutoscaler, STARTUP_MAX,
+    ScanNode, TAINT_DELAY, TO_BE_DELETED, Wish, keeps_its_node,
 };
 use crate::cluster::objects::Node;
 use crate::cluster::placement::{HOSTNAME, Taint, TaintEffect, ZONE};
 use crate::engine::{Delay, EventId};
+use crate::units::SimTime;
 
 /// A node group that grows and shrinks.
 #[derive(Clone, Debug)]
@@ -51,9 +52,6 @@ impl ScalingState {
     }
 }
 
-/// The annotation with which a pod says that it may be evicted for a node to go.
-const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-
 impl Cluster {
     /// Starts the autoscaler, if there is one.
     pub(super) fn start_autoscaler(&self) {
@@ -80,14 +78,23 @@ impl Cluster {
             let waiting = waiting.filter(|pod| pod.keeper != Keeper::DaemonSet);
             let because = waiting.clone().map(|pod| pod.last_event).next();
             let pending: Vec<_> = waiting.map(|pod| Rc::clone(&pod.template)).collect();
-            let nodes = scan_list(state, config);
+            let nodes = scan_list(state, config, now);
             let daemons = state.daemons_on(&config.pattern);
             let Some(scaling) = &mut state.scaling else { return };
             let (coming, leaving) = (scaling.coming, scaling.leaving);
-            (
-                scaling.autoscaler.handle_scan(now, &pending, &nodes, (&config.pattern, &daemons), coming, leaving),
-                because,
-            )
+            let was_halted = scaling.autoscaler.is_halted();
+            let wishes =
+                scaling.autoscaler.handle_scan(now, &pending, &nodes, (&config.pattern, &daemons), coming, leaving);
+            let is_halted = scaling.autoscaler.is_halted();
+            if is_halted != was_halted {
+                let unready: Vec<&ScanNode> = nodes.iter().filter(|node| node.is_unready).collect();
+                let because = unready.iter().filter_map(|node| state.nodes[node.index].last_event()).max();
+                let kind = if is_halted { "autoscaler_halted" } else { "autoscaler_resumed" };
+                let reason = format!("{} of {} nodes are not ready", unready.len(), nodes.len());
+                let object = format!("NodeGroup/{}", config.group);
+                self.tell(because, kind, object, vec![("reason", reason.into())]);
+            }
+            (wishes, because)
         };
         for wish in wishes {
             match wish {
@@ -165,7 +172,7 @@ impl Cluster {
 }
 
 /// The nodes as a look finds them.
-fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
+fn scan_list(state: &State, config: &AutoscalerConfig, now: SimTime) -> Vec<ScanNode> {
     let mut pods: BTreeMap<usize, Vec<&Pod>> = BTreeMap::new();
     for pod in state.pods.values() {
         if let Some(index) = pod.node_index {
@@ -182,7 +189,8 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
             node: node.spec.clone(),
             is_in_group: is_of_group(&node.spec.name, &config.group),
             is_usable: node.is_usable() && !node.spec.unschedulable && !is_leaving(&node.spec),
-            is_blocked: pods.iter().any(|pod| is_protected(state, pod) || keeps_its_node(pod)),
+            is_unready: !node.is_usable() && !is_leaving(&node.spec) && !is_starting(node.created_at(), now),
+            is_blocked: pods.iter().any(|pod| is_protected(state, pod) || keeps(state, &config.rules, pod, now)),
             pods: pods.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
             daemons: daemons.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
         }
@@ -190,10 +198,21 @@ fn scan_list(state: &State, config: &AutoscalerConfig) -> Vec<ScanNode> {
     list.collect()
 }
 
-/// A pod that nobody would make anew keeps its node, unless it says otherwise. Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md.
-fn keeps_its_node(pod: &Pod) -> bool {
-    let is_safe = pod.template.annotations.get(SAFE_TO_EVICT).is_some_and(|written| written == "true");
-    pod.keeper == Keeper::Nobody && !is_safe
+fn keeps(state: &State, rules: &AutoscalerRules, pod: &Pod, now: SimTime) -> bool {
+    let deleted = pod.record.terminating_at.zip(pod.demands.deletion_seconds());
+    let kept = KeptPod {
+        template: &pod.template,
+        namespace: &pod.record.namespace,
+        is_bare: pod.keeper == Keeper::Nobody,
+        has_budget: has_budget(state, pod),
+        deleted,
+    };
+    keeps_its_node(rules, &kept, now)
+}
+
+/// A node that came in the run may still be on its way to being ready; those that the run found are not.
+fn is_starting(created_at: SimTime, now: SimTime) -> bool {
+    created_at > SimTime::ZERO && created_at.after(STARTUP_MAX) > now
 }
 
 /// Nodes of a group are called by its name and a number.

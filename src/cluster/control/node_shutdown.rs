@@ -63,7 +63,7 @@ impl Cluster {
                     let mut state = self.inner.state.borrow_mut();
                     state.pods.get_mut(&id).map(|pod| {
                         pod.record.terminating_at = pod.record.terminating_at.or(Some(self.inner.sim.now()));
-                        pod.shutdown_grace = Some(grace_seconds(pod.template.grace_seconds, group));
+                        pod.demands.end_within(grace_seconds(pod.template.grace_seconds, group));
                         (pod.evicted.clone(), pod.removed.clone(), pod.is_deleting())
                     })
                 };

@@ -119,6 +119,11 @@ impl NodeState {
         format!("{ready}{}", if self.spec.unschedulable { ",SchedulingDisabled" } else { "" })
     }
 
+    /// The last event of its condition or its machine.
+    pub(super) fn last_event(&self) -> Option<EventId> {
+        self.last_event
+    }
+
     pub(super) fn created_at(&self) -> SimTime {
         self.created_at
     }
@@ -374,9 +379,9 @@ impl Cluster {
             let mut state = self.inner.state.borrow_mut();
             let state = &mut *state;
             let node = &mut state.nodes[index];
-            if node.is_machine_gone || node.died_at.take().is_none() {
-                return;
-            }
+            let Some(died_at) = node.died_at.filter(|_| !node.is_machine_gone) else { return };
+            node.died_at = None;
+            state.images.interrupt(&node.spec.name, died_at);
             node.lost = Signal::default();
             node.is_shutting_down = false;
             node.lease_from = now;
@@ -646,7 +651,9 @@ impl Cluster {
             let state = self.inner.state.borrow();
             (state.clients.of_taints(), 1 + state.clients.calls_to_delete())
         };
-        self.when_called(caller, calls, move |this| this.delete_pod(id, None, because));
+        self.when_called(caller, calls, move |this| {
+            this.delete_pod(id, None, because);
+        });
     }
 
     /// Deletes a silent node whose machine the cloud no longer has.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pod::Pod;
+use super::pod_deletion::Deletion;
 use super::{Caller, Cluster, Keeper, namespace_of};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
@@ -35,7 +36,7 @@ impl Cluster {
                 self.evict(id, None, Some(because));
             }),
             Operation::KillPod { owner, pod, grace_seconds } => {
-                let chosen = self.chosen_pod(owner, pod).map(|id| self.delete_pod(id, *grace_seconds, Some(because)));
+                let chosen = self.chosen_pod(owner, pod).map(|id| self.kill_pod(id, *grace_seconds, because));
                 chosen.or_else(|| self.delete_failed(owner, pod))
             }
             Operation::Drain { node, settings } => self.chosen_node(node).map(|index| {
@@ -68,13 +69,18 @@ impl Cluster {
             }
         };
         if found.is_none() {
-            let wanted = match operation {
-                Operation::Evict { owner, pod } | Operation::KillPod { owner, pod, .. } => {
-                    format!("Pod/{owner}: {pod:?}")
-                }
-                _ => "Node".to_owned(),
-            };
-            self.tell(Some(because), "nothing_found", wanted, Vec::new());
+            let (object, reason) = wanted(operation);
+            self.tell(Some(because), "nothing_found", object, vec![("reason", reason.into())]);
+        }
+    }
+
+    /// Deletes a pod; that it changes nothing is told.
+    fn kill_pod(&self, id: u64, grace_seconds: Option<u32>, because: EventId) {
+        if let Deletion::Unchanged(before) = self.delete_pod(id, grace_seconds, Some(because)) {
+            let object = self.inner.state.borrow().pods.get(&id).map(|pod| format!("Pod/{}", pod.record.key));
+            let reason = format!("it is being deleted already, and its grace of {before} s can only be shortened");
+            let object = object.unwrap_or_default();
+            self.tell(Some(because), "nothing_found", object, vec![("reason", reason.into())]);
         }
     }
 
@@ -109,10 +115,24 @@ impl Cluster {
         let daemons = self.pods_on(index).len() - self.evictable_on(index).len();
         self.called(client, 2 + u32::try_from(daemons).unwrap_or(u32::MAX)).await;
         let end = self.evict_all(index, settings, client, because).await;
-        let kind = if end == DrainEnd::Empty { "node_drained" } else { "node_drain_failed" };
-        self.tell_of_node(index, Some(because), kind, Vec::new());
+        if end == DrainEnd::Empty {
+            self.tell_of_node(index, Some(because), "node_drained", Vec::new());
+        } else {
+            let reason = self.left_on(index, settings.timeout);
+            self.tell_of_node(index, Some(because), "node_drain_failed", vec![("reason", reason.into())]);
+        }
         self.count_operation(-1);
         end
+    }
+
+    /// What a drain that failed has left, and how long it could take at most.
+    fn left_on(&self, index: usize, timeout: Option<Duration>) -> String {
+        let state = self.inner.state.borrow();
+        let left = state.pods.on(index).filter(|(_, pod)| pod.keeper != Keeper::DaemonSet);
+        let mut names: Vec<&str> = left.map(|(_, pod)| &*pod.record.key).collect();
+        names.sort_unstable();
+        let timeout = timeout.map(|timeout| format!("; its timeout is {} s", timeout.as_secs_f64()));
+        format!("still there: {}{}", names.join(", "), timeout.unwrap_or_default())
     }
 
     /// Why a node may not be drained with these settings.
@@ -204,21 +224,20 @@ impl Cluster {
     /// Deletes the object of a pod that has failed, if that is meant by its name.
     fn delete_failed(&self, owner: &str, choice: &PodChoice) -> Option<()> {
         let PodChoice::Named(name) = choice else { return None };
-        let key = if name.contains('/') { name.to_string() } else { format!("{}/{name}", namespace_of(owner)) };
-        self.inner.state.borrow_mut().delete_remains(&key).then_some(())
+        self.inner.state.borrow_mut().delete_remains(&key_of(owner, name)).then_some(())
     }
 
+    /// Who names a pod or its number means it even when it is being deleted.
     fn chosen_pod(&self, owner: &str, choice: &PodChoice) -> Option<u64> {
-        if let PodChoice::Named(name) = choice
-            && let Some(bare) = self.bare_pod(name, owner)
-        {
-            return Some(bare);
-        }
         let state = self.inner.state.borrow();
-        let mut living = state.ordered_pods_of(owner).into_iter().filter(|pod| pod.is_active());
+        let pods = state.ordered_pods_of(owner);
+        let mut living = pods.iter().copied().filter(|pod| pod.is_active());
         let found = match choice {
-            PodChoice::Ordinal(number) => living.find(|pod| ordinal_of(&pod.identity) == *number),
-            PodChoice::Named(name) => living.find(|pod| pod.record.name == *name),
+            PodChoice::Ordinal(number) => pods.iter().copied().find(|pod| ordinal_of(&pod.identity) == *number),
+            PodChoice::Named(name) => {
+                let key = key_of(owner, name);
+                state.pods.values().find(|pod| *pod.record.key == *key)
+            }
             PodChoice::Oldest => living.next(),
             PodChoice::Newest => living.next_back(),
             PodChoice::Ready => living.find(|pod| pod.is_ready),
@@ -243,6 +262,40 @@ impl Cluster {
                 counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(index, _)| index)
             }
         }
+    }
+}
+
+/// A pod that is named is in the namespace of the target, unless it is said to be in another.
+fn key_of(owner: &str, name: &str) -> String {
+    if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace_of(owner)) }
+}
+
+/// What an operation was for that found nothing, and what there was not.
+fn wanted(operation: &Operation) -> (String, String) {
+    match operation {
+        Operation::Evict { owner, pod } | Operation::KillPod { owner, pod, .. } => {
+            let reason = match pod {
+                PodChoice::Named(name) => {
+                    return (format!("Pod/{}", key_of(owner, name)), "there is no such pod".to_owned());
+                }
+                PodChoice::Ordinal(number) => format!("its pod {number} is gone, or was never made"),
+                PodChoice::Oldest | PodChoice::Newest => "it has no pod that is not being deleted".to_owned(),
+                PodChoice::Ready => "none of its pods is ready".to_owned(),
+                PodChoice::Unready => "none of its pods runs without being ready".to_owned(),
+                PodChoice::Pending => "none of its pods waits for its start".to_owned(),
+            };
+            (format!("Deployment/{owner}"), reason)
+        }
+        Operation::Drain { node, .. }
+        | Operation::Cordon { node, .. }
+        | Operation::FailNode { node, .. }
+        | Operation::ShutDownNode { node, .. }
+        | Operation::ReclaimNode { node, .. }
+        | Operation::RemoveNode { node } => match node {
+            NodeChoice::Named(name) => (format!("Node/{name}"), "there is no such node".to_owned()),
+            NodeChoice::Busiest(owner) => (format!("Deployment/{owner}"), "none of its pods is on a node".to_owned()),
+        },
+        Operation::AddNodes(_) => unreachable!("nodes that join are not looked for"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Caller, Cluster, Keeper, Kubelets, State, Work};
 use crate::cluster::api_clock::ApiClock;
+use crate::cluster::demands::Demands;
 use crate::cluster::deployment::{PodPhase, Strategy};
 use crate::cluster::objects::PodTemplate;
 use crate::cluster::scheduler::Change;
@@ -49,19 +50,16 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) identity: Rc<str>,
     pub(super) deletion_cost: i32,
     pub(super) uid: String,
-    /// Raised when the pod is deleted, with the grace in seconds.
+    /// Raised when the pod is deleted.
     pub(in crate::cluster) deletion: Signal,
-    /// The grace of its deletion in seconds, if it is not its own.
-    pub(in crate::cluster) deletion_grace: Option<u32>,
+    /// How its end is asked for.
+    pub(in crate::cluster) demands: Rc<Demands>,
     /// Raised when its kubelet ends it by itself.
     pub(in crate::cluster) evicted: Signal,
-    /// Its grace in seconds, if it is ended because its machine shuts down.
-    pub(in crate::cluster) shutdown_grace: Option<u32>,
     /// Raised when its object is gone.
     pub(in crate::cluster) removed: Signal,
     /// The scheduler has found no node for it.
     pub(in crate::cluster) is_unschedulable: bool,
-    pub(in crate::cluster) deleted_because: Option<EventId>,
     /// The last event of this pod.
     pub(in crate::cluster) last_event: EventId,
 }
@@ -288,6 +286,17 @@ impl Cluster {
             // The set cannot know when a pod becomes available, so it looks again, a second late to be sure.
             let wait = Duration::from_secs(u64::from(min_ready) + 1);
             self.enqueue_after(Work::Set(set), wait);
+        }
+    }
+
+    /// Writes to the life of a pod, even if its object is gone already.
+    pub(in crate::cluster) fn note_life(&self, id: u64, write: impl FnOnce(&mut PodRecord, SimTime)) {
+        let now = self.inner.sim.now();
+        let mut state = self.inner.state.borrow_mut();
+        let state = &mut *state;
+        let living = state.pods.get_mut(&id).map(|pod| &mut pod.record);
+        if let Some(record) = living.or_else(|| state.records.iter_mut().rev().find(|record| record.id == id)) {
+            write(record, now);
         }
     }
 

@@ -292,12 +292,10 @@ impl Cluster {
                 deletion_cost: 0,
                 uid: format!("{:016x}", names.bits()),
                 deletion: Signal::default(),
-                deletion_grace: None,
+                demands: Rc::default(),
                 evicted: Signal::default(),
-                shutdown_grace: None,
                 removed: Signal::default(),
                 is_unschedulable: false,
-                deleted_because: None,
                 last_event: event,
             };
             if self.stands() {
@@ -313,51 +311,6 @@ impl Cluster {
             Kubelets::Hollow(_) => hollow::live(self, id),
         }
         self.enqueue(Work::Set(set_id));
-        self.enqueue_budgets_of_pod(id);
-    }
-
-    /// Asks for the deletion of a pod, named `namespace/name`, as `kubectl delete pod` does; its set replaces it. Whether there is one.
-    pub fn delete_pod_named(&self, key: &str, because: Option<EventId>) -> bool {
-        let found = self.pod_named(key);
-        if let Some(id) = found {
-            self.delete_pod(id, None, because);
-        }
-        found.is_some()
-    }
-
-    /// The pod with this `namespace/name`, unless it is being deleted or has ended.
-    pub(super) fn pod_named(&self, key: &str) -> Option<u64> {
-        let state = self.inner.state.borrow();
-        state.pods.iter().find(|(_, pod)| *pod.record.key == *key && pod.is_active()).map(|(id, _)| *id)
-    }
-
-    /// Asks for a pod's deletion, with a grace in seconds if it is not to have its own: from now on nobody counts it.
-    pub(super) fn delete_pod(&self, id: u64, grace_seconds: Option<u32>, because: Option<EventId>) {
-        let (deletion, owner, set) = {
-            let mut state = self.inner.state.borrow_mut();
-            let state = &mut *state;
-            let Some(pod) = state.pods.get_mut(&id) else { return };
-            if pod.is_deleting() {
-                return;
-            }
-            state.placing.terminate(pod.set, pod.node_index);
-            pod.record.terminating_at = Some(self.inner.sim.now());
-            let object = format!("Pod/{}/{}", pod.record.namespace, pod.record.name);
-            pod.deletion_grace = grace_seconds;
-            if grace_seconds == Some(0) {
-                // By force: the object is as good as gone, and the kubelet stops what is left.
-                pod.phase = PodPhase::Failed;
-            }
-            let data = vec![("grace_s", i64::from(grace_seconds.unwrap_or(pod.template.grace_seconds)).into())];
-            let event = self.tell(because, "pod_terminating", object, data);
-            pod.deleted_because = Some(event);
-            pod.last_event = event;
-            (pod.deletion.clone(), Rc::clone(&pod.owner), pod.set)
-        };
-        deletion.raise();
-        self.note_counts(&owner);
-        self.publish_endpoints_of(id, None);
-        self.enqueue(Work::Set(set));
         self.enqueue_budgets_of_pod(id);
     }
 }

@@ -3,8 +3,10 @@
 mod bare_pods;
 mod calls;
 mod daemon_sets;
+mod deletions;
 mod indexes;
 mod nodes;
+mod recreate;
 mod shutdown;
 mod waiting;
 
@@ -113,6 +115,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         probes: Probes { readiness: Some(readiness), ..Probes::default() },
         init: Vec::new(),
         has_empty_dir: false,
+        has_local_storage: false,
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),

@@ -1,7 +1,7 @@
-//! What is around a pod's own container: its image, init containers before it, sidecars from before it to after its end.
+//! What comes before a pod's own container: its image, init containers, sidecars.
 //!
-//! An image is pulled once per node, and who comes meanwhile waits for the same pull; one that cannot be pulled is tried again under a back-off of its own. Init containers run one
-//! after another, and sidecars start among them; they end after the process. What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
+//! An image is pulled once per node, and one after the other ([`crate::cluster::image_pulls`]); one that cannot be pulled is tried again under a back-off of its own. Init containers run one
+//! after another, and sidecars start among them; they end after the process ([`super::ending`]). What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
 //!
 //! Source: Kubernetes v1.28.7 pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go; the rules are in [`crate::cluster::kubelet`].
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Agent, Bound};
 use crate::cluster::kubelet::backoff::{SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use crate::cluster::kubelet::image_backoff::{Attempt, ImageBackoff};
-use crate::cluster::kubelet::sidecar::{sigterm_times, started_at};
+use crate::cluster::kubelet::sidecar::started_at;
 use crate::cluster::objects::PodTemplate;
 use crate::units::SimTime;
 
@@ -32,7 +32,9 @@ impl Agent {
         loop {
             let reason = match backoff.at_sync(self.sim().now()) {
                 Attempt::Pull => {
-                    self.sim().sleep(self.draw(&inner.config.image_pull, "image-pull-failure")).await;
+                    let takes = self.draw(&inner.config.image_pull, "image-pull-failure");
+                    let over_at = inner.state.borrow_mut().images.fail(node, self.sim().now(), takes);
+                    self.sim().sleep_until(over_at).await;
                     backoff.failed(self.sim().now());
                     self.tell(None, "image_pull_failed", vec![("image", image.into())]);
                     "ErrImagePull"
@@ -48,16 +50,14 @@ impl Agent {
         }
     }
 
-    /// When an image is on a node. The first pod that needs it starts the pull, which goes on whatever becomes of the pod.
+    /// When an image is on a node, for a container that asks for it now.
     fn image_pulled_at(&self, node: &Rc<str>, image: &str) -> SimTime {
         let inner = &self.cluster.inner;
-        let known = inner.state.borrow().images.get(&(Rc::clone(node), image.to_owned())).copied();
-        known.unwrap_or_else(|| {
+        let now = self.sim().now();
+        inner.state.borrow_mut().images.ask(node, image, now, || {
             let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}"));
             let pull = inner.config.image_pull.draw(&mut stream);
-            let pulled_at = self.sim().now().after(if self.cluster.stands() { Duration::ZERO } else { pull });
-            inner.state.borrow_mut().images.insert((Rc::clone(node), image.to_owned()), pulled_at);
-            pulled_at
+            if self.cluster.stands() { Duration::ZERO } else { pull }
         })
     }
 
@@ -78,19 +78,6 @@ impl Agent {
                     self.tell(None, "sidecar_started", name)
                 }
             };
-        }
-    }
-
-    /// Ends the sidecars of a deleted pod whose own container ended, or had ended, by now. `began_at` is the beginning of its end.
-    pub(super) async fn stop_sidecars(&self, template: &PodTemplate, began_at: SimTime, grace_seconds: u32) {
-        let sidecars = template.init.iter().filter_map(|container| Some((container, container.sidecar.as_ref()?)));
-        let (names, hooks): (Vec<_>, Vec<_>) =
-            sidecars.map(|(container, sidecar)| (Rc::clone(&container.name), sidecar.pre_stop)).unzip();
-        let times = sigterm_times(grace_seconds, self.sim().now().since(began_at), &hooks);
-        for (name, time) in names.iter().zip(times).rev() {
-            // Time passed already, where a grace was shorter than the container's end.
-            self.sim().sleep_until(began_at.after(time).max(self.sim().now())).await;
-            self.tell(None, "sidecar_exited", vec![("container", (&**name).into())]);
         }
     }
 }

@@ -5,15 +5,7 @@ use crate::cluster::objects::Probes;
 use crate::cluster::placement::Placement;
 use std::net::Ipv4Addr;
 
-const RULES: AutoscalerRules = AutoscalerRules {
-    min: 1,
-    max: 5,
-    scan: Duration::from_secs(10),
-    utilization_percent: 50,
-    unneeded: Duration::from_secs(600),
-    delay_after_add: Duration::from_secs(600),
-    delay_after_failure: Duration::from_secs(180),
-};
+const RULES: AutoscalerRules = AutoscalerRules::usual(1, 5);
 
 fn at(seconds: u64) -> SimTime {
     SimTime::ZERO.after(Duration::from_secs(seconds))
@@ -36,6 +28,7 @@ fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
         probes: Probes::default(),
         init: Vec::new(),
         has_empty_dir: false,
+        has_local_storage: false,
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
@@ -50,6 +43,7 @@ fn nodes(pods: &[&[u64]]) -> Vec<ScanNode> {
         node: node(),
         is_in_group: true,
         is_usable: true,
+        is_unready: false,
         pods: pods.iter().map(|cpu| pod(*cpu)).collect(),
         daemons: Vec::new(),
         is_blocked: false,
@@ -134,5 +128,76 @@ fn pods_of_daemon_sets_take_up_room_and_do_not_keep_a_node() {
         assert_eq!(autoscaler.handle_scan(at(0), &[], &used, (&node(), &[]), 0, 0), []);
         let wishes = autoscaler.handle_scan(at(600), &[], &used, (&node(), &[]), 0, 0);
         assert_eq!(!wishes.is_empty(), goes, "{cpu}m");
+    }
+}
+
+#[test]
+fn a_cluster_with_too_many_unready_nodes_is_left_alone() {
+    // (nodes, of which unready, halted): more than three, and more than 45 percent.
+    for (count, unready, is_halted) in
+        [(6, 3, false), (6, 4, true), (8, 4, true), (9, 4, false), (20, 9, false), (20, 10, true)]
+    {
+        let mut autoscaler = NodeAutoscaler::new(AutoscalerRules::usual(1, 30));
+        let mut found = nodes(&vec![&[3000][..]; count]);
+        for node in &mut found[..unready] {
+            (node.is_usable, node.is_unready) = (false, true);
+        }
+        let wishes = autoscaler.handle_scan(at(0), &[pod(3000)], &found, (&node(), &[]), 0, 0);
+        assert_eq!(autoscaler.is_halted(), is_halted, "{unready} of {count}");
+        assert_eq!(wishes.is_empty(), is_halted, "{unready} of {count}");
+    }
+    // Who was unneeded before is so from the beginning after it.
+    let mut autoscaler = NodeAutoscaler::new(AutoscalerRules::usual(1, 30));
+    let well = nodes(&[&[], &[3000], &[3000], &[3000], &[3000], &[3000]]);
+    let mut broken = well.clone();
+    for node in &mut broken[2..] {
+        (node.is_usable, node.is_unready) = (false, true);
+    }
+    for (seconds, found, expected) in [
+        (0, &well, vec![]),
+        (300, &broken, vec![]),
+        (310, &well, vec![]),
+        (900, &well, vec![]),
+        (910, &well, vec![Wish::Remove(0)]),
+    ] {
+        let wishes = autoscaler.handle_scan(at(seconds), &[], found, (&node(), &[]), 0, 0);
+        assert_eq!(wishes, expected, "at {seconds} s");
+    }
+}
+
+#[test]
+fn what_keeps_a_node() {
+    let plain = || PodTemplate::clone(&pod(100));
+    let with = |change: fn(&mut PodTemplate)| {
+        let mut template = plain();
+        change(&mut template);
+        template
+    };
+    let says = |word: &'static str| {
+        let mut template = plain();
+        template.annotations.insert(SAFE_TO_EVICT.to_owned(), word.to_owned());
+        template
+    };
+    let stored = with(|template| template.has_local_storage = true);
+    let mut safe_and_stored = says("true");
+    safe_and_stored.has_local_storage = true;
+    let lax = AutoscalerRules { keeps_local_storage: false, keeps_system: false, ..RULES };
+    // (template, namespace, bare, budget, deleted, kept by the usual rules, kept by lax ones).
+    for (template, namespace, is_bare, has_budget, deleted, usual, by_lax) in [
+        (plain(), "ns", false, false, None, false, false),
+        (plain(), "ns", true, false, None, true, true),
+        (says("true"), "ns", true, false, None, false, false),
+        (says("false"), "ns", false, false, None, true, true),
+        (stored.clone(), "ns", false, false, None, true, false),
+        (safe_and_stored, "kube-system", true, false, None, false, false),
+        (plain(), "kube-system", false, false, None, true, false),
+        (plain(), "kube-system", false, true, None, false, false),
+        // Deleted a minute ago: with 30 s of grace it is on the verge, with 29 s it is overdue.
+        (stored.clone(), "ns", false, false, Some((at(40), 30)), true, false),
+        (stored, "ns", false, false, Some((at(40), 29)), false, false),
+    ] {
+        let kept = KeptPod { template: &template, namespace, is_bare, has_budget, deleted };
+        assert_eq!(keeps_its_node(&RULES, &kept, at(100)), usual, "{kept:?}");
+        assert_eq!(keeps_its_node(&lax, &kept, at(100)), by_lax, "{kept:?}");
     }
 }

@@ -85,5 +85,9 @@ pub(super) fn autoscaler(autoscaler: &AutoscalerSettings) -> Node {
         ("unneededTime", span(rules.unneeded)),
         ("delayAfterAdd", span(rules.delay_after_add)),
         ("delayAfterFailure", span(rules.delay_after_failure)),
+        ("okTotalUnreadyCount", bare(rules.unready_ok)),
+        ("maxTotalUnreadyPercentage", bare(rules.unready_percent_max)),
+        ("skipNodesWithLocalStorage", bare(rules.keeps_local_storage)),
+        ("skipNodesWithSystemPods", bare(rules.keeps_system)),
     ])
 }

@@ -113,6 +113,7 @@ pub(crate) fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deploym
         grace_seconds: 30,
         pre_stop: None,
         has_empty_dir: false,
+        has_local_storage: false,
         probes: Probes::default(),
         init: Vec::new(),
         ports: Vec::new(),

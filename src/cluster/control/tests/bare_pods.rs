@@ -154,15 +154,7 @@ fn a_bare_pod_keeps_its_node_from_the_cluster_autoscaler_unless_it_says_that_it_
             zones: vec![Rc::from("a")],
             pattern: config.nodes[0].clone(),
             node_start: Delay::Constant(seconds(90)),
-            rules: AutoscalerRules {
-                min: 0,
-                max: 3,
-                scan: seconds(10),
-                utilization_percent: 50,
-                unneeded: seconds(600),
-                delay_after_add: seconds(600),
-                delay_after_failure: seconds(180),
-            },
+            rules: AutoscalerRules::usual(0, 3),
         });
         let runtime: Rc<dyn Runtime> = Rc::<Fake>::clone(&sim_world.runtime);
         let cluster = Cluster::new(&sim_world.sim, Streams::new(3), Rc::clone(&sim_world.log), config, runtime);

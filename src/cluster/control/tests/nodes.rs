@@ -291,15 +291,7 @@ fn growing(seed: u64) -> World {
         zones: vec![Rc::from("a"), Rc::from("b")],
         pattern: config.nodes[0].clone(),
         node_start: Delay::Constant(seconds(90)),
-        rules: AutoscalerRules {
-            min: 1,
-            max: 3,
-            scan: seconds(10),
-            utilization_percent: 50,
-            unneeded: seconds(600),
-            delay_after_add: seconds(600),
-            delay_after_failure: seconds(180),
-        },
+        rules: AutoscalerRules::usual(1, 3),
     });
     let runtime: Rc<dyn Runtime> = Rc::<Fake>::clone(&world.runtime);
     world.cluster = Cluster::new(&world.sim, Streams::new(seed), Rc::clone(&world.log), config, runtime);

@@ -1,0 +1,113 @@
+//! Images of nodes: which are there, and when those come that are asked for.
+//!
+//! A kubelet pulls one image after the other, in the order in which they were asked for. A container that finds its image missing waits for its
+//! turn, even if another one's pull brings the image before: then its turn takes no time. A pull goes on whatever becomes of the pod, and ends with its machine.
+//! Source: Kubernetes v1.28.7 pkg/kubelet/images/{image_manager,puller}.go (`serialImagePuller`); `serializeImagePulls` is true unless configured.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::units::SimTime;
+
+/// The images of all nodes.
+#[derive(Default)]
+pub(super) struct ImagePulls {
+    nodes: BTreeMap<Rc<str>, NodeImages>,
+}
+
+#[derive(Default)]
+struct NodeImages {
+    /// When each image was there, or will be.
+    there_at: BTreeMap<String, SimTime>,
+    /// When the last pull that was asked for is over.
+    free_at: SimTime,
+}
+
+impl ImagePulls {
+    /// A container asks for its image; when it may go on. `pull` says how long the image takes, if it is the first to ask.
+    pub(super) fn ask(
+        &mut self,
+        node: &Rc<str>,
+        image: &str,
+        now: SimTime,
+        pull: impl FnOnce() -> Duration,
+    ) -> SimTime {
+        let node = self.nodes.entry(Rc::clone(node)).or_default();
+        let known = node.there_at.get(image).copied();
+        if known.is_some_and(|at| at <= now) {
+            return now;
+        }
+        let turn = node.free_at.max(now);
+        if known.is_none() {
+            node.free_at = turn.after(pull());
+            node.there_at.insert(image.to_owned(), node.free_at);
+        }
+        // Of an image on its way the pull is before this turn.
+        node.free_at
+    }
+
+    /// A pull that takes so long and brings nothing; when it is over.
+    pub(super) fn fail(&mut self, node: &Rc<str>, now: SimTime, takes: Duration) -> SimTime {
+        let node = self.nodes.entry(Rc::clone(node)).or_default();
+        node.free_at = node.free_at.max(now).after(takes);
+        node.free_at
+    }
+
+    /// A machine died: what it had by then is all that it has when it boots.
+    pub(super) fn interrupt(&mut self, node: &str, died_at: SimTime) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.there_at.retain(|_, at| *at <= died_at);
+            node.free_at = node.free_at.min(died_at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SimTime {
+        SimTime::ZERO.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn one_image_after_the_other_and_each_once() {
+        let (one, two) = (Rc::<str>::from("node-1"), Rc::<str>::from("node-2"));
+        let mut pulls = ImagePulls::default();
+        let mut ask = |node: &Rc<str>, image: &str, now: u64| {
+            let there_at = pulls.ask(node, image, at(now), || Duration::from_secs(20));
+            there_at.since(SimTime::ZERO).as_secs()
+        };
+        // (node, image, asked, there): all in the order of their asking.
+        for (node, image, now, expected) in [
+            (&one, "web:2", 10, 30),
+            (&one, "api:2", 10, 50),
+            // Another node pulls for itself.
+            (&two, "api:2", 10, 30),
+            // It is there at 30 s, but this container's turn comes after the second pull.
+            (&one, "web:2", 29, 50),
+            // Who asks when it is there waits for nobody.
+            (&one, "web:2", 30, 30),
+            (&one, "api:2", 49, 50),
+            (&one, "api:2", 60, 60),
+            (&one, "log:1", 60, 80),
+        ] {
+            assert_eq!(ask(node, image, now), expected, "{node} {image} at {now} s");
+        }
+    }
+
+    #[test]
+    fn a_failure_takes_its_turn_and_a_dead_machine_forgets_what_was_on_its_way() {
+        let node: Rc<str> = Rc::from("node-1");
+        let mut pulls = ImagePulls::default();
+        let pull = || Duration::from_secs(20);
+        assert_eq!(pulls.fail(&node, at(0), Duration::from_secs(5)), at(5));
+        assert_eq!(pulls.ask(&node, "web:1", at(1), pull), at(25));
+        assert_eq!(pulls.ask(&node, "web:2", at(1), pull), at(45));
+        pulls.interrupt("node-1", at(30));
+        pulls.interrupt("node-2", at(30));
+        assert_eq!(pulls.ask(&node, "web:1", at(40), pull), at(40));
+        assert_eq!(pulls.ask(&node, "web:2", at(40), pull), at(60));
+    }
+}
