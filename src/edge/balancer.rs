@@ -571,7 +571,7 @@ mod tests {
         let first = balancer.register(address(1), 100, None);
         balancer.register(address(2), 100, None);
         assert_eq!(chosen(&mut balancer, 1), [0]);
-        assert_eq!(balancer.handle_probe(first, false, None), None);
+        assert_eq!(balancer.handle_probe(SimTime::ZERO, first, false, None), None);
         assert_eq!(chosen(&mut balancer, 2), [1, 2], "one has failed, and none is well");
         balancer.set_healthy(first);
         assert_eq!(chosen(&mut balancer, 2), [1, 1]);

@@ -524,7 +524,7 @@ impl State {
         let quiet = Sink::default();
         let services = self.objects.iter().filter(|object| object.id.kind == "Service");
         let services: Vec<ServiceManifest> = services.filter_map(|object| service::read(object, &quiet)).collect();
-        let fronts = || services.iter().filter(|service| service.kind == service::ServiceKind::LoadBalancer);
+        let fronts = || services.iter().filter(|service| service.kind == ServiceKind::LoadBalancer);
         self.objects.iter().filter(|object| object.is("DaemonSet", "apps")).find(|object| {
             daemon_set::read(object, &quiet).is_some_and(|daemon| {
                 let labels = &daemon.manifest.deployment.template.labels;
