@@ -20,8 +20,7 @@
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
-//! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. A deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
-//! left to stop. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
+//! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
 mod around;
@@ -391,7 +390,7 @@ impl Agent {
         self.on_node.replace(Some(on_node));
         self.start_probes(&running, &container, &probes);
         let template = Rc::clone(&running.pod.template);
-        let mut backoff = CrashBackoff::default();
+        let (mut backoff, mut progress) = (CrashBackoff::default(), Progress::default());
         let mut syncs = self.stream("pod-sync");
         loop {
             let unwell = container.unwell();
@@ -415,7 +414,11 @@ impl Agent {
                 }
                 Ending::Unwell => {
                     let grace = self.grace_of_probes(&template, container.unwell_reason());
-                    self.end_process(&container, &template, grace, Why::Probe, &Progress::default()).await;
+                    let kill = self.end_process(&container, &template, grace, Why::Probe, &progress);
+                    if until(self.told_to_end(), pin!(kill)).await.is_none() {
+                        // The kill for the probe's sake is given up for that of the deletion.
+                        break;
+                    }
                 }
                 Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF, None),
             }
@@ -435,9 +438,10 @@ impl Agent {
                 pod.started_at = Some(self.sim().now());
             }
             container.restart(self.runtime().start(&running.pod), self.sim().now());
+            progress = Progress::default();
             self.set_ready(container.is_ready());
         }
-        self.stop(&container, &template).await;
+        self.stop(&container, &template, &progress).await;
         probes.abort();
         self.release_later(&running.pod);
         if self.removed.is_raised() {

@@ -283,6 +283,34 @@ fn a_failed_liveness_probe_ends_every_run_with_hook_and_grace() {
 }
 
 #[test]
+fn a_deletion_takes_over_from_a_probes_kill_with_its_own_grace() {
+    // Told to end by the probe at 10.03 s, the process takes a minute; the pod is deleted at 20 s, or not.
+    for (deletes, kills, hooks, is_restarted) in
+        [(false, vec![40_030], vec![10_030], true), (true, vec![50_030], vec![10_030, 20_030], false)]
+    {
+        let script = Script {
+            answers: |run, age, port| port != LIVENESS || run > 0 || age < seconds(8),
+            exits_after: seconds(60),
+            ..OBEDIENT
+        };
+        let world = world(script, config(1));
+        let mut spec = deployment(EDGE, 1);
+        spec.template.pre_stop = Some(seconds(3));
+        spec.template.probes.liveness = probe(LIVENESS);
+        world.cluster.apply_deployment(spec, None);
+        world.run_to(20);
+        if deletes {
+            world.cluster.scale(EDGE, 0, None);
+        }
+        world.run_to(70);
+        assert_eq!(world.times("prestop_started"), hooks, "the hook runs anew");
+        assert_eq!(world.times("sigterm"), [13_030], "SIGTERM is sent once");
+        assert_eq!(world.times("sigkill"), kills);
+        assert_eq!(world.times("container_started").len() > 1, is_restarted);
+    }
+}
+
+#[test]
 fn a_failed_startup_probe_holds_the_others_back_and_restarts() {
     let script = Script { answers: |run, _, port| port != STARTUP || run == 1, ..OBEDIENT };
     let world = world(script, config(1));

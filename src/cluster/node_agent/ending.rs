@@ -1,6 +1,6 @@
 //! The end of a pod: its hook, its signals, its sidecars, and the shorter grace that somebody may ask for on the way.
 //!
-//! A kill whose grace is shortened begins anew: the hook once more, for the new grace at most, and then the rest of it up to SIGKILL. SIGTERM is sent once.
+//! A kill whose grace is shortened, or that was a probe's before the pod was deleted, begins anew: the hook once more, for the new grace at most, and then the rest of it up to SIGKILL. SIGTERM is sent once.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/pod_workers.go (`UpdatePod`), pkg/kubelet/kuberuntime/kuberuntime_container.go (`killContainer`).
 
 use std::cell::Cell;
@@ -75,10 +75,10 @@ impl Agent {
     }
 
     /// Ends the process of a deleted pod.
-    pub(super) async fn stop(&self, container: &Container, template: &PodTemplate) {
+    pub(super) async fn stop(&self, container: &Container, template: &PodTemplate, progress: &Progress) {
         let hop = self.draw(&self.cluster.inner.config.hop, "kubelet-hop");
         self.sim().sleep(hop).await;
-        self.end_containers(container, template, template.grace_seconds, Why::Deleted).await;
+        self.end_containers(container, template, template.grace_seconds, Why::Deleted, progress).await;
         self.write_end(PodPhase::Succeeded);
     }
 
@@ -92,7 +92,7 @@ impl Agent {
                 (pressure::grace_seconds(version, template.grace_seconds), Why::Pressure)
             }
         };
-        self.end_containers(container, template, grace, why).await;
+        self.end_containers(container, template, grace, why, &Progress::default()).await;
         self.write_end(PodPhase::Failed);
     }
 
@@ -105,8 +105,14 @@ impl Agent {
     }
 
     /// Ends all containers within a grace, anew for each request that shortens it.
-    async fn end_containers(&self, container: &Container, template: &PodTemplate, grace_seconds: u32, why: Why) {
-        let progress = Progress::default();
+    async fn end_containers(
+        &self,
+        container: &Container,
+        template: &PodTemplate,
+        grace_seconds: u32,
+        why: Why,
+        progress: &Progress,
+    ) {
         let mut grace = TerminationGrace::default();
         self.demands.count(&mut grace, grace_seconds);
         loop {
@@ -114,9 +120,9 @@ impl Agent {
             let kill = async {
                 let began_at = self.sim().now();
                 if container.is_running() {
-                    self.end_process(container, template, seconds, why, &progress).await;
+                    self.end_process(container, template, seconds, why, progress).await;
                 }
-                self.stop_sidecars(template, began_at, seconds, &progress).await;
+                self.stop_sidecars(template, began_at, seconds, progress).await;
             };
             if until(self.shortened(&mut grace, grace_seconds), pin!(kill)).await.is_some() {
                 return;
