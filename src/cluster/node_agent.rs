@@ -18,11 +18,15 @@
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
+//! A container beside the one whose process is simulated has its image pulled, is ready by its probes' delays, and ends with its hook
+//! ([`super::kubelet::beside`]).
+//!
 //! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. A deletion that comes while a probe's verdict is being carried out waits for the end of that, and then finds nothing
-//! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
+//! left to stop. A grace of 0 counts as 1 s. A pod is one process, whatever containers it has; only that one is restarted.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
 mod around;
+mod beside;
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
@@ -98,6 +102,8 @@ pub(super) struct Agent {
     node_index: Cell<Option<usize>>,
     /// How often its node's machine has booted since it came there.
     boots: Cell<u32>,
+    /// Sidecars, and containers beside its own process, that are not ready yet.
+    unready: Cell<usize>,
 }
 
 struct OnNode {
@@ -169,6 +175,7 @@ impl Agent {
             on_node: RefCell::default(),
             node_index: Cell::new(None),
             boots: Cell::new(0),
+            unready: Cell::new(0),
         }
     }
 
@@ -346,6 +353,9 @@ impl Agent {
         self.cluster.calls(Caller::Kubelet(bound.node_index), ADMISSION_CALLS + STATUS_CALLS);
         let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
         self.start_before(&template, bound).await;
+        for container in template.beside().filter(|it| it.starts_before || self.cluster.stands()) {
+            self.pull_image(&bound.node, &container.image).await;
+        }
         self.pull_image(&bound.node, &template.image).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
@@ -414,6 +424,7 @@ impl Agent {
         let probes = TaskGroup::new(self.sim());
         let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
         self.on_node.replace(Some(on_node));
+        self.start_beside(&running, &container, &probes);
         self.start_probes(&running, &container, &probes);
         let template = Rc::clone(&running.pod.template);
         let mut backoff = CrashBackoff::default();
@@ -514,6 +525,7 @@ impl Agent {
         if container.is_running() {
             self.end_process(container, template, grace.max(1), Why::Deleted(deleted)).await;
         }
+        self.beside_ended(template, began_at, grace.max(1)).await;
         self.stop_sidecars(template, began_at, grace.max(1)).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Succeeded;
@@ -535,6 +547,7 @@ impl Agent {
         };
         let began_at = self.sim().now();
         self.end_process(container, template, grace, why).await;
+        self.beside_ended(template, began_at, grace).await;
         self.stop_sidecars(template, began_at, grace).await;
         if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
             pod.phase = PodPhase::Failed;
@@ -615,7 +628,7 @@ impl Agent {
 
     /// Writes the pod's readiness, if it is another.
     pub(super) fn set_ready(&self, is_ready: bool) {
-        self.cluster.write_readiness(self.id, is_ready);
+        self.cluster.write_readiness(self.id, is_ready && self.unready.get() == 0);
     }
 
     /// Whether its status says that the pod is ready.

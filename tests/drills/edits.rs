@@ -4,6 +4,7 @@
 //! edit's. Method: small scenarios from memory, run to their end; each figure has its other side.
 
 mod backends;
+mod deployments;
 mod front;
 mod settings;
 mod targets;
