@@ -51,7 +51,7 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    BarePod, ContainerPort, ContainerRequest, DaemonSet, Deployment, InitContainer, Node, PodTemplate, Probe,
+    BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, InitContainer, Node, PodTemplate, Probe,
     ProbeAction, Probes, Resources, Service, Sidecar, TargetPort,
 };
 pub use placement::Placement;

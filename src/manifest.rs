@@ -9,7 +9,9 @@
 //! Kubernetes' own answer to unknown fields (strict decoding) is ours too: a field that the API does not have is an error, a field that it has
 //! and we do not simulate is listed as ignored.
 
+pub mod api_versions;
 pub mod autoscaler;
+mod containers;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption_budget;

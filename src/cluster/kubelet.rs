@@ -4,6 +4,7 @@
 //! are structs and functions without I/O: whoever drives them brings the time, the probes' outcomes and the containers.
 
 pub mod backoff;
+pub mod beside;
 pub mod exit;
 pub mod grace;
 pub mod image_backoff;

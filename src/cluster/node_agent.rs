@@ -20,10 +20,14 @@
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
 //!
+//! A container beside the one whose process is simulated has its image pulled, is ready by its probes' delays, and ends with its hook
+//! ([`super::kubelet::beside`]).
+//!
 //! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
 mod around;
+mod beside;
 mod ending;
 
 use std::cell::{Cell, RefCell};
@@ -108,6 +112,8 @@ pub(super) struct Agent {
     boots: Cell<u32>,
     /// The last event that it told.
     last_event: Cell<Option<EventId>>,
+    /// Sidecars, and containers beside its own process, that are not ready yet.
+    unready: Cell<usize>,
 }
 
 struct OnNode {
@@ -148,6 +154,7 @@ impl Agent {
             node_index: Cell::new(None),
             boots: Cell::new(0),
             last_event: Cell::new(None),
+            unready: Cell::new(0),
         }
     }
 
@@ -320,6 +327,9 @@ impl Agent {
         self.cluster.calls(Caller::Kubelet(bound.node_index), ADMISSION_CALLS + STATUS_CALLS);
         let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
         self.start_before(&template, bound).await;
+        for container in template.beside().filter(|it| it.starts_before || self.cluster.stands()) {
+            self.pull_image(&bound.node, &container.image).await;
+        }
         self.pull_image(&bound.node, &template.image).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
@@ -388,6 +398,7 @@ impl Agent {
         let probes = TaskGroup::new(self.sim());
         let on_node = OnNode { ip: running.pod.ip, container: Rc::clone(&container), probes: probes.clone() };
         self.on_node.replace(Some(on_node));
+        self.start_beside(&running, &container, &probes);
         self.start_probes(&running, &container, &probes);
         let template = Rc::clone(&running.pod.template);
         let (mut backoff, mut progress) = (CrashBackoff::default(), Progress::default());
@@ -484,7 +495,7 @@ impl Agent {
 
     /// Writes the pod's readiness, if it is another.
     pub(super) fn set_ready(&self, is_ready: bool) {
-        self.cluster.write_readiness(self.id, is_ready);
+        self.cluster.write_readiness(self.id, is_ready && self.unready.get() == 0);
     }
 
     /// Whether its status says that the pod is ready.

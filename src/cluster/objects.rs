@@ -87,7 +87,7 @@ pub struct PodTemplate {
     pub labels: BTreeMap<String, String>,
     /// Annotations; a restart writes one.
     pub annotations: BTreeMap<String, String>,
-    /// The image; it is pulled once per node.
+    /// The image of the container whose process is simulated; it is pulled once per node.
     pub image: String,
     /// What its containers ask for, all together.
     pub requests: Resources,
@@ -146,6 +146,18 @@ impl TargetPort {
 }
 
 impl PodTemplate {
+    /// The containers beside the one whose process is simulated.
+    pub fn beside(&self) -> impl Iterator<Item = &Beside> {
+        self.containers.iter().filter_map(|container| container.beside.as_ref())
+    }
+
+    /// The images of its own containers, as they are written.
+    #[must_use]
+    pub fn images(&self) -> Vec<String> {
+        let of = |before: bool| self.beside().filter(move |it| it.starts_before == before).map(|it| it.image.clone());
+        of(true).chain([self.image.clone()]).chain(of(false)).collect()
+    }
+
     /// The port that one of its containers calls so; the first, if several do.
     #[must_use]
     pub fn port(&self, name: &str) -> Option<u16> {
@@ -184,6 +196,19 @@ pub struct ContainerRequest {
     pub cpu_millicores: Option<u64>,
     /// Bytes; none: nothing is written.
     pub memory_bytes: Option<u64>,
+    /// What else is known of it; none: its process is simulated.
+    pub beside: Option<Beside>,
+}
+
+/// A container beside the one whose process is simulated. Its pod is ready when it is, and ends when it has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Beside {
+    /// Its image.
+    pub image: String,
+    /// It is written, and so started, before the one whose process is simulated.
+    pub starts_before: bool,
+    /// Its probes and its hook: as those of a sidecar, but that nobody waits for its start.
+    pub run: Sidecar,
 }
 
 /// Processor and memory.

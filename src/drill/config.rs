@@ -497,6 +497,8 @@ pub enum Verb {
     DeleteDaemonSet(Rc<str>),
     /// A disruption budget is applied.
     Budget(DisruptionBudget),
+    /// A disruption budget is deleted.
+    DeleteBudget(Rc<str>),
     /// Something happens to pods or nodes.
     Operate(Operation),
     /// A zone of the balancer fails, for a time or for good.

@@ -1,4 +1,5 @@
-//! `HorizontalPodAutoscaler`s, `autoscaling/v2` and `v1`, checked as the API server checks them.
+//! `HorizontalPodAutoscaler`s, `autoscaling/v2`, `v2beta2` (whose fields are the same) and `v1`, checked as the API server checks them. Whether a cluster has a
+//! version is said in [`super::api_versions`].
 //!
 //! Defaults: 1 pod at least, CPU at 80 % of what is requested, and `behavior`'s of [`crate::cluster::autoscaler::behavior`] for what it leaves out.
 //! Not simulated: targets other than Deployments.
@@ -44,9 +45,9 @@ pub fn read(object: &Object, sink: &Sink) -> Option<AutoscalerManifest> {
     let prefix = object.prefix();
     let version = object.node.find(&["apiVersion"]).and_then(Node::text).unwrap_or_default();
     let is_first = version == "autoscaling/v1";
-    if !is_first && version != "autoscaling/v2" {
+    if !is_first && !["autoscaling/v2", "autoscaling/v2beta2"].contains(&version) {
         let place = object.node.entry("apiVersion").map_or(object.place(), |entry| entry.node.at);
-        let problem = Problem::at(place, "apiVersion", format!("`{version}` is no version that API servers have now"));
+        let problem = Problem::at(place, "apiVersion", format!("`{version}` is no version whose fields are read"));
         sink.report(problem.help("write autoscaling/v2"));
         return None;
     }
@@ -545,7 +546,7 @@ mod tests {
     #[test]
     fn what_the_api_server_refuses_is_refused() {
         let v2 = "autoscaling/v2";
-        refused("autoscaling/v2beta2", "{}", "is no version");
+        refused("autoscaling/v2beta1", "{}", "is no version");
         refused(v2, "{ maxReplicas: 3 }", "spec.scaleTargetRef: this is missing");
         refused(v2, "{ scaleTargetRef: { kind: Deployment, name: edge } }", "spec.maxReplicas: this is missing");
         refused(v2, &format!("{{ {TARGET}, minReplicas: 6 }}"), "minReplicas 6 is above maxReplicas 5");

@@ -8,10 +8,11 @@
 
 use std::rc::Rc;
 
-use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, int_or_percent, read_selector, read_template};
+use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, int_or_percent, read_template};
 use super::object::Object;
 use super::problem::Place;
 use super::read::{Field, Fields, Sink};
+use super::selector;
 use crate::cluster::daemon_set::{Update, with_tolerations};
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::{DaemonSet, Deployment, PodTemplate};
@@ -51,10 +52,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
         fields.missing("spec", "a DaemonSet has a spec");
         return None;
     };
-    let selector = spec.look("selector").map(|field| read_selector(&field)).unwrap_or_default();
-    if selector.is_empty() {
-        spec.missing("selector.matchLabels", "a DaemonSet selects its pods: write the labels of its template");
-    }
+    let selector = selector::of_maker(&spec, "DaemonSet");
     let strategy = spec.look("updateStrategy");
     let update = strategy.as_ref().map_or(Some(Update::DEFAULT), read_update);
     let surge = strategy.as_ref().and_then(|field| field.node().find(&["rollingUpdate", "maxSurge"]));
@@ -76,14 +74,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
         sink.report(problem);
     }
     let pods = read?;
-    if let Some(field) = spec.look("selector")
-        && let Some((key, value)) = selector.iter().find(|(key, value)| pods.template.labels.get(*key) != Some(value))
-    {
-        field.refuse(
-            format!("`{key}: {value}` is not among the labels of its own template"),
-            "a DaemonSet must select its own pods: write the same labels in both",
-        );
-    }
+    let selector = selector?;
+    selector::check_own(&spec, &selector, &pods.template.labels, "DaemonSet");
     let deployment = Deployment {
         key: Rc::from(object.key()),
         replicas: 1,

@@ -7,24 +7,25 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::containers;
 use super::hook::{Hook, read_lifecycle};
-use super::object::{Object, read_metadata};
+use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
 use super::priority_class::{self, PodPriority};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::resources::{self, Asked, read_resources, unasked};
+use super::selector;
 use super::volumes::{self, Volumes};
 use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
+use crate::cluster::selector::LabelSelector;
 use crate::cluster::{ContainerPort, ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources};
 use crate::record::results::FidelityStatus;
 
-/// The container in which Istio runs a gateway.
-const PROXY_CONTAINER: &str = "istio-proxy";
 /// The variables that mean something to a simulated gateway. Source: istio pilot/cmd/pilot-agent/options.
 pub const GATEWAY_ENV: [&str; 2] = ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION"];
 /// The pod annotation that carries a `ProxyConfig`.
@@ -38,7 +39,7 @@ pub struct DeploymentManifest {
     /// What the cluster gets.
     pub deployment: Deployment,
     /// The labels that make a pod its own.
-    pub selector: BTreeMap<String, String>,
+    pub selector: LabelSelector,
     /// The main container's environment, with the place of each value.
     pub env: BTreeMap<String, (String, Place)>,
     /// The main container's CPU limit, in thousandths of a core.
@@ -100,10 +101,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
         return None;
     };
     let replicas = spec.get("replicas").map_or(Some(1), |field| field.whole(0, REPLICAS_MAX));
-    let selector = spec.look("selector").map(|field| read_selector(&field)).unwrap_or_default();
-    if selector.is_empty() {
-        spec.missing("selector.matchLabels", "a Deployment selects its pods: write the labels of its template");
-    }
+    let selector = selector::of_maker(&spec, "Deployment");
     let strategy = spec.look("strategy").map_or(Some(DEFAULT_STRATEGY), |field| read_strategy(&field));
     let min_ready_seconds = spec.get("minReadySeconds").map_or(Some(0), |field| field.whole(0, i64::from(i32::MAX)));
     let deadline = spec.get("progressDeadlineSeconds").map_or(Some(600), |field| field.whole(1, i64::from(i32::MAX)));
@@ -124,14 +122,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
     }
     spec.finish();
     let pods = read_template(&template?)?;
-    if let Some(field) = spec.look("selector")
-        && let Some((key, value)) = selector.iter().find(|(key, value)| pods.template.labels.get(*key) != Some(value))
-    {
-        field.refuse(
-            format!("`{key}: {value}` is not among the labels of its own template"),
-            "a Deployment must select its own pods: write the same labels in both",
-        );
-    }
+    let selector = selector?;
+    selector::check_own(&spec, &selector, &pods.template.labels, "Deployment");
     let deployment = Deployment {
         key: Rc::from(object.key()),
         replicas: replicas?,
@@ -148,7 +140,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DeploymentManifest> {
 
 impl Pods {
     /// What makes them, with all that is known of them.
-    pub(super) fn with(self, deployment: Deployment, selector: BTreeMap<String, String>) -> DeploymentManifest {
+    pub(super) fn with(self, deployment: Deployment, selector: LabelSelector) -> DeploymentManifest {
         let Self {
             env, cpu_limit_millicores, memory_limit, proxy_config, hook, grace_at, ports, topology_keys, ..
         } = self;
@@ -174,17 +166,6 @@ impl Pods {
 
 pub(super) const DEFAULT_STRATEGY: Strategy =
     Strategy::RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) };
-
-/// Reads a label selector; expressions are refused, since they would change which pods are meant.
-pub(super) fn read_selector(field: &Field<'_>) -> BTreeMap<String, String> {
-    let Some(fields) = field.fields() else { return BTreeMap::new() };
-    let labels = fields.look("matchLabels").map(|labels| labels.text_map()).unwrap_or_default();
-    if let Some(expressions) = fields.look("matchExpressions").filter(|field| !field.node().is_empty()) {
-        expressions.refuse("selectors by expression are not simulated", "write matchLabels");
-    }
-    fields.finish();
-    labels
-}
 
 fn read_strategy(field: &Field<'_>) -> Option<Strategy> {
     let fields = field.fields()?;
@@ -236,7 +217,8 @@ pub(super) fn rolling_update(
 /// A number of pods or a percentage of them. A number in quotes is refused, as the API server does.
 pub(super) fn int_or_percent(field: &Field<'_>) -> Option<IntOrPercent> {
     let text = field.scalar()?;
-    if let Ok(percent) = IntOrPercent::parse_percent(text) {
+    // A sign is none of its own: the API server takes digits and `%`.
+    if let Some(percent) = IntOrPercent::parse_percent(text).ok().filter(|_| !text.starts_with('+')) {
         if matches!(percent, IntOrPercent::Percent(number) if number < 0) {
             field.refuse(format!("`{text}` is negative"), "write 0% or more");
             return None;
@@ -342,7 +324,8 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     check_sleeps(&containers, grace_seconds);
     let overhead = resources::overhead(&spec);
     spec.finish();
-    let read: Vec<Container> = containers.iter().filter_map(|field| read_container(field, Role::Main)).collect();
+    let read: Vec<Option<Container>> = containers.iter().map(|field| read_container(field, Role::Main)).collect();
+    let mut read: Vec<Container> = read.into_iter().collect::<Option<_>>()?;
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
     let requests =
         Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
@@ -355,12 +338,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     placement.extended = pod_extras::extended_with_init(&extended, &init);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let declared = read.iter().flat_map(|container| container.declared.clone()).collect();
-    let main = read.iter().position(|container| container.name == PROXY_CONTAINER).unwrap_or(0);
-    // The one whose process is simulated comes first.
-    let mut asked: Vec<ContainerRequest> = read.iter().map(|container| container.asked.clone()).collect();
-    if !asked.is_empty() {
-        asked[..=main].rotate_right(1);
-    }
+    let (main, asked) = containers::requests(&containers, &mut read);
     let main = read.into_iter().nth(main)?;
     let template = PodTemplate {
         labels,
@@ -449,7 +427,7 @@ pub(super) struct Container {
     pub(super) requests: Resources,
     /// Further resources by name.
     pub(super) extended: BTreeMap<String, u64>,
-    asked: ContainerRequest,
+    pub(super) asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
     env: BTreeMap<String, (String, Place)>,
@@ -477,10 +455,20 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         found.and_then(|field| field.text()).unwrap_or_default().to_owned()
     };
     let (name, image) = (text("name", "give the container a name"), text("image", "a container runs an image"));
+    // Source: pkg/apis/core/validation `validateContainerCommon`.
+    if let Some(field) = fields.look("name").filter(|_| !is_dns_label(&name)) {
+        field.refuse(format!("`{name}` is no container's name"), "write small letters, digits and dashes, at most 63");
+    }
+    if let Some(field) = fields.look("image").filter(|_| image.is_empty() || image.trim() != image) {
+        field.refuse(
+            format!("`{image}` is no image"),
+            "write one such as registry.example.com/proxy:1.26, without blanks",
+        );
+    }
     let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit, extended } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
-    let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes };
+    let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes, beside: None };
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
     let (mut ports, mut declared) = (BTreeMap::new(), Vec::new());
     for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
@@ -656,8 +644,9 @@ pub fn canonical(node: &Node) -> String {
         Value::Scalar { text, .. } => format!("{text:?}"),
         Value::List(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
         Value::Map(entries) => {
-            let sorted: BTreeMap<&str, String> =
-                entries.iter().map(|entry| (&*entry.key, canonical(&entry.node))).collect();
+            // The API server keeps no null.
+            let there = entries.iter().filter(|entry| !matches!(entry.node.value, Value::Null));
+            let sorted: BTreeMap<&str, String> = there.map(|entry| (&*entry.key, canonical(&entry.node))).collect();
             let parts: Vec<String> = sorted.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
             format!("{{{}}}", parts.join(","))
         }

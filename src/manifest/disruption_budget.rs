@@ -1,7 +1,7 @@
 //! Disruption budgets.
 //!
-//! Validation follows Kubernetes v1.28.7 pkg/apis/policy/validation/validation.go. An empty selector means all pods of the namespace and no selector
-//! means none, as policy/v1 has it. A budget with neither limit is accepted there, and allows no eviction at all.
+//! Validation follows Kubernetes v1.28.7 pkg/apis/policy/validation/validation.go. An empty selector means all pods of the namespace in policy/v1 and none
+//! in policy/v1beta1 (pkg/apis/policy/v1beta1/conversion.go), and no selector means none. Whether a cluster has a version is said in [`super::api_versions`]. A budget with neither limit is accepted there, and allows no eviction at all.
 
 use std::rc::Rc;
 
@@ -17,10 +17,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DisruptionBudget> {
     let prefix = object.prefix();
     let fields = object.open(sink, &prefix)?;
     let version = fields.look("apiVersion");
-    if let Some(field) = version.filter(|field| field.scalar() != Some("policy/v1")) {
-        let text = format!("`{}` has no PodDisruptionBudget any more", field.scalar().unwrap_or_default());
-        field.refuse(text, "write policy/v1; there an empty selector means all pods, and not none");
-    }
+    let is_beta = version.is_some_and(|field| field.scalar() == Some("policy/v1beta1"));
     let spec = fields.look("spec");
     fields.finish();
     let Some(spec) = spec.and_then(|spec| spec.fields()) else {
@@ -45,7 +42,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DisruptionBudget> {
         (None, None) => None,
     };
     let selector = match selector {
-        Some(read) => Some(read?),
+        Some(read) => Some(read?).filter(|selector| !is_beta || !selector.is_empty()),
         None => None,
     };
     Some(DisruptionBudget { key: Rc::from(object.key()), selector, budget, unhealthy: unhealthy? })
@@ -113,6 +110,16 @@ mod tests {
             let problems = read_spec("policy/v1", spec).expect_err(spec);
             assert!(problems.iter().any(|text| text.contains(expected)), "{spec}: {problems:?}");
         }
-        assert!(read_spec("policy/v1beta1", "{ minAvailable: 1 }").is_err());
+    }
+
+    #[test]
+    fn an_empty_selector_of_the_beta_means_none() {
+        let selector = |version: &str, written: &str| {
+            let read = read_spec(version, &format!("{{ minAvailable: 1, selector: {written} }}"));
+            read.expect("a budget").selector.map(|selector| selector.is_empty())
+        };
+        assert_eq!((selector("policy/v1", "{}"), selector("policy/v1beta1", "{}")), (Some(true), None));
+        let labels = "{ matchLabels: { app: web } }";
+        assert_eq!((selector("policy/v1", labels), selector("policy/v1beta1", labels)), (Some(false), Some(false)));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::autoscaler::AUTOSCALING;
+use super::placement;
 use super::problem::{Place, Problem};
 use super::read::{Dialect, Field, Fields, Sink, did_you_mean};
 use super::yaml::{Node, Value};
@@ -77,7 +78,7 @@ impl Object {
     }
 }
 
-/// Reads what object metadata may hold. Labels and annotations are checked to be texts.
+/// Reads what object metadata may hold. Labels and annotations are checked to be texts, and to have names and values that the API server takes.
 pub fn read_metadata(metadata: &Fields<'_>) {
     metadata.allow(&[
         "name",
@@ -94,10 +95,13 @@ pub fn read_metadata(metadata: &Fields<'_>) {
         "ownerReferences",
         "generateName",
     ]);
-    for key in ["labels", "annotations"] {
-        if let Some(field) = metadata.look(key) {
-            let _ = field.text_map();
-        }
+    if let Some(field) = metadata.look("labels") {
+        let _ = placement::labels(&field);
+    }
+    if let Some(field) = metadata.look("annotations") {
+        let _ = field.text_map();
+        // Source: apimachinery pkg/api/validation `ValidateAnnotations`: their names may have capitals anywhere.
+        field.map().iter().for_each(|(key, field)| placement::check_label_name(field, &key.to_lowercase()));
     }
 }
 
@@ -233,15 +237,21 @@ fn collect(node: Node, sink: &Sink, found: &mut Vec<Object>) {
     }
 }
 
-/// Names are part of other names, of addresses and of keys. Source: apimachinery pkg/util/validation (RFC 1123).
+/// Whether a text is a part of a domain's name: at most 63 small letters, digits and dashes, no dash at an end. Source: RFC 1123.
+pub(super) fn is_dns_label(text: &str) -> bool {
+    text.len() <= 63 && is_name_part(text)
+}
+
+fn is_name_part(text: &str) -> bool {
+    let is_inner = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    !text.is_empty() && text.chars().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Names are part of other names, of addresses and of keys. Source: apimachinery pkg/util/validation.
 fn check_names(object: &Object, sink: &Sink) {
-    let is_label = |text: &str| {
-        let is_inner = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-        !text.is_empty() && text.chars().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
-    };
     let ObjectId { namespace, name, .. } = &object.id;
-    let is_name = name.len() <= 253 && name.split('.').all(is_label);
-    let is_namespace = namespace.is_empty() || namespace.len() <= 63 && is_label(namespace);
+    let is_name = name.len() <= 253 && name.split('.').all(is_name_part);
+    let is_namespace = namespace.is_empty() || is_dns_label(namespace);
     for (key, text, is_right) in [("name", name, is_name), ("namespace", namespace, is_namespace)] {
         if !is_right {
             let place = object.node.find(&["metadata", key]).map_or(object.place(), |node| node.at);

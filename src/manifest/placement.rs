@@ -107,14 +107,16 @@ pub(crate) fn labels(field: &Field<'_>) -> Labels {
     field.text_map()
 }
 
-fn check_label_name(field: &Field<'_>, name: &str) {
+/// A label's name, or an annotation's, that stands as a key over `field`.
+pub(super) fn check_label_name(field: &Field<'_>, name: &str) {
     if !is_label_name(name) {
         let help = "write letters, digits, `-`, `_` and `.`, at most 63, after an optional domain and `/`";
         field.refuse(format!("`{name}` is no label's name"), help);
     }
 }
 
-fn check_label_value(field: &Field<'_>, value: &str) {
+/// A label's value that stands in `field`.
+pub(super) fn check_label_value(field: &Field<'_>, value: &str) {
     if !is_label_value(value) {
         field.refuse(
             format!("`{value}` is no label's value"),

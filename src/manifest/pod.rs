@@ -5,13 +5,13 @@
 //!
 //! Source: Kubernetes v1.28.7 staging/src/k8s.io/api/core/v1/types.go (`Pod`), staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/controller_ref.go.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Keeper, Written, read_pod};
 use super::object::Object;
 use super::read::Sink;
 use super::yaml::Value;
+use crate::cluster::selector::LabelSelector;
 use crate::cluster::{BarePod, Deployment};
 use crate::record::results::FidelityStatus;
 
@@ -63,7 +63,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<PodManifest> {
         let name = node.text().filter(|name| !name.is_empty())?.to_owned();
         Some(Written { name, at: node.at, path: format!("{prefix}spec.nodeName") })
     });
-    Some(PodManifest { manifest: pods.with(deployment, BTreeMap::new()), node })
+    Some(PodManifest { manifest: pods.with(deployment, LabelSelector::default()), node })
 }
 
 /// Whether its metadata names a controller.
@@ -75,6 +75,8 @@ fn is_made(object: &Object) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::manifest::{object, yaml};
 

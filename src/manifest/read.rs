@@ -178,6 +178,23 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Notes what becomes of it, whatever else is noted of it.
+    pub fn overrule(&self, status: FidelityStatus, text: &str) {
+        if self.dialect == Dialect::Kubernetes {
+            self.sink.overrule(self.place(), format!("{}{}", self.object, self.path), status, text);
+        }
+    }
+
+    /// The same for all values that are written inside.
+    pub fn overrule_inside(&self, status: FidelityStatus, text: &str) {
+        match &self.node.value {
+            Value::Map(_) => self.map().into_iter().for_each(|(_, field)| field.overrule_inside(status, text)),
+            Value::List(_) => self.items().iter().for_each(|field| field.overrule_inside(status, text)),
+            Value::Scalar { .. } => self.overrule(status, text),
+            Value::Null => {}
+        }
+    }
+
     /// Opens a map.
     #[must_use]
     pub fn fields(&self) -> Option<Fields<'a>> {

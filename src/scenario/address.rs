@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use crate::manifest::yaml::{DEPTH_MAX, Entry};
-use crate::manifest::{Node, Object, Place, Value};
+use crate::manifest::{Node, Object, Place, Problem, Sink, Value};
 
 /// What a path speaks of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,6 +83,12 @@ impl Patch {
     /// Whether a document has a value of its own there.
     #[must_use]
     pub fn is_written_in(&self, root: &Node) -> bool {
+        self.found_in(root).is_some()
+    }
+
+    /// The value that a document has there.
+    #[must_use]
+    pub fn found_in<'a>(&self, root: &'a Node) -> Option<&'a Node> {
         let mut node = root;
         for step in &self.steps {
             let found = match &node.value {
@@ -92,12 +98,23 @@ impl Patch {
                 }
                 _ => node.find(&[step]),
             };
-            match found {
-                Some(found) => node = found,
-                None => return false,
-            }
+            node = found?;
         }
-        true
+        Some(node)
+    }
+
+    /// Writes the value into an object; what cannot be written is reported.
+    pub fn apply(&self, root: &mut Node, sink: &Sink) {
+        if let Err(text) = self.write(root) {
+            sink.report(Problem::at(self.at, self.text.clone(), text));
+        }
+    }
+
+    /// Whether it would write what an object is known by, which no edit changes.
+    #[must_use]
+    pub fn is_of_identity(&self) -> bool {
+        let steps: Vec<&str> = self.steps.iter().map(String::as_str).collect();
+        matches!(steps[..], ["apiVersion" | "kind" | "metadata"] | ["metadata", "name" | "namespace"])
     }
 
     /// Writes the value into a document.

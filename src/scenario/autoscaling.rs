@@ -298,14 +298,16 @@ pub(super) fn owned(resolved: &Resolved, settings: &Settings) -> Option<OwnedRep
     Some(OwnedReplicas { replicas, period: settings.gateway.replicas_sync })
 }
 
-/// Notes what an autoscaler asks for and will not get.
-fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings: &Settings, sink: &Sink) {
+/// Notes what an autoscaler asks for and will not get: as a warning where the real controller would not get it either.
+pub(super) fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings: &Settings, sink: &Sink) {
     let AutoscalerManifest { spec, at, metrics_at, prefix } = manifest;
     let note = |at: Place, path: String, text: &str| {
         sink.note(at, format!("{prefix}{path}"), FidelityStatus::Ignored, Some(text));
     };
     let Some(target) = resolved.deployments.get(&*spec.target) else {
-        note(*at, "spec.scaleTargetRef".to_owned(), "no such Deployment: the controller reports FailedGetScale");
+        let text =
+            format!("no Deployment is called {}: the controller reports FailedGetScale and sizes nothing", spec.target);
+        sink.note(*at, format!("{prefix}spec.scaleTargetRef"), FidelityStatus::Warning, Some(&text));
         return;
     };
     let is_target = *spec.target == *resolved.target;
@@ -343,7 +345,8 @@ fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings: &Settings,
                         resource.name(),
                         metric.failure_reason(),
                     );
-                    note(*at, path.clone(), &text);
+                    sink.note(*at, format!("{prefix}{path}"), FidelityStatus::Warning, Some(&text));
+                    continue;
                 }
                 let is_known = is_target
                     || backend.is_some_and(|backend| match resource {

@@ -17,6 +17,7 @@ use super::world::gateway_spec;
 use super::{autoscaling, front, gateway_template, sharing, shutdown};
 use crate::cluster::TargetPort;
 use crate::cluster::autoscaler::AutoscalerSpec;
+use crate::cluster::disruption::DisruptionBudget;
 use crate::drill::config::{ClusterChange, ServiceChange};
 use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Share, Size, Sources, Verb};
 use crate::manifest::routes::Upstream;
@@ -101,23 +102,23 @@ pub(super) fn act(
         }
         TimelineVerb::Set(patches) => {
             for patch in patches {
-                if patch.subject == Subject::Target {
-                    state.edit(&current.target, patch.clone());
-                } else {
-                    state.patch(patch, sink);
-                }
+                state.patch_later(patch, &current.target, sink);
             }
             let paths: Vec<&str> = patches.iter().map(|patch| patch.text.as_str()).collect();
             format!("set {}", paths.join(", "))
         }
         TimelineVerb::Operate(_) => unreachable!("operations change no object"),
         TimelineVerb::Rollback(revision) => {
-            if current.deployments[&key].deployment.is_paused {
+            let deployment = &current.deployments[&key].deployment;
+            if deployment.is_paused {
                 let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
                 sink.report(problem.help("kubectl rollout undo refuses that: resume it first"));
                 return Vec::new();
             }
-            let Some(template) = past.template(&key, *revision, entry, sink) else { return Vec::new() };
+            let Some(template) = past.template((&key, deployment.revision_history_limit), *revision, entry, sink)
+            else {
+                return Vec::new();
+            };
             edit(state, &key, "spec.template", template, entry.place, sink);
             format!("rollback {key}")
         }
@@ -165,14 +166,19 @@ pub(super) fn act(
             }
             format!("delete Service {service}")
         }
-        TimelineVerb::DeleteDaemonSet(key, place) => {
-            if !state.delete("DaemonSet", key) {
-                let text = format!("no manifest has a DaemonSet `{key}` then");
-                let problem = Problem::at(*place, "spec.timeline.delete.daemonSet", text);
-                sink.report(problem.did_you_mean(key, current.daemons.keys().map(String::as_str)));
+        TimelineVerb::DeleteObject((field, kind), key, place) => {
+            if !state.delete(kind, key) {
+                let is_made = current.autoscalers.contains_key(key) && *kind == "HorizontalPodAutoscaler";
+                let text = match is_made {
+                    true => format!("{key} is made for the gateway, and its controller would make it anew"),
+                    false => format!("no manifest has a {kind} `{key}` then"),
+                };
+                let problem = Problem::at(*place, format!("spec.timeline.delete.{field}"), text);
+                let known = state.keys_of(kind);
+                sink.report(problem.did_you_mean(key, known.iter().map(String::as_str)));
                 return Vec::new();
             }
-            format!("delete DaemonSet {key}")
+            format!("delete {kind} {key}")
         }
         TimelineVerb::Load(name, factor) => {
             if let Some(name) = name.as_ref().filter(|name| settings.loads.iter().all(|load| load.name != **name)) {
@@ -251,9 +257,9 @@ fn changes(
             sink.report(problem.help("the API server refuses it: make another Deployment"));
         }
         let size = size_of(entry, key, current, next);
-        // A size that is written again takes back what an autoscaler has written since.
-        let is_again =
-            size == Size::Written && matches!(entry.verb, TimelineVerb::Apply(_)) && is_autoscaled(next, key);
+        // A size that is written again takes back what an autoscaler has written since, or the mesh's control plane.
+        let is_written = size == Size::Written && current.deployments.contains_key(key);
+        let is_again = is_written && is_resized(entry, next, key);
         if is_again || before.as_ref() != Some(&told(&manifest.deployment)) {
             verbs.push(Verb::Apply(Box::new(manifest.deployment.clone()), size));
         }
@@ -273,7 +279,9 @@ fn changes(
     verbs.extend(daemon_changes(entry, (current, next), sink));
     let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
     verbs.extend(fresh.cloned().map(Verb::Budget));
-    verbs.extend(scaling_changes(current, next, settings));
+    let is_gone = |budget: &&DisruptionBudget| next.budgets.iter().all(|it| it.key != budget.key);
+    verbs.extend(current.budgets.iter().filter(is_gone).map(|budget| Verb::DeleteBudget(Rc::clone(&budget.key))));
+    verbs.extend(scaling_changes(current, next, settings, sink));
     if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
         let other = &target.deployment.template.other;
         let known = made.gateways.entry(other.clone()).or_insert_with(|| spec.clone());
@@ -440,24 +448,44 @@ fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved
         "IstioGateway" => format!("{}/istio-{}", object.id.namespace, object.id.name) == key,
         _ => false,
     };
+    let sizes = |patch: &Patch| {
+        patch.steps == ["spec", "replicas"]
+            && match &patch.subject {
+                Subject::Target => current.target == key,
+                Subject::Object { kind, namespace, name } => {
+                    let is_here = |of: &str| namespace.as_ref().is_none_or(|namespace| namespace == of);
+                    kind == "Deployment" && key.split_once('/').is_some_and(|(of, its)| is_here(of) && its == name)
+                }
+                Subject::Scenario => false,
+            }
+    };
     let is_written = match &entry.verb {
-        TimelineVerb::Scale(_) => replicas(current) != replicas(next),
+        TimelineVerb::Scale(_) => entry.of.as_deref().unwrap_or(&current.target) == key,
         TimelineVerb::Apply(objects) => next.sized.contains(key) && objects.iter().any(names),
-        TimelineVerb::Set(_) => replicas(current) != replicas(next) && next.sized.contains(key),
+        TimelineVerb::Set(patches) => {
+            patches.iter().any(sizes) || replicas(current) != replicas(next) && next.sized.contains(key)
+        }
         _ => false,
     };
     if is_written || !current.deployments.contains_key(key) { Size::Written } else { Size::Kept }
 }
 
-fn is_autoscaled(resolved: &Resolved, key: &str) -> bool {
-    resolved.autoscalers.values().any(|manifest| *manifest.spec.target == *key)
+/// Whether somebody else may have resized a Deployment whose size is written.
+fn is_resized(entry: &TimelineEntry, resolved: &Resolved, key: &str) -> bool {
+    let is_by_hand = matches!(entry.verb, TimelineVerb::Scale(_) | TimelineVerb::Set(_));
+    let is_owned = is_by_hand && resolved.owned_replicas.is_some() && resolved.target == key;
+    is_owned || resolved.autoscalers.values().any(|manifest| *manifest.spec.target == *key)
 }
 
 /// What changes in who sizes what.
-fn scaling_changes(current: &Resolved, next: &Resolved, settings: &Settings) -> Vec<Verb> {
+fn scaling_changes(current: &Resolved, next: &Resolved, settings: &Settings, sink: &Sink) -> Vec<Verb> {
     let is_new = |key: &String, spec: &AutoscalerSpec| current.autoscalers.get(key).is_none_or(|it| it.spec != *spec);
     let changed = next.autoscalers.iter().filter(|(key, manifest)| is_new(key, &manifest.spec));
-    let mut verbs: Vec<Verb> = changed.map(|(_, manifest)| Verb::Autoscale(Box::new(manifest.spec.clone()))).collect();
+    let mut verbs = Vec::new();
+    for (_, manifest) in changed {
+        autoscaling::warn(manifest, next, settings, sink);
+        verbs.push(Verb::Autoscale(Box::new(manifest.spec.clone())));
+    }
     let gone = current.autoscalers.keys().filter(|key| !next.autoscalers.contains_key(*key));
     verbs.extend(gone.map(|key| Verb::StopAutoscaling(Rc::from(key.as_str()))));
     let owned = autoscaling::owned(next, settings);

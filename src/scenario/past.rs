@@ -1,18 +1,21 @@
 //! What earlier entries of the timeline have done that later ones depend on: revisions to go back to, and Deployments that are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::front_changes::Standing;
-use super::settings::TimelineEntry;
+use super::settings::{Settings, TimelineEntry};
 use super::state::Resolved;
-use crate::cluster::PodTemplate;
+use crate::cluster::deployment::Strategy;
+use crate::cluster::{Deployment, PodTemplate};
+use crate::engine::Delay;
 use crate::manifest::{Node, Problem, Sink};
 
 /// The past of all Deployments.
 #[derive(Default)]
 pub(super) struct Past {
-    /// The templates of each Deployment with their numbers, the current one last. A template that comes back gets a new number, as a set does.
-    revisions: BTreeMap<String, Vec<Revision>>,
+    /// The templates of each Deployment.
+    revisions: BTreeMap<String, History>,
     deleted: BTreeSet<String>,
     /// The Service in front, as the cloud has it.
     pub(super) standing: Standing,
@@ -20,10 +23,76 @@ pub(super) struct Past {
     pub(super) processes: BTreeMap<String, String>,
 }
 
+/// The templates of a Deployment with their numbers, the current one last. A template that comes back gets a new number, as a set does.
+#[derive(Default)]
+struct History {
+    known: Vec<Revision>,
+    /// Those of before the last instant in which there was an edit, and that instant: its controller sees only what all edits of it come to.
+    before: Vec<Revision>,
+    edited_at: Option<Duration>,
+    /// When the rollout to the last of them can be complete at the earliest. Empty old sets are deleted then, and not before.
+    complete_at: Duration,
+}
+
+#[derive(Clone)]
 struct Revision {
     number: i64,
     template: PodTemplate,
     node: Node,
+}
+
+impl History {
+    /// What is there at an instant.
+    fn prune(&mut self, limit: i32, now: Duration) {
+        if now >= self.complete_at {
+            let kept = usize::try_from(limit).unwrap_or(0) + 1;
+            self.known.drain(..self.known.len().saturating_sub(kept));
+        }
+    }
+
+    /// A template as of an instant; none: from the start.
+    fn note(&mut self, deployment: &Deployment, node: &Node, at: Option<Duration>, pod_start: Duration) {
+        let template = &deployment.template;
+        // While it is paused a template makes no revision.
+        if deployment.is_paused || self.known.last().is_some_and(|last| last.template == *template) {
+            return;
+        }
+        if at.is_none() || self.edited_at != at {
+            self.before.clone_from(&self.known);
+            self.edited_at = at;
+        }
+        self.known.clone_from(&self.before);
+        if self.known.last().is_some_and(|last| last.template == *template) {
+            return;
+        }
+        let number = self.known.iter().map(|revision| revision.number).max().unwrap_or(0) + 1;
+        self.known.retain(|revision| revision.template != *template);
+        self.known.push(Revision { number, template: template.clone(), node: node.clone() });
+        self.complete_at = at.map_or(Duration::ZERO, |at| at + soonest(deployment, pod_start));
+    }
+}
+
+/// What a rollout to another template takes at least, if a pod starts in this time.
+fn soonest(deployment: &Deployment, pod_start: Duration) -> Duration {
+    let wanted = deployment.replicas;
+    let at_once = match deployment.strategy {
+        Strategy::Recreate => wanted,
+        rolling => rolling.max_surge(wanted).saturating_add(rolling.max_unavailable(wanted)),
+    };
+    let turns = wanted.unsigned_abs().div_ceil(at_once.max(1).unsigned_abs());
+    let readiness = deployment.template.probes.readiness.as_ref();
+    let delay = readiness.map_or(0, |probe| probe.spec.initial_delay_seconds);
+    let each = pod_start + Duration::from_secs(delay.into()) + Duration::from_secs(deployment.min_ready_seconds.into());
+    each.saturating_mul(turns)
+}
+
+/// What a delay takes at least; of those that have no least, half the usual one.
+fn least(delay: &Delay) -> Duration {
+    match delay {
+        Delay::Constant(span) | Delay::Uniform { min: span, .. } => *span,
+        Delay::Lognormal { p50: usual, .. } | Delay::Exponential { mean: usual } => *usual / 2,
+        Delay::Values(values) => values.iter().min().copied().unwrap_or_default(),
+    }
 }
 
 impl Past {
@@ -32,34 +101,30 @@ impl Past {
         Self { standing, ..Self::default() }
     }
 
-    /// Takes note of what the objects have come to.
-    pub(super) fn note(&mut self, resolved: &Resolved) {
+    /// Takes note of what the objects have come to at an instant; none: at the start.
+    pub(super) fn note(&mut self, resolved: &Resolved, at: Option<Duration>, settings: &Settings) {
+        let pod_start = least(&settings.cluster.pod_start);
         for (key, manifest) in &resolved.deployments {
-            let known = self.revisions.entry(key.clone()).or_default();
-            let template = &manifest.deployment.template;
-            // While it is paused a template makes no revision.
-            if manifest.deployment.is_paused || known.last().is_some_and(|last| last.template == *template) {
-                continue;
-            }
-            let number = known.iter().map(|revision| revision.number).max().unwrap_or(0) + 1;
-            known.retain(|revision| revision.template != *template);
+            let history = self.revisions.entry(key.clone()).or_default();
+            let limit = manifest.deployment.revision_history_limit;
+            history.prune(limit, at.unwrap_or_default());
             if let Some(node) = resolved.templates.get(key) {
-                known.push(Revision { number, template: template.clone(), node: node.clone() });
+                history.note(&manifest.deployment, node, at, pod_start);
             }
-            let kept = usize::try_from(manifest.deployment.revision_history_limit).unwrap_or(0) + 1;
-            known.drain(..known.len().saturating_sub(kept));
         }
     }
 
-    /// The template of a revision, or of the one before the current. What is impossible is reported.
+    /// The template of a revision, or of the one before the current, while so many empty old sets are kept. What is impossible is reported.
     pub(super) fn template(
-        &self,
-        key: &str,
+        &mut self,
+        (key, limit): (&str, i32),
         revision: Option<i64>,
         entry: &TimelineEntry,
         sink: &Sink,
     ) -> Option<Node> {
-        let known = self.revisions.get(key).map_or(&[][..], Vec::as_slice);
+        let history = self.revisions.entry(key.to_owned()).or_default();
+        history.prune(limit, entry.at);
+        let known = &history.known;
         let found = match revision {
             Some(number) => known.iter().find(|revision| revision.number == number),
             None => known.iter().rev().nth(1),

@@ -92,7 +92,7 @@ impl<'a> Plan<'a> {
             backends,
             front,
         };
-        plan.note();
+        plan.note(None);
         Some(plan)
     }
 
@@ -125,7 +125,7 @@ impl<'a> Plan<'a> {
                 changes::act(entry, &mut self.state, moments, made, self.settings, sink)
             }
         };
-        self.note();
+        self.note(Some(entry.at));
         pods::note_gates(&self.current, self.settings, sink);
         for action in &mut actions {
             action.member = self.index;
@@ -146,8 +146,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn note(&mut self) {
-        self.past.note(&self.current);
+    fn note(&mut self, at: Option<Duration>) {
+        self.past.note(&self.current, at, self.settings);
         let bare = self.current.pods.values().map(|pod| &pod.manifest);
         let daemons = self.current.daemons.values().map(|daemon| &daemon.manifest);
         let all = self.current.deployments.values().chain(bare).chain(daemons);

@@ -396,7 +396,7 @@ fn entry(entry: &TimelineEntry) -> Node {
         }
         TimelineVerb::Delete => entries.push(("delete", map(Vec::new()))),
         TimelineVerb::DeleteService(key, _) => entries.push(("delete", map(vec![("service", text(key))]))),
-        TimelineVerb::DeleteDaemonSet(key, _) => entries.push(("delete", map(vec![("daemonSet", text(key))]))),
+        TimelineVerb::DeleteObject((field, _), key, _) => entries.push(("delete", map(vec![(*field, text(key))]))),
         TimelineVerb::Load(name, factor) => {
             let name = name.as_ref().map(|name| ("name", text(name)));
             let change = name.into_iter().chain([("factor", bare(factor))]).collect();

@@ -504,8 +504,8 @@ pub enum TimelineVerb {
     Delete,
     /// A Service is deleted: its `namespace/name`, and where it is named.
     DeleteService(String, Place),
-    /// A `DaemonSet` is deleted: its `namespace/name`, and where it is named.
-    DeleteDaemonSet(String, Place),
+    /// An object is deleted: the field that names it with its kind, its `namespace/name`, and where it is named.
+    DeleteObject((&'static str, &'static str), String, Place),
     /// The rate of a load, or of all, times this.
     Load(Option<String>, f64),
     /// The whole configuration is pushed to the gateway's pods.

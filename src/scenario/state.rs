@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::address::{Patch, Subject};
+use super::budgets;
+use super::edits::{Edits, is_refused};
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::endpoints::selects;
+use crate::manifest::api_versions;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::daemon_set::{self, DaemonSetManifest};
 use crate::manifest::deployment::{self, DeploymentManifest};
@@ -35,8 +38,8 @@ pub(super) struct State {
     pub(super) cluster: Option<Rc<str>>,
     /// Edits of the gateway's Deployment that hold from the start: of a variant, of `--set`.
     pub(super) target_patches: Vec<Patch>,
-    /// Edits of Deployments by the timeline, with their `namespace/name`.
-    edits: Vec<(String, Patch)>,
+    /// Edits of Deployments by the timeline.
+    edits: Edits,
     /// Services and their ports that there are at some time, as far as is known.
     sometimes: BTreeMap<String, BTreeSet<u16>>,
     /// Deployments, pods and `DaemonSet`s that the timeline brings, by kind and `namespace/name`.
@@ -197,8 +200,7 @@ impl State {
                 _ => None,
             };
             if let Some(made) = made {
-                let key = made.key();
-                self.edits.retain(|(edited, patch)| *edited != key || !patch.is_written_in(&made.node));
+                self.edits.written(&made.key(), &made.node);
             }
         }
         self.apply(objects.iter().cloned());
@@ -207,6 +209,11 @@ impl State {
     /// Whether somebody wrote this Service.
     pub(super) fn has_service(&self, key: &str) -> bool {
         self.objects.iter().any(|object| object.id.kind == "Service" && object.key() == key)
+    }
+
+    /// The objects of a kind that somebody wrote, as `namespace/name`.
+    pub(super) fn keys_of(&self, kind: &str) -> Vec<String> {
+        self.objects.iter().filter(|object| object.id.kind == kind).map(Object::key).collect()
     }
 
     /// Deletes an object that somebody wrote; whether there was one.
@@ -218,11 +225,51 @@ impl State {
 
     /// Edits a Deployment from now on.
     pub(super) fn edit(&mut self, key: &str, patch: Patch) {
-        self.edits.push((key.to_owned(), patch));
+        self.edits.push(key, patch);
+    }
+
+    /// Edits an object in mid-run, over all that has been edited before; what cannot be edited is reported.
+    pub(super) fn patch_later(&mut self, patch: &Patch, target: &str, sink: &Sink) {
+        if is_refused(patch, sink) {
+            return;
+        }
+        if patch.subject == Subject::Target {
+            return self.edit(target, patch.clone());
+        }
+        let Some(object) = self.objects.iter().find(|object| patch.is_for(object)) else {
+            return self.patch(patch, sink);
+        };
+        match object.id.kind.as_str() {
+            "Deployment" => {
+                let (key, mut node) = (object.key(), object.node.clone());
+                let lasting = self.target_patches.iter().filter(|_| key == target);
+                lasting.for_each(|patch| patch.apply(&mut node, &Sink::default()));
+                self.edits.write(&key, &mut node, &Sink::default());
+                match patch.write(&mut node) {
+                    Ok(()) => self.edit(&key, patch.clone()),
+                    Err(text) => sink.report(Problem::at(patch.at, patch.text.clone(), text)),
+                }
+            }
+            "IstioGateway" | "Gateway" => {
+                let id = object.id.clone();
+                let before = self.made(object, &Sink::default());
+                self.patch(patch, sink);
+                let object = self.objects.iter().find(|object| object.id == id);
+                let after = object.and_then(|object| self.made(object, &Sink::default()));
+                if let Some(((_, before), (_, after))) = before.zip(after) {
+                    let (before, after) = (before.deployment, after.deployment);
+                    self.edits.made(&after.key(), &before.node, &after.node);
+                }
+            }
+            _ => self.patch(patch, sink),
+        }
     }
 
     /// Edits objects; what cannot be edited is reported.
     pub(super) fn patch(&mut self, patch: &Patch, sink: &Sink) {
+        if is_refused(patch, sink) {
+            return;
+        }
         if patch.subject == Subject::Target {
             self.target_patches.push(patch.clone());
             return;
@@ -238,9 +285,7 @@ impl State {
             sink.report(problem.did_you_mean(&head, known.iter().map(String::as_str)));
             return;
         };
-        if let Err(text) = patch.write(&mut object.node) {
-            sink.report(Problem::at(patch.at, patch.text.clone(), text));
-        }
+        patch.apply(&mut object.node, sink);
     }
 
     /// What a controller makes of an object, and the object as this cluster gets it.
@@ -317,6 +362,7 @@ impl State {
     /// What the objects come to. Problems and notes go to the sink.
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
+        api_versions::check(&self.objects, settings.cluster.version, sink);
         let made: Vec<(Object, istio_gateway::Made)> =
             self.objects.iter().filter_map(|object| self.made(object, sink)).collect();
         // What an IstioGateway makes was checked with it; here only new problems count, such as those of an edit.
@@ -338,12 +384,8 @@ impl State {
                 sized.insert(key.clone());
             }
             let lasting = self.target_patches.iter().filter(|_| key == target);
-            let edits = self.edits.iter().filter(|(edited, _)| *edited == key).map(|(_, patch)| patch);
-            for patch in lasting.chain(edits) {
-                if let Err(text) = patch.write(&mut object.node) {
-                    sink.report(Problem::at(patch.at, patch.text.clone(), text));
-                }
-            }
+            lasting.for_each(|patch| patch.apply(&mut object.node, sink));
+            self.edits.write(&key, &mut object.node, sink);
             let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
             if key == target {
                 origin = Some(from);
@@ -419,6 +461,10 @@ impl State {
             routing,
             front,
         };
+        // What the timeline brings may be meant.
+        if self.later.is_empty() {
+            budgets::warn(&self.objects, &resolved, sink);
+        }
         (sink.problem_count() == before).then_some(resolved)
     }
 

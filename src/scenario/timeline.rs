@@ -22,6 +22,13 @@ const VERBS: [(&str, &str); 10] = [
     ("configPush", "push"),
 ];
 
+/// Objects that a `delete` may name beside Services: the field, and the kind.
+const DELETED: [(&str, &str); 3] = [
+    ("daemonSet", "DaemonSet"),
+    ("podDisruptionBudget", "PodDisruptionBudget"),
+    ("horizontalPodAutoscaler", "HorizontalPodAutoscaler"),
+];
+
 /// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.
 pub(super) fn entry(
     field: &Field<'_>,
@@ -114,8 +121,8 @@ fn read_verb(
         "pause" | "resume" => Some(TimelineVerb::Pause(verb == "pause")),
         "delete" => match fields.get("service") {
             Some(field) => key(&field).map(|key| TimelineVerb::DeleteService(key, field.place())),
-            None => match fields.get("daemonSet") {
-                Some(field) => key(&field).map(|key| TimelineVerb::DeleteDaemonSet(key, field.place())),
+            None => match DELETED.iter().find_map(|named| Some((*named, fields.get(named.0)?))) {
+                Some((named, field)) => key(&field).map(|key| TimelineVerb::DeleteObject(named, key, field.place())),
                 None => Some(TimelineVerb::Delete),
             },
         },

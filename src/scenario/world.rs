@@ -184,7 +184,7 @@ pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink
 pub(super) fn images_of(manifest: &DeploymentManifest) -> impl Iterator<Item = String> + use<> {
     let template = &manifest.deployment.template;
     let init = template.init.iter().map(|container| container.image.clone());
-    init.chain([template.image.clone()]).collect::<Vec<_>>().into_iter()
+    init.chain(template.images()).collect::<Vec<_>>().into_iter()
 }
 
 fn load_spec(load: &super::settings::LoadSettings, settings: &Settings, timeline: &[TimelineEntry]) -> LoadSpec {

@@ -5,6 +5,7 @@
 
 mod backends;
 mod checks;
+mod deployments;
 mod every_field;
 mod front;
 mod parting;

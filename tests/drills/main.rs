@@ -1,6 +1,7 @@
 //! Whole drills and what is read for them, in virtual time; one program, so that it is linked once.
 
 mod annotations;
+mod api_rules;
 mod backend_memory;
 mod bad_input;
 mod bad_rollout;
@@ -9,6 +10,7 @@ mod bare_pods;
 mod clusters;
 mod daemon_sets;
 mod edits;
+mod further_containers;
 mod kubelet;
 mod layer_seven;
 mod naive;

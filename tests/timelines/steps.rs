@@ -192,10 +192,7 @@ fn create(world: &mut World, manifest: &Value) {
 /// Reads a manifest as the tool reads it, and applies it.
 fn apply(world: &World, manifest: &Value) {
     let (mut files, sink) = (Files::default(), Sink::default());
-    // The recorded control plane served budgets of v1beta1 only. With a selector that is not empty they mean the same.
-    let text = manifest.to_string().replace("policy/v1beta1", "policy/v1");
-    // And autoscalers of v2beta2 only, whose fields are those of v2.
-    let text = text.replace("autoscaling/v2beta2", "autoscaling/v2");
+    let text = manifest.to_string();
     let file_index = files.add("manifest.json", &text);
     let (nodes, problems) = yaml::parse(&text, file_index);
     assert!(problems.is_empty(), "{problems:?}");

@@ -67,6 +67,11 @@ impl Cluster {
         self.enqueue(Work::Budget(key));
     }
 
+    /// Deletes a budget: no eviction asks it any more.
+    pub fn delete_budget(&self, key: &str) {
+        self.inner.state.borrow_mut().budgets.remove(key);
+    }
+
     /// A budget as it stands.
     #[must_use]
     pub fn budget(&self, key: &str) -> Option<BudgetReport> {

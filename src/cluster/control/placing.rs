@@ -138,7 +138,7 @@ fn kind_with(set: &ReplicaSet, labels: Labels, peers: Option<LabelSelector>) -> 
         labels,
         placement,
         requests: template.requests,
-        images: vec![template.image.clone()],
+        images: template.images(),
         peers,
     }
 }

@@ -134,7 +134,7 @@ impl Cluster {
         };
         Some(DeploymentView {
             key: Rc::clone(key),
-            image: known.template.image.clone(),
+            image: known.template.images().join(","),
             replicas: known.spec.replicas,
             status: known.status,
             unavailable: known.unavailable,
@@ -238,7 +238,7 @@ impl State {
             id,
             name: Rc::clone(&set.name),
             owner: Rc::clone(&set.owner),
-            image: set.template.image.clone(),
+            image: set.template.images().join(","),
             revision: set.revision,
             replicas: set.replicas,
             status: set.status,

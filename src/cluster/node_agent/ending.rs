@@ -122,6 +122,7 @@ impl Agent {
                 if container.is_running() {
                     self.end_process(container, template, seconds, why, progress).await;
                 }
+                self.beside_ended(template, began_at, seconds).await;
                 self.stop_sidecars(template, began_at, seconds, progress).await;
             };
             if until(self.shortened(&mut grace, grace_seconds), pin!(kill)).await.is_some() {

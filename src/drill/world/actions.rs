@@ -100,6 +100,7 @@ impl Member {
             Verb::StopAutoscaling(key) => cluster.delete_autoscaler(key),
             Verb::Own(owned) => self.owned.set(*owned),
             Verb::Budget(budget) => cluster.apply_budget(budget.clone()),
+            Verb::DeleteBudget(key) => cluster.delete_budget(key),
             Verb::Pod(pod) => {
                 if !cluster.apply_pod((**pod).clone(), Some(event)) {
                     self.tell_of("pod_unchanged", format!("Pod/{}", pod.key), event);
@@ -145,6 +146,7 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Autoscale(spec) => format!("HorizontalPodAutoscaler/{}", spec.key),
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
+        Verb::DeleteBudget(key) => format!("PodDisruptionBudget/{key}"),
         Verb::Pod(pod) => format!("Pod/{}", pod.key),
         Verb::DaemonSet(daemon) => format!("DaemonSet/{}", daemon.key),
         Verb::DeleteDaemonSet(key) => format!("DaemonSet/{key}"),

@@ -1,0 +1,258 @@
+//! What the API server refuses of names, labels and versions, and what it takes and a warning goes with.
+//!
+//! Method: one Deployment whose words are changed, loaded and not run; each refusal has its other side.
+
+use crate::scenarios::loaded;
+use crate::shop::shop_of_istio_edge;
+use gatedrill::drill::{Continue, run};
+use gatedrill::record::results::{FidelityStatus, Results};
+use gatedrill::scenario::Scenario;
+
+const SCENARIO: &str = r#"
+apiVersion: gatedrill/v1
+kind: Scenario
+metadata: { name: rules }
+spec:
+  duration: 60s
+  manifests: [ { path: manifests/ } ]
+  cluster: { version: "VERSION", nodes: [ { name: pool, count: 2, zones: [a] } ], timings: { podStart: 2s } }
+  backends: [ { service: default/web, serviceTime: 5ms } ]
+  load: [ { name: new, rate: 5/s, clients: { reuse: none }, mix: [ { get: "http://shop.example.com/" } ] } ]
+  timeline: [ { at: 5s, phase: x } TIMELINE ]
+"#;
+
+const MANIFEST: &str = concat!(
+    r#"apiVersion: apps/v1
+kind: Deployment
+metadata: { name: edge, namespace: istio-system, labels: { tier: front }, annotations: { Example.com/Note: x } }
+spec:
+  replicas: 2
+  strategy: { rollingUpdate: { maxSurge: 25% } }
+  selector: { matchLabels: { istio: edge } }
+  template:
+    metadata: { labels: { istio: edge, tier: front } }
+    spec:
+      containers:
+        - { name: istio-proxy, image: "proxy:1", ports: [ { containerPort: 80 } ] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: edge, namespace: istio-system }
+spec: { type: LoadBalancer, selector: { istio: edge }, ports: [ { name: http, port: 80 } ] }
+"#,
+    shop_of_istio_edge!()
+);
+
+fn load(version: &str, changes: &[(&str, &str)], more: &str, timeline: &str) -> Result<Scenario, String> {
+    let mut manifest = MANIFEST.to_owned();
+    for (from, to) in changes {
+        assert!(manifest.contains(from), "`{from}` is not there");
+        manifest = manifest.replacen(from, to, 1);
+    }
+    let timeline = if timeline.is_empty() { String::new() } else { format!(", {timeline}") };
+    let scenario = SCENARIO.replace("VERSION", version).replace("TIMELINE", &timeline);
+    loaded(&scenario, &(manifest + more), &[], None).map_err(|problems| problems.to_string())
+}
+
+#[track_caller]
+fn results(version: &str, more: &str, timeline: &str) -> Results {
+    results_of(version, &[], more, timeline)
+}
+
+#[track_caller]
+fn results_of(version: &str, changes: &[(&str, &str)], more: &str, timeline: &str) -> Results {
+    let scenario = load(version, changes, more, timeline).unwrap_or_else(|problems| panic!("{problems}"));
+    let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    let totals = &outcome.run.results.totals;
+    assert_eq!(totals.sent, totals.ok + totals.backend_error + totals.dropped);
+    outcome.run.results
+}
+
+#[test]
+fn names_and_labels() {
+    for (from, to, parts) in [
+        ("tier: front }", "\"bad key!\": front }", &["all.yaml:3:", "`bad key!` is no label's name"][..]),
+        ("tier: front }", "tier: \"a b\" }", &["all.yaml:3:", "`a b` is no label's value", "at most 63 letters"]),
+        ("tier: front } }", "tier: \"a b\" } }", &["all.yaml:9:"]),
+        ("Example.com/Note", "Example.com/Note/x", &["all.yaml:3:", "is no label's name"]),
+        ("matchLabels: { istio: edge }", "matchLabels: { istio: \"a b\" }", &["all.yaml:7:"]),
+        ("name: istio-proxy", "name: C_1", &["all.yaml:12:", "`C_1` is no container's name", "small letters"]),
+        ("name: istio-proxy", "name: \"\"", &["is no container's name"]),
+        ("\"proxy:1\"", "\"\"", &["all.yaml:12:", "`` is no image"]),
+        ("\"proxy:1\"", "\" proxy:1\"", &["` proxy:1` is no image"]),
+        ("maxSurge: 25%", "maxSurge: +25%", &["all.yaml:6:", "`+25%` is neither a number nor a percentage"]),
+        (
+            "---\napiVersion: v1",
+            "        - { name: istio-proxy, image: x }\n---\napiVersion: v1",
+            &["all.yaml:13:", "the pod has another container `istio-proxy`", "a name of its own"],
+        ),
+        (
+            "name: edge, namespace: istio-system, labels",
+            "name: Edge_Gw, namespace: istio-system, labels",
+            &["`Edge_Gw` is not a name"],
+        ),
+    ] {
+        let problems = load("1.33", &[(from, to)], "", "").map(|_| ()).expect_err(to);
+        assert!(parts.iter().all(|part| problems.contains(part)), "{to}: {problems}");
+    }
+    for (from, to) in [
+        ("tier: front }", "\"a.b/C_1\": \"\" }"),
+        ("name: istio-proxy", "name: 1-c"),
+        ("maxSurge: 25%", "maxSurge: 025%"),
+        ("---\napiVersion: v1", "        - { name: istio-proxy-2, image: x }\n---\napiVersion: v1"),
+    ] {
+        load("1.33", &[(from, to)], "", "").map(|_| ()).unwrap_or_else(|problems| panic!("{to}: {problems}"));
+    }
+}
+
+fn budget(version: &str, selector: &str) -> String {
+    format!(
+        "---\napiVersion: {version}\nkind: PodDisruptionBudget\nmetadata: {{ name: b, namespace: istio-system }}\nspec: {{ minAvailable: 2, {selector} }}\n"
+    )
+}
+
+fn autoscaler(version: &str, target: &str) -> String {
+    format!(
+        "---\napiVersion: {version}\nkind: HorizontalPodAutoscaler\nmetadata: {{ name: h, namespace: istio-system }}\nspec:\n  maxReplicas: 4\n  \
+         minReplicas: 2\n  scaleTargetRef: {{ apiVersion: apps/v1, kind: Deployment, name: {target} }}\n"
+    )
+}
+
+fn warnings(results: &Results) -> Vec<(String, String)> {
+    let rows = results.fidelity.iter().filter(|row| row.status == FidelityStatus::Warning);
+    rows.map(|row| {
+        assert!(row.line.is_some(), "{row:?}");
+        (row.path.clone(), row.note.clone().unwrap_or_default())
+    })
+    .collect()
+}
+
+#[test]
+fn what_protects_or_sizes_nothing_is_warned_of() {
+    let told = |more: &str, timeline: &str| warnings(&results("1.33", more, timeline));
+    let has = |told: &[(String, String)], path: &str, note: &str| {
+        told.len() == 1 && told[0].0.contains(path) && told[0].1.contains(note)
+    };
+    assert_eq!(told(&budget("policy/v1", "selector: { matchLabels: { istio: edge } }"), ""), []);
+    assert_eq!(told(&budget("policy/v1", "selector: {}"), ""), []);
+    let typo = told(&budget("policy/v1", "selector: { matchLabels: { istio: edgy } }"), "");
+    assert!(has(&typo, "PodDisruptionBudget istio-system/b spec.selector", "means no pod"), "{typo:?}");
+    let none = told(&budget("policy/v1", ""), "");
+    assert!(has(&none, "PodDisruptionBudget", "without a selector"), "{none:?}");
+    let silent = told(&autoscaler("autoscaling/v2", "edge"), "");
+    assert!(
+        has(&silent, "HorizontalPodAutoscaler istio-system/h", "does not say how much cpu it requests"),
+        "{silent:?}"
+    );
+    let lost = told(&autoscaler("autoscaling/v2", "edgy"), "");
+    assert!(has(&lost, "spec.scaleTargetRef", "no Deployment is called istio-system/edgy"), "{lost:?}");
+    let later = told(
+        "",
+        "{ at: 20s, apply: { inline: { apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: { name: h, namespace: istio-system }, \
+                          spec: { maxReplicas: 4, scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: edge } } } } }",
+    );
+    assert!(has(&later, "HorizontalPodAutoscaler", "does not say how much cpu"), "{later:?}");
+}
+
+#[test]
+fn versions_of_apis_come_and_go() {
+    let labels = "selector: { matchLabels: { istio: edge } }";
+    for (version, more, words) in [
+        ("1.24", budget("policy/v1beta1", labels), ""),
+        (
+            "1.25",
+            budget("policy/v1beta1", labels),
+            "no matches for kind \"PodDisruptionBudget\" in version \"policy/v1beta1\"",
+        ),
+        ("1.20", budget("policy/v1", labels), "does not have it yet, 1.21 does"),
+        ("1.21", budget("policy/v1", labels), ""),
+        ("1.25", autoscaler("autoscaling/v2beta2", "edge"), ""),
+        ("1.26", autoscaler("autoscaling/v2beta2", "edge"), "does not have it any more"),
+        ("1.22", autoscaler("autoscaling/v2", "edge"), "does not have it yet, 1.23 does"),
+        ("1.23", autoscaler("autoscaling/v2", "edge"), ""),
+        ("1.33", autoscaler("autoscaling/v1", "edge"), ""),
+    ] {
+        match load(version, &[], &more, "") {
+            Ok(_) => assert_eq!(words, "", "{version}: {more}"),
+            Err(problems) => assert!(
+                !words.is_empty() && problems.contains(words) && problems.contains("all.yaml:"),
+                "{version}: {problems}"
+            ),
+        }
+    }
+    // The beta's empty selector means no pod.
+    let told = warnings(&results("1.24", &budget("policy/v1beta1", "selector: {}"), ""));
+    assert!(told.len() == 1 && told[0].1.contains("without a selector"), "{told:?}");
+}
+
+#[test]
+fn deployments_select_by_expression() {
+    let selector = |written: &str| {
+        let to = format!("selector: {{ matchExpressions: [ {written} ] }}");
+        load("1.33", &[("selector: { matchLabels: { istio: edge } }", &to)], "", "").map(|_| ())
+    };
+    for written in [
+        "{ key: istio, operator: In, values: [edge, other] }",
+        "{ key: istio, operator: Exists }",
+        "{ key: istio, operator: NotIn, values: [other] }, { key: gone, operator: DoesNotExist }",
+    ] {
+        selector(written).unwrap_or_else(|problems| panic!("{written}: {problems}"));
+    }
+    for (written, words) in [
+        (
+            "{ key: istio, operator: In, values: [other] }",
+            "`istio In [other]` does not hold for the labels of its own template",
+        ),
+        ("{ key: istio, operator: DoesNotExist }", "does not hold"),
+        ("{ key: istio, operator: In }", "needs one value or more"),
+        ("{ key: \"a b\", operator: Exists }", "`a b` is no label's name"),
+        ("{ key: istio, operator: In, values: [\"a b\"] }", "`a b` is no label's value"),
+        ("", "an empty selector selects no pods"),
+    ] {
+        let problems = selector(written).expect_err(written);
+        assert!(problems.contains("all.yaml:7:") && problems.contains(words), "{written}: {problems}");
+        assert_eq!(problems.matches("all.yaml:").count(), 1, "it is told once: {problems}");
+    }
+    let by_expression = [(
+        "selector: { matchLabels: { istio: edge } }",
+        "selector: { matchExpressions: [ { key: istio, operator: Exists } ] }",
+    )];
+    let edit = |path: &str, value: &str| {
+        let timeline = format!("{{ at: 20s, set: {{ \"target.spec.{path}\": {value} }} }}");
+        load("1.33", &by_expression, "", &timeline).map(|_| ())
+    };
+    let problems = edit("selector.matchExpressions[0].key", "tier").expect_err("it is immutable");
+    assert!(problems.contains("the selector of istio-system/edge cannot change"), "{problems}");
+    edit("template.spec.terminationGracePeriodSeconds", "50").expect("anything else may");
+}
+
+#[test]
+fn a_budget_and_an_autoscaler_are_deleted() {
+    let drain = "{ at: 8s, drainNode: { node: pool-1 } }";
+    // Both pods are wanted, wherever they are, so nothing can be evicted.
+    let more = budget("policy/v1", "selector: {}");
+    let evicted = |timeline: &str| {
+        let results = results("1.33", &more, timeline);
+        results.pods.iter().filter(|pod| pod.terminating_ms.is_some()).count()
+    };
+    let blocked = evicted(drain);
+    let freed = evicted(&format!("{drain}, {{ at: 20s, delete: {{ podDisruptionBudget: istio-system/b }} }}"));
+    assert!(blocked == 0 && freed > 0, "{blocked} {freed}");
+    let scaled = |timeline: &str| {
+        let asks = [("ports: [", "resources: { requests: { cpu: 100m } }, ports: [")];
+        let results = results_of("1.33", &asks, &autoscaler("autoscaling/v2", "edge"), timeline);
+        results.autoscaler.iter().map(|row| row.t_ms).max()
+    };
+    let delete = "{ at: 45s, delete: { horizontalPodAutoscaler: istio-system/h } }";
+    assert!(scaled("").is_some_and(|last| last > 45_000), "{:?}", scaled(""));
+    assert!(scaled(delete).is_some_and(|last| last <= 45_000), "{:?}", scaled(delete));
+    for (field, kind) in
+        [("podDisruptionBudget", "PodDisruptionBudget"), ("horizontalPodAutoscaler", "HorizontalPodAutoscaler")]
+    {
+        let timeline = format!("{{ at: 20s, delete: {{ {field}: istio-system/c }} }}");
+        let problems = load("1.33", &[], &(more.clone() + &autoscaler("autoscaling/v2", "edge")), &timeline);
+        let problems = problems.map(|_| ()).expect_err(field);
+        assert!(problems.contains(&format!("no manifest has a {kind} `istio-system/c` then")), "{problems}");
+        assert!(problems.contains("did you mean"), "{problems}");
+    }
+}

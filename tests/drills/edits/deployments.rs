@@ -1,0 +1,123 @@
+//! Deployments that one entry of the timeline edits after another: the last write wins, and what has been comes back.
+
+use super::*;
+
+const DEPLOYMENT: &str = concat!(
+    r#"apiVersion: apps/v1
+kind: Deployment
+metadata: { name: edge, namespace: istio-system }
+spec:
+  replicas: 2
+  selector: { matchLabels: { istio: edge } }
+  strategy: { rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } }
+  template:
+    metadata: { labels: { istio: edge } }
+    spec:
+      containers: [ { name: istio-proxy, image: "proxy:1", ports: [ { containerPort: 80 } ] } ]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: edge, namespace: istio-system }
+spec: { SERVICE, selector: { istio: edge }, ports: [ { name: http, port: 80 }, { name: alt, port: 8080 } ] }
+"#,
+    shop_of_istio_edge!(with "    - { port: { number: 8080, name: alt, protocol: HTTP }, hosts: [\"shop.example.com\"] }\n")
+);
+
+/// The Deployment as it is written above.
+fn drill(timeline: &[&str]) -> Drill {
+    let mut drill = Drill::new(timeline);
+    drill.manifest = DEPLOYMENT;
+    drill.service = "type: LoadBalancer".to_owned();
+    drill
+}
+
+/// Pods that there are at the end, and the revision of the last one made.
+fn end(results: &Results) -> (usize, Option<String>) {
+    let there = results.pods.iter().filter(|pod| pod.terminating_ms.is_none());
+    let last = results.pods.iter().max_by_key(|pod| pod.created_ms);
+    (there.count(), last.map(|pod| pod.revision.to_string()))
+}
+
+const IMAGE: &str = "spec.template.spec.containers[0].image";
+
+#[test]
+fn a_deployment_that_was_scaled_is_set_to_another_size() {
+    let set = "{ at: 20s, set: { Deployment/istio-system/edge.spec.replicas: 3 } }";
+    let both = "{ at: 20s, set: { Deployment/istio-system/edge.spec.replicas: 3, \
+                Deployment/edge.spec.template.spec.terminationGracePeriodSeconds: 50 } }";
+    for (timeline, pods) in [
+        (vec!["{ at: 5s, scale: { replicas: 5 } }"], 5),
+        (vec!["{ at: 5s, scale: { replicas: 5 } }", set], 3),
+        (vec!["{ at: 5s, scale: { replicas: 5 } }", both], 3),
+        (vec!["{ at: 5s, set: { target.spec.replicas: 5 } }", set], 3),
+        (vec![set, "{ at: 40s, scale: { replicas: 1 } }"], 1),
+    ] {
+        assert_eq!(end(&drill(&timeline).run().run.results).0, pods, "{timeline:?}");
+    }
+}
+
+#[test]
+fn an_image_is_set_over_another_and_over_a_rollback() {
+    let set =
+        |at: u32, of: &str, image: u32| format!("{{ at: {at}s, set: {{ \"{of}.{IMAGE}\": \"proxy:{image}\" }} }}");
+    let (target, object) = ("target", "Deployment/istio-system/edge");
+    for (timeline, revision) in [
+        (vec![set(5, target, 2), set(30, object, 3)], "3"),
+        (vec![set(5, object, 2), set(30, target, 3)], "3"),
+        (vec![set(5, object, 2), "{ at: 20s, rollback: {} }".to_owned(), set(40, object, 3)], "4"),
+    ] {
+        let timeline: Vec<&str> = timeline.iter().map(String::as_str).collect();
+        let results = drill(&timeline).run().run.results;
+        assert_eq!(end(&results), (2, Some(revision.to_owned())), "{timeline:?}");
+        assert_eq!(results.rollouts.len(), timeline.len(), "{timeline:?}");
+    }
+    // What is set to what it is by then changes nothing.
+    let same = drill(&[&set(5, target, 2), &set(30, object, 2)]).load().map(|_| ()).expect_err("nothing changes");
+    assert!(same.contains("this changes nothing that is simulated"), "{same}");
+}
+
+#[test]
+fn a_gateway_that_is_made_anew_wins_over_what_it_writes_differently() {
+    let edit = "{ at: 40s, set: { IstioGateway/edge.spec.resources.limits.cpu: \"3\" } }";
+    let timeline = ["{ at: 5s, restart: {} }", "{ at: 20s, rollback: {} }", edit];
+    let results = Drill::new(&timeline).run().run.results;
+    assert_eq!((results.rollouts.len(), end(&results).0), (3, 2));
+    // A mark of a restart is none of the gateway's: it stays, and one more makes one more rollout.
+    let timeline = ["{ at: 5s, restart: {} }", edit];
+    assert_eq!(Drill::new(&timeline).run().run.results.rollouts.len(), 2);
+}
+
+#[test]
+fn a_rollback_in_the_middle_goes_back_to_a_set_that_is_still_there() {
+    let limit = "{ at: 1s, set: { Deployment/edge.spec.revisionHistoryLimit: 0 } }";
+    let image = format!("{{ at: 5s, set: {{ \"target.{IMAGE}\": \"proxy:2\" }} }}");
+    let results = drill(&[limit, &image, "{ at: 7s, rollback: {} }"]).run().run.results;
+    let old = results.pods.iter().filter(|pod| pod.created_ms == 0 && pod.terminating_ms.is_none());
+    assert_eq!((old.count(), end(&results).0), (2, 2), "the old pods are revived");
+    let late = drill(&[limit, &image, "{ at: 50s, rollback: {} }"]).load().map(|_| ());
+    let late = late.expect_err("the set has been deleted by then");
+    assert!(late.contains("has no revision to go back to then"), "{late}");
+}
+
+#[test]
+fn edits_of_one_instant_make_one_revision() {
+    let image = |at: u32, number: u32| format!("{{ at: {at}s, set: {{ \"target.{IMAGE}\": \"proxy:{number}\" }} }}");
+    let to = |revision: u32| format!("{{ at: 40s, rollback: {{ toRevision: {revision} }} }}");
+    let load = |second: u32, revision: u32| drill(&[&image(5, 2), &image(second, 3), &to(revision)]).load().map(|_| ());
+    assert!(load(5, 1).is_ok(), "the first one is there");
+    let problems = load(5, 2).expect_err("it is the current one");
+    assert!(problems.contains("this changes nothing"), "{problems}");
+    let problems = load(5, 3).expect_err("there is none");
+    assert!(problems.contains("has no revision 3 then") && problems.contains("there: 1, 2"), "{problems}");
+    assert!(load(6, 2).is_ok(), "a second later it is another one");
+}
+
+#[test]
+fn no_edit_gives_an_object_another_name() {
+    for path in ["target.metadata.name", "Deployment/edge.metadata.namespace", "target.kind", "target.metadata"] {
+        let timeline = [format!("{{ at: 5s, set: {{ {path}: x }} }}")];
+        let problems = drill(&[&timeline[0]]).load().map(|_| ()).expect_err(path);
+        assert!(problems.contains("cannot make another object") && problems.contains("metadata.labels"), "{problems}");
+    }
+    assert!(drill(&["{ at: 5s, set: { target.spec.template.metadata.labels.x: z } }"]).load().is_ok());
+}
