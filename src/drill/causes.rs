@@ -217,7 +217,7 @@ fn at_exit(finished: &Finished, evidence: &Evidence<'_>, exited_at: SimTime) -> 
 
 /// Why a balancer had nobody: targets that it does not send to yet, or none.
 fn nobody(log: &EventLog, why: Option<EventId>) -> CauseCode {
-    let unchecked = ["target_registered", "target_unhealthy", "lb_listener_changed"];
+    let unchecked = ["target_registered", "lb_listener_changed"];
     let is_unchecked = why.is_some_and(|why| unchecked.iter().any(|kind| is_kind(log, why, kind)));
     if is_unchecked { CauseCode::LbTargetUnchecked } else { CauseCode::LbNoTarget }
 }

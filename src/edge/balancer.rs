@@ -418,15 +418,11 @@ impl Balancer {
         self.targets.get(id.0).is_some_and(|target| matches!(target.health, Health::Healthy { .. }))
     }
 
-    /// Whether a target of this group waits for its check to pass: true if it has never passed any, false if it has failed since.
+    /// Whether a target of this group has never passed its check.
     #[must_use]
-    pub fn waits_for_check(&self, id: TargetId, group: usize) -> Option<bool> {
-        let target = self.targets.get(id.0).filter(|target| target.group == group)?;
-        match target.health {
-            Health::Initial { .. } => Some(true),
-            Health::Unhealthy { .. } => Some(false),
-            Health::Healthy { .. } => None,
-        }
+    pub fn waits_for_check(&self, id: TargetId, group: usize) -> bool {
+        let target = self.targets.get(id.0).filter(|target| target.group == group);
+        target.is_some_and(|target| matches!(target.health, Health::Initial { .. }))
     }
 
     /// The event with which a target came that has not passed its checks yet, or last failed them; and whether it is new.

@@ -216,7 +216,7 @@ impl CauseCode {
                 "GD4105",
                 "lb-no-target",
                 "the load balancer had no healthy target to send to",
-                "keep enough pods ready and registered: maxUnavailable 0, more replicas",
+                "keep enough pods ready and registered: a RollingUpdate with maxUnavailable 0, more replicas",
             ),
             Self::LocalPolicyBlackhole => entry(
                 "GD4106",
@@ -312,7 +312,7 @@ impl CauseCode {
                 "GD4122",
                 "no-endpoint",
                 "the Service had no endpoint, so its node refused the connection",
-                "keep enough pods ready: maxUnavailable 0, more replicas",
+                "keep enough pods ready: a RollingUpdate with maxUnavailable 0, more replicas",
             ),
             Self::ConntrackFull => entry(
                 "GD4123",

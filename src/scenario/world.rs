@@ -10,6 +10,7 @@ use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
 use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
+use crate::cluster::deployment::Strategy;
 use crate::drill::pod_host::CpuCosts;
 use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, WorldConfig};
 use crate::edge::{Product, TrafficPolicy};
@@ -293,7 +294,14 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     let unavailable: &[&[&str]] =
         &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]];
     let usual = if origin.id.kind == "IstioGateway" { 0 } else { 1 };
-    add_written(&[CauseCode::LbNoTarget, CauseCode::NoEndpoint], unavailable, &unavailable[usual].join("."), "25%");
+    let nobody = [CauseCode::LbNoTarget, CauseCode::NoEndpoint];
+    match manifest.deployment.strategy {
+        // All old pods end before the first new one is made.
+        Strategy::Recreate => add_written(&nobody, &[&["spec", "strategy", "type"]], "spec.strategy.type", "Recreate"),
+        Strategy::RollingUpdate { .. } => {
+            add_written(&nobody, unavailable, &unavailable[usual].join("."), "25%");
+        }
+    }
     add_written(
         &[CauseCode::GraceExceeded],
         &[&["spec", "template", "spec", "terminationGracePeriodSeconds"]],

@@ -141,7 +141,7 @@ fn a_gate_keeps_the_old_pods_until_the_balancer_knows_the_new_ones() {
     let open = USUAL.run();
     let (count, codes) = lost(&open);
     assert!((120..=200).contains(&count), "40 requests a second for 4 s: {count}");
-    assert_eq!(codes, ["GD4105"]);
+    assert_eq!(codes, ["GD4130"]);
     // With the gate the old ones go a registration later, 10 s, which is longer than the checks.
     let gated = Drill { extra: GATE, ..USUAL }.run();
     assert_eq!(lost(&gated), (0, Vec::new()));
@@ -149,7 +149,7 @@ fn a_gate_keeps_the_old_pods_until_the_balancer_knows_the_new_ones() {
     let slow = Drill { extra: GATE, interval: "10s", ..USUAL }.run();
     let (count, codes) = lost(&slow);
     assert!((360..=440).contains(&count), "40 requests a second for 10 s: {count}");
-    assert_eq!(codes, ["GD4105"]);
+    assert_eq!(codes, ["GD4130"]);
 }
 
 #[test]

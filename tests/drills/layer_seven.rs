@@ -280,7 +280,7 @@ fn without_a_target_the_balancer_answers_itself() {
     let checks =
         [ENI, HTTP, ("health-check-flag", "on"), ("health-check-uri", "/"), ("health-check-connect-port", "9")];
     let ill = ran(&Case { annotations: &checks, duration: "20s", ..Case::default() });
-    assert_eq!(lost(&ill).keys().copied().collect::<Vec<_>>(), ["GD4105"]);
+    assert_eq!(lost(&ill).keys().copied().collect::<Vec<_>>(), ["GD4129"]);
     assert_eq!(statuses(&ill).into_keys().collect::<Vec<_>>(), [Some(502)]);
     let checks = [("alb.ingress.kubernetes.io/healthcheck-port", "9")];
     let open =

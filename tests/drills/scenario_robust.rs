@@ -268,6 +268,7 @@ fn world_of(scenario: &Scenario) -> String {
     let mut world = scenario.world.clone();
     world.members[0].sources.clear();
     world.fidelity.clear();
+    world.actions.iter_mut().for_each(|action| action.place = None);
     world.scenario.input_hash.clear();
     world.scenario.variant = None;
     format!("{world:#?}")

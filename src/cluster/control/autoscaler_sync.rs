@@ -269,6 +269,9 @@ impl Cluster {
             written = Some(replicas);
             true
         });
+        let bounds = autoscaler.spec.min_replicas..=autoscaler.spec.max_replicas;
+        let is_within = written.is_none_or(|size| bounds.contains(&size));
+        assert!(is_within, "{key} writes a size outside of its bounds: {written:?} and not {bounds:?}");
         let wanted = written.unwrap_or(current);
         let has_news = autoscaler.status != former;
         let evaluated = self.tell_sync(&autoscaler, &verdict, (current, wanted), because);

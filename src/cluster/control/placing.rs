@@ -178,6 +178,9 @@ impl Cluster {
                 Some(index) => state.placing.scheduler.only(&kind, index)?,
                 None => state.placing.scheduler.choose(&kind, &mut ties)?,
             };
+            // Every run checks its own books: what was chosen is looked at once more, as the node's kubelet does.
+            let misfit = state.placing.scheduler.refusal(&kind, index);
+            assert!(misfit.is_none(), "the scheduler chose a node on which the pod does not fit: {misfit:?}");
             state.placing.scheduler.cache.place(kind_id, index);
             state.pods.bind(id, index);
             index

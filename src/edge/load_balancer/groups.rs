@@ -74,16 +74,15 @@ impl State {
         is_healthy.then_some((id, ip))
     }
 
-    /// Why a front port has no target: its group is new; or a target is wanted and has not passed its check, rather one that never did than one that failed;
-    /// or else what took the last one away.
+    /// Why a front port has no target: its group is new; or a target is wanted and has never passed its check; or else what took the last one away.
     pub(super) fn why_nobody(&self, port: u16, zone: usize) -> Option<EventId> {
         if let Some(group) = self.groups.get(&port) {
             return Some(group.event);
         }
         let wanted = self.wanted.iter().filter(|(_, wanted)| wanted.weight > 0);
-        let ids = wanted.filter_map(|(ip, _)| *self.registered.get(ip)?);
-        let waiting = ids.filter_map(|id| Some((!self.balancer.waits_for_check(id, zone)?, id)));
-        waiting.min().and_then(|(_, id)| self.balancer.why(id)).or(self.last_removal)
+        let mut ids = wanted.filter_map(|(ip, _)| *self.registered.get(ip)?);
+        let waiting = ids.find(|id| self.balancer.waits_for_check(*id, zone));
+        waiting.and_then(|id| self.balancer.why(id)).or(self.last_removal)
     }
 
     /// A connection through a front port's group was opened, or is over.

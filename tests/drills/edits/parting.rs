@@ -60,7 +60,7 @@ fn a_reused_balancer_that_is_wanted_again_serves_at_its_old_address() {
     assert_eq!((first_ms(&outcome, "lb_listener_created"), count(&outcome, "lb_created")), (44_000, 0));
     check_quiet(&outcome);
     // 20 s without listeners; then targets that are new have to pass three checks, 2 s apart.
-    check_lost(&outcome, &[("GD4117", 2000), ("GD4105", 400)], 8);
+    check_lost(&outcome, &[("GD4117", 2000), ("GD4130", 400)], 8);
     let [status] = &outcome.run.results.gateway.status[..] else { panic!("one gateway") };
     assert_eq!((&*status.state, status.address.as_deref()), ("Running", Some("203.0.113.1")));
     // With another id it is another balancer, which nobody dials.
