@@ -11,7 +11,9 @@ use hashbrown::HashTable;
 use super::ConnectionId;
 
 /// Connections in a block.
-const BLOCK: u64 = 16;
+const BLOCK: usize = 16;
+/// The same.
+const NUMBERS: u64 = 16;
 
 /// Connections of which something is known. By far most are asked for by name.
 pub struct ConnectionMap<T> {
@@ -22,10 +24,10 @@ pub struct ConnectionMap<T> {
 }
 
 struct Block<T> {
-    /// The first connection's number, by [`BLOCK`].
+    /// The first connection's number, by [`NUMBERS`].
     number: u64,
     count: u8,
-    places: [Option<T>; BLOCK as usize],
+    places: [Option<T>; BLOCK],
 }
 
 impl<T> Default for ConnectionMap<T> {
@@ -49,21 +51,20 @@ fn hash(block: u64) -> u64 {
 
 /// The block of a connection, and its place there.
 fn place(id: ConnectionId) -> (u64, usize) {
-    (id.0 / BLOCK, usize::try_from(id.0 % BLOCK).expect("a place in a block"))
+    (id.0 / NUMBERS, usize::try_from(id.0 % NUMBERS).expect("a place in a block"))
 }
 
 impl<T> ConnectionMap<T> {
     /// Notes this of a connection; what was noted before.
     pub fn insert(&mut self, id: ConnectionId, value: T) -> Option<T> {
         let (number, place) = place(id);
-        let of_block = |block: &Box<Block<T>>| hash(block.number);
         let block = match self.blocks.find_mut(hash(number), |block| block.number == number) {
             Some(block) => block,
             None => {
-                let empty = || Box::new(Block { number, count: 0, places: [const { None }; BLOCK as usize] });
+                let empty = || Box::new(Block { number, count: 0, places: [const { None }; BLOCK] });
                 let mut block = self.spare.take().unwrap_or_else(empty);
                 block.number = number;
-                self.blocks.insert_unique(hash(number), block, of_block).into_mut()
+                self.blocks.insert_unique(hash(number), block, |block| hash(block.number)).into_mut()
             }
         };
         let former = block.places[place].replace(value);
@@ -115,7 +116,7 @@ impl<T> ConnectionMap<T> {
     pub fn ids(&self, mut is_meant: impl FnMut(&T) -> bool) -> Vec<ConnectionId> {
         let mut ids = Vec::new();
         for block in &self.blocks {
-            let of_block = (block.number * BLOCK..).zip(&block.places);
+            let of_block = (block.number * NUMBERS..).zip(&block.places);
             ids.extend(of_block.filter_map(|(number, value)| {
                 value.as_ref().is_some_and(&mut is_meant).then_some(ConnectionId(number))
             }));

@@ -169,14 +169,7 @@ pub(super) fn config(
     let check = health_check(&annotations, kind, settings.balancer.health_check);
     let scheduler = scheduler(&annotations, is_nlb);
     let mode = if service.reaches_pods() { BackendMode::Pods } else { BackendMode::Nodes(service.policy) };
-    if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
-        let problem = Problem::at(
-            service.kind_at,
-            "spec.allocateLoadBalancerNodePorts",
-            "nodes are the balancer's targets, and have no port",
-        );
-        sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
-    }
+    check_node_ports(service, mode, (&ports, &node_ports), sink);
     rules::warn(&annotations, is_nlb, mode, scheduler);
     rules::warn_http(&annotations, listeners::has_http(&listeners));
     let is_cross_zone = !is_nlb || crosses_zones(&annotations, settings);
@@ -233,6 +226,23 @@ pub(super) fn config(
         first_probe: None,
         stands_at_zero: true,
     })
+}
+
+/// Nodes that are targets have a port for each of the Service's.
+fn check_node_ports(
+    service: &ServiceManifest,
+    mode: BackendMode,
+    (ports, node_ports): (&BTreeMap<u16, u16>, &BTreeMap<u16, u16>),
+    sink: &Sink,
+) {
+    if mode != BackendMode::Pods && ports.keys().any(|port| !node_ports.contains_key(port)) {
+        let problem = Problem::at(
+            service.kind_at,
+            "spec.allocateLoadBalancerNodePorts",
+            "nodes are the balancer's targets, and have no port",
+        );
+        sink.report(problem.help(format!("take it out, or write {BACKEND_TYPE}: eni for pods as targets")));
+    }
 }
 
 /// The listeners for HTTP of a Service that shares a balancer.
