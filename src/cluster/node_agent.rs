@@ -14,7 +14,7 @@
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
 //! - A pod that the kubelet ends by itself, for want of memory or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
 //!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).
-//! - A second deletion can only shorten the grace of the first ([`ending`]). One with a grace of 0 takes the object away at once: the kubelet, if there is
+//! - A second deletion can only shorten the grace of the first (`ending`). One with a grace of 0 takes the object away at once: the kubelet, if there is
 //!   one and it hears of it, ends what is left, and nobody waits for that.
 //! - A pod whose manifest names its node is not the scheduler's: its kubelet takes it, or turns it away if it does not fit.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet

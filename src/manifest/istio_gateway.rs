@@ -6,7 +6,7 @@
 //!
 //! `asm.alibabacloud.com/gateway-drain-timeout-seconds` (ASM 1.26 and later) is approximated, since what it sets in detail is not
 //! documented: N seconds make the gateway drain for N seconds, the balancer keep connections for N seconds, and the pod's grace N + 10 s (the
-//! documented range ends 10 s below the balancer's own). Other times written beside it are refused ([`drain`]).
+//! documented range ends 10 s below the balancer's own). Other times written beside it are refused (`drain`).
 //!
 //! `autoscaleEnabled` makes a `HorizontalPodAutoscaler`, too, of `minReplicas` (1) to `maxReplicas` (5) for the use of `cpu` (80 %) and of `memory`, if
 //! that is set, in hundredths of what is requested; the chart's defaults. The gateway then begins with `replicaCount` pods, or the fewest there

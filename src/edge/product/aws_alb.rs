@@ -13,7 +13,7 @@
 //! - Targets in turn, or with `load_balancing.algorithm.type=least_outstanding_requests` where fewest requests are under way.
 //! - With `stickiness.enabled=true` a session stays at its target by a cookie: `AWSALB` in each answer, or (`app_cookie`) `AWSALBAPP` beside the cookie of the targets'
 //!   own that is named. Its time, one day unless written, begins anew with each answer.
-//! - With `slow_start.duration_seconds` (30 to 900) a target that becomes healthy gets its share little by little ([`crate::edge::slow_start`]).
+//! - With `slow_start.duration_seconds` (30 to 900) a target that becomes healthy gets its share little by little (`edge::slow_start`).
 //!
 //! Assumed: the controller's own time; that the product does at once what it is asked; that the kept connection which was used last is taken first, and those to a
 //! deregistered target are closed at once.
