@@ -128,7 +128,12 @@ pub struct KubeProxy {
     health: ProxyHealth,
     /// The last change of any endpoint that its rules know, and of one on this node.
     last_change: [Option<EventId>; 2],
+    /// What has been written since they were looked for.
+    unread: Vec<Rc<[EndpointView]>>,
 }
+
+/// So many lists of endpoints wait at most until somebody wants to know why there is none.
+const UNREAD_MAX: usize = 64;
 
 /// What rules lead to.
 #[derive(Clone, Debug)]
@@ -187,6 +192,7 @@ impl KubeProxy {
             last_chosen: None,
             health: ProxyHealth::new(2 * SYNC_PERIOD),
             last_change: [None; 2],
+            unread: Vec::new(),
         }
     }
 
@@ -214,11 +220,9 @@ impl KubeProxy {
     /// Writes the rules for these endpoints.
     pub fn sync(&mut self, endpoints: &Rc<[EndpointView]>) {
         self.health.handle_synced();
-        for endpoint in &**endpoints {
-            let places = if endpoint.node == self.node { 2 } else { 1 };
-            for last in &mut self.last_change[..places] {
-                *last = (*last).max(endpoint.because);
-            }
+        self.unread.push(Rc::clone(endpoints));
+        if self.unread.len() > UNREAD_MAX {
+            self.read_changes();
         }
         (self.endpoints, self.found) = (Rc::clone(endpoints), None);
         if self.affinity.is_some() {
@@ -227,6 +231,17 @@ impl KubeProxy {
                 affinity.keep(|ip| found.reaches(ip));
             }
             self.found = Some(found);
+        }
+    }
+
+    /// Looks for the last changes in what it has written rules for.
+    fn read_changes(&mut self) {
+        let unread = std::mem::take(&mut self.unread);
+        for endpoint in unread.iter().flat_map(|endpoints| &**endpoints) {
+            let places = if endpoint.node == self.node { 2 } else { 1 };
+            for last in &mut self.last_change[..places] {
+                *last = (*last).max(endpoint.because);
+            }
         }
     }
 
@@ -294,6 +309,7 @@ impl KubeProxy {
     /// The last change that left a connection no endpoint: of those on this node, if there are others elsewhere.
     #[must_use]
     pub fn why_none(&mut self) -> Option<EventId> {
+        self.read_changes();
         let [anywhere, here] = self.last_change;
         if self.found().has_any { here } else { anywhere }
     }
