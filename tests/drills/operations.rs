@@ -7,6 +7,7 @@ use crate::scenarios::loaded;
 use crate::shop::shop_of_istio_edge;
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::{Datum, Event};
+use gatedrill::record::results::FidelityStatus;
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -104,6 +105,13 @@ fn reason(event: &Event) -> &str {
     text
 }
 
+/// What the report warns of the timeline's entries and of rollouts.
+fn warnings(outcome: &Outcome) -> Vec<(&str, &str)> {
+    let rows = outcome.run.results.fidelity.iter().filter(|row| row.status == FidelityStatus::Warning);
+    let rows = rows.filter_map(|row| Some((&*row.path, row.note.as_deref()?)));
+    rows.filter(|(path, _)| path.starts_with("timeline") || path.starts_with("rollout")).collect()
+}
+
 /// The kind of the first event of the chain that led to this one.
 fn origin<'a>(outcome: &'a Outcome, event: &'a Event) -> &'a str {
     let mut event = event;
@@ -130,6 +138,11 @@ fn what_was_not_found_is_told_in_the_words_of_the_timeline() {
             ("Node/pool-3", "there is no such node"),
         ]
     );
+    let warned = warnings(&outcome);
+    assert_eq!(warned[0], ("timeline, kill pod nosuchpod", "nothing was done: there is no such pod"));
+    assert_eq!(warned.len(), told.len());
+    let row = outcome.run.results.fidelity.iter().find(|row| row.path == "timeline, kill pod nosuchpod");
+    assert!(row.is_some_and(|row| row.line.is_some()), "it has its line");
     for event in of_kind(&outcome, "nothing_found") {
         assert_eq!(origin(&outcome, event), "timeline", "{event:?}");
     }
@@ -151,12 +164,32 @@ fn a_drain_that_fails_says_what_it_left_and_a_refused_eviction_why() {
         "{told}"
     );
     assert_eq!(origin(&outcome, failed), "timeline");
+    // A drain asks again and again: only its end is worth a warning.
+    let warned = warnings(&outcome);
+    assert!(warned.len() == 1 && warned[0].1.contains("before all pods had gone: still there"), "{warned:?}");
     let denied = of_kind(&outcome, "eviction_denied");
     assert!(!denied.is_empty());
     for event in denied {
         assert_eq!(reason(event), "Cannot evict pod as it would violate the pod's disruption budget.");
         assert_eq!(origin(&outcome, event), "timeline");
     }
+}
+
+#[test]
+fn what_did_not_come_about_is_warned_of_and_nothing_else() {
+    let budget = "{ apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: { name: all, namespace: istio-system }, spec: { minAvailable: 2, selector: { matchLabels: { \
+                  istio: edge } } } }";
+    let timeline = format!("{{ at: 5s, apply: {{ inline: {budget} }} }}, {{ at: 10s, evict: {{ pod: oldest }} }}");
+    let denied = Drill { timeline: &timeline, ..USUAL }.run();
+    let warned = warnings(&denied);
+    assert!(warned.len() == 1 && warned[0].1.ends_with("was denied by the budget istio-system/all"), "{warned:?}");
+    // A rollout that is too long for the run, and one that is not.
+    let timeline = "{ at: 80s, restart: {} }";
+    let open = Drill { timeline, ..USUAL }.run();
+    let warned = warnings(&open);
+    assert!(warned.len() == 1 && warned[0].0.starts_with("rollout of istio-system/istio-edge"), "{warned:?}");
+    let complete = Drill { timeline: "{ at: 5s, restart: {} }, { at: 40s, evict: { pod: oldest } }", ..USUAL }.run();
+    assert_eq!(warnings(&complete), []);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::record::results::{Fidelity, FidelityStatus};
 /// What the timeline asked for in vain, in the order of time, each with the line of its entry.
 pub(super) fn operations(log: &EventLog, actions: &[Action]) -> Vec<Fidelity> {
     let told = log.events().iter().filter_map(|event| {
-        let note = note(event, log)?;
         let root = log.causes(event.id).find(|cause| cause.kind == "timeline")?;
         let asked = text(root, "action")?;
+        let note = note(event, asked)?;
         let place = actions.iter().find(|action| action.text == asked).and_then(|action| action.place.clone());
         let (file, line) = place.map_or((None, None), |(file, line)| (Some(file), Some(line)));
         let path = format!("timeline, {asked}");
@@ -23,7 +23,7 @@ pub(super) fn operations(log: &EventLog, actions: &[Action]) -> Vec<Fidelity> {
 }
 
 /// What such an event means; nothing if it is none, or belongs to something that goes on.
-fn note(event: &Event, log: &EventLog) -> Option<String> {
+fn note(event: &Event, asked: &str) -> Option<String> {
     let reason = || text(event, "reason").map(|reason| format!(": {reason}")).unwrap_or_default();
     let name = event.object.rsplit('/').next().unwrap_or_default();
     match event.kind {
@@ -34,11 +34,9 @@ fn note(event: &Event, log: &EventLog) -> Option<String> {
             if reason().is_empty() { ": nobody of that name was there".to_owned() } else { reason() }
         )),
         // A drain asks again; who asks once is answered once.
-        "eviction_denied" => {
-            let is_asked_once =
-                event.because.and_then(|id| log.causes(id).next()).is_some_and(|it| it.kind == "timeline");
+        "eviction_denied" if asked.starts_with("evict") => {
             let budget = text(event, "budget").map(|budget| format!(" by the budget {budget}")).unwrap_or_default();
-            is_asked_once.then(|| format!("the eviction of {name} was denied{budget}"))
+            Some(format!("the eviction of {name} was denied{budget}"))
         }
         _ => None,
     }
