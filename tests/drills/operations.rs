@@ -184,7 +184,7 @@ fn what_did_not_come_about_is_warned_of_and_nothing_else() {
     let warned = warnings(&denied);
     assert!(warned.len() == 1 && warned[0].1.ends_with("was denied by the budget istio-system/all"), "{warned:?}");
     // A rollout that is too long for the run, and one that is not.
-    let timeline = "{ at: 80s, restart: {} }";
+    let timeline = "{ at: 89s, restart: {} }";
     let open = Drill { timeline, ..USUAL }.run();
     let warned = warnings(&open);
     assert!(warned.len() == 1 && warned[0].0.starts_with("rollout of istio-system/istio-edge"), "{warned:?}");
