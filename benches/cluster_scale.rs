@@ -14,7 +14,9 @@ use std::time::Duration;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
 use gatedrill::cluster::kubelet::probe::ProbeSpec;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service};
+use gatedrill::cluster::objects::{
+    Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, ServiceFace,
+};
 use gatedrill::cluster::{
     Cluster, ClusterConfig, Identity, LocalFuture, Placement, Process, Runtime, StartingPod, Version,
 };
@@ -121,6 +123,7 @@ fn hour(pods: usize) -> u64 {
         key: Rc::from(GATEWAY),
         selector: BTreeMap::from([("app".to_owned(), GATEWAY.replace('/', "-"))]),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     });
     let mut watch = cluster.watch_endpoints(GATEWAY, "balancer").expect("the Service is there");
     sim.spawn("balancer", async move {

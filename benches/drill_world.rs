@@ -10,7 +10,7 @@ use std::time::Duration;
 use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, TargetPort};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, ServiceFace, TargetPort};
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
@@ -55,7 +55,12 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         deployments: vec![deployment()],
         pods: Vec::new(),
         daemon_sets: Vec::new(),
-        services: vec![Service { key: Rc::from(EDGE), selector: labels(), publish_not_ready: false }],
+        services: vec![Service {
+            key: Rc::from(EDGE),
+            selector: labels(),
+            publish_not_ready: false,
+            face: ServiceFace::default(),
+        }],
         target: Rc::from(EDGE),
         budgets: Vec::new(),
         deletion_costs: Vec::new(),

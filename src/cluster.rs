@@ -51,8 +51,8 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, InitContainer, Node, PodTemplate, Probe,
-    ProbeAction, Probes, Resources, Service, Sidecar, TargetPort,
+    BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, FacePort, InitContainer, Node,
+    PodTemplate, Probe, ProbeAction, Probes, Resources, Service, ServiceFace, ServiceKind, Sidecar, TargetPort,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;

@@ -23,6 +23,7 @@ pub mod object;
 pub mod placement;
 pub mod pod;
 mod pod_extras;
+mod pod_text;
 pub mod priority_class;
 pub mod problem;
 pub mod proxy_config;

@@ -309,10 +309,10 @@ fn what_kubectl_would_have_shown_of_a_rollout_that_sticks() {
     assert!(moments[0].contains("ErrImagePull") && moments[0].contains("Terminating"), "{text}");
     assert!(moments[1].contains("ErrImagePull") || moments[1].contains("ImagePullBackOff"), "{text}");
     // An NLB is shown by its name.
-    let front = ["LoadBalancer", "172.21.4.198", "nlb-490868fb6ee41571.nlb.aliyuncsslb.com", "80/TCP", "65s"];
+    let front = ["LoadBalancer", "172.21.4.198", "nlb-490868fb6ee41571.nlb.aliyuncsslb.com", "80:32387/TCP", "65s"];
     let services = moments[1].lines().skip_while(|line| !line.contains("EXTERNAL-IP")).nth(1).expect("a Service");
     assert_eq!(services.split_whitespace().skip(1).collect::<Vec<_>>(), front, "{text}");
-    assert_eq!(words(moments[1], "pool-a-1 "), ["Ready", "65s", "v1.33.0", "192.168.0.10"]);
+    assert_eq!(words(moments[1], "pool-a-1 "), ["Ready", "<none>", "65s", "v1.33.0", "192.168.0.10"]);
 }
 
 #[test]

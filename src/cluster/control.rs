@@ -296,6 +296,8 @@ pub struct Rollout {
     pub started_at: SimTime,
     /// When every wanted pod was of this revision and available.
     pub ended_at: Option<SimTime>,
+    /// When it had made no progress for `progressDeadlineSeconds`, the first time.
+    pub stuck_at: Option<SimTime>,
     /// Most pods at one time, those being deleted left out.
     pub pods_max: usize,
     /// Fewest ready pods at one time, those being deleted left out.

@@ -117,7 +117,7 @@ pub fn next_new_size(strategy: Strategy, desired: i32, new_size: i32, total: i32
     match strategy {
         Strategy::Recreate => desired,
         Strategy::RollingUpdate { .. } => {
-            let limit = desired + strategy.max_surge(desired);
+            let limit = desired.saturating_add(strategy.max_surge(desired));
             if total >= limit { new_size } else { new_size + (limit - total).min(desired - new_size) }
         }
     }
@@ -218,7 +218,7 @@ pub fn scale_in_proportion(
     } else if new.is_some_and(|new| is_saturated(desired, new)) {
         sizes[..old.len()].fill(0);
     } else if matches!(strategy, Strategy::RollingUpdate { .. }) {
-        let allowed = if desired > 0 { desired + strategy.max_surge(desired) } else { 0 };
+        let allowed = if desired > 0 { desired.saturating_add(strategy.max_surge(desired)) } else { 0 };
         let to_add = allowed - active.iter().map(|index| all[*index].replicas).sum::<i32>();
         // The bigger first; of the same size the newer ones grow first, and the older ones shrink first.
         active.sort_by_key(|index| {
@@ -260,7 +260,7 @@ fn proportion(
         -set.replicas
     } else {
         let former_max = set.max_annotation.unwrap_or(status_replicas);
-        let scaled = i64::from(set.replicas) * i64::from(desired + strategy.max_surge(desired));
+        let scaled = i64::from(set.replicas) * i64::from(desired.saturating_add(strategy.max_surge(desired)));
         round_half_away(scaled, i64::from(former_max.max(1))) - set.replicas
     };
     if to_add > 0 { share.min(to_add - added) } else { share.max(to_add - added) }

@@ -114,6 +114,8 @@ pub(super) struct Agent {
     last_event: Cell<Option<EventId>>,
     /// Sidecars, and containers beside its own process, that are not ready yet.
     unready: Cell<usize>,
+    /// All of those, ready or not.
+    beside: Cell<usize>,
 }
 
 struct OnNode {
@@ -155,6 +157,7 @@ impl Agent {
             boots: Cell::new(0),
             last_event: Cell::new(None),
             unready: Cell::new(0),
+            beside: Cell::new(0),
         }
     }
 
@@ -326,6 +329,7 @@ impl Agent {
         self.reached().await;
         self.cluster.calls(Caller::Kubelet(bound.node_index), ADMISSION_CALLS + STATUS_CALLS);
         let template = Rc::clone(&inner.state.borrow().pods[&self.id].template);
+        self.show_sandbox();
         self.start_before(&template, bound).await;
         for container in template.beside().filter(|it| it.starts_before || self.cluster.stands()) {
             self.pull_image(&bound.node, &container.image).await;
@@ -446,6 +450,7 @@ impl Agent {
             self.note(PodRecord::note_restart);
             if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                 pod.restarts += 1;
+                pod.last_exit = Some(exited_at);
                 pod.started_at = Some(self.sim().now());
             }
             container.restart(self.runtime().start(&running.pod), self.sim().now());
@@ -495,6 +500,7 @@ impl Agent {
 
     /// Writes the pod's readiness, if it is another.
     pub(super) fn set_ready(&self, is_ready: bool) {
+        self.count_ready(is_ready);
         self.cluster.write_readiness(self.id, is_ready && self.unready.get() == 0);
     }
 

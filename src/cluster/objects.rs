@@ -174,6 +174,8 @@ pub struct InitContainer {
     pub image: String,
     /// What goes on running; none: it has to end before the next one starts.
     pub sidecar: Option<Sidecar>,
+    /// What it asks for, as it is written.
+    pub asked: ContainerRequest,
 }
 
 /// A container that starts before a pod's own ones and outlives them: an init container with `restartPolicy: Always`.
@@ -266,6 +268,70 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// Pods that are not ready count as ready.
     pub publish_not_ready: bool,
+    /// What else lists show of it.
+    pub face: ServiceFace,
+}
+
+/// What lists show of a Service beside its name.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ServiceFace {
+    /// Its type.
+    pub kind: ServiceKind,
+    /// The address that is written for it, or `None`; nothing: it is given one.
+    pub cluster_ip: Option<String>,
+    /// Where an `ExternalName` leads.
+    pub external_name: Option<String>,
+    /// Its ports, each with the nodes' port and the protocol that are written.
+    pub ports: Vec<FacePort>,
+    /// Ports without a node port are given none, whatever the type.
+    pub draws_no_node_ports: bool,
+    /// The balancer that it names.
+    pub balancer_id: Option<String>,
+}
+
+/// A port of a Service as lists show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FacePort {
+    /// Its number.
+    pub port: u16,
+    /// The nodes' port, where it is written.
+    pub node_port: Option<u16>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: &'static str,
+}
+
+/// How a Service is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[expect(missing_docs, reason = "the words of the API")]
+pub enum ServiceKind {
+    #[default]
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+    ExternalName,
+}
+
+impl ServiceKind {
+    /// The types, as they are written.
+    pub const WORDS: [(&str, Self); 4] = [
+        ("ClusterIP", Self::ClusterIp),
+        ("NodePort", Self::NodePort),
+        ("LoadBalancer", Self::LoadBalancer),
+        ("ExternalName", Self::ExternalName),
+    ];
+
+    /// Whether its ports are open on nodes.
+    #[must_use]
+    pub fn is_on_nodes(self) -> bool {
+        matches!(self, Self::NodePort | Self::LoadBalancer)
+    }
+}
+
+impl std::fmt::Display for ServiceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = Self::WORDS.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| *name);
+        f.write_str(name)
+    }
 }
 
 /// A node.

@@ -212,6 +212,7 @@ fn service(key: &str) -> Service {
         key: Rc::from(key),
         selector: BTreeMap::from([("app".to_owned(), EDGE.to_owned())]),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     }
 }
 
@@ -367,6 +368,9 @@ fn a_process_that_ends_by_itself_tells_its_code_and_restarts_even_after_success(
         assert_eq!(data(&world, "container_exited"), [format!("Number({code}) ")]);
         assert_eq!((world.times("container_started").len(), world.times("sigkill").len()), (2, 0));
         assert_eq!(world.cluster.pod_records()[0].killed, None);
+        // A list tells when the run before the present one ended.
+        let view = world.cluster.pod_views(EDGE).remove(0);
+        assert_eq!((view.restarts, view.last_exit.map(ms)), (1, Some(world.times("container_exited")[0])));
     }
 }
 

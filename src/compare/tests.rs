@@ -169,6 +169,7 @@ fn rollout(duration_ms: Option<u64>) -> Rollout {
         end_ms: duration_ms.map(|duration_ms| 60_000 + duration_ms),
         duration_ms,
         complete: duration_ms.is_some(),
+        stuck_ms: None,
         pods_max: 5,
         ready_min: 4,
     }

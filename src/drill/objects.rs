@@ -6,13 +6,15 @@
 //! Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go, staging/src/k8s.io/apimachinery/pkg/util/duration/duration.go.
 
 mod autoscalers;
+mod pods;
 mod service_ips;
+mod services;
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub(super) use self::services::{Front, Further};
+use crate::cluster::selector::Labels;
 use crate::cluster::{Cluster, DaemonSetView, DeploymentView, NodeView, PodView, SetView};
 use crate::record::ObjectTable;
 use crate::units::SimTime;
@@ -26,27 +28,6 @@ pub enum Watch {
     At(Vec<Duration>),
 }
 
-/// The Service in front, and its address.
-pub(super) struct Front<'a> {
-    pub(super) service: &'a str,
-    /// The balancer's name or address, if there is one.
-    pub(super) address: Option<String>,
-    /// Each with its node port, if nodes have one.
-    pub(super) ports: Vec<(u16, Option<u16>)>,
-    /// The balancer is wanted, and not there.
-    pub(super) is_pending: bool,
-    /// Further Services of type `LoadBalancer`.
-    pub(super) further: BTreeMap<Rc<str>, Further>,
-}
-
-/// A further Service of type `LoadBalancer`.
-#[derive(Clone)]
-pub(super) struct Further {
-    /// Its address; none: it is pending.
-    pub(super) ip: Option<Ipv4Addr>,
-    pub(super) ports: Vec<u16>,
-}
-
 /// All tables, in the order of `kubectl get deploy,rs,ds,pods,svc,hpa,nodes`. Objects of other namespaces than `target`'s are left out.
 pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: SimTime) -> Vec<ObjectTable> {
     let namespace = target.split('/').next().unwrap_or_default();
@@ -56,10 +37,8 @@ pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: Si
     let sets = keys.iter().flat_map(|key| cluster.set_views(key));
     let daemons = cluster.daemon_set_views();
     let daemons = daemons.iter().filter(|view| is_here(&view.key));
-    let pods = cluster.all_pod_views().into_iter().filter(|pod| is_here(&pod.owner));
-    let services = cluster.service_keys();
-    let ips = service_ips::service_ips(services.iter().map(|(key, _)| key));
-    let services = services.iter().filter(|(key, _)| is_here(key));
+    let pods: Vec<PodView> = cluster.all_pod_views().into_iter().filter(|pod| is_here(&pod.owner)).collect();
+    let services = services::Rows::new(cluster.services(), front);
     let autoscalers = cluster.autoscalers();
     let autoscalers = autoscalers.iter().filter(|(autoscaler, _)| is_here(&autoscaler.spec.key));
     let version = cluster.version();
@@ -89,15 +68,11 @@ pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: Si
             ],
             rows: daemons.map(|view| daemon_set(view, now)).collect(),
         },
-        ObjectTable {
-            kind: "pods",
-            head: vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"],
-            rows: pods.map(|view| pod(&view, now)).collect(),
-        },
+        ObjectTable { kind: "pods", head: pods::head(&pods), rows: pods::rows(&pods, now) },
         ObjectTable {
             kind: "svc",
             head: vec!["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"],
-            rows: services.map(|(key, created_at)| service(key, *created_at, ips[key], front, now)).collect(),
+            rows: services.of(namespace, now),
         },
         ObjectTable {
             kind: "hpa",
@@ -106,11 +81,16 @@ pub(super) fn tables(cluster: &Cluster, target: &str, front: &Front<'_>, now: Si
         },
         ObjectTable {
             kind: "nodes",
-            head: vec!["NAME", "STATUS", "AGE", "VERSION", "INTERNAL-IP"],
+            head: vec!["NAME", "STATUS", "ROLES", "AGE", "VERSION", "INTERNAL-IP"],
             rows: cluster.node_views().iter().map(|view| node(view, now)).collect(),
         },
     ];
-    all.into_iter().filter(|table| !table.rows.is_empty()).collect()
+    // An API server lists by name.
+    let sorted = all.into_iter().map(|mut table| {
+        table.rows.sort_unstable();
+        table
+    });
+    sorted.filter(|table| !table.rows.is_empty()).collect()
 }
 
 fn plain(key: &str) -> String {
@@ -150,53 +130,27 @@ fn daemon_set(view: &DaemonSetView, now: SimTime) -> Vec<String> {
     row
 }
 
-fn pod(view: &PodView, now: SimTime) -> Vec<String> {
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "<none>".to_owned());
-    vec![
-        view.name.to_string(),
-        format!("{}/1", u8::from(view.is_ready)),
-        view.status.to_owned(),
-        view.restarts.to_string(),
-        age(view.created_at, now),
-        or_none(view.ip.map(|ip| ip.to_string())),
-        or_none(view.node.as_ref().map(ToString::to_string)),
-    ]
-}
-
-fn service(key: &str, created_at: SimTime, ip: Ipv4Addr, front: &Front<'_>, now: SimTime) -> Vec<String> {
-    let (kind, address, ports) = if key == front.service {
-        let port = |(port, node_port): &(u16, Option<u16>)| match node_port {
-            Some(node_port) => format!("{port}:{node_port}/TCP"),
-            None => format!("{port}/TCP"),
-        };
-        let ports: Vec<String> = front.ports.iter().map(port).collect();
-        let has_node_ports = front.ports.iter().any(|(_, node_port)| node_port.is_some());
-        let kind = match &front.address {
-            Some(_) => "LoadBalancer",
-            None if front.is_pending => "LoadBalancer",
-            None if has_node_ports => "NodePort",
-            None => "ClusterIP",
-        };
-        let without = if front.is_pending { "<pending>" } else { "<none>" };
-        (kind, front.address.clone().unwrap_or_else(|| without.to_owned()), ports.join(","))
-    } else if let Some(further) = front.further.get(key) {
-        let ports: Vec<String> = further.ports.iter().map(|port| format!("{port}/TCP")).collect();
-        let ip = further.ip.map_or("<pending>".to_owned(), |ip| ip.to_string());
-        ("LoadBalancer", ip, ports.join(","))
-    } else {
-        ("ClusterIP", "<none>".to_owned(), "<unknown>".to_owned())
-    };
-    vec![plain(key), kind.to_owned(), ip.to_string(), address, ports, age(created_at, now)]
-}
-
 fn node(view: &NodeView, now: SimTime) -> Vec<String> {
     vec![
         view.name.to_string(),
         view.status.clone(),
+        roles(&view.labels),
         age(view.created_at, now),
         format!("v{}.0", view.version),
         view.ip.to_string(),
     ]
+}
+
+/// What its labels say that it is for.
+fn roles(labels: &Labels) -> String {
+    let role = |(key, value): (&String, &String)| match key.strip_prefix("node-role.kubernetes.io/") {
+        Some(role) => Some(role.to_owned()),
+        None => (key == "kubernetes.io/role").then(|| value.clone()),
+    };
+    let mut roles: Vec<String> = labels.iter().filter_map(role).filter(|role| !role.is_empty()).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
 }
 
 /// An age as kubectl writes it: exact while it is young.
@@ -221,6 +175,18 @@ fn age(since: SimTime, now: SimTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roles_are_what_labels_say() {
+        let labels = |all: &[(&str, &str)]| {
+            all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Labels>()
+        };
+        let role = "node-role.kubernetes.io/";
+        assert_eq!(roles(&labels(&[("zone", "a")])), "<none>");
+        let both = [(&*format!("{role}edge"), ""), (&*format!("{role}worker"), "true"), ("kubernetes.io/role", "edge")];
+        assert_eq!(roles(&labels(&both)), "edge,worker");
+        assert_eq!(roles(&labels(&[(role, "")])), "<none>");
+    }
 
     #[test]
     fn ages_are_written_as_kubectl_does() {

@@ -365,6 +365,7 @@ impl World {
         let log = std::mem::take(&mut *self.around.log.borrow_mut());
         let mut fidelity = self.config.fidelity.clone();
         fidelity.extend(undone::operations(&log, &self.config.actions));
+        fidelity.extend(undone::restored(&log, self.config.warmup));
         if complete {
             fidelity.extend(self.unfinished(&rollouts));
         }
@@ -570,6 +571,7 @@ fn rollout_row(rollout: &crate::cluster::Rollout) -> Rollout {
         end_ms,
         duration_ms: end_ms.map(|end_ms| end_ms - ms(rollout.started_at)),
         complete: end_ms.is_some(),
+        stuck_ms: rollout.stuck_at.map(ms),
         pods_max: u32::try_from(rollout.pods_max).unwrap_or(u32::MAX),
         ready_min: u32::try_from(rollout.ready_min).unwrap_or(u32::MAX),
     }

@@ -114,6 +114,14 @@ pub struct BalanceConfig {
     pub is_locality_weighted: bool,
 }
 
+impl Policy {
+    /// Whether hosts are chosen by hashes of their keys.
+    #[must_use]
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::RingHash { .. } | Self::Maglev { .. })
+    }
+}
+
 impl BalanceConfig {
     /// Istio's default.
     pub const ISTIO: Self = Self::new(Policy::LeastRequest);
@@ -174,8 +182,8 @@ pub struct BalancedHost {
     pub locality: Option<LocalityWeight>,
     /// Whether it is in rotation.
     pub is_healthy: bool,
-    /// What is hashed for it: its address, unless it has a key of its own.
-    pub hash_key: Arc<str>,
+    /// What is hashed for it, where the policy hashes: its address, unless it has a key of its own.
+    pub hash_key: Option<Arc<str>>,
     /// Since when it has been in rotation, for slow start.
     pub slow_start_since: Option<SimTime>,
 }
@@ -277,7 +285,7 @@ impl HostSet {
             let parts: Vec<(u32, &[(usize, u32)])> = parts.iter().map(|(weight, of)| (*weight, &of[..])).collect();
             let shares = hashing::shares(&parts);
             let hashed = shares.into_iter().map(|(host, share)| {
-                let key = hosts[host].hash_key.to_string();
+                let key = hosts[host].hash_key.as_deref().unwrap_or_default().to_owned();
                 HashedHost { key, host, share }
             });
             hashed.collect()

@@ -9,7 +9,7 @@
 mod bell;
 mod pool;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -57,13 +57,13 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     terms: Rc<Terms>,
     config: RefCell<EndpointConfig>,
-    address_text: Arc<str>,
     outlier_id: Option<HostId>,
     in_rotation_since: Cell<Option<SimTime>>,
     /// Requests on its connections. Those that wait for one do not count.
     active: Cell<u32>,
-    /// One for each worker.
-    pools: Vec<Rc<Pool>>,
+    /// One for each worker that has asked for it: of thousands of endpoints a process may use few.
+    pools: Box<[OnceCell<Rc<Pool>>]>,
+    is_retired: Cell<bool>,
 }
 
 /// What an endpoint is picked for.
@@ -259,12 +259,12 @@ impl Endpoint {
         Self {
             address,
             terms: Rc::clone(terms),
-            address_text: Arc::from(address.to_string()),
             config: RefCell::new(config),
             outlier_id: terms.detector.as_ref().map(|detector| detector.borrow_mut().add()),
             in_rotation_since: Cell::new(None),
             active: Cell::new(0),
-            pools: (0..workers).map(|_| Rc::default()).collect(),
+            pools: (0..workers).map(|_| OnceCell::new()).collect(),
+            is_retired: Cell::new(false),
         }
     }
 
@@ -284,21 +284,27 @@ impl Endpoint {
             priority: self.priority(),
             locality: self.config.borrow().locality.clone(),
             is_healthy,
-            hash_key: self.config.borrow().hash_key.clone().unwrap_or_else(|| Arc::clone(&self.address_text)),
+            hash_key: self.terms.config.balance.policy.hashes().then(|| self.hash_key()),
             slow_start_since: self.in_rotation_since.get(),
         }
     }
 
+    fn hash_key(&self) -> Arc<str> {
+        self.config.borrow().hash_key.clone().unwrap_or_else(|| Arc::from(self.address.to_string()))
+    }
+
     fn retire(&self) {
+        self.is_retired.set(true);
         if let (Some(detector), Some(id)) = (&self.terms.detector, self.outlier_id) {
             detector.borrow_mut().remove(id);
         }
-        self.pools.iter().for_each(|pool| pool.retire());
+        self.pools.iter().filter_map(OnceCell::get).for_each(|pool| pool.retire());
     }
 
     /// A connection of this worker that can take a request.
     pub(super) async fn lend<H: Host>(self: &Rc<Self>, host: &H, worker: usize) -> Result<Lent, PoolFailure> {
-        self.pools[worker].lend(host, self).await
+        let pool = self.pools[worker].get_or_init(|| Rc::new(Pool::new(self.is_retired.get())));
+        pool.lend(host, self).await
     }
 }
 

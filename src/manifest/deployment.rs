@@ -12,6 +12,7 @@ use super::hook::{Hook, read_lifecycle};
 use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
+use super::pod_text::pod_text;
 use super::priority_class::{self, PodPriority};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
@@ -356,7 +357,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         readiness_gates: gates.iter().map(|gate| gate.name.clone()).collect(),
         placement,
         // Whatever else stands there makes another revision too; the proxy's configuration names the process it makes.
-        other: canonical(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
+        other: pod_text(spec_field.node()) + proxy_config.as_ref().map_or("", |(text, _): &(String, Place)| text),
     };
     let (env, cpu_limit_millicores, memory_limit) = (main.env, main.cpu_limit_millicores, main.memory_limit);
     let (hook, grace_at) = (main.hook, grace.map_or(spec_field.place(), |field| field.place()));

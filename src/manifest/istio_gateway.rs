@@ -29,7 +29,7 @@ use super::problem::Place;
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
 use super::resources::read_resources;
-use super::service::{KINDS, ServiceKind, note_annotations, read_kind, read_policy, read_ports};
+use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::record::results::FidelityStatus;
@@ -154,7 +154,7 @@ fn check_spec(spec: &Fields<'_>) {
     }
     if let Some(field) = spec.look("serviceAnnotations") {
         let written = spec.look("serviceType").and_then(|field| field.node().text());
-        let kind = KINDS.iter().find(|(name, _)| Some(*name) == written);
+        let kind = ServiceKind::WORDS.iter().find(|(name, _)| Some(*name) == written);
         let class = spec.look("loadBalancerClass").and_then(|field| field.node().text());
         note_annotations(&field, kind.map_or(ServiceKind::LoadBalancer, |(_, kind)| *kind), class);
         drain::note_misplaced(&field);

@@ -111,7 +111,7 @@ fn read_init_container(field: &Field<'_>) -> Option<Init> {
     let at = policy.as_ref().map_or(field.place(), Field::place);
     let written = Written { name: read.name.clone(), at, path: format!("{}.restartPolicy", field.path()) };
     Some(Init {
-        container: InitContainer { name: read.name.as_str().into(), image: read.image, sidecar },
+        container: InitContainer { name: read.name.as_str().into(), image: read.image, sidecar, asked: read.asked },
         requests: read.requests,
         extended: read.extended,
         sidecar: is_sidecar.then_some(written),

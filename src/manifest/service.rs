@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::object::Object;
 use super::problem::Place;
 use super::read::{Field, Fields, Sink};
-use crate::cluster::Service;
-pub use crate::cluster::TargetPort;
+use crate::cluster::{FacePort, Service, ServiceFace};
+pub use crate::cluster::{ServiceKind, TargetPort};
 use crate::edge::TrafficPolicy;
 use crate::record::results::FidelityStatus;
 
@@ -25,6 +25,8 @@ const AFFINITY_SECONDS_MAX: i64 = 86_400;
 pub const NLB: &str = "alibabacloud.com/nlb";
 /// Whether balancers reach pods or nodes.
 pub const BACKEND_TYPE: &str = "service.beta.kubernetes.io/backend-type";
+/// Names a balancer that is there already.
+const LOAD_BALANCER_ID: &str = "alibaba-cloud-loadbalancer-id";
 /// Names another controller than Alibaba's for CLBs. Source: cloud-provider-alibaba-cloud pkg/controller/helper/service_utils.go (`NeedCLB`).
 pub const CLASS: &str = "service.beta.kubernetes.io/class";
 
@@ -80,23 +82,6 @@ pub enum TrafficDistribution {
 
 /// Istio's own spelling of it, for Services of clusters that have no such field.
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
-
-/// How a Service is reached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the words of the API")]
-pub enum ServiceKind {
-    ClusterIp,
-    NodePort,
-    LoadBalancer,
-    ExternalName,
-}
-
-impl std::fmt::Display for ServiceKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = KINDS.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| *name);
-        f.write_str(name)
-    }
-}
 
 /// One port.
 #[derive(Clone, Debug)]
@@ -216,8 +201,10 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let mut annotations = BTreeMap::new();
     let spec_field = fields.look("spec");
     let written_kind = spec_field.as_ref().and_then(|field| field.node().find(&["type"])?.text());
-    let known_kind =
-        KINDS.iter().find(|(name, _)| Some(*name) == written_kind).map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
+    let known_kind = ServiceKind::WORDS
+        .iter()
+        .find(|(name, _)| Some(*name) == written_kind)
+        .map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
     if let Some(field) = &annotations_field {
         let class = spec_field.as_ref().and_then(|field| field.node().find(&["loadBalancerClass"])?.text());
         note_annotations(field, known_kind, class);
@@ -272,8 +259,11 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     spec.ignore(&["loadBalancerSourceRanges", "externalIPs"], "not simulated");
     spec.allow(&["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "externalName"]);
     spec.finish();
-    let service = Service { key: Rc::from(object.key()), selector, publish_not_ready };
     let (kind, policy, internal_policy) = (kind?, policy?, internal_policy?);
+    let balancer_id =
+        annotations.iter().find(|(key, _)| key.ends_with(LOAD_BALANCER_ID)).map(|(_, (id, _))| id.clone());
+    let face = ServiceFace { balancer_id, ..face(&spec, kind, draws) };
+    let service = Service { key: Rc::from(object.key()), selector, publish_not_ready, face };
     Some(ServiceManifest {
         service,
         ports,
@@ -302,20 +292,34 @@ const DISTRIBUTIONS: [(&str, TrafficDistribution); 3] = [
     ("PreferSameNode", TrafficDistribution::SameNode),
 ];
 
+/// What lists show of a Service: all its ports, those of protocols that are not simulated too.
+fn face(spec: &Fields<'_>, kind: ServiceKind, draws_node_ports: bool) -> ServiceFace {
+    let text = |name: &str| spec.look(name)?.node().text().filter(|text| !text.is_empty()).map(str::to_owned);
+    let items = spec.look("ports").map(|field| field.items()).unwrap_or_default();
+    let number = |port: &Fields<'_>, name: &str| port.look(name)?.node().text()?.parse::<u16>().ok();
+    let ports = items.iter().filter_map(Field::fields).filter_map(|port| {
+        let written = port.look("protocol");
+        let written = written.as_ref().and_then(|field| field.node().text());
+        let protocol = ["UDP", "SCTP"].into_iter().find(|name| written == Some(name)).unwrap_or("TCP");
+        let node_port = number(&port, "nodePort").filter(|number| *number > 0);
+        Some(FacePort { port: number(&port, "port")?, node_port, protocol })
+    });
+    ServiceFace {
+        kind,
+        cluster_ip: text("clusterIP"),
+        external_name: text("externalName").filter(|_| kind == ServiceKind::ExternalName),
+        ports: ports.collect(),
+        draws_no_node_ports: !draws_node_ports,
+        balancer_id: None,
+    }
+}
+
 fn read_distribution(field: &Field<'_>) -> Option<TrafficDistribution> {
     field.choice(&DISTRIBUTIONS)
 }
 
-/// The types, as they are written.
-pub(super) const KINDS: [(&str, ServiceKind); 4] = [
-    ("ClusterIP", ServiceKind::ClusterIp),
-    ("NodePort", ServiceKind::NodePort),
-    ("LoadBalancer", ServiceKind::LoadBalancer),
-    ("ExternalName", ServiceKind::ExternalName),
-];
-
 pub(super) fn read_kind(field: &Field<'_>) -> Option<ServiceKind> {
-    field.choice(&KINDS)
+    field.choice(&ServiceKind::WORDS)
 }
 
 /// The node ports that are written.

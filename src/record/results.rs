@@ -204,6 +204,9 @@ pub struct Rollout {
     pub duration_ms: Option<u64>,
     /// Whether it was completed.
     pub complete: bool,
+    /// When it had made no progress for as long as `progressDeadlineSeconds`; left out if that did not happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_ms: Option<u64>,
     /// Most pods at once, without those being deleted.
     pub pods_max: u32,
     /// Fewest ready pods.

@@ -116,7 +116,13 @@ fn window(results: &Results) -> (u64, u64) {
         times.push(pod.created_ms);
         times.extend(pod.readiness.iter().map(|change| change.t_ms));
     }
-    times.extend(results.rollouts.iter().flat_map(|rollout| [Some(rollout.start_ms), rollout.end_ms]).flatten());
+    times.extend(
+        results
+            .rollouts
+            .iter()
+            .flat_map(|rollout| [Some(rollout.start_ms), rollout.end_ms, rollout.stuck_ms])
+            .flatten(),
+    );
     times.extend(results.targets.iter().flat_map(|target| &target.states).map(|state| state.t_ms));
     times.retain(|&t_ms| start_ms < t_ms && t_ms < end_ms);
     // Who loses from the first moment on shows it.

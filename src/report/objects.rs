@@ -8,7 +8,9 @@ pub fn text(shown: &[ObjectsShown]) -> String {
     let mut text = String::new();
     for moment in shown {
         let place = moment.cluster.as_ref().map(|cluster| format!(" in {cluster}")).unwrap_or_default();
-        text.push_str(&format!("{} {}{place}\n", since(moment.at_ms), moment.why));
+        let head = format!("{} {}{place}", since(moment.at_ms), moment.why);
+        text.push_str(head.trim_end());
+        text.push('\n');
         for table in &moment.tables {
             text.push_str(&format!("$ kubectl get {} -o wide\n", table.kind));
             for line in lines(table) {

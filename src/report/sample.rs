@@ -245,6 +245,7 @@ impl Story {
                 end_ms: Some(rollout_end_ms),
                 duration_ms: Some(rollout_end_ms - ROLLOUT_MS),
                 complete: true,
+                stuck_ms: None,
                 pods_max: 5,
                 ready_min: 4,
             }],

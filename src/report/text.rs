@@ -145,6 +145,9 @@ fn rollout_lines_of(rollout: &Rollout, clock: units::Clock) -> Vec<String> {
         (true, Some(duration_ms)) => format!("took {}", units::span(duration_ms)),
         _ => "was not completed".to_owned(),
     };
+    let stuck =
+        rollout.stuck_ms.map(|at| format!("; without progress for progressDeadlineSeconds at {}", clock.tell(at)));
+    let took = took + &stuck.unwrap_or_default();
     let text = format!(
         "{} to revision {} at {}: {took}; pods ≤ {}, ready ≥ {}",
         rollout.object,

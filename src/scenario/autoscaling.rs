@@ -314,7 +314,7 @@ pub(super) fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings:
     if is_target && resolved.owned_replicas.is_some() {
         let text = "ASM owns the replicas of this gateway and writes replicaCount again and again (gateway.replicasSync); set the annotation \
                     asm.alibabacloud.com/replicas-managed-by-asm to \"false\"";
-        sink.note(*at, format!("{prefix}spec"), FidelityStatus::Approximated, Some(text));
+        sink.note(*at, format!("{prefix}spec"), FidelityStatus::Warning, Some(text));
     }
     let backend = settings
         .backends
@@ -336,7 +336,10 @@ pub(super) fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings:
                     metric,
                     Metric::Resource { target: crate::cluster::autoscaler::ResourceTarget::Utilization(_), .. }
                 );
-                let silent = target.deployment.template.containers.iter().find(asks);
+                let template = &target.deployment.template;
+                let sidecars = template.init.iter().filter(|init| init.sidecar.is_some());
+                let sidecars = sidecars.filter(|_| settings.cluster.version >= Version::new(1, 29));
+                let silent = template.containers.iter().chain(sidecars.map(|init| &init.asked)).find(asks);
                 if let Some(silent) = silent.filter(|_| is_share) {
                     let text = format!(
                         "container {} does not say how much {} it requests, so there is no utilization: the controller reports \

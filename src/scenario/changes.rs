@@ -57,7 +57,7 @@ pub(super) fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink
 fn note_owner(entry: &TimelineEntry, key: &str, sink: &Sink) {
     let text = "ASM owns the replicas of this gateway: replicaCount returns with its next sync (gateway.replicasSync)";
     let path = format!("Deployment {key} spec.replicas");
-    sink.note(entry.place, path, FidelityStatus::Approximated, Some(text));
+    sink.note(entry.place, path, FidelityStatus::Warning, Some(text));
 }
 
 /// One entry of the timeline: applied to the objects, and what that means for the world.
@@ -77,6 +77,11 @@ pub(super) fn act(
     };
     let text = match &entry.verb {
         TimelineVerb::Restart => {
+            if is_paused(current, &key) {
+                let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
+                sink.report(problem.help("kubectl rollout restart refuses that: resume it first"));
+                return Vec::new();
+            }
             edit(
                 state,
                 &key,
@@ -110,7 +115,7 @@ pub(super) fn act(
         TimelineVerb::Operate(_) => unreachable!("operations change no object"),
         TimelineVerb::Rollback(revision) => {
             let deployment = &current.deployments[&key].deployment;
-            if deployment.is_paused {
+            if is_paused(current, &key) {
                 let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
                 sink.report(problem.help("kubectl rollout undo refuses that: resume it first"));
                 return Vec::new();
@@ -225,6 +230,11 @@ pub(super) fn act(
             place: None,
         })
         .collect()
+}
+
+/// Whether a Deployment is paused, so that kubectl neither restarts it nor takes it back.
+fn is_paused(current: &Resolved, key: &str) -> bool {
+    current.deployments.get(key).is_some_and(|manifest| manifest.deployment.is_paused)
 }
 
 /// Edits a Deployment, whether it was written or made.
@@ -461,7 +471,10 @@ fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved
     };
     let is_written = match &entry.verb {
         TimelineVerb::Scale(_) => entry.of.as_deref().unwrap_or(&current.target) == key,
-        TimelineVerb::Apply(objects) => next.sized.contains(key) && objects.iter().any(names),
+        // Replicas that are not written any more fall back to one.
+        TimelineVerb::Apply(objects) => {
+            (next.sized.contains(key) || current.sized.contains(key)) && objects.iter().any(names)
+        }
         TimelineVerb::Set(patches) => {
             patches.iter().any(sizes) || replicas(current) != replicas(next) && next.sized.contains(key)
         }

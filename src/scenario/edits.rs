@@ -1,6 +1,9 @@
 //! Edits of Deployments by the timeline, which lie over the objects as they are written: of two that write one field the last wins.
 //!
-//! As with `kubectl apply`, an object that is written again wins over earlier edits of what it writes, and leaves the others as they are.
+//! As with `kubectl apply`, an object that is written again wins over earlier edits of what it writes, and of what it wrote when it was last applied and does not write
+//! any more (that falls back to its default); it leaves the others as they are.
+//!
+//! Source: Kubernetes documents "Declarative Management of Kubernetes Objects Using Configuration Files", merge patch calculation.
 
 use super::address::Patch;
 use crate::manifest::deployment::canonical;
@@ -22,10 +25,11 @@ impl Edits {
         self.0.iter().filter(move |(edited, _)| edited == key).map(|(_, patch)| patch)
     }
 
-    /// A Deployment is written as this: it wins where it says something, and what an edit led into may be gone.
-    pub(super) fn written(&mut self, key: &str, node: &Node) {
+    /// A Deployment is written as this: it wins where it says something, and where what was written `before` did; and what an edit led into may be gone.
+    pub(super) fn written(&mut self, key: &str, before: Option<&Node>, node: &Node) {
         self.0.retain(|(edited, patch)| {
-            edited != key || !patch.is_written_in(node) && patch.write(&mut node.clone()).is_ok()
+            let is_written = patch.is_written_in(node) || before.is_some_and(|before| patch.is_written_in(before));
+            edited != key || !is_written && patch.write(&mut node.clone()).is_ok()
         });
     }
 
@@ -100,11 +104,22 @@ mod tests {
     fn what_is_written_again_wins_where_it_says_something() {
         let after = |text: &str| {
             let mut found = edits(&[("x", "1"), ("y.w", "2"), ("l[1].v", "3")]);
-            found.written("a/b", &node(text));
+            found.written("a/b", None, &node(text));
             over(&found, text)
         };
         assert_eq!(after("x: 0"), "x: 0 y:   w: 2 l:   1:     v: 3");
         assert_eq!(after("y: { w: 0 }\nl: [ { v: 7 } ]"), "y:   w: 0 l:   - v: 7 x: 1", "there is no second item now");
+    }
+
+    #[test]
+    fn what_is_not_written_any_more_loses_its_edits() {
+        let after = |before: &str, text: &str| {
+            let mut found = edits(&[("x", "1"), ("y.w", "2")]);
+            found.written("a/b", Some(&node(before)), &node(text));
+            over(&found, text)
+        };
+        assert_eq!(after("x: 0\nz: 0", "z: 0"), "z: 0 y:   w: 2");
+        assert_eq!(after("z: 0", "z: 0"), "z: 0 x: 1 y:   w: 2");
     }
 
     #[test]

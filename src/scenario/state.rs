@@ -190,17 +190,18 @@ impl State {
         }
     }
 
-    /// Applies objects in mid-run. As with `kubectl apply`, what they write wins over earlier edits of the same fields, and other edits stay: a
-    /// Deployment that was scaled gets the replicas of its manifest, and keeps the mark of its last restart.
+    /// Applies objects in mid-run. As with `kubectl apply`, what they write wins over earlier edits of the same fields, so does what they wrote before and leave out now,
+    /// and other edits stay: a Deployment that was scaled gets the replicas of its manifest, and keeps the mark of its last restart.
     pub(super) fn apply_later(&mut self, objects: &[Object]) {
         for object in objects {
-            let made = match object.id.kind.as_str() {
+            let deployment = |object: &Object| match object.id.kind.as_str() {
                 "IstioGateway" | "Gateway" => self.made(object, &Sink::default()).map(|(_, made)| made.deployment),
                 "Deployment" => Some(object.clone()),
                 _ => None,
             };
-            if let Some(made) = made {
-                self.edits.written(&made.key(), &made.node);
+            let former = self.objects.iter().find(|known| known.id == object.id).and_then(deployment);
+            if let Some(made) = deployment(object) {
+                self.edits.written(&made.key(), former.as_ref().map(|former| &former.node), &made.node);
             }
         }
         self.apply(objects.iter().cloned());

@@ -3,6 +3,7 @@
 //! Goal: each edit has the effect that its controllers give it, when they give it, and nothing restarts that would not; what is lost has a cause whose line is the
 //! edit's. Method: small scenarios from memory, run to their end; each figure has its other side.
 
+mod applied;
 mod backends;
 mod checks;
 mod deployments;

@@ -28,4 +28,5 @@ mod services;
 mod sharing;
 mod shop;
 mod shutdown_settings;
+mod views;
 mod zones;

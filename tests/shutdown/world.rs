@@ -9,7 +9,7 @@ use std::time::Duration;
 use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, TargetPort};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, ServiceFace, TargetPort};
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
@@ -403,7 +403,12 @@ fn upstream_labels() -> BTreeMap<String, String> {
 
 pub(crate) fn world(case: &Value) -> WorldConfig {
     let inputs = &case["inputs"];
-    let service = |key: &str, selector| Service { key: Rc::from(key), selector, publish_not_ready: false };
+    let service = |key: &str, selector| Service {
+        key: Rc::from(key),
+        selector,
+        publish_not_ready: false,
+        face: ServiceFace::default(),
+    };
     let mut deployments = vec![deployment(inputs)];
     deployments.extend(is_kill(inputs).then(|| upstream_deployment(inputs)));
     // A relay before the back ends delays what they get and send. The way to the gateways is as long here, which moves no loss.

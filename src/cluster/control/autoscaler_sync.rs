@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use super::calls::MetricsApi;
 use super::pod::Pod;
-use super::{Caller, Cluster, Kubelets};
-use crate::cluster::api_clock::ApiClock;
+use super::{Caller, Cluster, Inner, Kubelets};
 use crate::cluster::autoscaler::reconcile::{Reading, Sight};
 use crate::cluster::autoscaler::{
     Autoscaler, AutoscalerSpec, Condition, ConditionKind, ContainerRequests, ContainerUsage, Metric, MetricError,
@@ -194,7 +193,7 @@ impl Cluster {
     pub fn autoscaled_pods(&self, target: &str) -> Vec<PodView> {
         let state = self.inner.state.borrow();
         let pods = state.ordered_pods_of(target).into_iter();
-        pods.map(|pod| view(pod, self.inner.clock, self.inner.config.stands_at_zero)).collect()
+        pods.map(|pod| view(pod, &self.inner)).collect()
     }
 
     fn start_syncs(&self, key: Rc<str>, uid: u64) {
@@ -521,7 +520,7 @@ impl MetricsSource for Pipeline<'_> {
         let usage = |(pod, rates, template): (Rc<str>, Rates, Rc<PodTemplate>)| {
             let memory = rates.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(1000));
             // The simulated process is the first container's; the others are idle.
-            let asked = requests_of(&template);
+            let asked = requests_of(&template, self.cluster.inner.config.version);
             let containers = asked.iter().enumerate().map(|(index, container)| ContainerUsage {
                 name: Rc::clone(&container.name),
                 cpu_milli: if index == 0 { rates.cpu_milli } else { Some(0) },
@@ -556,7 +555,8 @@ impl MetricsSource for Pipeline<'_> {
     }
 }
 
-fn view(pod: &Pod, clock: ApiClock, stands_at_zero: bool) -> PodView {
+fn view(pod: &Pod, inner: &Inner) -> PodView {
+    let (clock, stands_at_zero) = (inner.clock, inner.config.stands_at_zero);
     let scheduled_at = pod.record.scheduled_at;
     let stood = stands_at_zero && pod.record.created_at == SimTime::ZERO;
     // The kubelet writes the first status when it sees the pod, not ready.
@@ -567,7 +567,7 @@ fn view(pod: &Pod, clock: ApiClock, stands_at_zero: bool) -> PodView {
         is_deleting: pod.is_deleting(),
         start: if stood { Some(Start::LongAgo) } else { scheduled_at.map(|at| Start::At(clock.stamp(at))) },
         ready: since.map(|since| ReadyCondition { is_ready: pod.is_ready, since: clock.stamp(since) }),
-        containers: requests_of(&pod.template),
+        containers: requests_of(&pod.template, inner.config.version),
     }
 }
 
@@ -578,8 +578,10 @@ fn start_of_container(pod: &Pod, stands_at_zero: bool) -> Start {
     }
 }
 
-/// What the containers of a pod request. A template that does not name them has one.
-fn requests_of(template: &PodTemplate) -> Rc<[ContainerRequests]> {
+/// What the containers of a pod request, from 1.29 on its sidecars among them. A template that does not name them has one.
+///
+/// Source: Kubernetes v1.29 pkg/controller/podautoscaler/replica_calculator.go (`calculatePodRequests`).
+fn requests_of(template: &PodTemplate, version: Version) -> Rc<[ContainerRequests]> {
     let milli = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     if template.containers.is_empty() {
         let whole = ContainerRequests {
@@ -594,7 +596,8 @@ fn requests_of(template: &PodTemplate) -> Rc<[ContainerRequests]> {
         cpu_milli: asked.cpu_millicores.map(milli),
         memory_milli: asked.memory_bytes.map(|bytes| milli(bytes.saturating_mul(1000))),
     };
-    template.containers.iter().map(container).collect()
+    let sidecars = template.init.iter().filter(|init| init.sidecar.is_some() && version >= Version::new(1, 29));
+    template.containers.iter().chain(sidecars.map(|init| &init.asked)).map(container).collect()
 }
 
 /// A metric's reading beside its target, as `kubectl get hpa` writes it: `cpu 87%/80%`.

@@ -47,9 +47,11 @@ impl Cluster {
         self.note_pause(key);
         self.adopt_set(key);
         let Some(mut view) = self.view(key) else { return };
-        if view.is_paused || view.has_resize() {
+        // One that is paused when the run finds it has its pods: only later changes of it wait.
+        let is_paused = view.is_paused && !self.stands();
+        if is_paused || view.has_resize() {
             self.resize_all(&view);
-            if view.is_paused {
+            if is_paused {
                 self.clean_up(key, &view);
             }
             self.write_status(key, &view, false);
@@ -235,6 +237,7 @@ impl Cluster {
             revision,
             started_at: self.inner.sim.now(),
             ended_at: None,
+            stuck_at: None,
             pods_max: 0,
             ready_min: usize::MAX,
         });
@@ -305,7 +308,7 @@ impl Cluster {
             let Some(set) = state.sets.get(&id) else { return };
             let known = &state.deployments[&set.owner];
             let desired = known.spec.replicas;
-            let max = desired + known.spec.strategy.max_surge(desired);
+            let max = desired.saturating_add(known.spec.strategy.max_surge(desired));
             let because = known.because;
             let owner = Rc::clone(&set.owner);
             let annotations = (Some(desired), Some(max));
@@ -371,6 +374,9 @@ impl Cluster {
             // Recorded timelines (`stuck-*`): a look at the deadline that was asked for before the last rollout was complete does not swallow
             // those of the next one, though the queue's source does not say why.
             state.delayed.remove(&Work::Deployment(Rc::clone(key)));
+        }
+        if let Some(index) = known.rollout.filter(|_| becomes_stuck) {
+            state.rollouts[index].stuck_at.get_or_insert(self.inner.sim.now());
         }
         let ended = known.rollout.filter(|_| is_complete && estimates_progress);
         if let Some(index) = ended {

@@ -32,6 +32,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) template: Rc<PodTemplate>,
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,
+    /// The address that its sandbox has before any of its containers runs. Lists show it, and nobody is there to answer.
+    pub(in crate::cluster) sandbox_ip: Option<Ipv4Addr>,
     pub(in crate::cluster) phase: PodPhase,
     /// What its kubelet finds: all its containers are ready.
     pub(in crate::cluster) are_containers_ready: bool,
@@ -43,6 +45,14 @@ pub(in crate::cluster) struct Pod {
     /// When its container last started.
     pub(in crate::cluster) started_at: Option<SimTime>,
     pub(in crate::cluster) restarts: u32,
+    /// When the run of its container before the present one ended.
+    pub(in crate::cluster) last_exit: Option<SimTime>,
+    /// Init containers, sidecars among them, that are behind it.
+    pub(in crate::cluster) init_done: usize,
+    /// Its containers that are ready, as its kubelet finds.
+    pub(in crate::cluster) found_ready: usize,
+    /// Its containers that are ready, as its status says.
+    pub(in crate::cluster) shown_ready: usize,
     /// Why its container does not run, if there is more to say than that it is being made.
     pub(in crate::cluster) waiting: Option<&'static str>,
     /// Which pod of its Deployment it is, as `namespace/name/ordinal`: the name of its random streams. Its draws are the same in a run
@@ -67,6 +77,12 @@ pub(in crate::cluster) struct Pod {
 impl Pod {
     pub(in crate::cluster) fn is_deleting(&self) -> bool {
         self.deletion.is_raised()
+    }
+
+    /// How many containers it has while it runs: its own, and its sidecars.
+    pub(super) fn containers(&self) -> usize {
+        let sidecars = self.template.init.iter().filter(|init| init.sidecar.is_some()).count();
+        self.template.containers.len().max(1) + sidecars
     }
 
     fn is_gated(&self) -> bool {
@@ -203,6 +219,7 @@ impl Cluster {
         if let Some(pod) = self.inner.state.borrow_mut().pods.get_mut(&id) {
             pod.are_containers_ready = are_ready;
         }
+        self.show_containers(id);
         let is_new = {
             let state = self.inner.state.borrow();
             let pod = state.pods.get(&id).filter(|pod| pod.is_ready != pod.would_be_ready() && !state.is_cut_off(pod));
@@ -216,6 +233,17 @@ impl Cluster {
             (Some(_), _) => self.write_readiness_now(id),
             // There is nothing to write, or its kubelet cannot tell anybody.
             (None, _) => {}
+        }
+    }
+
+    /// What lists show of a pod's containers, as far as its kubelet can tell anybody.
+    pub(in crate::cluster) fn show_containers(&self, id: u64) {
+        let mut state = self.inner.state.borrow_mut();
+        let Some(pod) = state.pods.get(&id).filter(|pod| !state.is_cut_off(pod)) else { return };
+        let all = pod.containers();
+        let ready = if pod.are_containers_ready { all } else { pod.found_ready.min(all - 1) };
+        if let Some(pod) = state.pods.get_mut(&id) {
+            pod.shown_ready = ready;
         }
     }
 

@@ -85,7 +85,9 @@ impl Cluster {
             let state = self.inner.state.borrow();
             let pod = state.pods.get(&id).filter(|pod| !pod.is_deleting() && pod.keeper != Keeper::DaemonSet);
             pod.zip(status).map(|(pod, status)| {
-                let view = PodView { status, is_ready: false, ip: None, ..state.pod_view(id) };
+                let view = state.pod_view(id);
+                let containers = (0, view.containers.1);
+                let view = PodView { status: status.into(), is_ready: false, ip: None, containers, ..view };
                 Remains { key: Rc::clone(&pod.record.key), view }
             })
         };

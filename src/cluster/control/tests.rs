@@ -14,7 +14,7 @@ use super::*;
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
-use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service};
+use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service, ServiceFace};
 use crate::cluster::{ClientRates, LocalFuture, Placement, Process, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
@@ -288,6 +288,7 @@ fn endpoints_follow_readiness_and_deletion_after_their_delay() {
         key: Rc::from("ns/edge-svc"),
         selector: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     });
     let mut watch = world.cluster.watch_endpoints("ns/edge-svc", "test").unwrap();
     let seen: Rc<RefCell<Vec<String>>> = Rc::default();

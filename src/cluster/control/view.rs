@@ -1,5 +1,6 @@
 //! What the API would show of the cluster's objects: the source of views, and of comparisons with real control planes.
 
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
@@ -9,6 +10,7 @@ use super::pod::Pod;
 use super::{Cluster, SetStatus, State};
 use crate::cluster::daemon_set::DaemonStatus;
 use crate::cluster::deployment::{DeploymentStatus, PodPhase};
+use crate::cluster::objects::Service;
 use crate::cluster::selector::Labels;
 use crate::cluster::version::Version;
 use crate::units::SimTime;
@@ -92,13 +94,19 @@ pub struct PodView {
     /// Its set's number.
     pub set: u64,
     /// What `kubectl get pods` shows under STATUS.
-    pub status: &'static str,
+    pub status: Cow<'static, str>,
     /// It is ready.
     pub is_ready: bool,
+    /// Its containers that are ready, and all of them, sidecars among them.
+    pub containers: (usize, usize),
+    /// Its readiness gates that are open, and all of them.
+    pub gates: (usize, usize),
     /// It is being deleted.
     pub is_deleting: bool,
     /// How often its container has been started anew.
     pub restarts: u32,
+    /// When the run before the present one ended.
+    pub last_exit: Option<SimTime>,
     /// Its address.
     pub ip: Option<Ipv4Addr>,
     /// Its node.
@@ -118,6 +126,8 @@ pub struct NodeView {
     pub version: Version,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Its labels.
+    pub labels: Labels,
     /// When it joined.
     pub created_at: SimTime,
 }
@@ -199,9 +209,9 @@ impl Cluster {
 
     /// The names of all Services, as `namespace/name`, and when they were created.
     #[must_use]
-    pub fn service_keys(&self) -> Vec<(Rc<str>, SimTime)> {
+    pub fn services(&self) -> Vec<(Service, SimTime)> {
         let state = self.inner.state.borrow();
-        state.services.known.iter().map(|(key, service)| (Rc::clone(key), service.created_at)).collect()
+        state.services.known.values().map(|service| (service.spec.clone(), service.created_at)).collect()
     }
 
     /// Its version.
@@ -219,6 +229,7 @@ impl Cluster {
             status: node.status_text(),
             version: config.version,
             ip: node.spec.ip,
+            labels: node.spec.labels.clone(),
             created_at: node.created_at(),
         };
         state.nodes.iter().filter(|node| node.is_there()).map(view).collect()
@@ -269,9 +280,12 @@ impl State {
             set: pod.set,
             status: status_text(pod),
             is_ready: pod.is_ready,
+            containers: (pod.shown_ready, pod.containers()),
+            gates: (pod.open_gates.len(), pod.template.readiness_gates.len()),
             is_deleting: pod.is_deleting(),
             restarts: pod.restarts,
-            ip: pod.ip,
+            last_exit: pod.last_exit,
+            ip: pod.ip.or(pod.sandbox_ip),
             node: pod.record.node.clone(),
             created_at: pod.record.created_at,
         }
@@ -279,14 +293,21 @@ impl State {
 }
 
 /// The word under STATUS. Source: Kubernetes v1.28.7 pkg/printers/internalversion/printers.go `printPod`.
-fn status_text(pod: &Pod) -> &'static str {
-    match pod.phase {
+fn status_text(pod: &Pod) -> Cow<'static, str> {
+    let inits = pod.template.init.len();
+    let word = match pod.phase {
         _ if pod.is_deleting() => "Terminating",
         PodPhase::Pending if pod.record.node.is_none() => "Pending",
+        PodPhase::Pending if pod.init_done < inits => {
+            let progress = format!("{}/{inits}", pod.init_done);
+            return format!("Init:{}", pod.waiting.unwrap_or(&progress)).into();
+        }
+        PodPhase::Pending if inits > 0 => pod.waiting.unwrap_or("PodInitializing"),
         PodPhase::Pending => pod.waiting.unwrap_or("ContainerCreating"),
         PodPhase::Unknown => "Unknown",
         PodPhase::Running => pod.waiting.unwrap_or("Running"),
         PodPhase::Succeeded => "Completed",
         PodPhase::Failed => "Error",
-    }
+    };
+    word.into()
 }

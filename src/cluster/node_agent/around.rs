@@ -63,7 +63,8 @@ impl Agent {
 
     /// Runs what comes before a pod's own containers, one after another.
     pub(super) async fn start_before(&self, template: &PodTemplate, bound: &Bound) {
-        for container in &template.init {
+        for (done, container) in template.init.iter().enumerate() {
+            self.show_init(done);
             self.pull_image(&bound.node, &container.image).await;
             let purpose = format!("init-container-{}-{}", container.name, self.boots.get());
             self.sim().sleep(self.draw(&self.cluster.inner.config.init_container, &purpose)).await;
@@ -78,6 +79,22 @@ impl Agent {
                     self.tell(None, "sidecar_started", name)
                 }
             };
+        }
+        self.show_init(template.init.len());
+    }
+
+    /// The pod's network is there before its containers.
+    pub(super) fn show_sandbox(&self) {
+        let ip = self.cluster.inner.config.identity.pod_ip(self.id);
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id).filter(|pod| pod.ip.is_none()) {
+            pod.sandbox_ip = (self.boots.get() == 0).then_some(ip);
+        }
+    }
+
+    /// So many of the containers that come first are behind the pod.
+    fn show_init(&self, done: usize) {
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+            pod.init_done = done;
         }
     }
 }

@@ -12,11 +12,13 @@ use crate::units::SimTime;
 impl Agent {
     /// Starts the containers beside the pod's process: its readiness waits for theirs, and for its sidecars'. What the run finds is ready.
     pub(super) fn start_beside(self: &Rc<Self>, running: &Running, container: &Rc<Container>, tasks: &TaskGroup) {
+        let template = &running.pod.template;
+        self.beside
+            .set(template.containers.len().max(1) - 1 + template.init.iter().filter(|it| it.sidecar.is_some()).count());
         self.unready.set(0);
         if self.cluster.stands() {
             return;
         }
-        let template = &running.pod.template;
         // A sidecar has started before; here its readiness alone counts.
         let sidecars = template.init.iter().filter_map(|it| it.sidecar.clone());
         let sidecars = sidecars.map(|run| (None, Sidecar { startup: None, ..run }));
@@ -38,8 +40,18 @@ impl Agent {
                 agent.unready.set(agent.unready.get() - 1);
                 if agent.unready.get() == 0 {
                     agent.set_ready(container.is_ready());
+                } else {
+                    agent.count_ready(container.is_ready());
+                    agent.cluster.show_containers(agent.id);
                 }
             });
+        }
+    }
+
+    /// Notes how many containers are ready, the one whose process is simulated among them or not.
+    pub(super) fn count_ready(&self, is_own_ready: bool) {
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+            pod.found_ready = self.beside.get().saturating_sub(self.unready.get()) + usize::from(is_own_ready);
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn service_ips<'a>(keys: impl Iterator<Item = &'a Rc<str>>) -> BTreeM
 }
 
 /// FNV-1a.
-fn hash(text: &str) -> u32 {
+pub(super) fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

@@ -82,8 +82,7 @@ impl Member {
                 None
             }
         };
-        let ports = shared.balancer.ports.keys().copied().collect();
-        self.further.borrow_mut().insert(Rc::clone(key), Further { ip, ports });
+        self.further.borrow_mut().insert(Rc::clone(key), Further { ip });
         let front = self.balancer.borrow().clone();
         match (&shared.share, front) {
             (Share::Overwrites, Some(front)) => self.overwrite(shared, &front, event),

@@ -1,10 +1,13 @@
 //! What did not come about: operations of the timeline that were refused or found nothing, and rollouts that were not completed. A run in which nothing was lost
 //! because nothing was done must not look like one in which all went well.
 
+use std::time::Duration;
+
 use crate::cluster::{PodView, Rollout};
 use crate::drill::config::Action;
 use crate::engine::{Datum, Event, EventLog};
 use crate::record::results::{Fidelity, FidelityStatus};
+use crate::units::SimTime;
 
 /// What the timeline asked for in vain, in the order of time, each with the line of its entry.
 pub(super) fn operations(log: &EventLog, actions: &[Action]) -> Vec<Fidelity> {
@@ -20,6 +23,40 @@ pub(super) fn operations(log: &EventLog, actions: &[Action]) -> Vec<Fidelity> {
     let mut rows: Vec<Fidelity> = told.collect();
     rows.dedup();
     rows
+}
+
+/// Sizes that somebody wrote and ASM took back, one line for each Deployment.
+pub(super) fn restored(log: &EventLog, warmup: Duration) -> Vec<Fidelity> {
+    let mut seen: Vec<(&str, Vec<&Event>)> = Vec::new();
+    for event in log.events().iter().filter(|event| event.kind == "replicas_restored") {
+        match seen.iter_mut().find(|(object, _)| *object == event.object) {
+            Some((_, events)) => events.push(event),
+            None => seen.push((&event.object, vec![event])),
+        }
+    }
+    let line = |(object, events): (&str, Vec<&Event>)| {
+        let number = |key: &str| match events[0].data.iter().find(|(known, _)| *known == key) {
+            Some((_, Datum::Number(number))) => *number,
+            _ => 0,
+        };
+        let at = events[0].at.since(SimTime::ZERO.after(warmup)).as_millis();
+        let again = match events.len() {
+            1 => String::new(),
+            count => {
+                format!(", and {} more", if count == 2 { "once".to_owned() } else { format!("{} times", count - 1) })
+            }
+        };
+        let note = format!(
+            "ASM owns them and wrote its own number back: {} again where it was {}, {}.{} s after the start{again}",
+            number("to"),
+            number("from"),
+            at / 1000,
+            at % 1000 / 100,
+        );
+        let path = format!("replicas of {object}");
+        Fidelity { path, file: None, line: None, status: FidelityStatus::Warning, note: Some(note) }
+    };
+    seen.into_iter().map(line).collect()
 }
 
 /// What such an event means; nothing if it is none, or belongs to something that goes on.
@@ -48,7 +85,7 @@ pub(super) fn rollout(rollout: &Rollout, pods: &[PodView]) -> Fidelity {
     for pod in pods.iter().filter(|pod| !pod.is_ready && !pod.is_deleting) {
         match states.iter_mut().find(|(status, _)| *status == pod.status) {
             Some((_, count)) => *count += 1,
-            None => states.push((pod.status, 1)),
+            None => states.push((&pod.status, 1)),
         }
     }
     let states: Vec<String> = states.into_iter().map(|(status, count)| format!("{count} {status}")).collect();
@@ -57,7 +94,8 @@ pub(super) fn rollout(rollout: &Rollout, pods: &[PodView]) -> Fidelity {
     } else {
         format!("pods that were not ready: {}", states.join(", "))
     };
-    let note = format!("it was not completed when the run ended; {pods}");
+    let stuck = if rollout.stuck_at.is_some() { ", and its progressDeadlineSeconds had passed" } else { "" };
+    let note = format!("it was not completed when the run ended{stuck}; {pods}");
     let path = format!("rollout of {}, revision {}", rollout.object, rollout.revision);
     Fidelity { path, file: None, line: None, status: FidelityStatus::Warning, note: Some(note) }
 }

@@ -5,14 +5,7 @@ use crate::gateway::host::random_below;
 const NOW: SimTime = SimTime::ZERO;
 
 fn host(weight: u32) -> BalancedHost {
-    BalancedHost {
-        weight,
-        priority: 0,
-        locality: None,
-        is_healthy: true,
-        hash_key: Arc::from("h"),
-        slow_start_since: None,
-    }
+    BalancedHost { weight, priority: 0, locality: None, is_healthy: true, hash_key: None, slow_start_since: None }
 }
 
 fn sets(config: BalanceConfig, hosts: Vec<BalancedHost>) -> HostSets {
@@ -145,7 +138,7 @@ fn a_rejected_pick_is_made_anew_so_often_and_no_more() {
 fn a_key_keeps_its_host_and_no_key_means_any() {
     for policy in [Policy::RING_HASH, Policy::MAGLEV] {
         policy.check().unwrap();
-        let hosts = (0..4).map(|number| BalancedHost { hash_key: Arc::from(format!("h{number}")), ..host(1) });
+        let hosts = (0..4).map(|number| BalancedHost { hash_key: Some(Arc::from(format!("h{number}"))), ..host(1) });
         let sets = sets(BalanceConfig::new(policy), hosts.collect());
         let mut picker = fresh(&sets);
         let mut stream = Streams::new(7).stream("pick", "");

@@ -133,6 +133,11 @@ impl Drop for Connection {
 }
 
 impl Pool {
+    /// Without connections; those of one that `is_retired` are closed after their use.
+    pub(super) fn new(is_retired: bool) -> Self {
+        Self { is_retired: Cell::new(is_retired), ..Self::default() }
+    }
+
     /// A connection that can take a request.
     pub(super) async fn lend<H: Host>(self: &Rc<Self>, host: &H, endpoint: &Rc<Endpoint>) -> Result<Lent, PoolFailure> {
         loop {

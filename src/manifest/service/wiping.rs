@@ -4,14 +4,17 @@
 //!
 //! Source: Kubernetes v1.28.7 pkg/registry/core/service/strategy.go (`dropTypeDependentFields`).
 
-use super::{KINDS, ServiceKind, ServiceManifest};
+use super::{ServiceKind, ServiceManifest};
 use crate::edge::TrafficPolicy;
 use crate::manifest::yaml::{Node, Value};
 
 /// Takes out of a Service what its type has none of, and what was `before` as well.
 pub fn wipe(object: &mut Node, before: &ServiceManifest) {
     let written = object.find(&["spec", "type"]).and_then(Node::text);
-    let kind = KINDS.iter().find(|(name, _)| Some(*name) == written).map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
+    let kind = ServiceKind::WORDS
+        .iter()
+        .find(|(name, _)| Some(*name) == written)
+        .map_or(ServiceKind::ClusterIp, |(_, kind)| *kind);
     let has_balancer = kind == ServiceKind::LoadBalancer;
     let has_node_ports = has_balancer || kind == ServiceKind::NodePort;
     let is_local = object.find(&["spec", "externalTrafficPolicy"]).and_then(Node::text) == Some("Local");

@@ -236,7 +236,11 @@ fn rollouts(rollouts: &[Rollout], clock: Clock) -> Value {
             names.of(&rollout.object).to_owned(),
             rollout.revision.to_string(),
             clock.tell(rollout.start_ms),
-            rollout.end_ms.map_or("not completed".to_owned(), |end_ms| clock.tell(end_ms)),
+            match (rollout.end_ms, rollout.stuck_ms) {
+                (Some(end_ms), _) => clock.tell(end_ms),
+                (None, Some(stuck_ms)) => format!("not completed; deadline passed at {}", clock.tell(stuck_ms)),
+                (None, None) => "not completed".to_owned(),
+            },
             rollout.duration_ms.map_or(NONE.to_owned(), units::span),
             rollout.pods_max.to_string(),
             rollout.ready_min.to_string(),

@@ -24,7 +24,7 @@ spec: { SERVICE, selector: { istio: edge }, ports: [ { name: http, port: 80 }, {
 );
 
 /// The Deployment as it is written above.
-fn drill(timeline: &[&str]) -> Drill {
+pub(super) fn drill(timeline: &[&str]) -> Drill {
     let mut drill = Drill::new(timeline);
     drill.manifest = DEPLOYMENT;
     drill.service = "type: LoadBalancer".to_owned();
@@ -32,7 +32,7 @@ fn drill(timeline: &[&str]) -> Drill {
 }
 
 /// Pods that there are at the end, and the revision of the last one made.
-fn end(results: &Results) -> (usize, Option<String>) {
+pub(super) fn end(results: &Results) -> (usize, Option<String>) {
     let there = results.pods.iter().filter(|pod| pod.terminating_ms.is_none());
     let last = results.pods.iter().max_by_key(|pod| pod.created_ms);
     (there.count(), last.map(|pod| pod.revision.to_string()))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, ServiceFace};
 use gatedrill::cluster::{
     Cluster, ClusterConfig, Identity, LocalFuture, Placement, ProbeAction, Process, ProcessEnd, Runtime, StartingPod,
     Version,
@@ -182,6 +182,7 @@ impl World {
             key: Rc::from(EDGE),
             selector: BTreeMap::from([("app".to_owned(), APP.to_owned())]),
             publish_not_ready: false,
+            face: ServiceFace::default(),
         });
         world.cluster.apply_deployment(spec, None);
         world.run_to(20);

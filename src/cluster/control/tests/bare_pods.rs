@@ -1,12 +1,14 @@
 //! Pods without a controller: what they share with others, and that nobody makes them anew.
 
+use std::borrow::Cow;
+
 use super::*;
-use crate::cluster::BarePod;
 use crate::cluster::disruption::{Answer, Budget, DisruptionBudget, UnhealthyPods};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::AutoscalerRules;
 use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::cluster::selector::LabelSelector;
+use crate::cluster::{BarePod, PodView};
 
 /// A pod of half a core, with the labels of [`EDGE`].
 fn bare(name: &str) -> BarePod {
@@ -22,7 +24,11 @@ impl World {
     /// The name and the node of each pod that is there, or is being deleted.
     fn bare_pods(&self) -> Vec<(String, Option<String>, &'static str)> {
         let views = self.cluster.all_pod_views().into_iter().filter(|view| view.owner.contains("/pod/"));
-        views.map(|view| (view.name.to_string(), view.node.map(|node| node.to_string()), view.status)).collect()
+        let word = |view: &PodView| match view.status {
+            Cow::Borrowed(word) => word,
+            Cow::Owned(_) => unreachable!("it has no init containers"),
+        };
+        views.map(|view| (view.name.to_string(), view.node.as_ref().map(ToString::to_string), word(&view))).collect()
     }
 
     fn count_of(&self, kind: &str) -> usize {
@@ -69,6 +75,7 @@ fn bare_pods_are_endpoints_and_are_protected_by_budgets() {
         key: Rc::from("ns/edge"),
         selector: selector.clone(),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     });
     world.cluster.apply_budget(DisruptionBudget {
         key: Rc::from("ns/edge"),

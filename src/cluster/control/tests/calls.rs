@@ -116,6 +116,7 @@ fn a_pod_of_many_services_changes_them_at_the_controllers_pace() {
                 key: Rc::from(format!("ns/svc-{number:02}")),
                 selector: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
                 publish_not_ready: false,
+                face: ServiceFace::default(),
             });
             // So slowly that its client has rested each time.
             world.run_to(61 + number);
@@ -143,6 +144,7 @@ fn a_service_whose_turn_is_late_tells_what_is_true_then() {
         key: Rc::from("ns/svc"),
         selector: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     });
     world.settled(deployment(2, 1, 0));
     // Nothing is left of the burst: from now on a call a second.
@@ -171,6 +173,7 @@ fn an_edit_of_a_service_goes_out_at_its_controllers_pace_and_says_which_it_is() 
         key: Rc::from("ns/svc"),
         selector: BTreeMap::from([("app".to_owned(), app.to_owned())]),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     };
     assert_eq!(world.cluster.apply_service(service("edge")), 0);
     world.settled(deployment(2, 1, 0));

@@ -43,7 +43,12 @@ fn endpoints_and_budgets_are_those_of_their_own_namespace_whatever_happens() {
         world.cluster.apply_deployment(spec, None);
         let key: Rc<str> = Rc::from(format!("{namespace}/edge"));
         let (selector, publish_not_ready) = (labels(), false);
-        world.cluster.apply_service(Service { key: Rc::clone(&key), selector, publish_not_ready });
+        world.cluster.apply_service(Service {
+            key: Rc::clone(&key),
+            selector,
+            publish_not_ready,
+            face: ServiceFace::default(),
+        });
         world.cluster.apply_budget(DisruptionBudget {
             key,
             selector: Some(LabelSelector::of_labels(labels())),

@@ -58,9 +58,9 @@ fn pods_end_from_the_lowest_priority_on_and_the_machine_last() {
     // The objects of those that have failed stay, and count nowhere.
     let failed = || {
         let views = world.cluster.all_pod_views().into_iter().filter(|view| view.node.is_some());
-        views.map(|view| (view.status, view.is_ready, view.ip)).collect::<Vec<_>>()
+        views.map(|view| (view.status == "Completed", view.is_ready, view.ip)).collect::<Vec<_>>()
     };
-    assert_eq!(failed(), [("Completed", false, None); 3]);
+    assert_eq!(failed(), [(true, false, None); 3]);
     assert_eq!(world.cluster.counts("ns/usual"), PodCounts { active: 1, ..PodCounts::default() });
     world.cluster.delete_deployment("ns/usual", None);
     assert_eq!(failed().len(), 2, "they go with their owner");
@@ -109,6 +109,7 @@ fn endpoints_stay_as_they_are_until_the_process_has_ended() {
         key: Rc::from("ns/svc"),
         selector: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
         publish_not_ready: false,
+        face: ServiceFace::default(),
     });
     let mut spec = deployment(1, 1, 0);
     spec.template.pre_stop = Some(seconds(4));
