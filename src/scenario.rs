@@ -39,6 +39,7 @@ mod sharing;
 mod shutdown;
 pub mod slo;
 mod state;
+mod target;
 mod timeline;
 mod world;
 

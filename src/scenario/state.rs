@@ -11,6 +11,7 @@ use super::budgets;
 use super::edits::{Edits, is_refused};
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
+use super::target::{bound_by, front};
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::endpoints::selects;
 use crate::manifest::api_versions;
@@ -23,9 +24,8 @@ use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
-use crate::manifest::service::{self, ServiceKind, ServiceManifest, TargetPort, wiping};
+use crate::manifest::service::{self, ServiceKind, ServiceManifest, wiping};
 use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
-use crate::record::results::FidelityStatus;
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -85,9 +85,9 @@ pub(super) struct Resolved {
 }
 
 /// Pods of no Deployment, by `namespace/name`.
-struct Loose {
-    pods: BTreeMap<String, PodManifest>,
-    daemons: BTreeMap<String, DaemonSetManifest>,
+pub(super) struct Loose {
+    pub(super) pods: BTreeMap<String, PodManifest>,
+    pub(super) daemons: BTreeMap<String, DaemonSetManifest>,
 }
 
 impl Loose {
@@ -469,47 +469,6 @@ impl State {
         (sink.problem_count() == before).then_some(resolved)
     }
 
-    /// Pods of no Deployment that are behind a Service: as replicas of a backend they have a process, as gateways they have none.
-    fn check_pods(
-        &self,
-        settings: &Settings,
-        (services, front): (&BTreeMap<String, ServiceManifest>, &str),
-        loose: &Loose,
-        sink: &Sink,
-    ) {
-        let namespace = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
-        for object in &self.objects {
-            let key = object.key();
-            let (manifest, labels, field) = match object.id.kind.as_str() {
-                "Pod" => (loose.pods.get(&key).map(|pod| &pod.manifest), "metadata.labels", "pod"),
-                "DaemonSet" => {
-                    let manifest = loose.daemons.get(&key).map(|daemon| &daemon.manifest);
-                    (manifest, "spec.template.metadata.labels", "daemonSet")
-                }
-                _ => continue,
-            };
-            let Some(manifest) = manifest else { continue };
-            let is_selected = |service: &str| {
-                let found = services.get(service).filter(|_| namespace(service) == namespace(&key));
-                found.is_some_and(|found| selects(&found.service.selector, &manifest.deployment.template.labels))
-            };
-            if is_selected(front) {
-                let (kind, what) =
-                    if field == "pod" { ("Pod", "this pod, which is") } else { ("DaemonSet", "these pods, which are") };
-                let text = format!("the Service {front} in front selects {what} not its Deployment's");
-                let problem = Problem::at(object.place(), format!("{kind} {key} {labels}"), text);
-                sink.report(problem.help("give it other labels: only pods of a Deployment are simulated as gateways"));
-            }
-            let described = settings.backends.iter().find(|backend| is_selected(&backend.service));
-            if described.is_some_and(|backend| backend.pods().is_none()) {
-                let note = format!(
-                    "the replicas of its Service are those that the scenario describes: name it under backends[].{field}"
-                );
-                sink.note(object.place(), object.id.to_string(), FidelityStatus::Ignored, Some(&note));
-            }
-        }
-    }
-
     /// What all sources of `ProxyConfig` come to for the pods of a Deployment.
     fn proxy_config(&self, manifest: Option<&DeploymentManifest>, sink: &Sink) -> ProxyConfig {
         let is_one = |object: &&Object| objects::KINDS.iter().any(|(kind, group)| object.is(kind, group));
@@ -565,83 +524,6 @@ impl State {
             }
         }
     }
-
-    /// A `DaemonSet` that a balancer's Service selects.
-    fn daemon_gateway(&self) -> Option<&Object> {
-        let quiet = Sink::default();
-        let services = self.objects.iter().filter(|object| object.id.kind == "Service");
-        let services: Vec<ServiceManifest> = services.filter_map(|object| service::read(object, &quiet)).collect();
-        let fronts = || services.iter().filter(|service| service.kind == ServiceKind::LoadBalancer);
-        self.objects.iter().filter(|object| object.is("DaemonSet", "apps")).find(|object| {
-            daemon_set::read(object, &quiet).is_some_and(|daemon| {
-                let labels = &daemon.manifest.deployment.template.labels;
-                fronts().any(|service| selects(&service.service.selector, labels))
-            })
-        })
-    }
-
-    fn target(
-        &self,
-        settings: &Settings,
-        candidates: &BTreeMap<String, (Object, Object)>,
-        made: &[(Object, istio_gateway::Made)],
-        sink: &Sink,
-    ) -> Option<String> {
-        if let Some((wanted, place)) = &settings.target {
-            if candidates.contains_key(wanted) {
-                return Some(wanted.clone());
-            }
-            let is_made = |object: &Object| format!("{}/istio-{}", object.id.namespace, object.id.name) == *wanted;
-            if self.objects.iter().any(|object| object.id.kind == "IstioGateway" && is_made(object)) {
-                // It has problems of its own, which were told, or it is not deployed here.
-                if let Some(cluster) = self.cluster.as_ref().filter(|_| sink.problem_count() == 0) {
-                    let text = format!("`{wanted}` is not deployed to cluster `{cluster}`");
-                    let problem = Problem::at(*place, "spec.target", text);
-                    sink.report(problem.help("name the cluster under its clusterIds, or take the cluster out"));
-                }
-                return None;
-            }
-            if let Some(object) = self.objects.iter().find(|it| it.is("DaemonSet", "apps") && it.key() == *wanted) {
-                sink.report(no_daemon_gateway(object));
-                return None;
-            }
-            let problem = Problem::at(*place, "spec.target", format!("no Deployment is called `{wanted}`"));
-            sink.report(problem.did_you_mean(wanted, candidates.keys().map(String::as_str)));
-            return None;
-        }
-        // A Deployment that stands behind a backend is no gateway.
-        let is_backend = |key: &str| {
-            settings.backends.iter().any(|backend| backend.deployment.as_ref().is_some_and(|(name, _)| name == key))
-        };
-        let gateways: Vec<String> = if made.is_empty() {
-            candidates.keys().filter(|key| !is_backend(key)).cloned().collect()
-        } else {
-            made.iter().map(|(_, made)| made.deployment.key()).collect()
-        };
-        match &gateways[..] {
-            [only] => Some(only.clone()),
-            [] => {
-                // An IstioGateway with problems of its own has said enough.
-                if let Some(object) = self.daemon_gateway() {
-                    sink.report(no_daemon_gateway(object));
-                } else if !self.objects.iter().any(|object| object.id.kind == "IstioGateway") {
-                    let problem = Problem::nowhere("the manifests hold no gateway");
-                    sink.report(problem.help("add an IstioGateway, or the gateway's Deployment and its Service"));
-                }
-                None
-            }
-            many => {
-                let place = candidates.get(&many[1]).map_or(Place::NOWHERE, |(_, origin)| origin.place());
-                let problem = Problem::at(
-                    place,
-                    "spec.target",
-                    format!("there are {} gateways: {}", many.len(), many.join(", ")),
-                );
-                sink.report(problem.help(format!("say which one the drill is for: target: {}", many[0])));
-                None
-            }
-        }
-    }
 }
 
 /// Whether the pods of a manifest run in other clusters only: the backend that names them does so, or else one whose Service selects them.
@@ -663,15 +545,6 @@ fn of_other_clusters(
     described.is_some_and(|backend| !settings.runs_here(backend))
 }
 
-/// A gateway whose pods are a `DaemonSet`'s is refused.
-fn no_daemon_gateway(object: &Object) -> Problem {
-    let problem = Problem::at(object.place(), object.id.to_string(), "a DaemonSet as the gateway is not simulated");
-    problem.help(
-        "write it as a Deployment: as many replicas as nodes, a required anti-affinity to its own labels on kubernetes.io/hostname, and its limits (maxSurge 0 as a \
-         DaemonSet has it)",
-    )
-}
-
 /// Reads what was made from another object: its notes would repeat the other's, and its problems too, unless they are new.
 fn read_quietly<T>(is_made: bool, sink: &Sink, read: impl FnOnce(&Sink) -> Option<T>) -> Option<T> {
     if !is_made {
@@ -683,53 +556,4 @@ fn read_quietly<T>(is_made: bool, sink: &Sink, read: impl FnOnce(&Sink) -> Optio
         sink.report(problem);
     }
     found
-}
-
-/// The Service by whose ports the gateway's servers are bound: the one in front while it selects the pods, else another that does. Where none does, servers are
-/// bound as they are written. Source: istio pilot/pkg/model/gateway.go `resolvePorts`.
-fn bound_by(
-    (target, labels): (&str, &BTreeMap<String, String>),
-    in_front: &ServiceManifest,
-    services: &BTreeMap<String, ServiceManifest>,
-) -> ServiceManifest {
-    if selects(&in_front.service.selector, labels) {
-        return in_front.clone();
-    }
-    if let Some(other) = front(target, labels, services, Place::NOWHERE, &Sink::default()) {
-        return services[&other].clone();
-    }
-    let mut alone = in_front.clone();
-    alone.ports.iter_mut().for_each(|port| port.target = TargetPort::Number(port.port));
-    alone
-}
-
-/// The Service whose selector holds for the target's pods; a LoadBalancer first.
-fn front(
-    target: &str,
-    labels: &BTreeMap<String, String>,
-    services: &BTreeMap<String, ServiceManifest>,
-    place: Place,
-    sink: &Sink,
-) -> Option<String> {
-    let namespace = target.split('/').next().unwrap_or_default();
-    let mut fitting: Vec<(&String, &ServiceManifest)> = services
-        .iter()
-        .filter(|(key, service)| {
-            let selector = &service.service.selector;
-            key.split('/').next() == Some(namespace)
-                && !selector.is_empty()
-                && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-        })
-        .collect();
-    // Of several balancers' Services the gateway's own one, which is called as its Deployment is.
-    fitting.sort_by_key(|(key, service)| (service.kind != ServiceKind::LoadBalancer, key.as_str() != target));
-    if fitting.is_empty() {
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-        let problem = Problem::at(place, "", format!("no Service selects the pods of {target}"));
-        sink.report(problem.help(format!(
-            "add a Service of type LoadBalancer in {namespace} with selector {{ {} }}",
-            labels.join(", ")
-        )));
-    }
-    fitting.first().map(|(key, _)| (*key).clone())
 }
