@@ -9,6 +9,8 @@
 //! Source: Kubernetes v1.28.7 pkg/controller/deployment/{rolling,sync,recreate,progress}.go,
 //! pkg/controller/deployment/util/deployment_util.go.
 
+pub mod floor;
+
 use std::time::Duration;
 
 use super::api_clock::whole_second;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Caller, Cluster, DeploymentState, Keeper, ReplicaSet, Rollout, SetStatus, Work, suffix};
+use crate::cluster::deployment::floor::shortfall;
 use crate::cluster::deployment::{
     DeploymentStatus, Progress, ProgressReason, ReplicaSetView, Strategy, excess_history, next_new_size, next_progress,
     old_pods_run, pause_progress, recheck_after, reconcile_new, reconcile_old, scale_in_proportion,
@@ -83,6 +84,9 @@ impl Cluster {
             return true;
         }
         let sizes = reconcile_old(view.strategy, view.desired, new, &view.old);
+        // Every run checks its own books: what the step takes is looked at once more.
+        let short = shortfall(view.strategy, view.desired, new, &view.old, &sizes);
+        assert!(short.is_none(), "a step of {key} takes available pods that have to stay: {short:?}");
         let mut has_shrunk = false;
         for ((id, set), size) in view.old_ids.iter().zip(&view.old).zip(sizes) {
             has_shrunk |= size != set.replicas;

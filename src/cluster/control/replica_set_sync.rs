@@ -215,7 +215,16 @@ impl Cluster {
             })
             .collect();
         let now = clock.wall(self.inner.sim.now());
-        choose_to_delete(&candidates, count, version.age_scale(), now).into_iter().map(|index| own[index].0).collect()
+        let chosen = choose_to_delete(&candidates, count, version.age_scale(), now);
+        // Every run checks its own books: rolling updates count on it that what is not ready goes first.
+        let ready = |of: &mut dyn Iterator<Item = usize>| of.filter(|index| candidates[*index].is_ready).count();
+        let spared = candidates.len() - ready(&mut (0..candidates.len()));
+        let taken = ready(&mut chosen.iter().copied());
+        assert!(
+            taken == chosen.len().saturating_sub(spared),
+            "a set deletes a pod that is ready and keeps one that is not"
+        );
+        chosen.into_iter().map(|index| own[index].0).collect()
     }
 
     fn create_pod(&self, set_id: u64, because: Option<EventId>) {
