@@ -3,12 +3,15 @@
 //! A drain is refused as a whole if there is a pod that it may not take: of a `DaemonSet`, with data in an `emptyDir`, or without a controller that
 //! would make another, unless the options allow it. The node stays cordoned then. Pods of a `DaemonSet` are never evicted, only passed over.
 //!
-//! The node is cordoned, and all its pods are asked to go at once. Who is refused for its budget is asked again after five seconds, any other
+//! The node is cordoned, and all its pods are asked to go at once, those that are being deleted too: their eviction is granted whatever a budget says, may shorten their grace, and their end is
+//! waited for like any other. Who is refused for its budget is asked again after five seconds, any other
 //! refusal ends the drain of that pod. Then the drain looks once a second whether the evicted pods are gone. A timeout ends
 //! the waiting and undoes nothing.
 //!
 //! The real command asks for all evictions side by side; here they are asked for in the order of the pods' names, in one instant.
-//! Source: kubernetes/kubectl pkg/drain/drain.go (`evictPods`, `waitForDelete`), pkg/drain/filters.go, as of v1.28.
+//! `--skip-wait-for-delete-timeout`, with which pods are passed over that have been on their way for longer, is not set.
+//! Source: kubernetes/kubectl pkg/drain/drain.go (`evictPods`, `waitForDelete`), pkg/drain/filters.go (`skipDeletedFilter`), as of v1.28;
+//! kubernetes/kubernetes pkg/registry/core/pod/storage/eviction.go (`canIgnorePDB`).
 
 use std::time::Duration;
 
@@ -26,6 +29,8 @@ pub const POLL: Duration = Duration::from_secs(1);
 pub struct DrainSettings {
     /// Grace of the evictions, in seconds; none: each pod's own.
     pub grace_seconds: Option<u32>,
+    /// The longest grace of an eviction, in seconds; none: no limit. Only where no grace is given.
+    pub grace_seconds_max: Option<u32>,
     /// From a refusal to the next try.
     pub retry: Duration,
     /// How long who is refused is asked again; none: to the end.
@@ -45,6 +50,7 @@ impl Default for DrainSettings {
     fn default() -> Self {
         Self {
             grace_seconds: None,
+            grace_seconds_max: None,
             retry: RETRY,
             retry_for: None,
             timeout: None,
@@ -60,6 +66,14 @@ impl DrainSettings {
     #[must_use]
     pub fn of_controllers() -> Self {
         Self { ignores_daemon_sets: true, deletes_empty_dir_data: true, forces: true, ..Self::default() }
+    }
+}
+
+impl DrainSettings {
+    /// The grace that the eviction of a pod asks for, in seconds, whose own is `own_seconds`; none: that.
+    #[must_use]
+    pub fn grace_for(&self, own_seconds: u32) -> Option<u32> {
+        self.grace_seconds.or(self.grace_seconds_max.filter(|max| own_seconds > *max))
     }
 }
 
@@ -192,6 +206,16 @@ mod tests {
             let version = Version::new(1, minor);
             assert_eq!(refusal(&settings, found, version).as_deref(), expected, "{settings:?} {found:?}");
         }
+    }
+
+    #[test]
+    fn a_grace_that_is_given_wins_and_a_longest_one_cuts() {
+        let plain = DrainSettings::default();
+        let given = DrainSettings { grace_seconds: Some(5), grace_seconds_max: Some(600), ..plain };
+        let longest = DrainSettings { grace_seconds: None, ..given };
+        let of = |own: u32| (plain.grace_for(own), given.grace_for(own), longest.grace_for(own));
+        assert_eq!(of(600), (None, Some(5), None));
+        assert_eq!(of(601), (None, Some(5), Some(600)));
     }
 
     #[test]

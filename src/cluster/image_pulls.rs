@@ -47,6 +47,12 @@ impl ImagePulls {
         node.free_at
     }
 
+    /// Whether a node has an image now.
+    pub(super) fn has(&self, node: &str, image: &str, now: SimTime) -> bool {
+        let there_at = self.nodes.get(node).and_then(|node| node.there_at.get(image));
+        there_at.is_some_and(|at| *at <= now)
+    }
+
     /// A pull that takes so long and brings nothing; when it is over.
     pub(super) fn fail(&mut self, node: &Rc<str>, now: SimTime, takes: Duration) -> SimTime {
         let node = self.nodes.entry(Rc::clone(node)).or_default();
@@ -105,6 +111,8 @@ mod tests {
         assert_eq!(pulls.fail(&node, at(0), Duration::from_secs(5)), at(5));
         assert_eq!(pulls.ask(&node, "web:1", at(1), pull), at(25));
         assert_eq!(pulls.ask(&node, "web:2", at(1), pull), at(45));
+        let has = |image: &str, second: u64| pulls.has("node-1", image, at(second));
+        assert_eq!((has("web:1", 24), has("web:1", 25), has("web:3", 99)), (false, true, false));
         pulls.interrupt("node-1", at(30));
         pulls.interrupt("node-2", at(30));
         assert_eq!(pulls.ask(&node, "web:1", at(40), pull), at(40));

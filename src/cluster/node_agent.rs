@@ -10,7 +10,8 @@
 //! - A process that ends by itself is started again under the crash back-off. The kubelet looks at its containers once a second, so it
 //!   learns of the end up to a second later, and it looks at a back-off only when it syncs the pod.
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
-//! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted.
+//! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted by the same sync: at once, unless the end of the run *before* holds it
+//!   back ([`super::kubelet::backoff`]).
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
 //! - A pod that the kubelet ends by itself, for want of memory or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
 //!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).
@@ -23,7 +24,7 @@
 //! A container beside the one whose process is simulated has its image pulled, is ready by its probes' delays, and ends with its hook
 //! ([`super::kubelet::beside`]).
 //!
-//! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
+//! Approximated: a pod that is deleted before its process runs ends at once, whatever hooks its sidecars have. What is restarted by the sync that has killed it is told of at once, not at the next look. To a kubelet a grace of 0 counts as 1 s. A pod is one process, whatever containers it has.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/{kubelet,pod_workers}.go, pkg/kubelet/{kuberuntime,pleg}.
 
 mod around;
@@ -406,6 +407,7 @@ impl Agent {
         self.start_probes(&running, &container, &probes);
         let template = Rc::clone(&running.pod.template);
         let (mut backoff, mut progress) = (CrashBackoff::default(), Progress::default());
+        let mut last_exit: Option<SimTime> = None;
         let mut syncs = self.stream("pod-sync");
         loop {
             let unwell = container.unwell();
@@ -438,13 +440,19 @@ impl Agent {
                 Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF, None),
             }
             let exited_at = self.sim().now();
-            let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
-            if until(self.told_to_end(), self.sim().sleep(relist)).await.is_none() {
-                break;
-            }
-            self.set_ready(false);
-            if until(self.told_to_end(), pin!(self.backed_off(&mut backoff, exited_at, &mut syncs))).await.is_none() {
-                break;
+            let exit_before = last_exit.replace(exited_at);
+            backoff.forget_expired(exited_at);
+            let is_killed = matches!(ending, Ending::Unwell);
+            if !is_killed || backoff.try_restart_after_kill(exit_before, exited_at) != Restart::Now {
+                let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
+                if until(self.told_to_end(), self.sim().sleep(relist)).await.is_none() {
+                    break;
+                }
+                self.set_ready(false);
+                let backed_off = pin!(self.backed_off(&mut backoff, exited_at, &mut syncs));
+                if until(self.told_to_end(), backed_off).await.is_none() {
+                    break;
+                }
             }
             running.pod.because = self.tell(None, "container_started", Vec::new());
             self.note(PodRecord::note_restart);

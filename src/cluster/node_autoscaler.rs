@@ -2,20 +2,24 @@
 //!
 //! Every ten seconds it looks at the cluster:
 //!
-//! - *Up*: pods that the scheduler has marked as unschedulable are packed onto empty nodes of the group, the largest first, each onto the first that
+//! - *Up*: pods that the scheduler has marked as unschedulable and that would find no node now are packed onto empty nodes of the group, the largest first, each onto the first that
 //!   has room; nodes that are on their way count as there. So many nodes are asked for, up to the group's maximum, and come after the
-//!   provider's time.
-//! - *Down*: a node is unneeded while its pods, those of `DaemonSet`s included, ask for less than half of its processor and of its memory, and all others would fit elsewhere. One that
-//!   has been unneeded for ten minutes is removed, if no node was added for ten minutes and none failed to go for three. Empty nodes go together, up to
-//!   ten; of the others one at a time: it is tainted, left alone for five seconds, and drained by evictions, which are tried again for two minutes.
+//!   provider's time. If all of them are younger than two seconds, more may be coming: nothing is done until the next look.
+//! - *Down*, at each look that asked for no node: a node is unneeded while its pods, those of `DaemonSet`s included, ask for less than half of its processor and of its memory, and all others would
+//!   fit elsewhere. One that has been unneeded for ten minutes, or for twenty if it is not ready, is removed, if no node was added for ten minutes and none failed to go for three. Empty nodes go
+//!   together, up to ten; of the others one at a time: it is tainted, left alone for five seconds, and drained by evictions, which are tried again for two minutes. A pod that no node of the
+//!   group could take forbids nothing; one that would find a node now, or on one that is coming, has no node go at this look, and so have pods that are all that young.
+//!
+//! Pods that are being deleted are waited for like those that are evicted, but for the overdue: they are passed over in all of this. A cordoned node may go.
 //!
 //! Pods of `DaemonSet`s do not keep a node, and end with it; those that wait for a node are not waited for. What else may keep a node: a budget, no controller, a local
 //! volume, `kube-system` without a budget, or the pod's own word ([`keeps_its_node`]).
 //!
 //! While too many nodes are not ready, it takes the cluster for broken: it neither adds nor removes, and forgets who was unneeded.
 //!
-//! Approximated: one node group, so no expander; what fits is judged by requests, node selectors and taints, not by affinity among pods.
-//! Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, as of Kubernetes 1.28.
+//! Approximated: one node group, so no expander; what fits onto new nodes, or elsewhere, is judged by requests, node selectors and taints, not by affinity among pods. Pods with GPUs are as young as others.
+//! Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, core/static_autoscaler.go (`RunOnce`, `allPodsAreNew`, `isScaleDownInCooldown`), core/podlistprocessor/filter_out_schedulable.go,
+//! core/scaledown/{eligibility/eligibility,unneeded/nodes,actuation/actuator,actuation/drain}.go, as of Kubernetes 1.28.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -37,8 +41,11 @@ pub const EVICTION_RETRY: Duration = Duration::from_secs(10);
 pub const GRACE_MAX_SECONDS: u32 = 600;
 /// The annotation with which a pod says whether it may be evicted for a node to go.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-/// A deleted pod that is there so long after its grace is passed over. Source: cluster-autoscaler utils/drain/drain.go `PodLongTerminatingExtraThreshold`.
+/// A deleted pod that is there so long after its deadline and once more its grace is passed over. Source: cluster-autoscaler utils/drain/drain.go `IsPodLongTerminating`,
+/// `PodLongTerminatingExtraThreshold`.
 const LONG_TERMINATING: Duration = Duration::from_secs(30);
+/// Pods that are all younger may not be the last. Source: cluster-autoscaler core/static_autoscaler.go `unschedulablePodTimeBuffer`.
+const YOUNG: Duration = Duration::from_secs(2);
 /// A node that is not ready so long after it came has failed; before, it starts. Source: cluster-autoscaler clusterstate/clusterstate.go
 /// `MaxNodeStartupTime`.
 pub const STARTUP_MAX: Duration = Duration::from_secs(15 * 60);
@@ -58,6 +65,8 @@ pub struct AutoscalerRules {
     pub utilization_percent: u64,
     /// How long it has to be unneeded.
     pub unneeded: Duration,
+    /// How long it has to be so if it is not ready: `scale-down-unready-time`.
+    pub unready: Duration,
     /// No node goes for so long after one was added.
     pub delay_after_add: Duration,
     /// No node goes for so long after one could not be drained.
@@ -82,6 +91,7 @@ impl AutoscalerRules {
             scan: Duration::from_secs(10),
             utilization_percent: 50,
             unneeded: Duration::from_secs(600),
+            unready: Duration::from_secs(1200),
             delay_after_add: Duration::from_secs(600),
             delay_after_failure: Duration::from_secs(180),
             unready_ok: 3,
@@ -101,16 +111,31 @@ pub struct ScanNode {
     pub node: Node,
     /// It belongs to the group: others only take pods in.
     pub is_in_group: bool,
-    /// It takes pods: it is ready, and nobody is about to remove it.
+    /// It takes pods: it is ready, not cordoned, and nobody is about to remove it.
     pub is_usable: bool,
+    /// It is ready.
+    pub is_ready: bool,
+    /// It may go: it is not just starting, and nobody is about to remove it.
+    pub is_candidate: bool,
     /// It is not ready, has had time enough to become so, and nobody is about to remove it.
     pub is_unready: bool,
-    /// What runs on it, and has to go elsewhere before it goes.
+    /// What is on it, and has to go elsewhere before it goes.
     pub pods: Vec<Rc<PodTemplate>>,
     /// Pods of `DaemonSet`s: they go with it.
     pub daemons: Vec<Rc<PodTemplate>>,
     /// One of its pods may not be evicted.
     pub is_blocked: bool,
+}
+
+/// A pod for which the scheduler has found no node.
+#[derive(Clone, Debug)]
+pub struct PendingPod {
+    /// What it is made from.
+    pub template: Rc<PodTemplate>,
+    /// When it was made.
+    pub created_at: SimTime,
+    /// It would find a node now: the scheduler has only not tried again yet.
+    pub would_fit: bool,
 }
 
 /// What a look leads to.
@@ -157,7 +182,7 @@ impl NodeAutoscaler {
     pub fn handle_scan(
         &mut self,
         now: SimTime,
-        pending: &[Rc<PodTemplate>],
+        pending: &[PendingPod],
         nodes: &[ScanNode],
         pattern: (&Node, &[Rc<PodTemplate>]),
         coming: usize,
@@ -171,16 +196,28 @@ impl NodeAutoscaler {
             return Vec::new();
         }
         let size = nodes.iter().filter(|node| node.is_in_group).count() + coming;
-        let wanted = nodes_for(pending, pattern).saturating_sub(coming).min(self.rules.max.saturating_sub(size));
-        self.note_unneeded(now, nodes, pending.is_empty());
-        if wanted > 0 {
+        let helpless: Vec<&PendingPod> = pending.iter().filter(|pod| !pod.would_fit).collect();
+        let places = packed(&helpless, pattern);
+        // Who has a place on a node that is on its way needs no further one.
+        let to_help: Vec<&PendingPod> = helpless
+            .iter()
+            .zip(&places)
+            .filter(|(_, place)| place.is_none_or(|at| at >= coming))
+            .map(|(pod, _)| *pod)
+            .collect();
+        let are_young = !to_help.is_empty() && to_help.iter().all(|pod| pod.created_at.after(YOUNG) > now);
+        let needed = places.iter().flatten().max().map_or(0, |last| last + 1);
+        let wanted = needed.saturating_sub(coming).min(self.rules.max.saturating_sub(size));
+        if wanted > 0 && !are_young {
             self.added_at = Some(now);
             return vec![Wish::Add(wanted)];
         }
+        self.note_unneeded(now, nodes);
         let is_within = |since: Option<SimTime>, delay: Duration| since.is_some_and(|since| since.after(delay) > now);
         if is_within(self.added_at, self.rules.delay_after_add)
             || is_within(self.failed_at, self.rules.delay_after_failure)
-            || !pending.is_empty()
+            || are_young
+            || to_help.len() < pending.len()
             || leaving > 0
         {
             return Vec::new();
@@ -194,11 +231,10 @@ impl NodeAutoscaler {
         self.unneeded_since.remove(&index);
     }
 
-    fn note_unneeded(&mut self, now: SimTime, nodes: &[ScanNode], is_calm: bool) {
+    fn note_unneeded(&mut self, now: SimTime, nodes: &[ScanNode]) {
         let is_unneeded = |node: &ScanNode| {
-            is_calm
-                && node.is_in_group
-                && node.is_usable
+            node.is_in_group
+                && node.is_candidate
                 && !node.is_blocked
                 && is_little_used(node, self.rules.utilization_percent)
                 && fit_elsewhere(node, nodes)
@@ -213,7 +249,8 @@ impl NodeAutoscaler {
     fn removals(&self, now: SimTime, nodes: &[ScanNode], size: usize) -> Vec<Wish> {
         let spare = size.saturating_sub(self.rules.min);
         let is_due = |node: &&ScanNode| {
-            self.unneeded_since.get(&node.index).is_some_and(|since| since.after(self.rules.unneeded) <= now)
+            let span = if node.is_ready { self.rules.unneeded } else { self.rules.unready };
+            self.unneeded_since.get(&node.index).is_some_and(|since| since.after(span) <= now)
         };
         let due: Vec<&ScanNode> = nodes.iter().filter(is_due).collect();
         let empty = due.iter().filter(|node| node.pods.is_empty()).take(EMPTY_AT_ONCE.min(spare));
@@ -240,14 +277,19 @@ pub struct KeptPod<'a> {
     pub deleted: Option<(SimTime, u32)>,
 }
 
-/// Whether a pod that is not a `DaemonSet`'s keeps its node, whatever its budget allows. One that should have ended half a minute ago keeps nothing.
+/// Whether a pod that was deleted with a grace in seconds should have ended long ago, with another grace of its own and half a minute on top.
+#[must_use]
+pub fn is_overdue(deleted: Option<(SimTime, u32)>, own_grace_seconds: u32, now: SimTime) -> bool {
+    let graces = |seconds: u32| Duration::from_secs(u64::from(seconds) + u64::from(own_grace_seconds));
+    deleted.is_some_and(|(at, seconds)| at.after(graces(seconds) + LONG_TERMINATING) < now)
+}
+
+/// Whether a pod that is not a `DaemonSet`'s keeps its node, whatever its budget allows. One that is overdue keeps nothing.
 ///
 /// Source: FAQ, "What types of pods can prevent CA from removing a node?"; cluster-autoscaler simulator/drainability/rules, utils/drain/drain.go.
 #[must_use]
 pub fn keeps_its_node(rules: &AutoscalerRules, pod: &KeptPod<'_>, now: SimTime) -> bool {
-    let is_overdue = pod.deleted.is_some_and(|(at, grace_seconds)| {
-        at.after(Duration::from_secs(grace_seconds.into()) + LONG_TERMINATING) < now
-    });
+    let is_overdue = is_overdue(pod.deleted, pod.template.grace_seconds, now);
     let says = |word: &str| pod.template.annotations.get(SAFE_TO_EVICT).is_some_and(|written| written == word);
     if is_overdue || says("true") {
         return false;
@@ -258,26 +300,27 @@ pub fn keeps_its_node(rules: &AutoscalerRules, pod: &KeptPod<'_>, now: SimTime) 
         || (rules.keeps_system && pod.namespace == "kube-system" && !pod.has_budget)
 }
 
-/// How many empty nodes these pods need: largest first, each onto the first that has room. Who fits on none is left out.
-fn nodes_for(pods: &[Rc<PodTemplate>], (pattern, daemons): (&Node, &[Rc<PodTemplate>])) -> usize {
+/// Onto which of as many empty nodes as they need each of these pods comes: largest first, each onto the first that has room. None: it fits on none.
+fn packed(pods: &[&PendingPod], (pattern, daemons): (&Node, &[Rc<PodTemplate>])) -> Vec<Option<usize>> {
     let size = |pod: &PodTemplate| {
         let share = |asked: u64, whole: u64| u128::from(asked) * 1_000_000 / u128::from(whole.max(1));
         share(pod.requests.cpu_millicores, pattern.allocatable.cpu_millicores)
             .max(share(pod.requests.memory_bytes, pattern.allocatable.memory_bytes))
     };
-    let mut sorted: Vec<&PodTemplate> = pods.iter().map(Rc::as_ref).filter(|pod| may_use(pod, pattern)).collect();
-    sorted.sort_by_key(|pod| std::cmp::Reverse(size(pod)));
+    let all = pods.iter().map(|pod| &*pod.template).enumerate();
+    let mut sorted: Vec<(usize, &PodTemplate)> = all.filter(|(_, pod)| may_use(pod, pattern)).collect();
+    sorted.sort_by_key(|(_, pod)| std::cmp::Reverse(size(pod)));
     let mut bins: Vec<Room> = Vec::new();
-    for pod in sorted {
-        if bins.iter_mut().any(|bin| bin.take(pod)) {
-            continue;
-        }
+    let mut places = vec![None; pods.len()];
+    for (number, pod) in sorted {
+        places[number] = bins.iter_mut().position(|bin| bin.take(pod));
         let mut bin = Room::of(pattern, daemons);
-        if bin.take(pod) {
+        if places[number].is_none() && bin.take(pod) {
+            places[number] = Some(bins.len());
             bins.push(bin);
         }
     }
-    bins.len()
+    places
 }
 
 /// What is free on a node.

@@ -157,6 +157,14 @@ impl Scheduler {
         }
     }
 
+    /// Some node that is possible for a pod, whatever its scores: the first in the order of nodes. No search begins elsewhere for it.
+    #[must_use]
+    pub fn first_possible(&self, pod: &PodKind) -> Option<usize> {
+        let search = Search::new(&self.cache, pod, self.rules);
+        let fits = |index: &usize| self.cache.node(*index).is_some_and(|info| search.fault(*index, info).is_none());
+        self.cache.order().iter().copied().find(fits)
+    }
+
     /// Why a node's kubelet would turn a pod away that comes past the scheduler: it asks for resources, node affinity and taints with `NoExecute`, and for nothing else.
     ///
     /// # Panics

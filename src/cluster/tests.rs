@@ -274,13 +274,32 @@ fn a_failed_liveness_probe_ends_every_run_with_hook_and_grace() {
     let ended = ["prestop_started", "prestop_finished", "sigterm", "container_exited"];
     let story = world.story(3);
     assert_eq!(story[..4], ended);
-    assert_eq!(story[4..7], ["pod_unready", "container_started", "pod_ready"]);
-    assert_eq!(story[7..11], ended, "the second run is watched like the first");
+    assert_eq!(story[4], "container_started", "by the same sync: without a readiness probe the pod is ready all along");
+    assert_eq!(story[5..9], ended, "the second run is watched like the first");
     let (hooks, terms, exits) =
         (world.times("prestop_started"), world.times("sigterm"), world.times("container_exited"));
     assert_eq!((terms[0] - hooks[0], exits[0] - terms[0]), (3000, 5000));
     // Ticks are anchored at the binding, 30 ms in: the first at an age of 8 s or more.
     assert_eq!(hooks[0], 10_030);
+}
+
+#[test]
+fn a_container_that_is_killed_again_and_again_waits_for_the_end_of_the_run_before() {
+    // Ended after 20 s each time: the second and third kill find an exit 20 s ago and waits of 0 and 10 s, the fourth a wait of 20 s that is just over, the fifth one of 40 s.
+    let script = Script { answers: |_, age, port| port != LIVENESS || age < seconds(15), ..OBEDIENT };
+    let world = world(script, config(1));
+    let mut spec = deployment(EDGE, 1);
+    spec.template.probes.liveness = probe(LIVENESS);
+    world.cluster.apply_deployment(spec, None);
+    world.run_to(160);
+    let (starts, exits) = (world.times("container_started"), world.times("container_exited"));
+    for run in 0..4 {
+        assert_eq!(starts[run + 1], exits[run], "{starts:?} {exits:?}");
+    }
+    // The sync after the fifth counts from that exit, and further ones look every 10 to 15 s.
+    let waited = starts[5] - exits[4];
+    assert!((40_000..56_000).contains(&waited), "{waited} ms: {starts:?} {exits:?}");
+    assert_eq!(world.times("pod_unready").len(), 1, "told when it waits");
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub(super) fn read(field: &Field<'_>, groups: &[NodeGroup]) -> Option<Autoscaler
         fields.get("utilizationPercent").map_or(Some(usual.utilization_percent), |field| field.whole::<u64>(0, 100));
     let node_start = fields.get("nodeStart").map_or(Some(NODE_START), |field| field.delay());
     let (scan, unneeded) = (span("scanInterval", usual.scan), span("unneededTime", usual.unneeded));
+    let unready = span("unreadyTime", usual.unready);
     let delay_after_add = span("delayAfterAdd", usual.delay_after_add);
     let delay_after_failure = span("delayAfterFailure", usual.delay_after_failure);
     let unready_ok = whole("okTotalUnreadyCount", usual.unready_ok);
@@ -80,6 +81,7 @@ pub(super) fn read(field: &Field<'_>, groups: &[NodeGroup]) -> Option<Autoscaler
             scan: scan?,
             utilization_percent: percent?,
             unneeded: unneeded?,
+            unready: unready?,
             delay_after_add: delay_after_add?,
             delay_after_failure: delay_after_failure?,
             unready_ok: unready_ok?,

@@ -4,7 +4,10 @@
 //! call for each slice of a hundred endpoints, of which there are only so many a second: what changes while a Service waits for its turn goes out with
 //! that write. How endpoints are packed into slices is not kept, so a write is as few calls as its changes can be.
 //!
-//! Source: Kubernetes v1.28.7 staging/src/k8s.io/endpointslice, pkg/controller/endpointslice/endpointslice_controller.go.
+//! A pod whose node's object is gone has no endpoint any more, unless its Service publishes addresses that are not ready. That a node goes is no reason to look: its pods'
+//! endpoints leave with the next look at their Service, for whatever pod's sake, or when they are collected.
+//!
+//! Source: Kubernetes v1.28.7 staging/src/k8s.io/endpointslice (`reconciler.go`, `util/controller_utils.go`), pkg/controller/endpointslice/endpointslice_controller.go.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -12,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Cluster;
+use super::node_sync::NodeState;
 use super::pod::Pod;
 use super::pods::Pods;
 use super::services::ServiceState;
@@ -84,6 +88,26 @@ impl Cluster {
         concerned.iter().for_each(|key| self.publish(key));
     }
 
+    /// The object of a node is gone: its pods are looked at when their Services are looked at next. `because` is the event of its end.
+    pub(super) fn lose_endpoints_on(&self, index: usize, because: EventId) {
+        let mut state = self.inner.state.borrow_mut();
+        let state = &mut *state;
+        let lost: Vec<u64> = state.pods.on(index).map(|(id, _)| *id).collect();
+        for service in state.services.known.values_mut() {
+            for id in lost.iter().filter(|id| service.members.contains(id)) {
+                service.unseen.pods.insert(*id, Some(because));
+            }
+        }
+    }
+
+    /// A pod has been made: its Services are looked at, which matters only where others have lost their node.
+    pub(super) fn look_for_lost_endpoints(&self, id: u64) {
+        let is_any_lost = self.inner.state.borrow().services.known.values().any(|it| !it.unseen.pods.is_empty());
+        if is_any_lost {
+            self.publish_endpoints_of(id, None);
+        }
+    }
+
     /// Works out a Service's endpoints: now, or when its controller may call.
     fn publish(&self, key: &Rc<str>) {
         let at = {
@@ -92,7 +116,7 @@ impl Cluster {
             let Some(service) = state.services.known.get_mut(key).filter(|service| !service.unseen.is_waiting) else {
                 return;
             };
-            let changes = difference(service, &state.pods);
+            let changes = difference(service, &state.pods, &state.nodes);
             let count = changes.changed.len() + changes.gone.len();
             if count == 0 {
                 service.unseen.pods.clear();
@@ -125,7 +149,7 @@ impl Cluster {
             let mut state = this.inner.state.borrow_mut();
             let state = &mut *state;
             let Some(service) = state.services.known.get_mut(&key) else { return };
-            let changes = difference(service, &state.pods);
+            let changes = difference(service, &state.pods, &state.nodes);
             service.unseen = Unseen::default();
             if !changes.changed.is_empty() || !changes.gone.is_empty() {
                 this.write_endpoints(service, changes);
@@ -179,10 +203,12 @@ struct Changes {
 }
 
 /// Looks at the pods that a Service has not seen yet, and at no other.
-fn difference(service: &ServiceState, pods: &Pods) -> Changes {
+fn difference(service: &ServiceState, pods: &Pods, nodes: &[NodeState]) -> Changes {
     let mut changes = Changes { changed: BTreeMap::new(), gone: Vec::new(), left: Vec::new() };
     for (id, left) in &service.unseen.pods {
         let pod = pods.get(id).filter(|_| service.members.contains(id));
+        let has_node = |pod: &&Pod| pod.node_index.is_none_or(|index| nodes[index].is_there());
+        let pod = pod.filter(|pod| service.spec.publish_not_ready || has_node(pod));
         let state = pod.and_then(|pod| Some((pod, state_of(pod, service.spec.publish_not_ready)?)));
         let known = service.snapshot_pods.binary_search(id).ok().map(|index| &service.snapshot[index]);
         match (state, known) {

@@ -12,8 +12,8 @@ use super::operations::DrainEnd;
 use super::{Caller, Cluster, Keeper, Pod, State};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::node_autoscaler::{
-    AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, KeptPod, NodeAutoscaler, STARTUP_MAX,
-    ScanNode, TAINT_DELAY, TO_BE_DELETED, Wish, keeps_its_node,
+    AutoscalerRules, EVICTION_RETRY, EVICTION_TIME_MAX, GRACE_MAX_SECONDS, KeptPod, NodeAutoscaler, PendingPod,
+    STARTUP_MAX, ScanNode, TAINT_DELAY, TO_BE_DELETED, Wish, is_overdue, keeps_its_node,
 };
 use crate::cluster::objects::Node;
 use crate::cluster::placement::{HOSTNAME, Taint, TaintEffect, ZONE};
@@ -75,9 +75,15 @@ impl Cluster {
             let state = &mut *state;
             // Pods of `DaemonSet`s fit on no other node, and are left out.
             let waiting = state.pods.values().filter(|pod| pod.is_unschedulable && !pod.is_deleting());
-            let waiting = waiting.filter(|pod| pod.keeper != Keeper::DaemonSet);
-            let because = waiting.clone().map(|pod| pod.last_event).next();
-            let pending: Vec<_> = waiting.map(|pod| Rc::clone(&pod.template)).collect();
+            let waiting: Vec<&Pod> = waiting.filter(|pod| pod.keeper != Keeper::DaemonSet).collect();
+            let because = waiting.first().map(|pod| pod.last_event);
+            let fitting = state.placing.would_fit(&waiting);
+            let pending = waiting.iter().map(|pod| PendingPod {
+                template: Rc::clone(&pod.template),
+                created_at: pod.record.created_at,
+                would_fit: fitting.contains(&pod.record.id),
+            });
+            let pending: Vec<PendingPod> = pending.collect();
             let nodes = scan_list(state, config, now);
             let daemons = state.daemons_on(&config.pattern);
             let Some(scaling) = &mut state.scaling else { return };
@@ -143,13 +149,17 @@ impl Cluster {
         self.inner.sim.spawn("node-retire", async move {
             this.inner.sim.sleep(TAINT_DELAY).await;
             let settings = DrainSettings {
-                grace_seconds: None,
+                grace_seconds_max: Some(GRACE_MAX_SECONDS),
                 retry: EVICTION_RETRY,
                 retry_for: Some(EVICTION_TIME_MAX),
                 timeout: Some(EVICTION_TIME_MAX + Duration::from_secs(GRACE_MAX_SECONDS.into())),
                 ..DrainSettings::of_controllers()
             };
-            let end = this.evict_all(index, settings, Caller::NodeAutoscaler, event).await;
+            let end = if this.has_pods_to_move(index) {
+                this.evict_all(index, settings, Caller::NodeAutoscaler, event).await
+            } else {
+                DrainEnd::Empty
+            };
             this.count_leaving(-1);
             if end == DrainEnd::Empty {
                 this.kill_machine(index, true, Some(event));
@@ -162,6 +172,13 @@ impl Cluster {
                 }
             }
         });
+    }
+
+    /// Whether there is a pod on a node that would have to go elsewhere. If so, those that are overdue are waited for, too.
+    fn has_pods_to_move(&self, index: usize) -> bool {
+        let (state, now) = (self.inner.state.borrow(), self.inner.sim.now());
+        let mut pods = state.pods.on(index).filter(|(_, pod)| pod.keeper != Keeper::DaemonSet);
+        pods.any(|(_, pod)| !is_long_gone(pod, now))
     }
 
     fn count_leaving(&self, change: isize) {
@@ -183,13 +200,16 @@ fn scan_list(state: &State, config: &AutoscalerConfig, now: SimTime) -> Vec<Scan
     let list = there.map(|(index, node)| {
         let on_it = pods.remove(&index).unwrap_or_default();
         let (daemons, pods): (Vec<&Pod>, Vec<&Pod>) =
-            on_it.into_iter().partition(|pod| pod.keeper == Keeper::DaemonSet);
+            on_it.into_iter().filter(|pod| !is_long_gone(pod, now)).partition(|pod| pod.keeper == Keeper::DaemonSet);
+        let is_starting = !node.is_usable() && is_starting(node.created_at(), now);
         ScanNode {
             index,
             node: node.spec.clone(),
             is_in_group: is_of_group(&node.spec.name, &config.group),
             is_usable: node.is_usable() && !node.spec.unschedulable && !is_leaving(&node.spec),
-            is_unready: !node.is_usable() && !is_leaving(&node.spec) && !is_starting(node.created_at(), now),
+            is_ready: node.is_usable(),
+            is_candidate: !is_leaving(&node.spec) && !is_starting,
+            is_unready: !node.is_usable() && !is_leaving(&node.spec) && !is_starting,
             is_blocked: pods.iter().any(|pod| is_protected(state, pod) || keeps(state, &config.rules, pod, now)),
             pods: pods.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
             daemons: daemons.into_iter().map(|pod| Rc::clone(&pod.template)).collect(),
@@ -198,14 +218,23 @@ fn scan_list(state: &State, config: &AutoscalerConfig, now: SimTime) -> Vec<Scan
     list.collect()
 }
 
+/// When a pod's deletion was asked for, if it was, and with how many seconds of grace.
+fn deleted(pod: &Pod) -> Option<(SimTime, u32)> {
+    pod.record.terminating_at.zip(pod.demands.deletion_seconds())
+}
+
+/// A pod that should have ended long ago.
+fn is_long_gone(pod: &Pod, now: SimTime) -> bool {
+    is_overdue(deleted(pod), pod.template.grace_seconds, now)
+}
+
 fn keeps(state: &State, rules: &AutoscalerRules, pod: &Pod, now: SimTime) -> bool {
-    let deleted = pod.record.terminating_at.zip(pod.demands.deletion_seconds());
     let kept = KeptPod {
         template: &pod.template,
         namespace: &pod.record.namespace,
         is_bare: pod.keeper == Keeper::Nobody,
         has_budget: has_budget(state, pod),
-        deleted,
+        deleted: deleted(pod),
     };
     keeps_its_node(rules, &kept, now)
 }

@@ -412,6 +412,7 @@ impl Cluster {
         }
         let event = self.tell_of_node(index, because, "node_removed", Vec::new());
         self.node_has_changed(index, Change::NodeGone);
+        self.lose_endpoints_on(index, event);
         let this = self.clone();
         self.inner.sim.spawn("pod-gc", async move {
             let mut passes = this.inner.streams.stream("pod-gc", &this.node_name(index));

@@ -112,7 +112,7 @@ impl Cluster {
         self.count_operation(1);
         let client = self.inner.state.borrow_mut().clients.next_drain();
         // Before, it has patched the node, listed its pods and looked for the DaemonSet of each that has one.
-        let daemons = self.pods_on(index).len() - self.evictable_on(index).len();
+        let daemons = self.held_on(index).len() - self.evictable_on(index).len();
         self.called(client, 2 + u32::try_from(daemons).unwrap_or(u32::MAX)).await;
         let end = self.evict_all(index, settings, client, because).await;
         if end == DrainEnd::Empty {
@@ -137,7 +137,7 @@ impl Cluster {
 
     /// Why a node may not be drained with these settings.
     fn drain_refusal(&self, index: usize, settings: &DrainSettings) -> Option<String> {
-        let pods = self.by_name(self.pods_on(index));
+        let pods = self.by_name(self.held_on(index));
         let state = self.inner.state.borrow();
         let named = |is_meant: fn(&Pod) -> bool| {
             let meant = pods.iter().map(|id| &state.pods[id]).filter(|pod| is_meant(pod));
@@ -188,7 +188,9 @@ impl Cluster {
             self.called(caller, 1).await;
             match question {
                 Question::Evict => {
-                    let answer = self.evict(id, settings.grace_seconds, Some(because));
+                    let own_seconds = self.inner.state.borrow().pods.get(&id).map(|pod| pod.template.grace_seconds);
+                    let grace_seconds = own_seconds.and_then(|own| settings.grace_for(own));
+                    let answer = self.evict(id, grace_seconds, Some(because));
                     match next_step(&settings, answer, began_at, sim.now()) {
                         Step::Await => ask(&mut agenda, sim.now(), id, Question::IsThere),
                         Step::Retry(at) => ask(&mut agenda, at, id, Question::Evict),
@@ -207,9 +209,14 @@ impl Cluster {
         end
     }
 
+    /// The pods on a node as a drain lists them: those that are being deleted, too.
+    fn held_on(&self, index: usize) -> Vec<u64> {
+        self.inner.state.borrow().pods.on(index).map(|(id, _)| *id).collect()
+    }
+
     /// The pods on a node that a drain takes: those of `DaemonSet`s would be made anew at once.
     fn evictable_on(&self, index: usize) -> Vec<u64> {
-        let mut pods = self.pods_on(index);
+        let mut pods = self.held_on(index);
         let state = self.inner.state.borrow();
         pods.retain(|id| state.pods[id].keeper != Keeper::DaemonSet);
         pods

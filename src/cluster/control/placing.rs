@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::pod::Pod;
 use super::services::ServiceState;
 use super::{Cluster, Keeper, ReplicaSet, State, in_namespace};
 use crate::cluster::endpoints::selects;
@@ -59,6 +60,26 @@ impl Placing {
         let known = self.scheduler.cache.add_kind(kind);
         self.kinds.insert(id, known);
         known
+    }
+
+    /// Which of some pods that have found no node would find one now, those of the highest priority first, all of them together. Nothing is bound.
+    pub(super) fn would_fit(&self, pods: &[&Pod]) -> BTreeSet<u64> {
+        let mut by_priority = pods.to_vec();
+        by_priority.sort_by_key(|pod| Reverse(pod.template.placement.priority));
+        let (mut fitting, mut hopeless) = (BTreeSet::new(), BTreeSet::new());
+        let mut trial: Option<Scheduler> = None;
+        for pod in by_priority {
+            // Pods of one set are alike: where one finds no place there is none for the next.
+            let Some(kind_id) = self.kinds.get(&pod.set).filter(|id| !hopeless.contains(*id)) else { continue };
+            let scheduler = trial.as_ref().unwrap_or(&self.scheduler);
+            let Some(index) = scheduler.first_possible(&scheduler.cache.kind(*kind_id)) else {
+                hopeless.insert(*kind_id);
+                continue;
+            };
+            trial.get_or_insert_with(|| self.scheduler.clone()).cache.place(*kind_id, index);
+            fitting.insert(pod.record.id);
+        }
+        fitting
     }
 
     /// A node has come, or is another.

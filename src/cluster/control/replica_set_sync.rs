@@ -324,6 +324,7 @@ impl Cluster {
             Kubelets::Agents(_) => node_agent::live(self, id),
             Kubelets::Hollow(_) => hollow::live(self, id),
         }
+        self.look_for_lost_endpoints(id);
         self.enqueue(Work::Set(set_id));
         self.enqueue_budgets_of_pod(id);
     }

@@ -221,6 +221,27 @@ fn a_pod_prefers_the_node_that_has_its_large_image() {
 }
 
 #[test]
+fn an_image_that_nobody_can_pull_any_more_runs_on_where_it_is() {
+    // The pod's second run comes to the only node that is open: the one that has the image since before the run, or the other.
+    for (has_image, ready, failed) in [(true, 1, false), (false, 0, true)] {
+        let config =
+            ClusterConfig { bad_images: BTreeSet::from(["proxy:1".to_owned()]), stands_at_zero: true, ..config(2) };
+        let world = world_with(1, config, Duration::ZERO, seconds(1), None);
+        world.cluster.apply_deployment(deployment(1, 1, 0), None);
+        world.run_to(60);
+        assert_eq!(world.cluster.counts(EDGE).ready, 1, "what the run finds has its image");
+        let node = world.cluster.pod_records()[0].node.clone().unwrap();
+        for name in ["node-0", "node-1"] {
+            world.cluster.cordon(name, (name == &*node) != has_image);
+        }
+        world.cluster.delete_pod_named(&world.cluster.pod_records()[0].key.clone(), None);
+        world.run_to(100);
+        assert_eq!(world.cluster.counts(EDGE).ready, ready, "has it: {has_image}");
+        assert_eq!(world.kinds().contains(&"image_pull_failed"), failed, "has it: {has_image}");
+    }
+}
+
+#[test]
 fn a_rollout_replaces_every_pod_and_tells_its_story() {
     let world = world(1, 3, Duration::ZERO, seconds(5));
     world.settled(deployment(4, 1, 0));

@@ -1,6 +1,6 @@
 //! When a container that has ended may start again: the crash back-off.
 //!
-//! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_manager.go` (`doBackOff`) over
+//! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_manager.go` (`computePodActions`, `SyncPod`, `doBackOff`) over
 //! `staging/src/k8s.io/client-go/util/flowcontrol/backoff.go`; the times of the syncs are those of
 //! `pkg/kubelet/pod_workers.go`. The rules:
 //!
@@ -8,6 +8,9 @@
 //! - A restart doubles the wait. If the container had run for more than twice the longest wait since the restart
 //!   before, the count begins anew.
 //! - Housekeeping forgets a container whose last restart is more than twice the longest wait ago, even as it waits.
+//! - A container that the kubelet itself kills for a probe's sake is started by the same sync, which goes by the pod's status from before the kill: there the
+//!   newest exit is that of the run before. So the first kill neither waits nor counts as a restart, and a later one waits only if the run before it ended less than the wait ago; if so, the next
+//!   sync knows the new exit, and counts from that.
 //! - Whether the wait is over is looked at only when the pod is synced, so the real wait is longer.
 
 use std::time::Duration;
@@ -79,6 +82,11 @@ impl CrashBackoff {
         Restart::Now
     }
 
+    /// The question of the sync that has killed the container itself: it knows the exit of the run before, if there was one. `Now` counts as a restart, but for the first run's end.
+    pub fn try_restart_after_kill(&mut self, exit_before: Option<SimTime>, now: SimTime) -> Restart {
+        exit_before.map_or(Restart::Now, |exit| self.try_restart(exit, now))
+    }
+
     /// Whether the wait, counted from `event`, is still on at `now`.
     #[must_use]
     pub fn waits_since(&self, event: SimTime, now: SimTime) -> bool {
@@ -132,6 +140,31 @@ mod tests {
             assert_eq!(backoff.try_restart(exit, exit), Restart::At(again));
             assert_eq!(backoff.try_restart(exit, again), Restart::Now);
             exit = again;
+        }
+    }
+
+    #[test]
+    fn a_kill_for_a_probe_waits_for_the_run_before() {
+        // Runs of so many seconds, each killed: the first kill that has to wait, and from when on.
+        for (run, first_wait) in [(9, Some(3)), (10, Some(4)), (19, Some(4)), (20, Some(5)), (300, None)] {
+            let mut backoff = CrashBackoff::default();
+            let mut exit_before = None;
+            let mut waits = None;
+            for number in 1..=12 {
+                let now = at(run * number);
+                match backoff.try_restart_after_kill(exit_before, now) {
+                    Restart::Now => exit_before = Some(now),
+                    Restart::At(again) => {
+                        assert!(again > now, "{run} s, kill {number}");
+                        // The next sync counts from the kill itself.
+                        let wait = backoff.wait();
+                        assert_eq!(backoff.try_restart(now, now), Restart::At(now.after(wait)));
+                        waits = Some(number);
+                        break;
+                    }
+                }
+            }
+            assert_eq!(waits, first_wait, "runs of {run} s");
         }
     }
 

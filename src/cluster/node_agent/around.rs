@@ -16,10 +16,11 @@ use crate::cluster::objects::PodTemplate;
 use crate::units::SimTime;
 
 impl Agent {
-    /// Ends when an image is on the pod's node: never, for one that cannot be pulled.
+    /// Ends when an image is on the pod's node: never, for one that cannot be pulled and is not there. What runs at the start has its image.
     pub(super) async fn pull_image(&self, node: &Rc<str>, image: &str) {
         let inner = &self.cluster.inner;
-        if !inner.config.bad_images.contains(image) {
+        let is_there = || inner.state.borrow().images.has(node, image, self.sim().now());
+        if !inner.config.bad_images.contains(image) || self.cluster.stands() || is_there() {
             self.sim().sleep_until(self.image_pulled_at(node, image)).await;
             // The kubelet tells of it with the node's status; that it does so at once is an approximation.
             if let (Some(index), Some(bytes)) = (self.node_index.get(), inner.config.image_sizes.get(image)) {

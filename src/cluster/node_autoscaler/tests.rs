@@ -7,8 +7,15 @@ use std::net::Ipv4Addr;
 
 const RULES: AutoscalerRules = AutoscalerRules::usual(1, 5);
 
+/// So long after the pods were made, and a minute.
 fn at(seconds: u64) -> SimTime {
-    SimTime::ZERO.after(Duration::from_secs(seconds))
+    SimTime::ZERO.after(Duration::from_secs(60 + seconds))
+}
+
+/// Pods without a node that ask for so many millicores each, made long ago.
+fn pending(cpu_millicores: &[u64]) -> Vec<PendingPod> {
+    let of = |cpu: &u64| PendingPod { template: pod(*cpu), created_at: SimTime::ZERO, would_fit: false };
+    cpu_millicores.iter().map(of).collect()
 }
 
 fn node() -> Node {
@@ -43,6 +50,8 @@ fn nodes(pods: &[&[u64]]) -> Vec<ScanNode> {
         node: node(),
         is_in_group: true,
         is_usable: true,
+        is_ready: true,
+        is_candidate: true,
         is_unready: false,
         pods: pods.iter().map(|cpu| pod(*cpu)).collect(),
         daemons: Vec::new(),
@@ -62,8 +71,8 @@ fn pending_pods_are_packed_onto_as_few_nodes_as_they_need() {
         (vec![3000; 9], 3, vec![Wish::Add(1)]),
     ] {
         let mut autoscaler = NodeAutoscaler::new(RULES);
-        let pending: Vec<Rc<PodTemplate>> = pending.into_iter().map(pod).collect();
-        assert_eq!(autoscaler.handle_scan(at(0), &pending, &nodes(&[&[4000]]), (&node(), &[]), coming, 0), expected);
+        let pods = self::pending(&pending);
+        assert_eq!(autoscaler.handle_scan(at(0), &pods, &nodes(&[&[4000]]), (&node(), &[]), coming, 0), expected);
     }
 }
 
@@ -100,8 +109,7 @@ fn what_does_not_fit_elsewhere_or_is_protected_stays() {
 fn empty_nodes_go_together_and_an_addition_or_a_failure_delays() {
     let used = nodes(&[&[], &[3000], &[]]);
     let mut autoscaler = NodeAutoscaler::new(RULES);
-    let pending = [pod(3000)];
-    assert_eq!(autoscaler.handle_scan(at(0), &pending, &used, (&node(), &[]), 0, 0), [Wish::Add(1)]);
+    assert_eq!(autoscaler.handle_scan(at(0), &pending(&[3000]), &used, (&node(), &[]), 0, 0), [Wish::Add(1)]);
     assert_eq!(autoscaler.handle_scan(at(10), &[], &used, (&node(), &[]), 0, 0), []);
     assert_eq!(autoscaler.handle_scan(at(599), &[], &used, (&node(), &[]), 0, 0), []);
     let gone = [Wish::Remove(0), Wish::Remove(2)];
@@ -117,7 +125,7 @@ fn pods_of_daemon_sets_take_up_room_and_do_not_keep_a_node() {
     let half = [pod(500)];
     for (daemons, expected) in [(&[][..], 1), (&half[..], 2)] {
         let mut autoscaler = NodeAutoscaler::new(RULES);
-        let wishes = autoscaler.handle_scan(at(0), &[pod(2000), pod(2000)], &[], (&node(), daemons), 0, 0);
+        let wishes = autoscaler.handle_scan(at(0), &pending(&[2000, 2000]), &[], (&node(), daemons), 0, 0);
         assert_eq!(wishes, [Wish::Add(expected)]);
     }
     // They count as used, and else the node is as good as empty.
@@ -140,9 +148,9 @@ fn a_cluster_with_too_many_unready_nodes_is_left_alone() {
         let mut autoscaler = NodeAutoscaler::new(AutoscalerRules::usual(1, 30));
         let mut found = nodes(&vec![&[3000][..]; count]);
         for node in &mut found[..unready] {
-            (node.is_usable, node.is_unready) = (false, true);
+            (node.is_usable, node.is_ready, node.is_unready) = (false, false, true);
         }
-        let wishes = autoscaler.handle_scan(at(0), &[pod(3000)], &found, (&node(), &[]), 0, 0);
+        let wishes = autoscaler.handle_scan(at(0), &pending(&[3000]), &found, (&node(), &[]), 0, 0);
         assert_eq!(autoscaler.is_halted(), is_halted, "{unready} of {count}");
         assert_eq!(wishes.is_empty(), is_halted, "{unready} of {count}");
     }
@@ -151,7 +159,7 @@ fn a_cluster_with_too_many_unready_nodes_is_left_alone() {
     let well = nodes(&[&[], &[3000], &[3000], &[3000], &[3000], &[3000]]);
     let mut broken = well.clone();
     for node in &mut broken[2..] {
-        (node.is_usable, node.is_unready) = (false, true);
+        (node.is_usable, node.is_ready, node.is_unready) = (false, false, true);
     }
     for (seconds, found, expected) in [
         (0, &well, vec![]),
@@ -162,6 +170,74 @@ fn a_cluster_with_too_many_unready_nodes_is_left_alone() {
     ] {
         let wishes = autoscaler.handle_scan(at(seconds), &[], found, (&node(), &[]), 0, 0);
         assert_eq!(wishes, expected, "at {seconds} s");
+    }
+}
+
+#[test]
+fn a_pod_that_no_node_could_take_forbids_nothing() {
+    // (pods without a node, a node more may come, one that is on its way, would fit, node 0 goes)
+    for (cpu, max, coming, would_fit, goes) in [
+        // 64 cores fit on no node; three fit on a new one, if there may be one, and that delays.
+        (64_000, 5, 0, false, true),
+        (3000, 5, 0, false, false),
+        (3000, 3, 0, false, true),
+        // They have a place: on a node that comes, or on one that is there.
+        (3000, 5, 1, false, false),
+        (3000, 3, 0, true, false),
+    ] {
+        let mut autoscaler = NodeAutoscaler::new(AutoscalerRules::usual(1, max));
+        let used = nodes(&[&[], &[3000], &[3000]]);
+        let waiting: Vec<PendingPod> = pending(&[cpu]).into_iter().map(|pod| PendingPod { would_fit, ..pod }).collect();
+        autoscaler.handle_scan(at(0), &[], &used, (&node(), &[]), 0, 0);
+        let wishes = autoscaler.handle_scan(at(600), &waiting, &used, (&node(), &[]), coming, 0);
+        assert_eq!(
+            wishes == [Wish::Remove(0)],
+            goes,
+            "{cpu}m, max {max}, coming {coming}, fits {would_fit}: {wishes:?}"
+        );
+    }
+    // While a node is asked for nobody asks who is unneeded; who was stays so.
+    let mut autoscaler = NodeAutoscaler::new(AutoscalerRules { delay_after_add: Duration::ZERO, ..RULES });
+    let used = nodes(&[&[], &[3000]]);
+    assert_eq!(autoscaler.handle_scan(at(0), &[], &used, (&node(), &[]), 0, 0), []);
+    assert_eq!(autoscaler.handle_scan(at(300), &pending(&[3000]), &used, (&node(), &[]), 0, 0), [Wish::Add(1)]);
+    assert_eq!(autoscaler.handle_scan(at(600), &[], &used, (&node(), &[]), 0, 0), [Wish::Remove(0)]);
+}
+
+#[test]
+fn for_pods_that_have_just_come_it_waits_a_look() {
+    // The oldest decides. (when they were made, node more, node 0 goes)
+    for (created_ms, adds) in
+        [(&[58_000][..], true), (&[58_001], false), (&[58_000, 59_000], true), (&[58_500, 60_000], false)]
+    {
+        let mut autoscaler = NodeAutoscaler::new(RULES);
+        let used = nodes(&[&[], &[3000]]);
+        autoscaler.handle_scan(SimTime::ZERO, &[], &used, (&node(), &[]), 0, 0);
+        let made = |ms: &u64| SimTime::ZERO.after(Duration::from_millis(600_000 + ms));
+        let young: Vec<PendingPod> = created_ms
+            .iter()
+            .map(|ms| PendingPod { template: pod(3000), created_at: made(ms), would_fit: false })
+            .collect();
+        let wishes = autoscaler.handle_scan(at(600), &young, &used, (&node(), &[]), 0, 0);
+        let expected = if adds { vec![Wish::Add(young.len())] } else { vec![] };
+        assert_eq!(wishes, expected, "{created_ms:?}");
+        // At the next look they are old enough.
+        let again = autoscaler.handle_scan(at(610), &young, &used, (&node(), &[]), 0, 0);
+        assert_eq!(again, [Wish::Add(young.len())], "{created_ms:?}");
+    }
+}
+
+#[test]
+fn a_node_that_is_not_ready_goes_after_twenty_minutes_and_a_cordoned_one_after_ten() {
+    for (is_ready, is_candidate, goes_at) in [(true, true, Some(600)), (false, true, Some(1200)), (true, false, None)] {
+        let mut autoscaler = NodeAutoscaler::new(RULES);
+        let mut used = nodes(&[&[], &[3000]]);
+        (used[0].is_usable, used[0].is_ready, used[0].is_candidate) = (false, is_ready, is_candidate);
+        used[0].is_unready = !is_ready;
+        let looks = (0..=2000).step_by(10);
+        let mut scan = |second: u64| autoscaler.handle_scan(at(second), &[], &used, (&node(), &[]), 0, 0);
+        let gone = looks.into_iter().find(|second| scan(*second) == [Wish::Remove(0)]);
+        assert_eq!(gone, goes_at, "ready: {is_ready}, may go: {is_candidate}");
     }
 }
 
@@ -192,9 +268,9 @@ fn what_keeps_a_node() {
         (safe_and_stored, "kube-system", true, false, None, false, false),
         (plain(), "kube-system", false, false, None, true, false),
         (plain(), "kube-system", false, true, None, false, false),
-        // Deleted a minute ago: with 30 s of grace it is on the verge, with 29 s it is overdue.
-        (stored.clone(), "ns", false, false, Some((at(40), 30)), true, false),
-        (stored, "ns", false, false, Some((at(40), 29)), false, false),
+        // Deleted ninety seconds ago, with 30 s of grace by its template: asked for with as much it is on the verge, with 29 s it is overdue.
+        (stored.clone(), "ns", false, false, Some((at(10), 30)), true, false),
+        (stored, "ns", false, false, Some((at(10), 29)), false, false),
     ] {
         let kept = KeptPod { template: &template, namespace, is_bare, has_budget, deleted };
         assert_eq!(keeps_its_node(&RULES, &kept, at(100)), usual, "{kept:?}");

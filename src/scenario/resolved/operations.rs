@@ -83,6 +83,7 @@ pub(super) fn autoscaler(autoscaler: &AutoscalerSettings) -> Node {
         ("scanInterval", span(rules.scan)),
         ("utilizationPercent", bare(rules.utilization_percent)),
         ("unneededTime", span(rules.unneeded)),
+        ("unreadyTime", span(rules.unready)),
         ("delayAfterAdd", span(rules.delay_after_add)),
         ("delayAfterFailure", span(rules.delay_after_failure)),
         ("okTotalUnreadyCount", bare(rules.unready_ok)),

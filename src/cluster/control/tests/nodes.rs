@@ -137,6 +137,56 @@ fn a_drain_that_may_not_go_on_gives_up_at_its_timeout() {
 }
 
 #[test]
+fn a_drain_waits_for_pods_that_are_being_deleted_and_may_shorten_their_grace() {
+    // Deleted at 60 s, the only pod of its node exits 25 s after SIGTERM; the drain begins at 65 s, with the pods' own grace or with 5 s.
+    for (grace_seconds, drained) in [(None, 85..=86), (Some(5), 70..=71)] {
+        let world = world(1, 2, Duration::ZERO, seconds(25));
+        world.settled(deployment(1, 1, 0));
+        world.cluster.apply_budget(budget(Budget::MinAvailable(IntOrPercent::Int(1))));
+        let (node, _) = world.busiest();
+        world.operate(&Operation::Cordon { node: NodeChoice::Named(Rc::clone(&node)), is_cordoned: true });
+        world.operate(&Operation::KillPod { owner: Rc::from(EDGE), pod: PodChoice::Oldest, grace_seconds: None });
+        world.run_to(65);
+        let settings = DrainSettings { grace_seconds, ..DrainSettings::default() };
+        world.operate(&Operation::Drain { node: NodeChoice::Named(node), settings });
+        world.run_to(200);
+        assert!(world.told("eviction_denied").is_empty(), "no budget is asked for a pod that is on its way");
+        let [second] = world.seconds_of("node_drained")[..] else { panic!("it is drained") };
+        assert!(drained.contains(&second), "{grace_seconds:?}: {second} s");
+        assert_eq!(world.told("pod_grace_shortened").len(), usize::from(grace_seconds.is_some()));
+    }
+}
+
+#[test]
+fn endpoints_of_a_node_that_is_no_more_go_with_the_next_look_at_their_service() {
+    // Removed at 60 s, its pod is collected from 100 s on. Another pod is made at 70 s, or none.
+    for (scales, publish_not_ready, expected) in
+        [(true, false, 70..=70), (false, false, 100..=120), (true, true, 100..=120)]
+    {
+        let world = world(1, 2, Duration::ZERO, seconds(1));
+        world.cluster.apply_service(Service {
+            key: Rc::from("ns/edge-svc"),
+            selector: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
+            publish_not_ready,
+        });
+        world.settled(deployment(1, 1, 0));
+        let (node, _) = world.busiest();
+        world.operate(&Operation::RemoveNode { node: NodeChoice::Named(node) });
+        world.run_to(70);
+        assert!(world.told("pod_gone").is_empty());
+        if scales {
+            world.cluster.scale(EDGE, 2, None);
+        }
+        world.run_to(200);
+        let log = world.log.borrow();
+        let is_gone = |event: &&Event| event.kind == "endpoint" && event.data.iter().any(|(name, _)| *name == "gone");
+        let gone: Vec<u64> = log.events().iter().filter(is_gone).map(|it| it.at.as_nanos() / 1_000_000_000).collect();
+        let [second] = gone[..] else { panic!("one endpoint goes: {gone:?}") };
+        assert!(expected.contains(&second), "scales: {scales}, {publish_not_ready}: {second} s");
+    }
+}
+
+#[test]
 fn a_dead_node_is_noticed_tainted_and_emptied_at_the_times_of_the_real_controllers() {
     for seed in 1..6 {
         let world = world(seed, 3, Duration::ZERO, seconds(5));
@@ -315,6 +365,64 @@ fn nodes_come_for_pods_that_find_none_and_go_when_they_are_not_needed() {
     assert_eq!(world.cluster.counts(EDGE).ready, 10);
     let [unneeded] = world.seconds_of("node_unneeded")[..] else { panic!("one node goes") };
     assert!((730..=750).contains(&unneeded), "ten minutes after the scale-down: {unneeded}");
+}
+
+#[test]
+fn a_node_does_not_go_before_the_pod_that_is_being_deleted_on_it() {
+    let mut config = config(2);
+    config.autoscaler = Some(AutoscalerConfig {
+        group: Rc::from("node"),
+        number_next: 2,
+        zones: vec![Rc::from("a")],
+        pattern: config.nodes[0].clone(),
+        node_start: Delay::Constant(seconds(90)),
+        rules: AutoscalerRules { unneeded: seconds(30), ..AutoscalerRules::usual(1, 3) },
+    });
+    let world = world_with(1, config, Duration::ZERO, seconds(400), None);
+    let mut spec = deployment(2, 1, 0);
+    spec.template.grace_seconds = 500;
+    // Pods that are not being deleted may not be evicted: their nodes stay.
+    world.cluster.apply_budget(budget(Budget::MaxUnavailable(IntOrPercent::Int(0))));
+    world.settled(spec);
+    assert_eq!(world.busiest().1, 1);
+    world.cluster.scale(EDGE, 1, None);
+    world.run_to(1000);
+    let [unneeded] = world.seconds_of("node_unneeded")[..] else { panic!("one node goes") };
+    assert!((90..=110).contains(&unneeded), "{unneeded} s");
+    let (ended, died) = (world.seconds_of("pod_gone"), world.seconds_of("node_died"));
+    assert!(ended[0] >= 460 && (ended[0]..=ended[0] + 1).contains(&died[0]), "{ended:?} {died:?}");
+    assert_eq!((died.len(), world.cluster.counts(EDGE).ready), (1, 1));
+}
+
+#[test]
+fn pods_that_have_just_found_no_node_wait_a_look_and_one_that_fits_nowhere_forbids_nothing() {
+    for seed in 1..9 {
+        let world = growing(seed);
+        world.cluster.apply_deployment(deployment(8, 1, 0), None);
+        world.run_to(60);
+        world.cluster.scale(EDGE, 9, None);
+        world.run_to(90);
+        let log = world.log.borrow();
+        let ordered: Vec<u64> = log
+            .events()
+            .iter()
+            .filter(|event| event.kind == "nodegroup_scaled_up")
+            .map(|event| event.at.as_nanos() / 1_000_000)
+            .collect();
+        let [at] = ordered[..] else { panic!("one node is asked for: {ordered:?}") };
+        assert!((62_000..72_100).contains(&at), "seed {seed}: {at} ms");
+    }
+    // Of three nodes one carries the eight pods that stay; a ninth that asks for more than any node has waits for ever.
+    let world = growing(1);
+    world.cluster.apply_deployment(deployment(20, 1, 0), None);
+    world.run_to(200);
+    assert_eq!(world.cluster.nodes().len(), 3);
+    let mut huge = Deployment { key: Rc::from("ns/huge"), ..deployment(1, 1, 0) };
+    huge.template.requests.cpu_millicores = 64_000;
+    world.cluster.apply_deployment(huge, None);
+    world.cluster.scale(EDGE, 2, None);
+    world.run_to(3000);
+    assert_eq!((world.cluster.nodes().len(), world.cluster.counts("ns/huge").ready), (1, 0));
 }
 
 #[test]
