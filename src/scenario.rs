@@ -34,6 +34,7 @@ pub mod product;
 mod rates;
 mod read;
 mod resolved;
+mod route_changes;
 pub mod settings;
 mod sharing;
 mod shutdown;

@@ -475,8 +475,8 @@ pub enum Verb {
     StopAutoscaling(Rc<str>),
     /// From now on the control plane writes these replicas, or none.
     Own(Option<OwnedReplicas>),
-    /// The routes change.
-    Routes(Routes),
+    /// The routes change, and with them the lines behind causes of loss.
+    Routes(Routes, Sources),
     /// The gateway listens elsewhere.
     Listeners(Listening),
     /// The Service in front is edited, and with it its balancer.
@@ -513,6 +513,8 @@ pub enum Verb {
     ConfigPush,
     /// Clusters of the gateway change, come to be, or go.
     Clusters(ClusterChange),
+    /// Everything is by then as it is to be: only the phase begins.
+    Unchanged,
 }
 
 /// An edit of a Service behind the gateway.
@@ -531,8 +533,10 @@ pub struct ServiceChange {
 pub struct ClusterChange {
     /// Those that are new, or differ.
     pub changed: Vec<ClusterSpec>,
-    /// Those whose Service, or its port, is gone.
+    /// Those whose Service, or its port, or the rule for its subset, is gone.
     pub gone: Vec<Arc<str>>,
+    /// The lines behind causes of loss that the edit changes.
+    pub sources: Sources,
 }
 
 /// A cluster of the gateway. Its endpoints are those of the [`BackendSpec`] of that name.

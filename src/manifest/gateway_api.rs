@@ -38,7 +38,7 @@ use super::istio::clusters::Clusters;
 use super::object::{GATEWAY_API, GATEWAY_API_EXPERIMENTS, Object};
 use super::problem::{Place, Problem};
 use super::read::{Fields, Sink};
-use super::routes::{Around, Proxy, Routing};
+use super::routes::{Around, Missing, Proxy, Routing};
 use super::service::ServiceManifest;
 use crate::gateway::routes::{Route, VirtualHost};
 use crate::record::results::FidelityStatus;
@@ -60,9 +60,13 @@ pub struct Translated {
 
 impl Translated {
     /// Says of each Gateway that it is for other pods.
-    pub(super) fn refuse_services(&self, front: &ServiceManifest, sink: &Sink) {
+    pub(super) fn tell_services(&self, front: &ServiceManifest, missing: Missing, sink: &Sink) {
         for (place, services) in &self.foreign {
             let text = format!("its pods are those behind the Service {}, not the target's", services.join(", "));
+            if missing == Missing::Answered {
+                sink.note(*place, "spec.addresses".to_owned(), FidelityStatus::Warning, Some(&text));
+                continue;
+            }
             let name = front.service.key.split('/').next_back().unwrap_or_default();
             let help = format!("write addresses: [{{ type: Hostname, value: {name} }}]");
             sink.report(Problem::at(*place, "spec.addresses", text).help(help));

@@ -14,6 +14,7 @@ use super::{gateway_api, istio};
 use crate::gateway::ClusterConfig;
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::routes::{Routes, VirtualHost};
+use crate::record::results::FidelityStatus;
 
 /// What the gateway gets.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,10 @@ pub struct Routing {
     pub first_route_at: Option<Place>,
     /// Where the first DestinationRule names its host.
     pub first_policy_at: Option<Place>,
+    /// Clusters that routes lead to and that are not there, each with the first place that names it.
+    pub nowhere: BTreeMap<Arc<str>, Place>,
+    /// Gateways of Istio whose selector holds for no pod of the target, by `namespace/name`.
+    pub unselected: BTreeSet<String>,
 }
 
 /// A service behind the gateway, or a subset of its endpoints.
@@ -90,7 +95,7 @@ pub enum Proxy<'a> {
 pub enum Missing {
     /// It is a problem: whoever wrote it meant something else.
     Refused,
-    /// The gateway answers 503, as the real one does.
+    /// It is told, and the gateway answers 503, as the real one does: nobody checks what is applied to a cluster that runs.
     Answered,
 }
 
@@ -181,17 +186,28 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     let found = gateway_api::translate(objects, around, &clusters, sink);
     let mut routing = istio::table::build(&config, is_istio_whole && !found.has_gateway, around, &clusters, sink);
     if let (true, false, Proxy::Pods { front, .. }) = (config.gateways.is_empty(), found.has_gateway, around.proxy) {
-        found.refuse_services(front, sink);
+        found.tell_services(front, around.missing, sink);
         if !objects.iter().any(|object| object.id.kind == "Gateway") {
-            let text = "no Gateway configures the target, so it would listen nowhere";
-            let problem = Problem::at(front.annotations_at, "", text);
-            sink.report(problem.help("add an Istio Gateway whose selector matches its pods"));
+            tell_no_gateway(front, around.missing, sink);
         }
     }
     routing.add(found.routing);
-    routing.upstreams = clusters.into_upstreams();
+    (routing.upstreams, routing.nowhere) = clusters.into_upstreams();
     routing.first_policy_at = config.destination_rules.first().map(|rule| rule.at);
     routing
+}
+
+/// Nothing configures the pods behind a Service.
+fn tell_no_gateway(front: &ServiceManifest, missing: Missing, sink: &Sink) {
+    if missing == Missing::Answered {
+        let (path, text) =
+            (format!("Service {}", front.service.key), "no Gateway configures its pods then: they listen nowhere");
+        sink.note(front.annotations_at, path, FidelityStatus::Warning, Some(text));
+        return;
+    }
+    let text = "no Gateway configures the target, so it would listen nowhere";
+    let problem = Problem::at(front.annotations_at, "", text);
+    sink.report(problem.help("add an Istio Gateway whose selector matches its pods"));
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the entries of the timeline do to the objects, and what that asks of the world.
 //!
 //! An entry edits the objects as its command would; the state before it and the state after it are resolved by the same rules, and their
-//! difference is the list of actions. What cannot change while a drill runs is refused here.
+//! difference is the list of actions. What the API server does not let change is refused here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,12 +14,13 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world::gateway_spec;
-use super::{autoscaling, front, gateway_template, sharing, shutdown};
+use super::{autoscaling, front, gateway_template, route_changes, sharing, shutdown};
 use crate::cluster::TargetPort;
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::drill::config::{ClusterChange, ServiceChange};
 use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Share, Size, Sources, Verb};
+use crate::manifest::object::GATEWAY_API;
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
@@ -172,6 +173,12 @@ pub(super) fn act(
             format!("delete Service {service}")
         }
         TimelineVerb::DeleteObject((field, kind), key, place) => {
+            if *kind == "Gateway" && current.origin.is(kind, GATEWAY_API) && current.origin.key() == *key {
+                let text = format!("{key} makes the gateway's own Deployment and Service, which would go with it");
+                let problem = Problem::at(*place, format!("spec.timeline.delete.{field}"), text);
+                sink.report(problem.help("write delete: {} for the gateway as a whole"));
+                return Vec::new();
+            }
             if !state.delete(kind, key) {
                 let is_made = current.autoscalers.contains_key(key) && *kind == "HorizontalPodAutoscaler";
                 let text = match is_made {
@@ -206,15 +213,12 @@ pub(super) fn act(
     state.note(&next);
     made.backends.add(&next, settings, sink);
     let mut verbs = changes(entry, (current, &next), past, &mut made, settings, sink);
-    if verbs.is_empty() && sink.problem_count() == 0 {
-        let (text, help) = match shutdown::unread_edit(current, &next, settings) {
-            Some(text) => (text, "take it out, or write gateway.istio: \"1.26\" or later"),
-            None => (
-                "this changes nothing that is simulated".to_owned(),
-                "take it out, or change something the drill knows: the fidelity list of a run names them",
-            ),
-        };
-        sink.report(Problem::at(entry.place, "spec.timeline", text).help(help));
+    if verbs.is_empty() {
+        // As with kubectl, that is no error.
+        if let Some(text) = shutdown::unread_edit(current, &next, settings) {
+            sink.note(entry.place, "spec.timeline".to_owned(), FidelityStatus::Warning, Some(&text));
+        }
+        verbs.push(Verb::Unchanged);
     }
     *current = next;
     let first = Some(entry.phase.clone());
@@ -304,20 +308,19 @@ fn changes(
             verbs.push(Verb::Process(other.clone(), Box::new(spec)));
         }
     }
-    let change = ClusterChange {
-        changed: changed_clusters(&current.routing.upstreams, &next.routing.upstreams),
-        gone: gone_clusters(current, next),
-    };
-    if change != ClusterChange::default() {
-        verbs.push(Verb::Clusters(change));
-    }
     let moments = Moments { entry, current, next };
+    let changed = changed_clusters(&current.routing.upstreams, &next.routing.upstreams);
+    let gone = gone_clusters(current, next);
+    if !changed.is_empty() || !gone.is_empty() {
+        let sources = route_changes::of_clusters(&moments, made.files);
+        verbs.push(Verb::Clusters(ClusterChange { changed, gone, sources }));
+    }
     // A listener that goes keeps the routes it has, so it goes first.
     if current.routing.listeners != next.routing.listeners {
         verbs.push(Verb::Listeners(front_changes::listening(&moments, made.files)));
     }
     if told(&current.routing.routes) != told(&next.routing.routes) {
-        verbs.push(Verb::Routes(next.routing.routes.clone()));
+        verbs.push(Verb::Routes(next.routing.routes.clone(), route_changes::of_routes(&moments, made.files)));
     }
     verbs.extend(front_changes::change(&moments, (&mut past.standing, made.front), settings, made.files, sink));
     verbs.extend(sharing_changes((current, next), settings, sink));
@@ -400,15 +403,17 @@ fn service_changes(moments: &Moments<'_>, made: &Made<'_>) -> Vec<Verb> {
     verbs
 }
 
-/// The clusters whose Service, or its port, is gone. Those that no route leads to any more stay, and nobody asks them.
+/// The clusters whose Service, or its port, or the rule for its subset, is gone. Those that no route leads to any more stay, and nobody asks them.
 fn gone_clusters(current: &Resolved, next: &Resolved) -> Vec<Arc<str>> {
-    let is_there =
-        |upstream: &Upstream| match (current.services.get(&upstream.service), next.services.get(&upstream.service)) {
-            (Some(_), None) => false,
-            (_, Some(service)) => service.ports.iter().any(|port| port.port == upstream.port),
-            // Declared without a manifest.
-            (None, None) => true,
-        };
+    let is_there = |upstream: &Upstream| {
+        !next.routing.nowhere.contains_key(&upstream.cluster)
+            && match (current.services.get(&upstream.service), next.services.get(&upstream.service)) {
+                (Some(_), None) => false,
+                (_, Some(service)) => service.ports.iter().any(|port| port.port == upstream.port),
+                // Declared without a manifest.
+                (None, None) => true,
+            }
+    };
     current.routing.upstreams.iter().filter(|it| !is_there(it)).map(|it| Arc::clone(&it.cluster)).collect()
 }
 

@@ -61,6 +61,8 @@ const FIXED_OF_NLB: [(&str, Option<&str>, &str); 2] = [
     ("ip-version", Some("ipv4"), "AddressIpVersion cannot be changed"),
     ("resource-group-id", None, "ResourceGroupId cannot be changed"),
 ];
+/// Kinds that say where a gateway listens.
+const LISTENING: [&str; 5] = ["Gateway", "Service", "IstioGateway", "ListenerSet", "XListenerSet"];
 /// Causes whose lines follow the Service in front.
 const CODES: [CauseCode; 11] = [
     CauseCode::LbTargetUnchecked,
@@ -491,10 +493,15 @@ pub(super) fn listening(moments: &Moments<'_>, files: &Files) -> Listening {
     let gone: Vec<String> = gone.map(|bound| bound.to_string()).collect();
     let mut sources = Sources::new();
     if !gone.is_empty() {
-        let kinds = ["Gateway", "Service", "IstioGateway", "ListenerSet", "XListenerSet"];
-        let place = edited_at(moments, &kinds, &["servers", "listeners", "ports"]);
         let value = format!("without {}", gone.join(", "));
-        sources.insert(CauseCode::ListenerRemoved, source(files, place, "spec.servers", &value));
+        let is_unselected = next.routing.unselected.iter().any(|key| !current.routing.unselected.contains(key));
+        let (kinds, keys, path) = match &moments.entry.verb {
+            TimelineVerb::DeleteObject((field, _), ..) => (&[][..], &[][..], format!("spec.timeline.delete.{field}")),
+            _ if is_unselected => (&["Gateway"][..], &["selector"][..], "spec.selector".to_owned()),
+            _ => (&LISTENING[..], &["servers", "listeners", "ports", "addresses"][..], "spec.servers".to_owned()),
+        };
+        let place = edited_at(moments, kinds, keys);
+        sources.insert(CauseCode::ListenerRemoved, source(files, place, &path, &value));
     }
     Listening { listeners: next.routing.listeners.clone(), sources }
 }

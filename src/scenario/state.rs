@@ -36,9 +36,9 @@ pub(super) struct State {
     pub(super) objects: Vec<Object>,
     /// The cluster in which they stand, if it has a name.
     pub(super) cluster: Option<Rc<str>>,
-    /// Edits of the gateway's Deployment that hold from the start: of a variant, of `--set`.
-    pub(super) target_patches: Vec<Patch>,
-    /// Edits of Deployments by the timeline.
+    /// Edits of the gateway's Deployment before the start: of a variant, of `--set`.
+    target_patches: Vec<Patch>,
+    /// Edits of Deployments, those from before the start among them as soon as the target is known.
     edits: Edits,
     /// Services and their ports that there are at some time, as far as is known.
     sometimes: BTreeMap<String, BTreeSet<u16>>,
@@ -161,8 +161,11 @@ impl State {
         self.sometimes.entry(service.service.key.to_string()).or_default().extend(ports);
     }
 
-    /// What there has been may be gone later.
+    /// What there has been may be gone later, and what was edited before the start is one edit like any other from now on.
     pub(super) fn note(&mut self, resolved: &Resolved) {
+        for patch in std::mem::take(&mut self.target_patches) {
+            self.edits.push(&resolved.target, patch);
+        }
         resolved.services.values().for_each(|service| self.remember(service));
         for object in self.objects.iter_mut().filter(|object| object.id.kind == "Service") {
             if let Some(former) = self.former.get(&object.key()) {
@@ -243,8 +246,6 @@ impl State {
         match object.id.kind.as_str() {
             "Deployment" => {
                 let (key, mut node) = (object.key(), object.node.clone());
-                let lasting = self.target_patches.iter().filter(|_| key == target);
-                lasting.for_each(|patch| patch.apply(&mut node, &Sink::default()));
                 self.edits.write(&key, &mut node, &Sink::default());
                 match patch.write(&mut node) {
                     Ok(()) => self.edit(&key, patch.clone()),
@@ -436,7 +437,8 @@ impl State {
             services: &services,
             declared: &declared,
             hosts: &[],
-            missing: Missing::Refused,
+            // The drill runs as soon as it has a Service in front.
+            missing: if self.front.is_some() { Missing::Answered } else { Missing::Refused },
             sometimes: &self.sometimes,
             options: Options::of(&settings.gateway.istio),
         };

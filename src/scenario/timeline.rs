@@ -23,10 +23,14 @@ const VERBS: [(&str, &str); 10] = [
 ];
 
 /// Objects that a `delete` may name beside Services: the field, and the kind.
-const DELETED: [(&str, &str); 3] = [
+const DELETED: [(&str, &str); 7] = [
     ("daemonSet", "DaemonSet"),
     ("podDisruptionBudget", "PodDisruptionBudget"),
     ("horizontalPodAutoscaler", "HorizontalPodAutoscaler"),
+    ("gateway", "Gateway"),
+    ("virtualService", "VirtualService"),
+    ("destinationRule", "DestinationRule"),
+    ("httpRoute", "HTTPRoute"),
 ];
 
 /// Reads one entry of the timeline; `objects` turns what an `apply` names into objects.

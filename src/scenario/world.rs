@@ -12,7 +12,7 @@ use super::shutdown;
 use super::state::{Resolved, State};
 use crate::cluster::deployment::Strategy;
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, WorldConfig};
+use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, Verb, WorldConfig};
 use crate::edge::{Product, TrafficPolicy};
 use crate::gateway::{AgentConfig, DownstreamConfig, GatewayConfig};
 use crate::load::ClientConfig;
@@ -92,11 +92,32 @@ fn act(entry: &TimelineEntry, plans: &mut [Plan<'_>], sink: &Sink) -> Vec<Action
             if let Some(name) = plan.name().filter(|_| are_several) {
                 action.text = format!("{} in {name}", action.text);
             }
-            action.phase = action.phase.filter(|_| actions.is_empty());
             actions.push(action);
         }
     }
+    let is_change = |action: &Action| !matches!(action.verb, Some(Verb::Unchanged));
+    if actions.iter().any(is_change) {
+        actions.retain(is_change);
+    } else if let Some(action) = actions.first_mut() {
+        note_unchanged(entry, action, sink);
+        actions.truncate(1);
+    }
+    for (index, action) in actions.iter_mut().enumerate() {
+        action.phase = (index == 0).then(|| entry.phase.clone());
+    }
     actions
+}
+
+/// What is by then as it is to be triggers nothing. In the words of kubectl, where it has some.
+fn note_unchanged(entry: &TimelineEntry, action: &mut Action, sink: &Sink) {
+    let text = match entry.verb {
+        TimelineVerb::Rollback(_) => {
+            "skipped rollback: the current template is that one already, so nothing is triggered"
+        }
+        _ => "unchanged: nothing that is simulated is another than before, so nothing is triggered",
+    };
+    sink.note(entry.place, "spec.timeline".to_owned(), FidelityStatus::Warning, Some(text));
+    action.text = format!("{} (unchanged)", action.text);
 }
 
 /// The clusters that an entry of the timeline is for: the one it names, or all that have the Deployment it is about.

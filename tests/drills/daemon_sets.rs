@@ -195,7 +195,6 @@ fn what_the_api_server_refuses_is_refused_with_the_line() {
             "{ at: 10s, delete: { daemonSet: kube-system/lgo } }".to_owned(),
             "no manifest has a DaemonSet `kube-system/lgo` then",
         ),
-        (edit("spec.minReadySeconds", "0"), "this changes nothing that is simulated"),
     ] {
         let problems = Drill { timeline: &timeline, more: &log, ..PLAIN }.load().err().unwrap_or_default();
         assert!(problems.contains(expected) && problems.contains(".yaml:"), "{timeline}: {problems}");

@@ -10,6 +10,7 @@ mod deployments;
 mod every_field;
 mod front;
 mod parting;
+mod routes;
 mod settings;
 mod targets;
 mod types;

@@ -113,7 +113,7 @@ impl Member {
             Verb::Share(shared) => self.share(shared, event),
             Verb::ConfigPush => self.push_config(event),
             // Clients and their name server are the world's.
-            Verb::Load(..) | Verb::FailZone(..) => {}
+            Verb::Load(..) | Verb::FailZone(..) | Verb::Unchanged => {}
             Verb::Listeners(changed) => self.change_listeners(changed, event),
             Verb::Front(change) => self.change_front(change, event),
             Verb::Service(change) => self.change_service(change, event),
@@ -122,9 +122,11 @@ impl Member {
             Verb::Unshare(key) => self.unshare(key, event),
             Verb::Clusters(changed) => {
                 self.change_clusters(changed);
+                self.heed_sources(&changed.sources);
                 self.push_once(event);
             }
-            Verb::Routes(routes) => {
+            Verb::Routes(routes, sources) => {
+                self.heed_sources(sources);
                 *self.routes.borrow_mut() = Rc::new(routes.clone());
                 self.push_once(event);
             }
@@ -155,7 +157,8 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::Front(_) => format!("Service/{front}"),
         Verb::Service(change) => format!("Service/{}", change.service.key),
         Verb::Unshare(key) | Verb::DeleteService(key, _) => format!("Service/{key}"),
-        Verb::Routes(_)
+        Verb::Routes(..)
+        | Verb::Unchanged
         | Verb::Listeners(_)
         | Verb::Process(..)
         | Verb::Clusters(_)

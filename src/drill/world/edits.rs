@@ -242,7 +242,9 @@ impl Member {
             Some(target) => {
                 let gateways = self.gateways.borrow();
                 let process = gateways.get(target.ip())?;
-                process.removed_listener(target.port(), sight.tried_at, finished.ended_at)
+                // Who has started since then has never had it.
+                let never = || self.removed_listeners.borrow().get(&target.port()).copied();
+                process.removed_listener(target.port(), sight.tried_at, finished.ended_at).or_else(never)
             }
             // The balancer has nobody left because its checks ask a port that is gone.
             None => {

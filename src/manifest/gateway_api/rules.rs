@@ -199,8 +199,10 @@ impl Builder<'_, '_> {
             }
             Err(Unusable { reason, words, is_fatal }) => {
                 let path = format!("{} backendRefs", self.route.this);
-                let text = format!("{words}: requests for it are answered with 500");
-                self.sink.note(backend.at, path, FidelityStatus::Modelled, Some(&text));
+                let condition =
+                    if reason.is_empty() { String::new() } else { format!(" (ResolvedRefs: False, {reason})") };
+                let text = format!("{words}{condition}: requests for it are answered with 500");
+                self.sink.note(backend.at, path, FidelityStatus::Warning, Some(&text));
                 if is_fatal {
                     self.void(reason, words);
                 } else if !reason.is_empty() {

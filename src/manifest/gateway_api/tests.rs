@@ -74,7 +74,7 @@ fn read_for(text: &str, pods: Option<Pods<'_>>) -> Read {
     };
     let clusters = Clusters::new(&around, &[], &sink);
     let Translated { mut routing, status, .. } = translate(&objects, &around, &clusters, &sink);
-    routing.upstreams = clusters.into_upstreams();
+    (routing.upstreams, routing.nowhere) = clusters.into_upstreams();
     let problems = sink.take_problems().into_iter().map(|problem| format!("{}: {}", problem.path, problem.text));
     let notes = sink.take_notes().into_iter().filter_map(|note| Some(format!("{}: {}", note.path, note.text?)));
     Read { routing, status, problems: problems.collect(), notes: notes.collect() }

@@ -37,6 +37,8 @@ pub(in crate::manifest) struct Clusters<'a> {
     /// Places of destinations whose problems were told.
     told: RefCell<BTreeSet<Place>>,
     upstreams: RefCell<Vec<Upstream>>,
+    /// Clusters that are not there, each with the first place that names it.
+    nowhere: RefCell<BTreeMap<Arc<str>, Place>>,
 }
 
 /// Where a destination leads.
@@ -58,13 +60,14 @@ struct Known {
 impl<'a> Clusters<'a> {
     pub(in crate::manifest) fn new(around: &'a Around<'a>, rules: &'a [DestinationRule], sink: &'a Sink) -> Self {
         let policies = Policies::new(rules);
-        Self { around, sink, policies, told: RefCell::default(), upstreams: RefCell::default() }
+        let (told, upstreams, nowhere) = Default::default();
+        Self { around, sink, policies, told, upstreams, nowhere }
     }
 
-    /// The clusters that were used.
-    pub(in crate::manifest) fn into_upstreams(self) -> Vec<Upstream> {
+    /// The clusters that were used, and those that are not there.
+    pub(in crate::manifest) fn into_upstreams(self) -> (Vec<Upstream>, BTreeMap<Arc<str>, Place>) {
         self.policies.note_unused(self.sink);
-        self.upstreams.into_inner()
+        (self.upstreams.into_inner(), self.nowhere.into_inner())
     }
 
     /// Where a destination leads, and that something leads there. None: it is refused.
@@ -75,6 +78,9 @@ impl<'a> Clusters<'a> {
         listener_port: u16,
     ) -> Option<Located> {
         let located = self.locate(destination, proxy, listener_port)?;
+        if located.upstream.is_none() {
+            self.nowhere.borrow_mut().entry(Arc::clone(&located.cluster)).or_insert(destination.at);
+        }
         let mut upstreams = self.upstreams.borrow_mut();
         if let Some(upstream) = &located.upstream
             && !upstreams.iter().any(|known| known.cluster == upstream.cluster)
@@ -93,6 +99,8 @@ impl<'a> Clusters<'a> {
             let is_gone = service_key(&host).is_some_and(|key| self.around.is_there_sometimes(&key, None));
             if is_gone {
                 self.note_gone(destination, &format!("no Service is called `{host}` then"));
+            } else if self.around.missing == Missing::Answered {
+                self.note_unknown(destination, "host", &destination.host);
             }
             if is_gone || self.around.missing == Missing::Answered {
                 return Some(nowhere(destination.port.unwrap_or(listener_port)));
@@ -108,6 +116,8 @@ impl<'a> Clusters<'a> {
                 let is_gone = self.around.is_there_sometimes(&known.key, Some(port));
                 if is_gone {
                     self.note_gone(destination, &format!("{text} then"));
+                } else if self.around.missing == Missing::Answered {
+                    self.note_unknown(destination, "host:port", &format!("{}:{port}", destination.host));
                 }
                 if is_gone || self.around.missing == Missing::Answered {
                     return Some(nowhere(port));
@@ -118,12 +128,18 @@ impl<'a> Clusters<'a> {
                 return None;
             }
             (None, Some([only])) => *only,
-            (None, Some([_, ..])) if self.around.missing == Missing::Refused => {
+            (None, Some([_, _, ..])) if self.around.missing == Missing::Refused => {
                 let text = format!("Service `{}` has several ports", known.key);
                 self.refuse(destination, |problem| Problem { text, ..problem }.help("name one: port: { number: … }"));
                 return None;
             }
-            (None, Some([_, ..])) => listener_port,
+            (None, Some(ports @ [_, _, ..])) => {
+                self.note_several(destination, ports, listener_port);
+                if !ports.contains(&listener_port) {
+                    return Some(nowhere(listener_port));
+                }
+                listener_port
+            }
             // A Service that is declared without its ports.
             (None, _) if self.around.declared.contains(&known.key) => 80,
             (None, Some([])) => 80,
@@ -134,7 +150,11 @@ impl<'a> Clusters<'a> {
         let labels = match found.labels {
             Some(labels) => labels.clone(),
             None if subset.is_empty() => BTreeMap::new(),
-            None if self.around.missing == Missing::Answered => return Some(nowhere(port)),
+            None if self.around.missing == Missing::Answered => {
+                let text = format!("{}+{subset}", destination.host);
+                self.note_unknown(destination, "host+subset in destinationrule", &text);
+                return Some(nowhere(port));
+            }
             None => {
                 let text = format!("no DestinationRule of `{host}` has the subset `{subset}`");
                 self.refuse(destination, |problem| {
@@ -186,6 +206,31 @@ impl<'a> Clusters<'a> {
     /// What a route leads to is not there, and was or will be.
     fn note_gone(&self, destination: &Destination, text: &str) {
         let text = format!("{text}: its cluster is gone, and the gateway answers 503 (NC)");
+        self.sink.note(destination.at, destination.path.clone(), FidelityStatus::Warning, Some(&text));
+    }
+
+    /// What a route leads to has never been there. The words of `istioctl analyze`, and what becomes of it.
+    fn note_unknown(&self, destination: &Destination, what: &str, name: &str) {
+        let text = format!(
+            "Referenced {what} not found: \"{name}\" (IST0101): there is no such cluster, and the gateway answers 503 (NC)"
+        );
+        self.sink.note(destination.at, destination.path.clone(), FidelityStatus::Warning, Some(&text));
+    }
+
+    /// A Service has several ports, and a route to it names none.
+    fn note_several(&self, destination: &Destination, ports: &[u16], listener_port: u16) {
+        let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let becomes = match ports.contains(&listener_port) {
+            true => format!("it leads to {listener_port}, the port of the gateway's server"),
+            false => format!(
+                "none is the gateway's {listener_port}, so there is no cluster, and the gateway answers 503 (NC)"
+            ),
+        };
+        let text = format!(
+            "This VirtualService routes to a host \"{}\" that exposes multiple ports [{}] (IST0112): {becomes}",
+            destination.host,
+            list.join(" ")
+        );
         self.sink.note(destination.at, destination.path.clone(), FidelityStatus::Warning, Some(&text));
     }
 

@@ -36,11 +36,13 @@ pub(in crate::manifest) fn build(
     let services = delegate::resolve(&config.virtual_services, |rule, lost| tell_lost(rule, lost, around, sink));
     let applying: Vec<&Gateway> = config.gateways.iter().filter(|gateway| applies(gateway, around, sink)).collect();
     if applying.is_empty() && are_whole {
-        refuse_selectors(&config.gateways, around, sink);
+        tell_selectors(&config.gateways, around, sink);
     }
     let builder = Builder { around, sink, services: &services, clusters };
     builder.check_services(&config.gateways);
     let mut routing = Routing::default();
+    let is_other = |gateway: &&Gateway| !applying.iter().any(|applying| applying.key() == gateway.key());
+    routing.unselected = config.gateways.iter().filter(is_other).map(Gateway::key).collect();
     let mut tables: BTreeMap<u16, Vec<(&Gateway, &Server)>> = BTreeMap::new();
     let mut taking_part = Vec::new();
     let mut speaks_tls: BTreeMap<u16, bool> = BTreeMap::new();
@@ -89,10 +91,20 @@ fn applies(gateway: &Gateway, around: &Around<'_>, sink: &Sink) -> bool {
 }
 
 /// Says that selectors hold for nobody. Gateways for other pods are none of ours, unless there is no other.
-fn refuse_selectors(gateways: &[Gateway], around: &Around<'_>, sink: &Sink) {
+fn tell_selectors(gateways: &[Gateway], around: &Around<'_>, sink: &Sink) {
     let Proxy::Pods { labels, .. } = around.proxy else { return };
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
     for gateway in gateways.iter().filter(|gateway| !gateway.selector.is_empty()) {
+        if around.missing == Missing::Answered {
+            let written: Vec<String> = gateway.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let text = format!(
+                "Referenced selector not found: \"{}\" (IST0101): it matches no pod of the target, which listens nowhere then",
+                written.join(",")
+            );
+            let path = format!("Gateway {} spec.selector", gateway.key());
+            sink.note(gateway.selector_at, path, FidelityStatus::Warning, Some(&text));
+            continue;
+        }
         let text = "the selector matches no pod of the target";
         let problem = Problem::at(gateway.selector_at, "spec.selector", text);
         sink.report(problem.help(format!("the target's pods carry {}", labels.join(", "))));
@@ -113,7 +125,7 @@ fn tell_lost(rule: &super::http_route::HttpRoute, lost: Lost, around: &Around<'_
         }
         Missing::Answered => {
             let text = format!("{text}: the rule is left out");
-            sink.note(delegate.at, delegate.path.clone(), FidelityStatus::Modelled, Some(&text));
+            sink.note(delegate.at, delegate.path.clone(), FidelityStatus::Warning, Some(&text));
         }
     }
 }
@@ -171,11 +183,12 @@ impl<'b> Builder<'b, '_> {
     }
 
     fn tell_no_gateway(&self, name: &str, at: Place, gateways: &[Gateway]) {
-        let text = format!("no Gateway is called `{name}`");
         if self.around.missing == Missing::Answered {
-            self.sink.note(at, "spec.gateways".to_owned(), FidelityStatus::Modelled, Some(&text));
+            let text = format!("Referenced gateway not found: \"{name}\" (IST0101): no server gets these routes");
+            self.sink.note(at, "spec.gateways".to_owned(), FidelityStatus::Warning, Some(&text));
             return;
         }
+        let text = format!("no Gateway is called `{name}`");
         let known: Vec<String> = gateways.iter().map(Gateway::key).collect();
         let problem = Problem::at(at, "spec.gateways", text);
         self.sink.report(problem.did_you_mean(name, known.iter().map(String::as_str)));

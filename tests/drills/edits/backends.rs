@@ -195,8 +195,9 @@ fn a_deployment_and_its_service_may_come_while_the_drill_runs() {
     let lost = outcome.run.results.totals.dropped;
     assert!(lost.abs_diff(1050) <= 6, "{lost}: {:?}", super::causes(&outcome.run.results));
     // Nobody ever brings it.
-    let told = drill(&[&rollout, &route("20s")]).load().expect_err("there is no such Service");
-    assert!(told.contains("default/green"), "{told}");
+    let mut never = drill(&[&rollout, &route("20s")]);
+    never.backends = "[ { service: default/web, deployment: default/web, serviceTime: 5ms } ]";
+    check_lost(&never.run(), &[("GD4206", 3980)], 4);
 }
 
 #[test]
@@ -204,6 +205,7 @@ fn a_port_that_a_service_loses_takes_its_cluster_along() {
     let drill = backed("{ containerPort: 8080 }", &[&set("20s", "spec.ports[0].port", "81")]);
     let outcome = drill.run();
     check_lost(&outcome, &[("GD4206", 3980)], 4);
+    assert_eq!(source(&outcome), (Some(drill.line("at: 20s")), "spec.ports".to_owned()));
     assert!(told(&outcome, "Service `default/web` has no port 80 then"));
 }
 

@@ -138,4 +138,27 @@ fn a_route_of_the_gateway_api_whose_service_goes_answers_500() {
     let drill = made(&["{ at: 20s, delete: { service: default/web } }"]);
     let outcome = drill.run();
     check_lost(&outcome, &[("GD4208", 3980)], 4);
+    let source = outcome.run.results.causes[0].source.clone().expect("the line of the edit");
+    assert_eq!((source.line, source.path.as_str()), (Some(drill.line("at: 20s")), "spec.timeline.delete.service"));
+}
+
+#[test]
+fn a_route_of_the_gateway_api_to_a_service_that_nobody_has_answers_500() {
+    let edit = "{ at: 20s, set: { \"HTTPRoute/default/shop.spec.rules[0].backendRefs\": [ { name: web, port: 80, weight: 3 }, { name: wbe, port: 80 } ] } }";
+    let drill = made(&[edit]);
+    let outcome = drill.run();
+    let lost = outcome.run.results.totals.dropped;
+    check_lost(&outcome, &[("GD4208", lost)], 0);
+    // A quarter of 3,980, give or take four standard deviations of 27.
+    assert!(lost.abs_diff(995) <= 109, "{lost}");
+    let source = outcome.run.results.causes[0].source.clone().expect("the line of the edit");
+    assert_eq!((source.line, source.path.as_str()), (Some(drill.line("at: 20s")), "spec.rules"));
+    let told = super::warnings(&outcome);
+    assert!(told.contains("no Service is called `default/wbe` (ResolvedRefs: False, BackendNotFound)"), "{told}");
+    // Its routes are deleted: 404.
+    let gone = made(&["{ at: 20s, delete: { httpRoute: default/shop } }"]).run();
+    check_lost(&gone, &[("GD4205", 3980)], 4);
+    // The Gateway that made the pods is not deleted alone.
+    let told = made(&["{ at: 20s, delete: { gateway: default/edge } }"]).load().err().unwrap_or_default();
+    assert!(told.contains("write delete: {} for the gateway as a whole"), "{told}");
 }
