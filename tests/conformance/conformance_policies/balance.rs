@@ -132,7 +132,7 @@ impl Course {
             priority: 0,
             locality: None,
             is_healthy: self.healthy.as_ref().is_none_or(|healthy| healthy.contains(&host.name)),
-            hash_key: Arc::from(host.name.as_str()),
+            hash_key: Some(Arc::from(host.name.as_str())),
             slow_start_since: host.slow_start_since_s.filter(|_| !host.no_slow_start).map(seconds),
         });
         self.sets = HostSets::new(self.config, 50, hosts.collect());

@@ -212,7 +212,7 @@ impl Cluster {
                     priority,
                     locality: None,
                     is_healthy: healthy.is_none_or(|healthy| healthy.contains(&number)),
-                    hash_key: Arc::from(config.key(host)),
+                    hash_key: Some(Arc::from(config.key(host))),
                     slow_start_since: None,
                 });
                 places.push((priority, number));

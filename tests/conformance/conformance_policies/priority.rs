@@ -86,7 +86,7 @@ fn first_pick(priorities: &[PrioritySpec], threshold: u64) -> Option<(usize, &'s
                 priority,
                 locality: None,
                 is_healthy: number < spec.healthy,
-                hash_key: Arc::from("host"),
+                hash_key: Some(Arc::from("host")),
                 slow_start_since: None,
             })
         })

@@ -55,7 +55,7 @@ impl Queues {
             priority: 0,
             locality: None,
             is_healthy: true,
-            hash_key: format!("host-{number}").into(),
+            hash_key: Some(format!("host-{number}").into()),
             slow_start_since: None,
         };
         let sets = HostSets::new(BalanceConfig::new(self.policy), 0, (0..self.hosts).map(host).collect());

@@ -168,6 +168,7 @@ fn endpoints_of_a_node_that_is_no_more_go_with_the_next_look_at_their_service() 
             key: Rc::from("ns/edge-svc"),
             selector: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
             publish_not_ready,
+            face: ServiceFace::default(),
         });
         world.settled(deployment(1, 1, 0));
         let (node, _) = world.busiest();
