@@ -1,7 +1,7 @@
 //! Simulated Kubernetes: the rules of its controllers as plain functions, and the controllers that follow them.
 //!
 //! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`daemon_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
-//!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`].
+//!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`], [`pod_collection`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
 //!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints. [`identity`] tells clusters apart.
 //!
@@ -32,6 +32,7 @@ mod notice;
 pub mod objects;
 pub mod operation;
 pub mod placement;
+pub mod pod_collection;
 mod prober;
 pub mod replica_set;
 pub mod scheduler;
@@ -51,8 +52,9 @@ pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
-    BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, FacePort, InitContainer, Node,
-    PodTemplate, Probe, ProbeAction, Probes, Resources, Service, ServiceFace, ServiceKind, Sidecar, TargetPort,
+    BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, EmptyDir, FacePort, InitContainer,
+    LocalStorage, Node, NodeDisk, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, ServiceFace,
+    ServiceKind, Sidecar, StorageLimit, TargetPort,
 };
 pub use placement::Placement;
 pub use selector::LabelSelector;
@@ -97,6 +99,10 @@ pub trait Runtime {
     }
     /// What a pod's process has used so far; none if that is not modelled.
     fn usage(&self, _ip: Ipv4Addr) -> Option<metrics::Usage> {
+        None
+    }
+    /// What a pod takes of its node's disk; none if that is not modelled.
+    fn disk_use(&self, _ip: Ipv4Addr) -> Option<kubelet::disk::DiskUse> {
         None
     }
     /// The pod's network is gone, and its address with it.

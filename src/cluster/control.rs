@@ -8,7 +8,7 @@
 //!
 //! Invariant, checked at every step of a rolling update: the sizes asked for never exceed replicas + surge.
 //!
-//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `daemon_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`,
+//! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `daemon_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`, `node_disk`,
 //! `node_shutdown`, `services`, `pod`.
 //! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
@@ -21,6 +21,7 @@ mod daemon_set_sync;
 mod deployment_sync;
 mod disruption_sync;
 mod endpoints_sync;
+mod node_disk;
 mod node_failure;
 mod node_pressure;
 mod node_scaling;
@@ -57,7 +58,7 @@ pub use self::pod::{Kill, KillCause, PodCounts, PodRecord};
 pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
 use self::remains::Remains;
-pub(in crate::cluster) use self::remains::refused;
+pub(in crate::cluster) use self::remains::{EVICTED, refused};
 use self::services::Services;
 use super::Runtime;
 use super::api_client::ClientRates;
@@ -107,6 +108,8 @@ pub struct ClusterConfig {
     pub sandbox_removal: Delay,
     /// How fast the control plane may call the API server.
     pub client_rates: ClientRates,
+    /// So many pods that have ended may stay; more are deleted. 0: all stay.
+    pub terminated_pods_max: usize,
     /// Whether nodes come and go with the pods that need them.
     pub autoscaler: Option<AutoscalerConfig>,
     /// What is applied at time zero is there at once, its pods ready: the world as the run finds it.
@@ -153,6 +156,8 @@ pub(super) struct State {
     sets: BTreeMap<u64, ReplicaSet>,
     pub(super) pods: Pods,
     remains: Vec<Remains>,
+    /// The garbage collector of pods has something to do at its next time.
+    is_collecting: bool,
     records: Vec<PodRecord>,
     /// The index of the record of the pod that had an address.
     record_of: BTreeMap<Ipv4Addr, usize>,
@@ -363,6 +368,7 @@ impl Cluster {
             sets: BTreeMap::new(),
             pods: Pods::default(),
             remains: Vec::new(),
+            is_collecting: false,
             records: Vec::new(),
             record_of: BTreeMap::new(),
             placing: Placing::new(&config.nodes, Rules::of_version(config.version.minor()), streams),
@@ -403,6 +409,7 @@ impl Cluster {
         };
         let this = Self { inner: Rc::new(inner) };
         this.start_autoscaler();
+        (0..this.inner.config.nodes.len()).for_each(|index| this.watch_disk(index));
         this
     }
 

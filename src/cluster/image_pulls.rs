@@ -22,16 +22,18 @@ struct NodeImages {
     there_at: BTreeMap<String, SimTime>,
     /// When the last pull that was asked for is over.
     free_at: SimTime,
+    /// How often each was removed.
+    removals: BTreeMap<String, u32>,
 }
 
 impl ImagePulls {
-    /// A container asks for its image; when it may go on. `pull` says how long the image takes, if it is the first to ask.
+    /// A container asks for its image; when it may go on. `pull` says how long the image takes, if it is the first to ask since the image was removed so often.
     pub(super) fn ask(
         &mut self,
         node: &Rc<str>,
         image: &str,
         now: SimTime,
-        pull: impl FnOnce() -> Duration,
+        pull: impl FnOnce(u32) -> Duration,
     ) -> SimTime {
         let node = self.nodes.entry(Rc::clone(node)).or_default();
         let known = node.there_at.get(image).copied();
@@ -40,7 +42,8 @@ impl ImagePulls {
         }
         let turn = node.free_at.max(now);
         if known.is_none() {
-            node.free_at = turn.after(pull());
+            let removals = node.removals.get(image).copied().unwrap_or(0);
+            node.free_at = turn.after(pull(removals));
             node.there_at.insert(image.to_owned(), node.free_at);
         }
         // Of an image on its way the pull is before this turn.
@@ -58,6 +61,21 @@ impl ImagePulls {
         let node = self.nodes.entry(Rc::clone(node)).or_default();
         node.free_at = node.free_at.max(now).after(takes);
         node.free_at
+    }
+
+    /// The images that a node has.
+    pub(super) fn present(&self, node: &str, now: SimTime) -> impl Iterator<Item = &str> {
+        let known = self.nodes.get(node).into_iter().flat_map(|node| &node.there_at);
+        known.filter(move |(_, at)| **at <= now).map(|(image, _)| image.as_str())
+    }
+
+    /// An image is removed: whoever needs it next pulls it anew.
+    pub(super) fn remove(&mut self, node: &str, image: &str) {
+        if let Some(node) = self.nodes.get_mut(node)
+            && node.there_at.remove(image).is_some()
+        {
+            *node.removals.entry(image.to_owned()).or_default() += 1;
+        }
     }
 
     /// A machine died: what it had by then is all that it has when it boots.
@@ -82,7 +100,7 @@ mod tests {
         let (one, two) = (Rc::<str>::from("node-1"), Rc::<str>::from("node-2"));
         let mut pulls = ImagePulls::default();
         let mut ask = |node: &Rc<str>, image: &str, now: u64| {
-            let there_at = pulls.ask(node, image, at(now), || Duration::from_secs(20));
+            let there_at = pulls.ask(node, image, at(now), |_| Duration::from_secs(20));
             there_at.since(SimTime::ZERO).as_secs()
         };
         // (node, image, asked, there): all in the order of their asking.
@@ -107,7 +125,7 @@ mod tests {
     fn a_failure_takes_its_turn_and_a_dead_machine_forgets_what_was_on_its_way() {
         let node: Rc<str> = Rc::from("node-1");
         let mut pulls = ImagePulls::default();
-        let pull = || Duration::from_secs(20);
+        let pull = |_: u32| Duration::from_secs(20);
         assert_eq!(pulls.fail(&node, at(0), Duration::from_secs(5)), at(5));
         assert_eq!(pulls.ask(&node, "web:1", at(1), pull), at(25));
         assert_eq!(pulls.ask(&node, "web:2", at(1), pull), at(45));
@@ -117,5 +135,19 @@ mod tests {
         pulls.interrupt("node-2", at(30));
         assert_eq!(pulls.ask(&node, "web:1", at(40), pull), at(40));
         assert_eq!(pulls.ask(&node, "web:2", at(40), pull), at(60));
+    }
+
+    #[test]
+    fn what_was_removed_is_pulled_anew() {
+        let node: Rc<str> = Rc::from("node-1");
+        let mut pulls = ImagePulls::default();
+        let pull = |removals: u32| Duration::from_secs(10 + u64::from(removals));
+        assert_eq!(pulls.ask(&node, "web:1", at(0), pull), at(10));
+        let present = |pulls: &ImagePulls, now| pulls.present("node-1", at(now)).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!((present(&pulls, 9), present(&pulls, 10)), (vec![], vec!["web:1".to_owned()]));
+        pulls.remove("node-1", "web:1");
+        pulls.remove("node-1", "web:9");
+        assert_eq!(present(&pulls, 20), Vec::<String>::new());
+        assert_eq!(pulls.ask(&node, "web:1", at(20), pull), at(31));
     }
 }

@@ -5,9 +5,11 @@
 
 pub mod backoff;
 pub mod beside;
+pub mod disk;
 pub mod exit;
 pub mod grace;
 pub mod image_backoff;
+pub mod image_gc;
 pub mod oom;
 pub mod pressure;
 pub mod probe;

@@ -13,10 +13,11 @@
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted by the same sync: at once, unless the end of the run *before* holds it
 //!   back ([`super::kubelet::backoff`]).
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
-//! - A pod that the kubelet ends by itself, for want of memory or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
+//! - A pod that the kubelet ends by itself, for want of memory or disk or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
 //!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).
 //! - A second deletion can only shorten the grace of the first (`ending`). One with a grace of 0 takes the object away at once: the kubelet, if there is
 //!   one and it hears of it, ends what is left, and nobody waits for that.
+//! - A kubelet that is short of disk turns pods away, but for critical ones.
 //! - A pod whose manifest names its node is not the scheduler's: its kubelet takes it, or turns it away if it does not fit.
 //! - When the machine of its node dies, all that is on it is gone in that instant, and nobody tells the API server. If it boots again, the kubelet
 //!   starts the pod anew, with another address, or ends it if it was deleted meanwhile.
@@ -37,7 +38,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::{Caller, Cluster, Kubelets, PodRecord, STATUS_CALLS, refused};
+use super::control::{Caller, Cluster, EVICTED, Kubelets, PodRecord, STATUS_CALLS, refused};
 use super::demands::Demands;
 use super::deployment::PodPhase;
 use super::kubelet::backoff::{CrashBackoff, Restart, SYNC_RETRY, SYNC_SPREAD_PERCENT};
@@ -291,6 +292,9 @@ impl Agent {
         if self.cluster.is_shutting_down(bound.node_index) {
             return self.cluster.reject(self.id, SHUTTING_DOWN, refused("NodeShutdown"));
         }
+        if let Some(reason) = self.cluster.pressure_refusal(bound.node_index, self.id) {
+            return self.cluster.reject(self.id, &reason, Some(EVICTED));
+        }
         let misfit = self.cluster.inner.state.borrow().pods[&self.id].misfit.clone();
         if let Some(reason) = misfit {
             return self.cluster.reject(self.id, &reason, refused(&reason));
@@ -362,7 +366,7 @@ impl Agent {
         };
         let process = self.runtime().start(&pod);
         self.cluster.watch_pod(self.id);
-        self.cluster.watch_memory(bound.node_index);
+        self.cluster.watch_pressure(bound.node_index);
         // Its endpoint appears now, not ready yet.
         self.cluster.publish_endpoints_of(self.id, None);
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }

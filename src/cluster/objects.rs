@@ -102,6 +102,8 @@ pub struct PodTemplate {
     /// It has volumes that stay behind on its node, of type `hostPath` or `emptyDir` on disk, and none of its annotations gives them up: the cluster autoscaler leaves that
     /// node alone.
     pub has_local_storage: bool,
+    /// What it may take of its node's disk.
+    pub storage: LocalStorage,
     /// Its probes.
     pub probes: Probes,
     /// Containers that start before its own, in this order.
@@ -114,6 +116,33 @@ pub struct PodTemplate {
     pub placement: Placement,
     /// Anything else that makes it another revision, such as environment variables, as text.
     pub other: String,
+}
+
+/// What a pod may take of its node's disk.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LocalStorage {
+    /// The limits of `ephemeral-storage`, by the containers that have one.
+    pub containers: Vec<(Rc<str>, StorageLimit)>,
+    /// Its volumes of type `emptyDir` that are on disk.
+    pub empty_dirs: Vec<EmptyDir>,
+}
+
+/// A limit on what lies on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StorageLimit {
+    /// In bytes.
+    pub bytes: u64,
+    /// As it is written.
+    pub written: String,
+}
+
+/// An `emptyDir` on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EmptyDir {
+    /// Its name.
+    pub name: Rc<str>,
+    /// Its `sizeLimit`.
+    pub limit: Option<StorageLimit>,
 }
 
 /// A port that a container declares.
@@ -347,6 +376,8 @@ pub struct Node {
     pub allocatable: Resources,
     /// Further resources by name, such as `nvidia.com/gpu`.
     pub extended: BTreeMap<String, u64>,
+    /// Its disk; none: it never runs out of it.
+    pub disk: Option<NodeDisk>,
     /// How many pods there can be.
     pub pods_max: usize,
     /// Labels, those of its name and zone included.
@@ -355,6 +386,15 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// It is cordoned: no new pod comes.
     pub unschedulable: bool,
+}
+
+/// The file system of a node's images, logs, writable layers and `emptyDir` volumes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeDisk {
+    /// Its size in bytes.
+    pub capacity_bytes: u64,
+    /// What the system has on it, in bytes.
+    pub used_bytes: u64,
 }
 
 /// Pods per node. Source: kubelet `maxPods`.
@@ -372,6 +412,7 @@ impl Node {
             zone,
             allocatable,
             extended: BTreeMap::new(),
+            disk: None,
             pods_max: PODS_PER_NODE,
             labels,
             taints: Vec::new(),
@@ -397,6 +438,7 @@ mod tests {
             pre_stop: None,
             has_empty_dir: false,
             has_local_storage: false,
+            storage: LocalStorage::default(),
             probes: Probes::default(),
             init: Vec::new(),
             ports: vec![port(None, 1), port(Some("http"), 2), port(Some("http"), 3), port(Some("grpc"), 4)],

@@ -113,6 +113,24 @@ pub enum Operation {
         /// The node.
         node: NodeChoice,
     },
+    /// Something from outside takes a part of a node's disk, for a time or for good.
+    FillDisk {
+        /// The node.
+        node: NodeChoice,
+        /// How much of it.
+        fill: Fill,
+        /// When it is gone again.
+        back_after: Option<Duration>,
+    },
     /// Nodes join, ready to take pods.
     AddNodes(Vec<Node>),
+}
+
+/// How much of a disk is filled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// Until so many millionths of it are taken, whatever lies there.
+    To(u32),
+    /// So many bytes.
+    By(u64),
 }

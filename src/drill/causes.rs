@@ -63,7 +63,8 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &S
 
 /// Whether the timeline itself took pods away: no setting of a rollout leaves fewer of them then.
 fn was_taken_down(event: Option<EventId>, log: &EventLog) -> bool {
-    const TAKES: [&str; 10] = ["kill", "delete", "scale", "drain", "evict", "shut", "reclaim", "remove", "cut", "node"];
+    const TAKES: [&str; 11] =
+        ["kill", "delete", "scale", "drain", "evict", "shut", "reclaim", "remove", "cut", "node", "fill"];
     let root = event.into_iter().flat_map(|event| log.causes(event)).find(|cause| cause.kind == "timeline");
     let action = root.and_then(|root| root.data.iter().find(|(key, _)| *key == "action"));
     matches!(action, Some((_, Datum::Text(action))) if TAKES.iter().any(|word| action.starts_with(word)))
@@ -198,6 +199,8 @@ fn kill(finished: &Finished, pod: &PodRecord) -> Option<(CauseCode, Option<Event
         KillCause::OutOfMemory => CauseCode::OutOfMemory,
         KillCause::Probe => CauseCode::ProbeKill,
         KillCause::NodePressure => CauseCode::NodePressure,
+        KillCause::DiskPressure => CauseCode::DiskPressure,
+        KillCause::StorageLimit => CauseCode::StorageLimit,
     };
     (kill.at <= finished.ended_at && !is_back).then_some((code, Some(kill.event)))
 }

@@ -10,6 +10,7 @@ use super::process::GatewaySpec;
 use crate::backend::BackendConfig;
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::kubelet::disk::{DiskUse, LOG_BYTES_MAX};
 use crate::cluster::operation::Operation;
 use crate::cluster::version::Version;
 use crate::cluster::{
@@ -92,6 +93,8 @@ pub struct ScalingSpec {
     pub autoscalers: Vec<AutoscalerSpec>,
     /// What a gateway's memory is made of.
     pub memory: MemoryCosts,
+    /// What a gateway takes of its node's disk; none: that is not known.
+    pub disk: Option<DiskCosts>,
     /// Processor time of one request, by the backend's Deployment; one that is not here has no known use.
     pub backend_cpu: BTreeMap<Rc<str>, Duration>,
     /// The mesh's control plane writes the gateway's replicas.
@@ -106,6 +109,7 @@ impl ScalingSpec {
             config: AutoscalingConfig::of(Version::new(1, 33)),
             autoscalers: Vec::new(),
             memory: MemoryCosts::default(),
+            disk: None,
             backend_cpu: BTreeMap::new(),
             owned: None,
         }
@@ -123,6 +127,32 @@ pub struct MemoryCosts {
     pub connection_bytes: u64,
     /// Each request under way.
     pub request_bytes: u64,
+}
+
+/// What a process takes of its node's disk, in bytes.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct DiskCosts {
+    /// From its start.
+    pub base_bytes: u64,
+    /// Each request that has come, in a file that nobody rotates.
+    pub request_bytes: u64,
+    /// Each request that has come, in the container's log, which the kubelet rotates.
+    pub log_bytes: u64,
+    /// The `emptyDir` in which all but the log lies; none: no volume.
+    pub volume: Option<Rc<str>>,
+}
+
+impl DiskCosts {
+    /// What is taken after so many requests.
+    #[must_use]
+    pub fn used(&self, requests: u64) -> DiskUse {
+        let written = self.base_bytes.saturating_add(self.request_bytes.saturating_mul(requests));
+        let (layer_bytes, volume) = match &self.volume {
+            Some(name) => (0, Some((Rc::clone(name), written))),
+            None => (written, None),
+        };
+        DiskUse { log_bytes: self.log_bytes.saturating_mul(requests).min(LOG_BYTES_MAX), layer_bytes, volume }
+    }
 }
 
 /// Replicas that a control plane writes again and again.
@@ -373,6 +403,8 @@ pub struct BackendPods {
     pub config: BackendConfig,
     /// What it holds of its node's memory; none: that is not known.
     pub memory: Option<BackendMemory>,
+    /// What it takes of its node's disk; none: that is not known.
+    pub disk: Option<DiskCosts>,
     /// How long it serves on after SIGTERM; none: it dies of it, as a program does that does not handle it.
     pub shutdown_delay: Option<Duration>,
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::config::DiskCosts;
 use super::memory::Memory;
 use super::node_memory::NodeMemory;
 use super::pod_host::{Cpu, CpuCosts, PodHost};
@@ -315,6 +316,8 @@ pub(super) struct BackendProcess {
     shutdown_delay: Option<Duration>,
     /// Processor time of one request, if it is known.
     pub(super) cpu_per_request: Option<Duration>,
+    /// What it takes of its node's disk, if that is known.
+    pub(super) disk: Option<DiskCosts>,
     /// What it holds, if that is known.
     memory: Option<Rc<Memory>>,
     own_end: Rc<Cell<Option<ProcessEnd>>>,
@@ -330,7 +333,7 @@ impl BackendProcess {
     ) -> Self {
         let backend = Backend::start(&surroundings.sim, surroundings.streams, host, ports, config);
         let backend = backend.expect("a pod that starts has a network");
-        Self { backend, shutdown_delay, cpu_per_request: None, memory: None, own_end: Rc::default() }
+        Self { backend, shutdown_delay, cpu_per_request: None, disk: None, memory: None, own_end: Rc::default() }
     }
 
     /// It holds this much from now on, on a node with so much, and ends when that is too much for either.

@@ -18,13 +18,15 @@ use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::resources::{self, Asked, read_resources, unasked};
 use super::selector;
-use super::volumes::{self, Volumes};
+use super::volumes;
 use super::yaml::{Node, Value};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::selector::LabelSelector;
-use crate::cluster::{ContainerPort, ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources};
+use crate::cluster::{
+    ContainerPort, ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources, StorageLimit,
+};
 use crate::record::results::FidelityStatus;
 
 /// The variables that mean something to a simulated gateway. Source: istio pilot/cmd/pilot-agent/options.
@@ -47,6 +49,8 @@ pub struct DeploymentManifest {
     pub cpu_limit_millicores: Option<u64>,
     /// The main container's memory limit.
     pub memory_limit: Option<MemoryLimit>,
+    /// A limit on what its pods may take of their nodes' disks: where it is written, and the path.
+    pub storage_limit_at: Option<(Place, &'static str)>,
     /// `proxy.istio.io/config`, if a pod carries it.
     pub proxy_config: Option<(String, Place)>,
     /// The main container's preStop hook.
@@ -143,7 +147,7 @@ impl Pods {
     /// What makes them, with all that is known of them.
     pub(super) fn with(self, deployment: Deployment, selector: LabelSelector) -> DeploymentManifest {
         let Self {
-            env, cpu_limit_millicores, memory_limit, proxy_config, hook, grace_at, ports, topology_keys, ..
+            env, cpu_limit_millicores, memory_limit, storage_limit_at, proxy_config, hook, grace_at, ports, ..
         } = self;
         DeploymentManifest {
             deployment,
@@ -151,11 +155,12 @@ impl Pods {
             env,
             cpu_limit_millicores,
             memory_limit,
+            storage_limit_at,
             proxy_config,
             hook,
             grace_at,
             ports,
-            topology_keys,
+            topology_keys: self.topology_keys,
             nodes_at: self.nodes_at,
             liveness: self.liveness,
             gates: self.gates,
@@ -238,6 +243,7 @@ pub(super) struct Pods {
     env: BTreeMap<String, (String, Place)>,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
+    storage_limit_at: Option<(Place, &'static str)>,
     proxy_config: Option<(String, Place)>,
     hook: Option<Hook>,
     grace_at: Place,
@@ -313,8 +319,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     }
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
-    let volumes = spec_field.node().find(&["volumes"]);
-    let Volumes { has_empty_dir, has_local_storage } = volumes::read(volumes, &annotations);
+    let volumes = volumes::read(spec_field.node().find(&["volumes"]), &annotations, spec_field.sink());
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
         spec.missing("containers", "a pod has at least one container");
@@ -337,6 +342,8 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         *extended.entry(name.clone()).or_default() += amount;
     }
     placement.extended = pod_extras::extended_with_init(&extended, &init);
+    let limits = read.iter().filter_map(|it| Some((it.name.as_str(), it.storage_limit.as_ref()?)));
+    let (storage, storage_limit_at) = volumes.storage(limits);
     let ports = read.iter().flat_map(|container| container.ports.clone()).collect();
     let declared = read.iter().flat_map(|container| container.declared.clone()).collect();
     let (main, asked) = containers::requests(&containers, &mut read);
@@ -349,8 +356,9 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         containers: asked,
         grace_seconds: grace_seconds?,
         pre_stop: main.hook.as_ref().map(|hook| hook.duration),
-        has_empty_dir,
-        has_local_storage,
+        has_empty_dir: volumes.has_empty_dir,
+        has_local_storage: volumes.has_local_storage,
+        storage,
         probes: main.probes,
         init: init.iter().map(|container| container.container.clone()).collect(),
         ports: declared,
@@ -367,6 +375,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         env,
         cpu_limit_millicores,
         memory_limit,
+        storage_limit_at,
         proxy_config,
         hook,
         grace_at,
@@ -431,6 +440,7 @@ pub(super) struct Container {
     pub(super) asked: ContainerRequest,
     cpu_limit_millicores: Option<u64>,
     memory_limit: Option<MemoryLimit>,
+    storage_limit: Option<(StorageLimit, Place)>,
     env: BTreeMap<String, (String, Place)>,
     pub(super) hook: Option<Hook>,
     pub(super) probes: Probes,
@@ -466,7 +476,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
             "write one such as registry.example.com/proxy:1.26, without blanks",
         );
     }
-    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit, extended } =
+    let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit, storage_limit, extended } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes, beside: None };
@@ -520,6 +530,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
         asked,
         cpu_limit_millicores,
         memory_limit,
+        storage_limit,
         env,
         hook,
         probes,

@@ -1,4 +1,4 @@
-//! What containers ask for: processor, memory, and resources of somebody's own, judged as the API server judges them.
+//! What containers ask for: processor, memory, disk, and resources of somebody's own, judged as the API server judges them.
 //!
 //! A request that is not written is the limit. Extended resources come in whole numbers and are not shared: what is asked for is the limit.
 //! Source: Kubernetes v1.33 pkg/apis/core/validation/validation.go (`ValidateContainerResourceRequirements`), pkg/apis/core/v1/defaults.go.
@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use super::deployment::MemoryLimit;
 use super::read::{Field, Fields};
-use crate::cluster::Resources;
+use super::{Place, yaml};
+use crate::cluster::kubelet::disk::EPHEMERAL_STORAGE;
 use crate::cluster::placement::Unasked;
+use crate::cluster::{Resources, StorageLimit};
 
 const BYTES_PER_MILLI: u64 = 1000;
 
@@ -19,21 +21,33 @@ pub(super) struct Asked {
     pub(super) memory_bytes: Option<u64>,
     pub(super) cpu_limit_millicores: Option<u64>,
     pub(super) memory_limit: Option<MemoryLimit>,
+    pub(super) storage_limit: Option<(StorageLimit, Place)>,
     pub(super) extended: BTreeMap<String, u64>,
 }
 
-/// Requests and limits of CPU, memory and extended resources.
+/// One side of them: what is asked for, or the limits.
+#[derive(Default)]
+struct Side {
+    cpu_millicores: Option<u64>,
+    memory_bytes: Option<u64>,
+    storage_bytes: Option<u64>,
+    extended: BTreeMap<String, u64>,
+}
+
+/// Requests and limits of CPU, memory, disk and extended resources.
 pub(super) fn read_resources(field: &Field<'_>) -> Asked {
     let Some(fields) = field.fields() else { return Default::default() };
     let side = |key: &str, is_limit: bool| {
         let side_field = fields.look(key)?;
         let side = side_field.fields()?;
-        let cpu = side.get("cpu").and_then(|field| field.millis());
+        let cpu_millicores = side.get("cpu").and_then(|field| field.millis());
         let memory_note =
             "a gateway that holds more by the model of gateway.memory is killed; other processes never are";
         let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
-        let memory = memory.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
-        side.allow(&["ephemeral-storage", "storage"]);
+        let bytes =
+            |field: Option<Field<'_>>| field.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
+        let (memory_bytes, storage_bytes) = (bytes(memory), bytes(side.get(EPHEMERAL_STORAGE)));
+        side.allow(&["storage"]);
         let mut extended = BTreeMap::new();
         for (key, _) in side_field.map() {
             if is_extended(key) {
@@ -43,26 +57,31 @@ pub(super) fn read_resources(field: &Field<'_>) -> Asked {
             }
         }
         side.finish();
-        Some((cpu, memory, extended))
+        Some(Side { cpu_millicores, memory_bytes, storage_bytes, extended })
     };
     let (limits, requests) = (side("limits", true).unwrap_or_default(), side("requests", false).unwrap_or_default());
     fields.ignore(&["claims"], "not simulated");
     fields.finish();
-    for (name, request, limit) in [("cpu", requests.0, limits.0), ("memory", requests.1, limits.1)] {
+    for (name, request, limit) in [
+        ("cpu", requests.cpu_millicores, limits.cpu_millicores),
+        ("memory", requests.memory_bytes, limits.memory_bytes),
+        (EPHEMERAL_STORAGE, requests.storage_bytes, limits.storage_bytes),
+    ] {
         if let (Some(request), Some(limit)) = (request, limit)
             && request > limit
         {
             field.refuse(format!("the {name} request is above its limit"), "make the limit at least as large");
         }
     }
-    let written = fields.look("limits").and_then(|side| side.node().find(&["memory"]).cloned());
-    let memory_limit = written.zip(limits.1.filter(|bytes| *bytes > 0)).map(|(node, bytes)| MemoryLimit {
-        bytes,
-        written: node.text().unwrap_or_default().to_owned(),
-        at: node.at,
+    let written = |key: &str| fields.look("limits").and_then(|side| side.node().find(&[key]).cloned());
+    let memory_limit = written("memory")
+        .zip(limits.memory_bytes.filter(|bytes| *bytes > 0))
+        .map(|(node, bytes)| MemoryLimit { bytes, written: node.text().unwrap_or_default().to_owned(), at: node.at });
+    let storage_limit = written(EPHEMERAL_STORAGE).zip(limits.storage_bytes).map(|(node, bytes): (yaml::Node, u64)| {
+        (StorageLimit { bytes, written: node.text().unwrap_or_default().to_owned() }, node.at)
     });
-    let mut extended = limits.2;
-    for (name, request) in requests.2 {
+    let mut extended = limits.extended;
+    for (name, request) in requests.extended {
         match extended.get(&name) {
             Some(limit) if *limit == request => {}
             Some(_) => field.refuse(format!("the {name} request is not its limit"), "write the same: it is not shared"),
@@ -72,12 +91,16 @@ pub(super) fn read_resources(field: &Field<'_>) -> Asked {
         }
         extended.insert(name, request);
     }
+    // Nodes have it beside processor and memory, as they have resources of somebody's own.
+    let storage = requests.storage_bytes.or(limits.storage_bytes).filter(|bytes| *bytes > 0);
+    extended.extend(storage.map(|bytes| (EPHEMERAL_STORAGE.to_owned(), bytes)));
     Asked {
         extended,
-        cpu_millicores: requests.0.or(limits.0),
-        memory_bytes: requests.1.or(limits.1),
-        cpu_limit_millicores: limits.0,
+        cpu_millicores: requests.cpu_millicores.or(limits.cpu_millicores),
+        memory_bytes: requests.memory_bytes.or(limits.memory_bytes),
+        cpu_limit_millicores: limits.cpu_millicores,
         memory_limit,
+        storage_limit,
     }
 }
 
@@ -174,6 +197,32 @@ mod tests {
             let (_, problems) = load(resources, "{}", "");
             assert!(problems.len() == 1 && problems[0].contains(problem), "{resources}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn disk_is_asked_for_as_memory_is() {
+        let disk = |one: &str, other: &str| {
+            let (pods, problems) = load(one, other, "");
+            let asked = pods.as_ref().and_then(|pods| pods.placement.extended.get("ephemeral-storage").copied());
+            let limits = pods.map(|pods| pods.storage.containers.iter().map(|(_, limit)| limit.bytes).collect());
+            (asked, limits.unwrap_or_default(), problems)
+        };
+        let none: (Option<u64>, Vec<u64>, Vec<String>) = (None, vec![], vec![]);
+        assert_eq!(disk("{}", "{}"), none);
+        assert_eq!(disk("{ requests: { ephemeral-storage: 1Ki } }", "{}"), (Some(1024), vec![], vec![]));
+        // A request that is not written is the limit.
+        let (one, other) = (
+            "{ limits: { ephemeral-storage: 2Ki } }",
+            "{ requests: { ephemeral-storage: \"1\" }, limits: { ephemeral-storage: 4Ki } }",
+        );
+        assert_eq!(disk(one, other), (Some(2049), vec![2048, 4096], vec![]));
+        let (_, _, problems) =
+            disk("{ requests: { ephemeral-storage: 2Ki }, limits: { ephemeral-storage: 1Ki } }", "{}");
+        assert!(
+            problems.len() == 1 && problems[0].contains("ephemeral-storage request is above its limit"),
+            "{problems:?}"
+        );
+        assert!(disk("{ limits: { ephemeral-storage: 1GB } }", "{}").2[0].contains("quantity"));
     }
 
     #[test]

@@ -67,6 +67,10 @@ pub enum CauseCode {
     LbCheckFails,
     /// The balancer had targets, and none that had passed its health check yet.
     LbTargetUnchecked,
+    /// The kubelet had evicted the pod because its node was short of disk.
+    DiskPressure,
+    /// The kubelet had evicted the pod because it took more of its node's disk than it may.
+    StorageLimit,
     /// The backend refused the gateway's connection.
     UpstreamRefused,
     /// The backend closed the connection before its answer.
@@ -107,7 +111,7 @@ struct Entry {
 
 impl CauseCode {
     /// All causes, by code.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::LbStaleTarget,
         Self::ExitIdleConnection,
         Self::ExitInFlight,
@@ -137,6 +141,8 @@ impl CauseCode {
         Self::LbRequestTimeout,
         Self::LbCheckFails,
         Self::LbTargetUnchecked,
+        Self::DiskPressure,
+        Self::StorageLimit,
         Self::UpstreamRefused,
         Self::UpstreamClosed,
         Self::NoHealthyUpstream,
@@ -361,6 +367,18 @@ impl CauseCode {
                 "lb-target-unchecked",
                 "the load balancer had targets that were ready, and none of them had passed its health check yet",
                 "let old pods serve until new ones have passed (a readiness gate of the balancer, preStop sleep), check more often, and check what the gateway answers",
+            ),
+            Self::DiskPressure => entry(
+                "GD4131",
+                "disk-pressure",
+                "the node was short of disk, and the kubelet evicted the pod",
+                "see node_disk_pressure for what filled it: larger or cleaner disks, or requests of ephemeral-storage as large as the gateway's use",
+            ),
+            Self::StorageLimit => entry(
+                "GD4132",
+                "storage-limit",
+                "the pod took more of its node's disk than its limit allows, and the kubelet evicted it",
+                "raise the limit of ephemeral-storage, or sizeLimit, or write less: access logs to stdout are rotated, files are not",
             ),
             Self::UpstreamRefused => entry(
                 "GD4201",

@@ -287,6 +287,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Sca
         config,
         autoscalers: resolved.autoscalers.values().map(|manifest| manifest.spec.clone()).collect(),
         memory: settings.gateway.memory,
+        disk: settings.gateway.disk.as_ref().map(|disk| disk.costs.clone()),
         backend_cpu: backend_cpu.collect(),
         owned: owned(resolved, settings),
     }

@@ -101,6 +101,7 @@ impl Backends {
         let pods = self.processes.entry(Rc::clone(&owner)).or_insert_with(|| BackendPods {
             ports: BTreeSet::new(),
             config: described.config.clone(),
+            disk: described.disk.as_ref().map(|disk| disk.costs.clone()),
             memory: described.memory.map(|costs| BackendMemory { costs, limits: BTreeMap::new() }),
             shutdown_delay: Some(described.shutdown_delay),
         });

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use super::disks;
 use super::operations::node_name;
 use super::settings::{NodeGroup, Settings};
 use super::state::Resolved;
 use crate::cluster::Identity;
+use crate::cluster::kubelet::disk::{EPHEMERAL_STORAGE, allocatable_bytes};
 use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
@@ -35,7 +37,19 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
     let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
     let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| field.whole(1, PODS_MAX));
+    let disk = match fields.get("disk") {
+        Some(field) => Some(disks::node(&field)?),
+        None => None,
+    };
     let mut extended = BTreeMap::new();
+    if let Some(field) = allocatable.as_ref().and_then(|fields| fields.get(EPHEMERAL_STORAGE)) {
+        let bytes = field.millis()? / 1000;
+        if let Some(disk) = disk.filter(|disk| bytes > disk.capacity_bytes) {
+            let text = format!("this is more than the disk has, {} bytes", disk.capacity_bytes);
+            field.refuse(text, "leave it out: nine tenths of the disk are allocatable");
+        }
+        extended.insert(EPHEMERAL_STORAGE.to_owned(), bytes);
+    }
     let written = fields.get("allocatable").map(|field| field.map()).unwrap_or_default();
     for key in written.iter().map(|(key, _)| *key).filter(|key| is_extended(key)) {
         let amount = allocatable.as_ref().and_then(|fields| fields.get(key)).and_then(|field| whole_amount(&field));
@@ -52,7 +66,7 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
     let taints = taints.into_iter().collect::<Option<_>>()?;
     let (name, at) = (name?.to_owned(), field.place());
-    Some(NodeGroup { name, count: count?, zones, allocatable, extended, pods_max: pods_max?, labels, taints, at })
+    Some(NodeGroup { name, count: count?, zones, allocatable, extended, disk, pods_max: pods_max?, labels, taints, at })
 }
 
 /// The labels of a group's nodes, without those that differ from node to node.
@@ -86,6 +100,7 @@ pub(super) fn checked(mut groups: Vec<NodeGroup>, written: Option<&Field<'_>>) -
             zones: ["a", "b", "c"].map(str::to_owned).to_vec(),
             allocatable: Resources { cpu_millicores: 4000, memory_bytes: 8 << 30 },
             extended: BTreeMap::new(),
+            disk: None,
             pods_max: PODS_PER_NODE,
             labels: Labels::new(),
             taints: Vec::new(),
@@ -111,8 +126,11 @@ impl NodeGroup {
         let mut labels = usual_node_labels(&name, zone);
         labels.extend(self.labels.clone());
         let node = Node::new(Rc::from(name), ip, Rc::from(zone.as_str()), self.allocatable);
-        let (taints, extended) = (self.taints.clone(), self.extended.clone());
-        Node { labels, taints, extended, pods_max: self.pods_max, ..node }
+        let (taints, mut extended) = (self.taints.clone(), self.extended.clone());
+        // Where nobody says how large the disk is, pods may ask for any part of it.
+        let has = self.disk.map_or(u64::MAX, |disk| allocatable_bytes(disk.capacity_bytes));
+        extended.entry(EPHEMERAL_STORAGE.to_owned()).or_insert(has);
+        Node { labels, taints, extended, disk: self.disk, pods_max: self.pods_max, ..node }
     }
 }
 

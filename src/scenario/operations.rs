@@ -6,16 +6,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::disks;
 use super::settings::{NodeGroup, Settings, TimelineEntry};
 use crate::cluster::Node;
 use crate::cluster::drain::DrainSettings;
-use crate::cluster::operation::{NodeChoice, NodeFailure, Operation, PodChoice};
+use crate::cluster::operation::{Fill, NodeChoice, NodeFailure, Operation, PodChoice};
 use crate::drill::{Action, Verb};
 use crate::manifest::{Field, Fields, Place, Problem, Sink, quantity};
 use crate::record::results::FidelityStatus;
 
 /// The verbs, each with the phase that it begins if nobody names one.
-pub(super) const VERBS: [(&str, &str); 11] = [
+pub(super) const VERBS: [(&str, &str); 12] = [
     ("evict", "eviction"),
     ("killPod", "kill"),
     ("drainNode", "drain"),
@@ -26,6 +27,7 @@ pub(super) const VERBS: [(&str, &str); 11] = [
     ("shutdownNode", "shutdown"),
     ("reclaimNode", "reclaim"),
     ("removeNode", "removal"),
+    ("fillDisk", "pressure"),
     ("addNode", "growth"),
 ];
 
@@ -59,6 +61,8 @@ pub enum OperationSettings {
     ReclaimNode(NodeName, Duration, bool),
     /// A node is deleted.
     RemoveNode(NodeName),
+    /// A node's disk is filled from outside, for a time or for good.
+    FillDisk(NodeName, Fill, Option<Duration>),
     /// Nodes of a group join.
     AddNode(Option<String>, usize),
 }
@@ -142,6 +146,11 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
         "shutdownNode" => {
             let (node, back_after) = (node(&fields), optional(&fields, "for"));
             Some(OperationSettings::ShutDownNode(node?, back_after?))
+        }
+        "fillDisk" => {
+            let (node, back_after) = (node(&fields), optional(&fields, "for"));
+            let fill = disks::fill(&fields);
+            Some(OperationSettings::FillDisk(node?, fill?, back_after?))
         }
         "removeNode" => Some(OperationSettings::RemoveNode(node(&fields)?)),
         _ => {
@@ -344,6 +353,13 @@ impl<'a> NodeNames<'a> {
                 let node = self.choice(name, &owner, sink)?;
                 let text = format!("reclaim node {} after {}", name.text, quantity::duration_text(*notice));
                 (Operation::ReclaimNode { node, notice: *notice, is_heeded: *is_heeded }, text)
+            }
+            OperationSettings::FillDisk(name, fill, back_after) => {
+                let node = self.choice(name, &owner, sink)?;
+                disks::check_fill(self.settings, (name.text(), name.at()), sink);
+                let span = back_after.map(|span| format!(" for {}", quantity::duration_text(span))).unwrap_or_default();
+                let text = format!("fill the disk of node {} {}{span}", name.text, disks::fill_text(*fill));
+                (Operation::FillDisk { node, fill: *fill, back_after: *back_after }, text)
             }
             OperationSettings::RemoveNode(name) => {
                 let node = self.choice(name, &owner, sink)?;

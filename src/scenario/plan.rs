@@ -15,7 +15,7 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world;
-use super::{autoscaling, balancer, editions, front, images, node_scaling, nodes, pods, sharing, shutdown};
+use super::{autoscaling, balancer, disks, editions, front, images, node_scaling, nodes, pods, sharing, shutdown};
 use crate::cluster::ClusterConfig;
 use crate::drill::config::FrontChange;
 use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources, Verb};
@@ -161,6 +161,7 @@ impl<'a> Plan<'a> {
             front::check_urls(load, named, sink);
         }
         images::check(settings, &self.images, sink);
+        disks::check(&resolved, settings, sink);
         let cluster = ClusterConfig {
             identity: settings.cluster.identity.clone(),
             version: settings.cluster.version,
@@ -177,6 +178,7 @@ impl<'a> Plan<'a> {
             sandbox_removal: settings.cluster.sandbox_removal.clone(),
             autoscaler: node_scaling::config(settings, &self.names),
             client_rates: settings.cluster.client_rates,
+            terminated_pods_max: settings.cluster.terminated_pods_max,
             stands_at_zero: true,
         };
         MemberConfig {

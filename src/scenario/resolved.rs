@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::address::Patch;
 use super::autoscaling;
 use super::control_plane;
+use super::disks;
 use super::gateway_kind::Kind;
 use super::images;
 use super::kubelet;
@@ -131,14 +132,16 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
             map(vec![("key", text(&taint.key)), ("value", text(&taint.value)), ("effect", text(effect))])
         };
         let labels = group.labels.iter().map(|(key, value)| (key.as_str(), text(value)));
-        map(vec![
+        let mut entries = vec![
             ("name", text(&group.name)),
             ("count", bare(group.count)),
             ("zones", list(group.zones.iter().map(|zone| text(zone)).collect())),
             ("allocatable", map(allocatable)),
             ("labels", map(labels.collect())),
             ("taints", list(group.taints.iter().map(taint).collect())),
-        ])
+        ];
+        entries.extend(group.disk.map(|disk| ("disk", disks::node_written(disk))));
+        map(entries)
     };
     let timings = vec![
         ("schedule", delay(&cluster.schedule)),
@@ -156,7 +159,7 @@ fn cluster(cluster: &ClusterSettings) -> Vec<(&str, Node)> {
         ("version", text(&cluster.version.to_string())),
         ("nodes", list(cluster.nodes.iter().map(group).collect())),
         ("kubeProxy", proxy),
-        ("controllerManager", control_plane::written(cluster.client_rates)),
+        ("controllerManager", control_plane::written(cluster.client_rates, cluster.terminated_pods_max)),
         ("kubelet", kubelet::written(&cluster.kubelet)),
         ("timings", map(timings)),
     ];
@@ -256,6 +259,7 @@ fn gateway(settings: &Settings) -> Node {
         ("memory", autoscaling::written_memory(gateway.memory)),
         ("replicasSync", span(gateway.replicas_sync)),
     ]);
+    entries.extend(gateway.disk.as_ref().map(|disk| ("disk", disks::written(&disk.costs))));
     map(entries)
 }
 
@@ -290,6 +294,7 @@ fn backend(backend: &BackendSettings) -> Node {
         ];
         ("memory", map(parts.map(|(key, bytes)| (key, size(bytes))).to_vec()))
     }));
+    entries.extend(backend.disk.as_ref().map(|disk| ("disk", disks::written(&disk.costs))));
     entries.extend(backend.cpu_per_request.map(|cost| ("cpuPerRequest", span(cost))));
     map(entries)
 }

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::autoscaling::AutoscalingSettings;
+use super::disks::DiskSettings;
 use super::gateway_kind::KindSettings;
 use super::kubelet::KubeletSettings;
 use super::product::ProductSettings;
 use crate::backend::BackendConfig;
 use crate::cluster::placement::Taint;
-use crate::cluster::{Identity, Resources, Version};
+use crate::cluster::{Identity, NodeDisk, Resources, Version};
 use crate::drill::{MemoryCosts, MixEntry, NameSpec};
 use crate::edge::ProxyMode;
 use crate::edge::conntrack::TableSize;
@@ -132,6 +133,8 @@ pub struct ClusterSettings {
     pub kube_proxy: ProxySettings,
     /// How fast its controllers may call the API server.
     pub client_rates: crate::cluster::ClientRates,
+    /// So many pods that have ended may stay; 0: all.
+    pub terminated_pods_max: usize,
     /// What its kubelets are set to.
     pub kubelet: KubeletSettings,
     /// Pod created to bound.
@@ -201,6 +204,8 @@ pub struct NodeGroup {
     pub allocatable: Resources,
     /// Further resources by name, such as `nvidia.com/gpu`.
     pub extended: BTreeMap<String, u64>,
+    /// The disk of each; none: it never runs out of it.
+    pub disk: Option<NodeDisk>,
     /// How many pods each can hold.
     pub pods_max: usize,
     /// Labels besides those that every node has.
@@ -302,6 +307,8 @@ pub struct GatewaySettings {
     pub exit_delay: Delay,
     /// What its memory is made of.
     pub memory: MemoryCosts,
+    /// What it takes of its node's disk; none: not known.
+    pub disk: Option<DiskSettings>,
     /// How often ASM writes the replicas that it owns.
     pub replicas_sync: Duration,
 }
@@ -351,6 +358,8 @@ pub struct BackendSettings {
     pub cpu_per_request: Option<Duration>,
     /// What a pod of it holds of memory; none: not known.
     pub memory: Option<MemoryCosts>,
+    /// What a pod of it takes of its node's disk; none: not known.
+    pub disk: Option<DiskSettings>,
     /// Where it is written.
     pub at: Place,
 }

@@ -403,6 +403,14 @@ fn kill_sources(
         let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
         sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));
     }
+    let with_disk = settings.cluster.nodes.iter().filter_map(|group| Some((group, group.disk?)));
+    if let Some((group, disk)) = with_disk.min_by_key(|(_, disk)| disk.capacity_bytes) {
+        let path = "spec.cluster.nodes.disk.size".to_owned();
+        sources.push((CauseCode::DiskPressure, group.at, path, Some(format!("{}B", disk.capacity_bytes))));
+    }
+    if let Some((at, path)) = manifest.storage_limit_at {
+        sources.push((CauseCode::StorageLimit, at, path.to_owned(), None));
+    }
     if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
         let path = "resources.limits.memory".to_owned();
         sources.push((CauseCode::OutOfMemory, *at, path, Some(written.clone())));

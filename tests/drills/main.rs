@@ -9,6 +9,7 @@ mod balancers;
 mod bare_pods;
 mod clusters;
 mod daemon_sets;
+mod disk;
 mod edits;
 mod further_containers;
 mod kubelet;

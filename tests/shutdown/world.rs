@@ -85,6 +85,7 @@ fn deployment(inputs: &Value) -> Deployment {
         init: Vec::new(),
         has_empty_dir: false,
         has_local_storage: false,
+        storage: gatedrill::cluster::LocalStorage::default(),
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
@@ -120,6 +121,7 @@ fn cluster(inputs: &Value) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
         endpoint_propagation: Delay::ZERO,
         init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(Duration::from_secs(3600)),
@@ -382,8 +384,13 @@ fn backends(inputs: &Value) -> Vec<BackendSpec> {
 }
 
 fn pods(spec: BackendSpec) -> (Rc<str>, BackendPods) {
-    let pods =
-        BackendPods { ports: BTreeSet::from([spec.port]), config: spec.config, memory: None, shutdown_delay: None };
+    let pods = BackendPods {
+        ports: BTreeSet::from([spec.port]),
+        config: spec.config,
+        memory: None,
+        disk: None,
+        shutdown_delay: None,
+    };
     (Rc::from(UPSTREAM), pods)
 }
 

@@ -107,6 +107,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: std::collections::BTreeSet::new(),
             image_sizes: BTreeMap::new(),
+            terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
             endpoint_propagation: Delay::ZERO,
             init_container: Delay::ZERO,
             sandbox_removal: Delay::ZERO,

@@ -14,6 +14,8 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::node_disk::DiskState;
+use super::node_pressure::Conditions;
 use super::{Caller, Cluster, Kubelets};
 use crate::cluster::node_lifecycle::{LEASE_RENEWAL, MONITOR_PERIOD, NodeView, Order, Readiness, TAINT_POLL};
 use crate::cluster::notice::{Notice, until};
@@ -64,8 +66,12 @@ pub(in crate::cluster) struct NodeState {
     boots: Rc<Notice>,
     /// When its lease is renewed: at this time, and each period later.
     lease_from: SimTime,
-    /// Its kubelet looks at the memory of its pods.
-    pub(super) is_memory_watched: bool,
+    /// Its kubelet looks at memory and disk.
+    pub(super) is_watched: bool,
+    /// Of what it is short.
+    pub(super) conditions: Conditions,
+    /// What is known of its disk.
+    pub(super) disk: DiskState,
     /// Its machine has been told to shut down.
     pub(super) is_shutting_down: bool,
     /// The last event of its condition or its machine.
@@ -98,7 +104,9 @@ impl NodeState {
             is_machine_gone: false,
             boots: Rc::default(),
             lease_from,
-            is_memory_watched: false,
+            is_watched: false,
+            conditions: Conditions::default(),
+            disk: DiskState::default(),
             is_shutting_down: false,
             last_event,
         }
@@ -313,6 +321,7 @@ impl Cluster {
         self.tell_of_node(index, because, "node_ready", Vec::new());
         self.tell_runtime(&name, true, self.node_event(index));
         self.node_has_changed(index, Change::NodeAdded);
+        self.watch_disk(index);
         index
     }
 

@@ -57,6 +57,12 @@ impl Cluster {
             Operation::ReclaimNode { node, notice, is_heeded } => {
                 self.chosen_node(node).map(|index| self.reclaim(index, *notice, *is_heeded, because))
             }
+            Operation::FillDisk { node, fill, back_after } => self.chosen_node(node).map(|index| {
+                if let Err(reason) = self.fill_disk(index, *fill, *back_after, because) {
+                    let object = format!("Node/{}", self.node_name(index));
+                    self.tell(Some(because), "nothing_found", object, vec![("reason", reason.into())]);
+                }
+            }),
             Operation::RemoveNode { node } => self.chosen_node(node).map(|index| {
                 self.kill_machine(index, true, Some(because));
                 self.delete_node(index, Some(because));
@@ -298,6 +304,7 @@ fn wanted(operation: &Operation) -> (String, String) {
         | Operation::FailNode { node, .. }
         | Operation::ShutDownNode { node, .. }
         | Operation::ReclaimNode { node, .. }
+        | Operation::FillDisk { node, .. }
         | Operation::RemoveNode { node } => match node {
             NodeChoice::Named(name) => (format!("Node/{name}"), "there is no such node".to_owned()),
             NodeChoice::Busiest(owner) => (format!("Deployment/{owner}"), "none of its pods is on a node".to_owned()),

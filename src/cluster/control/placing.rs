@@ -92,6 +92,11 @@ impl Placing {
         self.scheduler.cache.put_image(image, bytes, index);
     }
 
+    /// An image is no more on a node.
+    pub(super) fn remove_image(&mut self, index: usize, image: &str) {
+        self.scheduler.cache.remove_image(image, index);
+    }
+
     /// A node is no more.
     pub(super) fn remove_node(&mut self, index: usize) {
         self.scheduler.cache.remove_node(index);

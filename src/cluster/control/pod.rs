@@ -66,6 +66,8 @@ pub(in crate::cluster) struct Pod {
     pub(in crate::cluster) demands: Rc<Demands>,
     /// Raised when its kubelet ends it by itself.
     pub(in crate::cluster) evicted: Signal,
+    /// Why, if for want of something; none if because its machine shuts down.
+    pub(in crate::cluster) evicted_for: Option<KillCause>,
     /// Raised when its object is gone.
     pub(in crate::cluster) removed: Signal,
     /// The scheduler has found no node for it.
@@ -176,6 +178,10 @@ pub enum KillCause {
     Probe,
     /// Its node was short of memory: the kubelet evicted the pod, or the kernel killed it.
     NodePressure,
+    /// Its node was short of disk, and the kubelet evicted the pod.
+    DiskPressure,
+    /// It took more of its node's disk than its limits allow, and the kubelet evicted the pod.
+    StorageLimit,
 }
 
 /// A process was killed.

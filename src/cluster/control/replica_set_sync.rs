@@ -308,6 +308,7 @@ impl Cluster {
                 deletion: Signal::default(),
                 demands: Rc::default(),
                 evicted: Signal::default(),
+                evicted_for: None,
                 removed: Signal::default(),
                 is_unschedulable: false,
                 last_event: event,

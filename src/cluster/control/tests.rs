@@ -4,6 +4,7 @@ mod bare_pods;
 mod calls;
 mod daemon_sets;
 mod deletions;
+mod disk;
 mod indexes;
 mod nodes;
 mod recreate;
@@ -13,6 +14,7 @@ mod waiting;
 use super::*;
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
+use crate::cluster::kubelet::disk::DiskUse;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service, ServiceFace};
 use crate::cluster::{ClientRates, LocalFuture, Placement, Process, StartingPod};
@@ -29,6 +31,8 @@ struct Fake {
     crashes_after: Option<Duration>,
     started: RefCell<BTreeMap<Ipv4Addr, SimTime>>,
     released: RefCell<Vec<(u64, Ipv4Addr)>>,
+    /// What each process takes of its node's disk; 0: that is not known.
+    disk_bytes: Cell<u64>,
 }
 
 struct FakeProcess {
@@ -56,6 +60,11 @@ impl Runtime for Fake {
     fn probe(&self, ip: Ipv4Addr, _: &ProbeAction) -> LocalFuture<bool> {
         let passes = self.started.borrow()[&ip].after(self.ready_after) <= self.sim.now();
         Box::pin(std::future::ready(passes))
+    }
+
+    fn disk_use(&self, _: Ipv4Addr) -> Option<DiskUse> {
+        let layer_bytes = self.disk_bytes.get();
+        (layer_bytes > 0).then_some(DiskUse { layer_bytes, ..DiskUse::default() })
     }
 
     fn released(&self, ip: Ipv4Addr) {
@@ -116,6 +125,7 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         init: Vec::new(),
         has_empty_dir: false,
         has_local_storage: false,
+        storage: crate::cluster::LocalStorage::default(),
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),
@@ -158,6 +168,7 @@ fn config(count: usize) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        terminated_pods_max: crate::cluster::pod_collection::THRESHOLD,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         init_container: Delay::ZERO,
         sandbox_removal: Delay::Constant(seconds(2)),
@@ -183,6 +194,7 @@ fn world_with(
         crashes_after,
         started: RefCell::default(),
         released: RefCell::default(),
+        disk_bytes: Cell::default(),
     });
     let kept: Rc<dyn Runtime> = Rc::<Fake>::clone(&runtime);
     let cluster = Cluster::new(&sim, Streams::new(seed), Rc::clone(&log), config, kept);

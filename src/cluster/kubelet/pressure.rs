@@ -1,7 +1,7 @@
 //! What a kubelet does when its node runs short of memory.
 //!
 //! Every ten seconds it compares what its pods hold with what there is for them. Below the threshold of free memory it evicts one pod, and looks again: first those
-//! that hold more than they asked for, of these the least important, and of these the one that holds most above that. The condition `MemoryPressure` stays for five minutes after it was last
+//! that hold more than they asked for, of these the least important, and of these the one that holds most above that; critical ones stay. The condition `MemoryPressure` stays for five minutes after it was last
 //! seen; meanwhile pods that asked for nothing are kept away.
 //!
 //! What is allocatable is the node's capacity less what is reserved, the threshold of 100 MiB included. So there is less than the threshold left when the pods
@@ -13,6 +13,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use super::shutdown::CRITICAL;
 use crate::cluster::version::Version;
 use crate::units::SimTime;
 
@@ -36,7 +37,7 @@ pub struct PodMemory {
     pub priority: i32,
 }
 
-/// The pod that is evicted first; of equal ones the first. None: there is no pod.
+/// The pod that is evicted first; of equal ones the first. None: there is none that may be.
 #[must_use]
 pub fn victim(pods: &[PodMemory]) -> Option<u64> {
     let rank = |pod: &&PodMemory| {
@@ -44,7 +45,8 @@ pub fn victim(pods: &[PodMemory]) -> Option<u64> {
         (above > 0, Reverse(pod.priority), above)
     };
     // Of several with the same rank the first: `max_by_key` would give the last.
-    pods.iter().rev().max_by_key(rank).map(|pod| pod.id)
+    let candidates = pods.iter().rev().filter(|pod| pod.priority < CRITICAL);
+    candidates.max_by_key(rank).map(|pod| pod.id)
 }
 
 /// The grace of an eviction for want of memory, in seconds. Before 1.30 a grace of 0 was taken for none, so that the pod got its own.
@@ -97,6 +99,8 @@ mod tests {
             (vec![with(pod(1, 101, 100), 5), with(pod(2, 900, 100), 6)], Some(1)),
             (vec![with(pod(1, 101, 100), 6), with(pod(2, 900, 100), 5)], Some(2)),
             (vec![with(pod(1, 101, 100), 5), with(pod(2, 102, 100), 5)], Some(2)),
+            (vec![with(pod(1, 1, 100), 5), with(pod(2, 900, 100), CRITICAL)], Some(1)),
+            (vec![with(pod(2, 900, 100), CRITICAL)], None),
             // Who asked for what it holds stays, however little it counts.
             (vec![with(pod(1, 100, 100), -9), with(pod(2, 101, 100), 2000)], Some(2)),
         ] {

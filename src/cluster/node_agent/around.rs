@@ -1,6 +1,6 @@
 //! What comes before a pod's own container: its image, init containers, sidecars.
 //!
-//! An image is pulled once per node, and one after the other ([`crate::cluster::image_pulls`]); one that cannot be pulled is tried again under a back-off of its own. Init containers run one
+//! An image is pulled once per node, unless it was removed, and one after the other ([`crate::cluster::image_pulls`]); one that cannot be pulled is tried again under a back-off of its own. Init containers run one
 //! after another, and sidecars start among them; they end after the process ([`super::ending`]). What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
 //!
 //! Source: Kubernetes v1.28.7 pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go; the rules are in [`crate::cluster::kubelet`].
@@ -55,8 +55,9 @@ impl Agent {
     fn image_pulled_at(&self, node: &Rc<str>, image: &str) -> SimTime {
         let inner = &self.cluster.inner;
         let now = self.sim().now();
-        inner.state.borrow_mut().images.ask(node, image, now, || {
-            let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}"));
+        inner.state.borrow_mut().images.ask(node, image, now, |removals| {
+            let again = if removals == 0 { String::new() } else { format!("/{removals}") };
+            let mut stream = inner.streams.stream("image-pull", &format!("{node}/{image}{again}"));
             let pull = inner.config.image_pull.draw(&mut stream);
             if self.cluster.stands() { Duration::ZERO } else { pull }
         })

@@ -27,8 +27,8 @@ pub(super) enum Why {
     Deleted,
     /// A probe has failed.
     Probe,
-    /// Its pod is evicted by the kubelet.
-    Pressure,
+    /// Its pod is evicted by the kubelet, for this.
+    Evicted(KillCause),
     /// Its machine shuts down.
     Shutdown,
 }
@@ -38,7 +38,7 @@ impl Why {
         match self {
             Self::Deleted => None,
             Self::Probe => Some("probe failed"),
-            Self::Pressure => Some("evicted"),
+            Self::Evicted(_) => Some("evicted"),
             Self::Shutdown => Some("the node is shutting down"),
         }
     }
@@ -47,7 +47,7 @@ impl Why {
         match self {
             Self::Deleted | Self::Shutdown => None,
             Self::Probe => Some(KillCause::Probe),
-            Self::Pressure => Some(KillCause::NodePressure),
+            Self::Evicted(cause) => Some(cause),
         }
     }
 }
@@ -82,14 +82,15 @@ impl Agent {
         self.write_end(PodPhase::Succeeded);
     }
 
-    /// Ends the process of a pod that the kubelet ends by itself: for want of memory, or because the machine shuts down. Nobody probes it any more.
+    /// Ends the process of a pod that the kubelet ends by itself: for want of memory or disk, or because the machine shuts down. Nobody probes it any more.
     pub(super) async fn evict(&self, container: &Container, template: &PodTemplate, probes: &TaskGroup) {
         probes.abort();
         let (grace, why) = match self.demands.kubelet_seconds() {
             Some(seconds) => (seconds, Why::Shutdown),
             None => {
                 let version = self.cluster.inner.config.version;
-                (pressure::grace_seconds(version, template.grace_seconds), Why::Pressure)
+                let cause = self.cluster.evicted_for(self.id).unwrap_or(KillCause::NodePressure);
+                (pressure::grace_seconds(version, template.grace_seconds), Why::Evicted(cause))
             }
         };
         self.end_containers(container, template, grace, why, &Progress::default()).await;

@@ -36,6 +36,7 @@ fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
         init: Vec::new(),
         has_empty_dir: false,
         has_local_storage: false,
+        storage: crate::cluster::LocalStorage::default(),
         ports: Vec::new(),
         readiness_gates: Vec::new(),
         placement: Placement::default(),

@@ -290,6 +290,16 @@ impl Cache {
         }
     }
 
+    /// An image is no more on a node.
+    pub fn remove_image(&mut self, image: &str, index: usize) {
+        if let Some(Some(node)) = self.nodes.get_mut(index)
+            && node.images.remove(image)
+            && let Some(info) = self.images.get_mut(image)
+        {
+            info.nodes -= 1;
+        }
+    }
+
     /// What is known of an image.
     #[must_use]
     pub fn image(&self, image: &str) -> ImageInfo {

@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use super::endpoints::localities;
+use crate::cluster::kubelet::disk::DiskUse;
 use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
 use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod, TargetPort};
@@ -364,6 +365,7 @@ impl Runtime for Containers {
                 let (ports, config) = (spec.ports_of(&pod.template), spec.config.clone());
                 let mut process = BackendProcess::start(&member.around, &host, ports, config, spec.shutdown_delay);
                 process.cpu_per_request = member.config.scaling.backend_cpu.get(&pod.owner).copied();
+                process.disk.clone_from(&spec.disk);
                 if let Some(BackendMemory { costs, limits }) = &spec.memory {
                     let limits = limits.get(&pod.template.other).copied().unwrap_or_default();
                     let (node, requests) = (member.memory_of(&pod.node), pod.template.requests);
@@ -400,6 +402,10 @@ impl Runtime for Containers {
 
     fn usage(&self, ip: Ipv4Addr) -> Option<Usage> {
         self.0.upgrade()?.usage(ip)
+    }
+
+    fn disk_use(&self, ip: Ipv4Addr) -> Option<DiskUse> {
+        self.0.upgrade()?.disk_use(ip)
     }
 
     fn node_changed(&self, node: &Rc<str>, is_alive: bool, because: Option<EventId>) {

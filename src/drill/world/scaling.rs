@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::member::Member;
 use crate::cluster::autoscaler::reconcile::Reading;
 use crate::cluster::autoscaler::{Metric, ResourceTarget, ValueTarget};
+use crate::cluster::kubelet::disk::DiskUse;
 use crate::cluster::metrics::Usage;
 use crate::cluster::{AutoscalerStep, Cluster, Deployment, Identity};
 use crate::drill::config::Size;
@@ -79,6 +80,16 @@ impl Member {
             return Some(process.usage(self.around.sim.now()));
         }
         self.backends.borrow().get(&ip).map(|process| process.usage())
+    }
+
+    /// What a pod takes of its node's disk, if that is known.
+    pub(super) fn disk_use(&self, ip: Ipv4Addr) -> Option<DiskUse> {
+        if let Some(process) = self.gateways.borrow().get(&ip) {
+            return Some(self.config.scaling.disk.as_ref()?.used(process.memory.requests()));
+        }
+        let backends = self.backends.borrow();
+        let process = backends.get(&ip)?;
+        Some(process.disk.as_ref()?.used(process.usage().requests?))
     }
 }
 

@@ -6,6 +6,7 @@ use super::{delay, key, span};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::MemoryCosts;
 use crate::manifest::Field;
+use crate::scenario::disks;
 use crate::scenario::settings::{BackendSettings, defaults};
 
 /// What a pod holds of memory.
@@ -77,6 +78,15 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         let help = "name its deployment, its daemonSet or its pod, or remove memory";
         memory.refuse("its replicas are no pods, and on no node", help);
     }
+    let disk_field = fields.get("disk");
+    let disk = match &disk_field {
+        Some(field) => Some(disks::costs(field)?),
+        None => None,
+    };
+    if let (None, Some(disk)) = (named.first(), &disk_field) {
+        let help = "name its deployment, its daemonSet or its pod, or remove disk";
+        disk.refuse("its replicas are no pods, and on no node", help);
+    }
     let answer = fields.get("answer").map_or(Some(defaults::ANSWER_BYTES as u64), |field| field.bytes());
     fields.finish();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
@@ -101,6 +111,7 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         shutdown_delay: shutdown_delay?,
         cpu_per_request,
         memory,
+        disk,
         at: field.place(),
     })
 }

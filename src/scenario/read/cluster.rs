@@ -93,7 +93,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     let sandbox_removal = delay(timings, "sandboxRemoval", defaults::SANDBOX_REMOVAL);
     let network_latency = span(timings, "networkLatency", defaults::NETWORK_LATENCY);
     let autoscaling = autoscaling::read(fields, version);
-    let client_rates = control_plane::read(fields);
+    let controllers = control_plane::read(fields);
     let kubelet = kubelet::read(fields, version);
     if let Some(timings) = timings {
         timings.finish();
@@ -105,6 +105,7 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
     };
     let (images, bad_images) = described?;
     let kubelet = kubelet?;
+    let (client_rates, terminated_pods_max) = controllers?;
     Some(ClusterSettings {
         id: None,
         at: Place::NOWHERE,
@@ -128,7 +129,8 @@ fn cluster(fields: Option<&Fields<'_>>) -> Option<ClusterSettings> {
         network_latency: network_latency?,
         autoscaling: autoscaling?,
         kube_proxy: kube_proxy?,
-        client_rates: ClientRates { kubelets: Some(kubelet.limits), ..client_rates? },
+        client_rates: ClientRates { kubelets: Some(kubelet.limits), ..client_rates },
+        terminated_pods_max,
         kubelet,
     })
 }

@@ -4,7 +4,7 @@ use super::{delay, span};
 use crate::gateway::DrainStrategy;
 use crate::manifest::{Field, Place};
 use crate::scenario::settings::{DrainTimers, Edition, GatewaySettings, defaults};
-use crate::scenario::{autoscaling, gateway_kind};
+use crate::scenario::{autoscaling, disks, gateway_kind};
 
 pub(super) fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
     let fields = field.and_then(Field::fields);
@@ -39,6 +39,10 @@ pub(super) fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
     let cpu_per_connection = span(fields, "cpuPerConnection", defaults::CPU_PER_CONNECTION);
     let exit_delay = delay(fields, "exitDelay", defaults::EXIT_DELAY);
     let memory = autoscaling::read_memory(fields);
+    let disk = match fields.and_then(|fields| fields.get("disk")) {
+        Some(field) => Some(disks::costs(&field)?),
+        None => None,
+    };
     let replicas_sync = match fields.and_then(|fields| fields.get("replicasSync")) {
         Some(field) => field.positive_duration(),
         None => Some(defaults::REPLICAS_SYNC),
@@ -57,6 +61,7 @@ pub(super) fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
         cpu_per_connection: cpu_per_connection?,
         exit_delay: exit_delay?,
         memory: memory?,
+        disk,
         replicas_sync: replicas_sync?,
     })
 }

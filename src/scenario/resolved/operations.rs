@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{bare, delay, map, span, text};
-use crate::cluster::operation::PodChoice;
+use crate::cluster::operation::{Fill, PodChoice};
 use crate::manifest::Node;
 use crate::scenario::node_scaling::AutoscalerSettings;
 use crate::scenario::operations::{FAILURES, OperationSettings};
@@ -49,6 +49,15 @@ pub(super) fn operation(operation: &OperationSettings) -> (&'static str, Node) {
         }
         OperationSettings::ReclaimNode(node, notice, is_heeded) => {
             ("reclaimNode", vec![("node", text(node.text())), ("notice", span(*notice)), ("drain", bare(is_heeded))])
+        }
+        OperationSettings::FillDisk(node, fill, back_after) => {
+            let mut entries = vec![("node", text(node.text()))];
+            entries.push(match fill {
+                Fill::To(ppm) => ("to", bare(f64::from(*ppm) / 1_000_000.0)),
+                Fill::By(bytes) => ("amount", text(&format!("{bytes}B"))),
+            });
+            entries.extend(back_after.map(|back_after| ("for", span(back_after))));
+            ("fillDisk", entries)
         }
         OperationSettings::RemoveNode(node) => ("removeNode", vec![("node", text(node.text()))]),
         OperationSettings::AddNode(group, count) => {

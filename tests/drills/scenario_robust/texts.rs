@@ -17,9 +17,9 @@ spec:
     profile: ack-terway-nlb
     version: "1.33"
     nodes:
-      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi, example.com/cards: 2 }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
+      - { name: pool-a, count: 3, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi, example.com/cards: 2, ephemeral-storage: 80Gi }, disk: { size: 100GiB, used: 10GiB }, labels: { disk: ssd }, taints: [ { key: soft, effect: PreferNoSchedule } ] }
     autoscaler: { group: pool-a, min: 2, max: 9, nodeStart: { min: 60s, max: 120s }, scanInterval: 10s, unneededTime: 5m, utilizationPercent: 60 }
-    controllerManager: { kubeApiQps: 50, kubeApiBurst: 60 }
+    controllerManager: { kubeApiQps: 50, kubeApiBurst: 60, terminatedPodGcThreshold: 100 }
     kubelet: { kubeAPIQPS: 5, kubeAPIBurst: 10, shutdownGracePeriodByPodPriority: [ { priority: 1000, shutdownGracePeriodSeconds: 60 }, { priority: 0, shutdownGracePeriodSeconds: 20 } ] }
     kubeProxy: { mode: ipvs, minSyncPeriod: 500ms }
     timings: { schedule: 10ms, podStart: { p50: 4s, p99: 11s }, imagePull: { mean: 1s }, sandboxRemoval: { values: [1s, 2s] } }
@@ -32,9 +32,9 @@ spec:
   loadBalancer:
     controllerLatency: { min: 2s, max: 10s }
     healthCheck: { interval: 500ms, timeout: 5s, healthyThreshold: 2, unhealthyThreshold: 2 }
-  gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us, memory: { base: 50MB, perRequest: 1KiB }, replicasSync: 30s }
+  gateway: { istio: "1.26", terminationDrainDuration: 5s, cpuPerRequest: 150us, memory: { base: 50MB, perRequest: 1KiB }, disk: { base: 1MiB, perRequest: 10B, logPerRequest: 300B }, replicasSync: 30s }
   backends:
-    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms, memory: { base: 64MiB, perRequest: 1KiB } }
+    - { service: default/web, deployment: default/web, serviceTime: { p50: 8ms, p99: 60ms }, concurrency: 64, keepAlive: 0s, cpuPerRequest: 2ms, memory: { base: 64MiB, perRequest: 1KiB }, disk: { base: 1GiB } }
     - { service: default/api, replicas: 4, zones: [a, b], errorRatio: 0.1%, shutdownDelay: 1s, answer: 2KiB }
   load:
     - name: services
@@ -54,6 +54,8 @@ spec:
     - { at: 26s, killNode: { node: pool-a-5, for: 1m } }
     - { at: 27s, reclaimNode: { node: pool-a-4, notice: 30s, drain: false } }
     - { at: 27500ms, shutdownNode: { node: pool-a-1, for: 30s } }
+    - { at: 27600ms, fillDisk: { node: pool-a-2, to: 90%, for: 20s } }
+    - { at: 27700ms, fillDisk: { node: busiest, amount: 1GiB } }
     - { at: 28s, removeNode: { node: pool-a-3 } }
     - { at: 29s, configPush: {} }
     - { at: 40s, set: { target.spec.replicas: 6 } }
