@@ -282,7 +282,7 @@ impl State {
 fn status_text(pod: &Pod) -> &'static str {
     match pod.phase {
         _ if pod.is_deleting() => "Terminating",
-        PodPhase::Pending if pod.record.node.is_none() => "Pending",
+        PodPhase::Pending if pod.record.node.is_none() => pod.waiting.unwrap_or("Pending"),
         PodPhase::Pending => pod.waiting.unwrap_or("ContainerCreating"),
         PodPhase::Unknown => "Unknown",
         PodPhase::Running => pod.waiting.unwrap_or("Running"),
