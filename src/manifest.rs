@@ -17,6 +17,7 @@ pub mod deployment;
 pub mod disruption_budget;
 pub mod gateway_api;
 pub mod hook;
+mod host_ports;
 pub mod istio;
 pub mod istio_gateway;
 pub mod object;

@@ -372,7 +372,16 @@ impl Agent {
         Running { pod, process, started_at: self.sim().now(), bound_at: bound.at }
     }
 
+    /// Ends when the pod has a node; never, while it has scheduling gates, which nobody takes away.
+    /// Source: Kubernetes v1.28.7 pkg/scheduler/framework/plugins/schedulinggates/scheduling_gates.go.
     async fn find_node(&self) -> usize {
+        let is_gated = |pod: &super::control::Pod| !pod.template.placement.gates.is_empty();
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id).filter(|pod| is_gated(pod)) {
+            pod.waiting = Some("SchedulingGated");
+        }
+        if self.cluster.inner.state.borrow().pods.get(&self.id).is_some_and(is_gated) {
+            return std::future::pending().await;
+        }
         let of_pod = self.cluster.inner.state.borrow().pods.get(&self.id).map(|pod| pod.template.placement.priority);
         let priority = of_pod.unwrap_or(0);
         let changes = &self.cluster.inner.changes;

@@ -17,16 +17,16 @@
 //!
 //! While too many nodes are not ready, it takes the cluster for broken: it neither adds nor removes, and forgets who was unneeded.
 //!
-//! Approximated: one node group, so no expander; what fits onto new nodes, or elsewhere, is judged by requests, node selectors and taints, not by affinity among pods. Pods with GPUs are as young as others.
+//! Approximated: one node group, so no expander; what fits onto new nodes, or elsewhere, is judged by requests, ports, node selectors and taints, not by affinity among pods. Pods with GPUs are as young as others.
 //! Source: kubernetes/autoscaler cluster-autoscaler/FAQ.md, core/static_autoscaler.go (`RunOnce`, `allPodsAreNew`, `isScaleDownInCooldown`), core/podlistprocessor/filter_out_schedulable.go,
 //! core/scaledown/{eligibility/eligibility,unneeded/nodes,actuation/actuator,actuation/drain}.go, as of Kubernetes 1.28.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::objects::{Node, PodTemplate, Resources};
-use super::placement::TaintEffect;
+use super::placement::{HostPort, TaintEffect};
 use crate::units::SimTime;
 
 /// The taint of a node that is about to go.
@@ -327,13 +327,15 @@ fn packed(pods: &[&PendingPod], (pattern, daemons): (&Node, &[Rc<PodTemplate>]))
 struct Room {
     free: Resources,
     extended: BTreeMap<String, u64>,
+    ports: BTreeSet<HostPort>,
     pods: usize,
 }
 
 impl Room {
     /// Beside these pods.
     fn of(node: &Node, daemons: &[Rc<PodTemplate>]) -> Self {
-        let mut room = Self { free: node.allocatable, extended: node.extended.clone(), pods: node.pods_max };
+        let (extended, ports) = (node.extended.clone(), BTreeSet::new());
+        let mut room = Self { free: node.allocatable, extended, ports, pods: node.pods_max };
         for daemon in daemons {
             room.take(daemon);
         }
@@ -347,8 +349,10 @@ impl Room {
         let fits = self.pods > 0
             && asked.cpu_millicores <= self.free.cpu_millicores
             && asked.memory_bytes <= self.free.memory_bytes
-            && pod.placement.extended.iter().all(|(name, amount)| *amount <= free(name));
+            && pod.placement.extended.iter().all(|(name, amount)| *amount <= free(name))
+            && !pod.placement.host_ports.iter().any(|port| self.ports.iter().any(|taken| taken.conflicts_with(port)));
         if fits {
+            self.ports.extend(pod.placement.host_ports.iter().cloned());
             for (name, amount) in &pod.placement.extended {
                 if let Some(free) = self.extended.get_mut(name) {
                     *free -= amount;

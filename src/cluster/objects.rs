@@ -281,6 +281,13 @@ pub enum ProbeAction {
         /// The path.
         path: String,
     },
+    /// The same over TLS. A gateway speaks none at its ports; of other processes it is not known whether they do.
+    Https {
+        /// The pod's port.
+        port: u16,
+        /// The path.
+        path: String,
+    },
     /// A connection.
     Tcp {
         /// The pod's port.

@@ -5,7 +5,7 @@
 //! Source: Kubernetes v1.28.7 pkg/apis/core/types.go, staging/src/k8s.io/component-helpers/scheduling/corev1/nodeaffinity,
 //! staging/src/k8s.io/api/core/v1/toleration.go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::objects::Node;
 use super::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
@@ -34,8 +34,43 @@ pub struct Placement {
     pub extended: BTreeMap<String, u64>,
     /// Containers that ask for no processor, and for no memory: scores count them with a stand-in.
     pub unasked: Unasked,
+    /// Ports of its node that it takes.
+    pub host_ports: BTreeSet<HostPort>,
+    /// What its scheduling waits for: while there is a gate, nobody looks for a node.
+    pub gates: Vec<String>,
     /// Its priority: of those that wait for a node the highest are tried first, and a kubelet evicts the lowest first.
     pub priority: i32,
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Protocol {
+    /// `TCP`.
+    Tcp,
+    /// `UDP`.
+    Udp,
+    /// `SCTP`.
+    Sctp,
+}
+
+/// A port of its node that a container takes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct HostPort {
+    /// The port.
+    pub number: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The address of the node that it is taken of; none: all of them.
+    pub ip: Option<String>,
+}
+
+impl HostPort {
+    /// Whether a node cannot have both. Source: Kubernetes v1.28.7 pkg/scheduler/framework/types.go `CheckConflict`.
+    #[must_use]
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        let is_one_address = self.ip.is_none() || other.ip.is_none() || self.ip == other.ip;
+        is_one_address && (self.number, self.protocol) == (other.number, other.protocol)
+    }
 }
 
 /// How many containers of a pod leave a request out.

@@ -1,7 +1,7 @@
 //! Which node a pod gets.
 //!
 //! Nodes are filtered and scored. A filter excludes a node: it is cordoned, has a taint the pod does not tolerate, lacks what the pod's
-//! selector or affinity asks for, has too little left, or breaks a required rule about other pods. Each score gives 0 to 100 to a node;
+//! selector or affinity asks for, has no port left that the pod takes, has too little left, or breaks a required rule about other pods. Each score gives 0 to 100 to a node;
 //! multiplied with their weights they are added, and ties are drawn. Usage plays no role, nothing is moved later, and no pod makes way for
 //! another.
 //!
@@ -165,7 +165,7 @@ impl Scheduler {
         self.cache.order().iter().copied().find(fits)
     }
 
-    /// Why a node's kubelet would turn a pod away that comes past the scheduler: it asks for resources, node affinity and taints with `NoExecute`, and for nothing else.
+    /// Why a node's kubelet would turn a pod away that comes past the scheduler: it asks for resources, node affinity, ports and taints with `NoExecute`, and for nothing else.
     ///
     /// # Panics
     ///
@@ -178,6 +178,9 @@ impl Scheduler {
         }
         if !node_affinity::admits(&info.node, &pod.placement, None) {
             return Some("NodeAffinity".to_owned());
+        }
+        if !info.has_free_ports(pod) {
+            return Some("NodePorts".to_owned());
         }
         let bears = |taint: &&Taint| taint.effect != TaintEffect::NoExecute || pod.placement.tolerates(taint);
         (!info.node.taints.iter().all(|taint| bears(&taint))).then(|| "TaintToleration".to_owned())
@@ -298,8 +301,9 @@ impl<'a> Search<'a> {
     fn new(cache: &Cache, pod: &'a PodKind, rules: Rules) -> Self {
         let spread = spread::Filter::new(cache, pod, rules.spread);
         let pod_affinity = pod_affinity::Filter::new(cache, pod);
-        let Placement { node_selector, node_affinity, extended, .. } = &pod.placement;
-        let is_of_any_node = node_selector.is_empty() && node_affinity.required.is_none() && extended.is_empty();
+        let Placement { node_selector, node_affinity, extended, host_ports, .. } = &pod.placement;
+        let is_of_any_node = node_selector.is_empty() && node_affinity.required.is_none();
+        let is_of_any_node = is_of_any_node && extended.is_empty() && host_ports.is_empty();
         let is_plain = is_of_any_node && spread.is_none() && pod_affinity.is_none();
         Self { pod, order: rules.order, ignored: IgnoredResources::default(), spread, pod_affinity, is_plain }
     }
@@ -336,9 +340,10 @@ impl<'a> Search<'a> {
         }
         let taint = || taints::untolerated(node, &self.pod.placement).cloned().map(Reason::Taint);
         let affinity = || (!node_affinity::admits(node, &self.pod.placement, None)).then_some(Reason::NodeAffinity);
+        let ports = || (!info.has_free_ports(self.pod)).then_some(Reason::Ports);
         let of_node = match self.order {
-            FilterOrder::ResourcesFirst => resources().or_else(affinity).or_else(taint),
-            FilterOrder::ResourcesLast => taint().or_else(affinity).or_else(resources),
+            FilterOrder::ResourcesFirst => resources().or_else(ports).or_else(affinity).or_else(taint),
+            FilterOrder::ResourcesLast => taint().or_else(affinity).or_else(ports).or_else(resources),
         };
         let of_verdict = |verdict: Verdict| match verdict {
             Verdict::Fits => None,

@@ -416,12 +416,12 @@ impl Process for IdleProcess {
     }
 }
 
-/// Asks a pod over the network, as the kubelet does; whether the probe passed.
+/// Asks a pod over the network, as the kubelet does; whether the probe passed. A probe over TLS asks without it: where nobody speaks TLS it is not asked.
 pub(super) async fn probe(host: net::Host, ip: Ipv4Addr, action: crate::cluster::ProbeAction) -> bool {
     use crate::cluster::ProbeAction;
     let (port, path) = match action {
         ProbeAction::Tcp { port } => (port, None),
-        ProbeAction::Http { port, path } => (port, Some(path)),
+        ProbeAction::Http { port, path } | ProbeAction::Https { port, path } => (port, Some(path)),
     };
     let Ok(mut stream) = host.connect(SocketAddrV4::new(ip, port)).await else { return false };
     let Some(path) = path else { return true };

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::containers;
 use super::hook::{Hook, read_lifecycle};
+use super::host_ports;
 use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
@@ -67,6 +68,8 @@ pub struct DeploymentManifest {
     pub liveness: Option<Written>,
     /// Its readiness gates, as they are written.
     pub gates: Vec<Written>,
+    /// Its scheduling gates, as they are written.
+    pub scheduling_gates: Vec<Written>,
     /// Its sidecars among the init containers, as they are written.
     pub sidecars: Vec<Written>,
     /// The priority of its pods, as it is written.
@@ -164,6 +167,7 @@ impl Pods {
             nodes_at: self.nodes_at,
             liveness: self.liveness,
             gates: self.gates,
+            scheduling_gates: self.scheduling_gates,
             sidecars: self.sidecars,
             priority: self.priority,
         }
@@ -252,6 +256,7 @@ pub(super) struct Pods {
     nodes_at: Option<(Place, String)>,
     liveness: Option<Written>,
     gates: Vec<Written>,
+    scheduling_gates: Vec<Written>,
     sidecars: Vec<Written>,
     priority: PodPriority,
 }
@@ -318,7 +323,8 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         Keeper::Nobody => spec.allow(&["nodeName"]),
     }
     ignore_pod_fields(&spec);
-    let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
+    let Extras { init, gates, scheduling_gates } = pod_extras::read(&spec, grace_seconds);
+    placement.gates = scheduling_gates.iter().map(|gate| gate.name.clone()).collect();
     let volumes = volumes::read(spec_field.node().find(&["volumes"]), &annotations, spec_field.sink());
     let containers = spec.look("containers").map(|field| field.items()).unwrap_or_default();
     if containers.is_empty() {
@@ -328,6 +334,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         read_restart_policy(&policy, keeper);
     }
     check_sleeps(&containers, grace_seconds);
+    placement.host_ports = host_ports::read(&spec, &containers);
     let overhead = resources::overhead(&spec);
     spec.finish();
     let read: Vec<Option<Container>> = containers.iter().map(|field| read_container(field, Role::Main)).collect();
@@ -384,6 +391,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         nodes_at,
         liveness: main.liveness,
         gates,
+        scheduling_gates,
         sidecars,
         priority,
     })
@@ -405,7 +413,7 @@ pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>)
 }
 
 fn ignore_pod_fields(spec: &Fields<'_>) {
-    spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
+    spec.ignore_unless("hostNetwork", "false", "pods take their ports of the node, and have addresses of their own");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
     spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
@@ -585,9 +593,15 @@ fn read_probe(key: &str, field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Op
         let port = http.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
         let path = http.get("path").and_then(|field| field.text()).unwrap_or("/").to_owned();
         http.ignore(&["host", "httpHeaders"], "probes go to the pod, without headers of their own");
-        http.allow(&["scheme"]);
+        let is_tls = http.look("scheme").and_then(|scheme| {
+            let is_tls = scheme.choice(&[("HTTP", false), ("HTTPS", true)])?;
+            let note = "a gateway speaks no TLS at its ports: there it fails; others are asked without TLS";
+            is_tls.then(|| scheme.note(FidelityStatus::Approximated, Some(note)))
+        });
         http.finish();
-        port.map(|port| ProbeAction::Http { port, path })
+        port.map(
+            |port| if is_tls.is_some() { ProbeAction::Https { port, path } } else { ProbeAction::Http { port, path } },
+        )
     } else if let Some(tcp) = fields.look("tcpSocket") {
         let tcp = tcp.fields()?;
         let port = tcp.require("port", "write the container's port").and_then(|port| read_port(&port, ports));

@@ -1,13 +1,15 @@
-//! Init containers, native sidecars and readiness gates of a pod template, judged as the API server judges them.
+//! Init containers, native sidecars, readiness gates and scheduling gates of a pod template, judged as the API server judges them.
 //!
 //! What these containers do is not known: an init container ends when its time is over, a sidecar (an init container with
 //! `restartPolicy: Always`) runs, passes its probes at the first ask, and ends at SIGTERM.
-//! Source: Kubernetes v1.33 pkg/apis/core/validation/validation.go (`validateInitContainers`, `validatePodSpec`),
+//! Nobody takes a scheduling gate away here: such pods wait for ever.
+//! Source: Kubernetes v1.33 pkg/apis/core/validation/validation.go (`validateInitContainers`, `validatePodSpec`, `validateSchedulingGates`),
 //! staging/src/k8s.io/component-helpers/resource/helpers.go (`PodRequests`).
 
 use std::collections::BTreeMap;
 
 use super::deployment::{Role, Written, check_sleeps, read_container};
+use super::problem::Problem;
 use super::read::{Field, Fields};
 use super::resources::plus;
 use crate::cluster::{InitContainer, Resources, Sidecar};
@@ -22,6 +24,8 @@ pub(super) struct Extras {
     pub(super) init: Vec<Init>,
     /// What its readiness waits for.
     pub(super) gates: Vec<Written>,
+    /// What its scheduling waits for.
+    pub(super) scheduling_gates: Vec<Written>,
 }
 
 /// An init container, and what it asks for.
@@ -34,14 +38,23 @@ pub(super) struct Init {
     pub(super) sidecar: Option<Written>,
 }
 
-/// Reads `initContainers` and `readinessGates` of a pod's specification.
+/// Reads `initContainers`, `readinessGates` and `schedulingGates` of a pod's specification.
 pub(super) fn read(spec: &Fields<'_>, grace_seconds: Option<u32>) -> Extras {
     let init = spec.look("initContainers").map(|field| field.items()).unwrap_or_default();
     check_sleeps(&init, grace_seconds);
     let gates = spec.look("readinessGates").map(|field| field.items()).unwrap_or_default();
+    let scheduling_gates = spec.look("schedulingGates").map(|field| field.items()).unwrap_or_default();
+    let scheduling_gates: Vec<Written> = scheduling_gates.iter().filter_map(read_scheduling_gate).collect();
+    for (index, gate) in scheduling_gates.iter().enumerate() {
+        if scheduling_gates[..index].iter().any(|known| known.name == gate.name) {
+            let text = format!("the gate `{}` is written twice", gate.name);
+            spec.sink().report(Problem::at(gate.at, gate.path.clone(), text).help("write it once"));
+        }
+    }
     Extras {
         init: init.iter().filter_map(read_init_container).collect(),
         gates: gates.iter().filter_map(read_gate).collect(),
+        scheduling_gates,
     }
 }
 
@@ -138,6 +151,23 @@ fn read_gate(field: &Field<'_>) -> Option<Written> {
     Some(Written { name: text.to_owned(), at: name.place(), path: name.path().to_owned() })
 }
 
+fn read_scheduling_gate(field: &Field<'_>) -> Option<Written> {
+    let fields = field.fields()?;
+    let name = fields.look("name");
+    if name.is_none() {
+        fields.missing("name", "write the gate's name, such as example.com/quota");
+    }
+    fields.finish();
+    let name = name?;
+    let text = name.text()?;
+    if !is_qualified(text) {
+        name.refuse(format!("`{text}` is no name of a gate"), "write NAME, or PREFIX/NAME as in example.com/quota");
+        return None;
+    }
+    name.note(FidelityStatus::Modelled, Some("nobody takes the gate away: the pods wait for ever"));
+    Some(Written { name: text.to_owned(), at: name.place(), path: name.path().to_owned() })
+}
+
 /// A name of at most 63 letters, digits, `-`, `_` and `.`, letters or digits at both ends; before it perhaps a DNS name and a slash.
 /// Source: apimachinery pkg/util/validation (`IsQualifiedName`, `IsDNS1123Subdomain`).
 fn is_qualified(text: &str) -> bool {
@@ -210,6 +240,21 @@ mod tests {
         }
         let (_, problems, _) = load("initContainers: [ { name: a } ],", "");
         assert_eq!(problems.len(), 1, "an image is missing: {problems:?}");
+    }
+
+    #[test]
+    fn scheduling_gates_have_names_of_their_own() {
+        let (manifest, problems, _) = load("schedulingGates: [{ name: example.com/quota }, { name: wait }],", "");
+        let gates = manifest.expect("it is whole").deployment.template.placement.gates;
+        assert_eq!((problems, gates), (Vec::new(), vec!["example.com/quota".to_owned(), "wait".to_owned()]));
+        for (gates, expected) in [
+            ("[{ name: a }, { name: a }]", "the gate `a` is written twice"),
+            ("[{ name: a/b/c }]", "`a/b/c` is no name of a gate"),
+            ("[{}]", "name"),
+        ] {
+            let (_, problems, _) = load(&format!("schedulingGates: {gates},"), "");
+            assert!(problems.len() == 1 && problems[0].contains(expected), "{gates}: {problems:?}");
+        }
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<PriorityClass> {
 
 /// Reads what a pod's spec says.
 pub(super) fn read_pod(spec: &Fields<'_>) -> PodPriority {
-    let class = spec.get("priorityClassName").and_then(|field| {
+    // An empty name is none, as charts write it.
+    let class = spec.get("priorityClassName").filter(|field| field.node().text() != Some("")).and_then(|field| {
         Some(Written { name: field.text()?.to_owned(), at: field.place(), path: field.path().to_owned() })
     });
     let value = spec.look("priority").and_then(|field| {
@@ -155,6 +156,7 @@ spec:
             ("priorityClassName: high,", &[high, usual], Ok(1000)),
             ("priorityClassName: high, priority: 1000,", &[high], Ok(1000)),
             ("priorityClassName: system-node-critical,", &[], Ok(2_000_001_000)),
+            ("priorityClassName: \"\",", &[high], Ok(0)),
             ("priorityClassName: hihg,", &[high], Err("no PriorityClass with name hihg was found")),
             (
                 "priorityClassName: high, priority: 7,",

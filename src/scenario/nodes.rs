@@ -21,7 +21,7 @@ use crate::record::results::FidelityStatus;
 /// Nodes of a cluster. Source: Kubernetes "Considerations for large clusters": no more than 5,000 nodes.
 pub(super) const NODES_MAX: i64 = 5000;
 /// Pods of a node: more than any kubelet is set to.
-const PODS_MAX: i64 = 10_000;
+const PODS_MAX: usize = 10_000;
 
 /// Reads a group.
 pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
@@ -36,7 +36,7 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     };
     let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
     let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
-    let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| field.whole(1, PODS_MAX));
+    let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| pods_of(&field));
     let disk = match fields.get("disk") {
         Some(field) => Some(disks::node(&field)?),
         None => None,
@@ -51,6 +51,11 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
         extended.insert(EPHEMERAL_STORAGE.to_owned(), bytes);
     }
     let written = fields.get("allocatable").map(|field| field.map()).unwrap_or_default();
+    // As a Node's status has them; pods that ask for huge pages are noted where they do.
+    if let Some(fields) = &allocatable {
+        let huge: Vec<&str> = written.iter().map(|(key, _)| *key).filter(|key| key.starts_with("hugepages-")).collect();
+        fields.ignore(&huge, "huge pages have no place in scheduling here");
+    }
     for key in written.iter().map(|(key, _)| *key).filter(|key| is_extended(key)) {
         let amount = allocatable.as_ref().and_then(|fields| fields.get(key)).and_then(|field| whole_amount(&field));
         extended.extend(amount.map(|amount| (key.to_owned(), amount)));
@@ -67,6 +72,19 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let taints = taints.into_iter().collect::<Option<_>>()?;
     let (name, at) = (name?.to_owned(), field.place());
     Some(NodeGroup { name, count: count?, zones, allocatable, extended, disk, pods_max: pods_max?, labels, taints, at })
+}
+
+/// How many pods a node takes: a quantity, as a Node's status has it.
+fn pods_of(field: &Field<'_>) -> Option<usize> {
+    let pods = usize::try_from(whole_amount(field)?).ok()?;
+    if !(1..=PODS_MAX).contains(&pods) {
+        field.refuse(
+            format!("{pods} is not between 1 and {PODS_MAX}"),
+            "a kubelet takes 110 unless it is told otherwise",
+        );
+        return None;
+    }
+    Some(pods)
 }
 
 /// The labels of a group's nodes, without those that differ from node to node.

@@ -28,6 +28,11 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
             let text = "nobody sets this condition, so the pods would never be ready";
             sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved, settings)));
         }
+        for gate in &manifest.scheduling_gates {
+            let text = format!("nobody takes the gate `{}` away, so the pods would never have got a node", gate.name);
+            let problem = Problem::at(gate.at, gate.path.clone(), text);
+            sink.report(problem.help("take it out; a rollout to it, by the timeline, sticks"));
+        }
         for sidecar in manifest.sidecars.iter().filter(|_| version < SIDECARS) {
             let text = format!(
                 "Kubernetes {version} knows no sidecars: `{}` would have to end before the others start",

@@ -184,6 +184,68 @@ fn a_gate_that_nobody_opens_makes_a_rollout_stick_and_loses_nothing() {
     assert_eq!((lost(&outcome), of_kind(&outcome, "readiness_gate_opened").len()), ((0, Vec::new()), 0));
 }
 
+/// Whether the last rollout was completed, and the fewest pods that were ready in it.
+fn ended(outcome: &Outcome) -> (bool, i64) {
+    let rollout = outcome.run.results.rollouts.last().expect("a rollout");
+    (rollout.complete, i64::try_from(rollout.ready_min).expect("a few pods"))
+}
+
+#[test]
+fn a_port_of_the_node_leaves_no_room_for_a_second_pod() {
+    // Four pods on four nodes, and four more at once.
+    for (container, is_stuck) in
+        [("ports: [ { containerPort: 8080, hostPort: 8080 } ]", true), ("ports: [ { containerPort: 8080 } ]", false)]
+    {
+        let outcome = Drill { container, ..USUAL }.run();
+        assert_eq!(ended(&outcome), (!is_stuck, 4), "{container}");
+        let words: Vec<String> =
+            of_kind(&outcome, "pod_unschedulable").iter().map(|it| format!("{:?}", it.data)).collect();
+        let is_told = |text: &String| text.contains("4 node(s) didn't have free ports for the requested pod ports");
+        assert!(words.iter().all(is_told) && words.len() == if is_stuck { 4 } else { 0 }, "{words:?}");
+    }
+    let of_host = "hostNetwork: true";
+    let outcome = Drill { extra: of_host, container: "ports: [ { containerPort: 8080 } ]", ..USUAL }.run();
+    assert_eq!(ended(&outcome), (false, 4), "with the host's network every port is one of the node");
+}
+
+#[test]
+fn a_probe_over_tls_never_passes_at_a_gateway() {
+    for (scheme, completes) in [("HTTPS", false), ("HTTP", true)] {
+        let probe = "target.spec.template.spec.containers[istio-proxy].readinessProbe.httpGet.scheme";
+        let timeline = format!("set: {{ \"{probe}\": {scheme} }}");
+        let outcome = Drill { timeline: &timeline, extra: GATE, ..USUAL }.run();
+        assert_eq!(ended(&outcome), (completes, 4), "{scheme}");
+        assert_eq!(lost(&outcome), (0, Vec::new()));
+    }
+}
+
+#[test]
+fn a_scheduling_gate_has_the_new_pods_wait_for_ever() {
+    let timeline = "set: { target.spec.template.spec.schedulingGates: [ { name: example.com/quota } ] }";
+    let outcome = Drill { timeline, ..USUAL }.run();
+    assert_eq!((ended(&outcome), lost(&outcome)), ((false, 4), (0, Vec::new())));
+    // Nobody looks for a node for them.
+    let created = of_kind(&outcome, "pod_created").len();
+    assert_eq!((created, of_kind(&outcome, "pod_scheduled").len()), (8, 4));
+    assert!(of_kind(&outcome, "pod_unschedulable").is_empty());
+}
+
+#[test]
+fn what_nodes_have_may_be_written_as_a_node_has_it() {
+    for memory in ["8Gi, pods: \"64\"", "8Gi, pods: 64, hugepages-1Gi: \"0\", hugepages-2Mi: 0"] {
+        assert!(Drill { memory, ..USUAL }.load().is_ok(), "{memory}");
+    }
+    for (memory, expected) in [
+        ("8Gi, pods: 0", "0 is not between 1 and 10000"),
+        ("8Gi, pods: \"10001\"", "10001 is not between 1 and 10000"),
+        ("8Gi, pods: 1500m", "whole numbers"),
+        ("8Gi, hugepage: 1", "hugepage"),
+    ] {
+        let told = Drill { memory, ..USUAL }.load().err().unwrap_or_else(|| panic!("not refused: {memory}"));
+        assert!(told.contains(expected), "{expected} is not in {told}");
+    }
+}
+
 #[test]
 fn what_would_keep_the_pods_of_the_start_from_running_is_refused_with_its_line() {
     let line = 13;
@@ -198,6 +260,11 @@ fn what_would_keep_the_pods_of_the_start_from_running_is_refused_with_its_line()
             "readinessGates: [ { conditionType: target-health.elbv2.k8s.aws/x } ]".to_owned(),
             "1.33",
             "nobody sets this condition",
+        ),
+        (
+            "schedulingGates: [ { name: example.com/quota } ]".to_owned(),
+            "1.33",
+            "nobody takes the gate `example.com/quota` away",
         ),
         (
             "initContainers: [ { name: log, image: l, restartPolicy: Always } ]".to_owned(),

@@ -202,7 +202,7 @@ fn pod(value: &Value) -> PodKind {
             topology_spread: list(&value["spreadConstraints"]).iter().map(topology_spread).collect(),
             extended,
             unasked,
-            priority: 0,
+            ..Placement::default()
         },
         images: Vec::new(),
         peers: None,

@@ -297,7 +297,7 @@ fn status_text(pod: &Pod) -> Cow<'static, str> {
     let inits = pod.template.init.len();
     let word = match pod.phase {
         _ if pod.is_deleting() => "Terminating",
-        PodPhase::Pending if pod.record.node.is_none() => "Pending",
+        PodPhase::Pending if pod.record.node.is_none() => pod.waiting.unwrap_or("Pending"),
         PodPhase::Pending if pod.init_done < inits => {
             let progress = format!("{}/{inits}", pod.init_done);
             return format!("Init:{}", pod.waiting.unwrap_or(&progress)).into();

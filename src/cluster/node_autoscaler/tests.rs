@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::objects::Probes;
-use crate::cluster::placement::Placement;
+use crate::cluster::placement::{Placement, Protocol};
 use std::net::Ipv4Addr;
 
 const RULES: AutoscalerRules = AutoscalerRules::usual(1, 5);
@@ -74,6 +74,20 @@ fn pending_pods_are_packed_onto_as_few_nodes_as_they_need() {
         let mut autoscaler = NodeAutoscaler::new(RULES);
         let pods = self::pending(&pending);
         assert_eq!(autoscaler.handle_scan(at(0), &pods, &nodes(&[&[4000]]), (&node(), &[]), coming, 0), expected);
+    }
+}
+
+#[test]
+fn pods_that_take_a_port_need_a_node_each() {
+    let taking = |number: u16| {
+        let mut template = PodTemplate::clone(&pod(100));
+        template.placement.host_ports.insert(HostPort { number, protocol: Protocol::Tcp, ip: None });
+        PendingPod { template: Rc::new(template), created_at: SimTime::ZERO, would_fit: false }
+    };
+    for (ports, nodes) in [(&[80, 80, 80][..], 3), (&[80, 81, 82], 1)] {
+        let waiting: Vec<PendingPod> = ports.iter().map(|port| taking(*port)).collect();
+        let wishes = NodeAutoscaler::new(RULES).handle_scan(at(0), &waiting, &[], (&node(), &[]), 0, 0);
+        assert_eq!(wishes, [Wish::Add(nodes)]);
     }
 }
 

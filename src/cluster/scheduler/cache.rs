@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::cluster::objects::{Node, Resources};
-use crate::cluster::placement::{Placement, ZONE};
+use crate::cluster::placement::{HostPort, Placement, ZONE};
 use crate::cluster::selector::{LabelSelector, Labels};
 
 use super::resources::counted;
@@ -49,6 +49,8 @@ pub struct NodeInfo {
     pub counted: Resources,
     /// What its pods ask for besides.
     pub extended: BTreeMap<String, u64>,
+    /// Its ports that its pods take, with how many of them do.
+    pub ports: BTreeMap<HostPort, u32>,
     /// Its pods.
     pub pods: usize,
     /// Its images.
@@ -157,8 +159,9 @@ impl Cache {
         match place {
             Some(known) => known.node = node,
             None => {
-                let (asked, extended, images) = (Resources::default(), BTreeMap::new(), BTreeSet::new());
-                *place = Some(NodeInfo { node, asked, counted: asked, extended, pods: 0, images });
+                let (asked, extended, ports) = (Resources::default(), BTreeMap::new(), BTreeMap::new());
+                let images = BTreeSet::new();
+                *place = Some(NodeInfo { node, asked, counted: asked, extended, ports, pods: 0, images });
                 self.recount(index);
             }
         }
@@ -371,6 +374,9 @@ impl NodeInfo {
         for (name, amount) in &kind.placement.extended {
             *self.extended.entry(name.clone()).or_default() += amount;
         }
+        for port in &kind.placement.host_ports {
+            *self.ports.entry(port.clone()).or_default() += 1;
+        }
         self.pods += 1;
     }
 
@@ -385,6 +391,19 @@ impl NodeInfo {
                 *taken -= amount;
             }
         }
+        for port in &kind.placement.host_ports {
+            let count = self.ports.get_mut(port).expect("a pod that leaves has its ports");
+            *count -= 1;
+            if *count == 0 {
+                self.ports.remove(port);
+            }
+        }
         self.pods -= 1;
+    }
+
+    /// Whether the ports that a pod takes are free. Source: Kubernetes v1.28.7 pkg/scheduler/framework/plugins/nodeports/node_ports.go.
+    pub(super) fn has_free_ports(&self, pod: &PodKind) -> bool {
+        let mut wanted = pod.placement.host_ports.iter();
+        !wanted.any(|port| self.ports.keys().any(|taken| taken.conflicts_with(port)))
     }
 }

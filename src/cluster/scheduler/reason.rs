@@ -18,6 +18,8 @@ pub enum Reason {
     Taint(Taint),
     /// The pod's node selector or node affinity.
     NodeAffinity,
+    /// It has not all of the ports left that the pod takes.
+    Ports,
     /// It has too little.
     Resources(Vec<Insufficient>),
     /// It lacks the label of a spread constraint.
@@ -76,6 +78,7 @@ impl Reason {
             }
             (Self::NodeAffinity, Wording::Present) => one("node(s) didn't match Pod's node affinity/selector"),
             (Self::NodeAffinity, Wording::Former) => one("node(s) didn't match Pod's node affinity"),
+            (Self::Ports, _) => one("node(s) didn't have free ports for the requested pod ports"),
             (Self::Resources(missing), _) => missing.iter().map(Insufficient::reason).collect(),
             (Self::SpreadLabel, _) => {
                 one("node(s) didn't match pod topology spread constraints (missing required label)")
@@ -101,6 +104,7 @@ impl Reason {
         match self {
             Self::Cordoned | Self::Taint(_) => &[NodeAdded, NodeTaints],
             Self::NodeAffinity => &[NodeAdded, NodeLabels],
+            Self::Ports => &[PodGone, NodeAdded, NodeLabels, NodeTaints, NodeResources],
             Self::Resources(_) => &[PodGone, NodeAdded, NodeResources],
             Self::SpreadLabel | Self::Spread => &[PodPlaced, PodGone, NodeAdded, NodeGone, NodeLabels],
             Self::PodAffinity | Self::PodAntiAffinity | Self::Unwelcome => &[PodPlaced, PodGone, NodeAdded, NodeLabels],

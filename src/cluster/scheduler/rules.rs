@@ -32,9 +32,9 @@ pub enum Wording {
 /// The order in which a node's faults are looked for: the first one is named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FilterOrder {
-    /// Resources before node affinity and taints. Before 1.22.
+    /// Resources before ports, node affinity and taints. Before 1.22.
     ResourcesFirst,
-    /// Taints, node affinity, resources.
+    /// Taints, node affinity, ports, resources.
     ResourcesLast,
 }
 

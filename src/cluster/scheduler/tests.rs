@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::cluster::objects::{Node, Resources};
-use crate::cluster::placement::{HOSTNAME, PodTerm, Taint, TaintEffect, Toleration, TolerationValue, ZONE};
+use crate::cluster::placement::{
+    HOSTNAME, HostPort, PodTerm, Protocol, Taint, TaintEffect, Toleration, TolerationValue, ZONE,
+};
 use crate::cluster::selector::LabelSelector;
 use crate::engine::Streams;
 use proptest::prelude::{Strategy, any, prop_assert_eq, proptest};
@@ -132,6 +134,41 @@ fn a_node_that_returns_has_its_pods_again() {
     assert_eq!(scheduler.possible(&pod).unwrap_err().message, "no nodes available to schedule pods");
     scheduler.cache.put_node(0, node("a", "z", 1000));
     assert_eq!(scheduler.possible(&pod).unwrap_err().message, "0/1 nodes are available: 1 Insufficient cpu.");
+}
+
+#[test]
+fn a_node_has_each_of_its_ports_once() {
+    let port =
+        |number: u16, protocol: Protocol, ip: Option<&str>| HostPort { number, protocol, ip: ip.map(str::to_owned) };
+    let http = port(80, Protocol::Tcp, None);
+    let one_address = port(80, Protocol::Tcp, Some("10.0.0.1"));
+    for (taken, wanted, fits) in [
+        (&http, http.clone(), false),
+        (&http, port(81, Protocol::Tcp, None), true),
+        (&http, port(80, Protocol::Udp, None), true),
+        (&http, one_address.clone(), false),
+        (&one_address, http.clone(), false),
+        (&one_address, one_address.clone(), false),
+        (&one_address, port(80, Protocol::Tcp, Some("10.0.0.2")), true),
+    ] {
+        let mut scheduler = scheduler(&[node("a", "z", 4000)]);
+        let with = |port: &HostPort| {
+            let mut pod = kind(100);
+            pod.placement.host_ports.insert(port.clone());
+            pod
+        };
+        let id = scheduler.cache.add_kind(with(taken));
+        scheduler.cache.place(id, 0);
+        let pod = with(&wanted);
+        let message = scheduler.possible(&pod).err().map(|it| it.message);
+        let expected = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+        assert_eq!(message.as_deref(), (!fits).then_some(expected), "{taken:?} {wanted:?}");
+        assert_eq!(scheduler.refusal(&pod, 0).as_deref(), (!fits).then_some("NodePorts"));
+        // Who takes no port fits all the same, and when the port is given back all do.
+        assert_eq!(scheduler.possible(&kind(100)), Ok(vec![0]));
+        scheduler.cache.release(id, 0, false);
+        assert_eq!(scheduler.possible(&pod), Ok(vec![0]));
+    }
 }
 
 #[test]

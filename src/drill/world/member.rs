@@ -391,6 +391,10 @@ impl Runtime for Containers {
         if member.idle.borrow().contains(&ip) {
             return Box::pin(std::future::ready(true));
         }
+        if matches!(action, ProbeAction::Https { .. }) && member.gateways.borrow().contains_key(&ip) {
+            // The handshake meets a port that answers in plain text.
+            return Box::pin(std::future::ready(false));
+        }
         Box::pin(probe(member.kubelet.clone(), ip, action.clone()))
     }
 

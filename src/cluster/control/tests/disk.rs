@@ -61,8 +61,9 @@ fn what_was_turned_away_or_had_no_container_is_shown_as_evicted() {
     world.settled(deployment(1, 1, 0));
     world.fill(0, 90);
     world.run_to(75);
-    let statuses =
-        |world: &World| -> Vec<&'static str> { world.cluster.all_pod_views().iter().map(|pod| pod.status).collect() };
+    let statuses = |world: &World| -> Vec<String> {
+        world.cluster.all_pod_views().iter().map(|pod| pod.status.to_string()).collect()
+    };
     // Its process ended well: that outweighs the pod's own reason, in kubectl's table too. Another waits, since the only node is tainted.
     assert_eq!(statuses(&world), ["Completed", "Pending"]);
     // A pod that names its node comes past the scheduler.
