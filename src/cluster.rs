@@ -31,6 +31,7 @@ pub mod node_lifecycle;
 mod notice;
 pub mod objects;
 pub mod operation;
+pub mod owner;
 pub mod placement;
 mod prober;
 pub mod replica_set;
@@ -54,6 +55,7 @@ pub use objects::{
     BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, InitContainer, Node, PodTemplate, Probe,
     ProbeAction, Probes, Resources, Service, Sidecar, TargetPort,
 };
+pub use owner::OwnerKind;
 pub use placement::Placement;
 pub use selector::LabelSelector;
 pub use version::Version;

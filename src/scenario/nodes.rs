@@ -7,10 +7,12 @@ use std::rc::Rc;
 use super::operations::node_name;
 use super::settings::{NodeGroup, Settings};
 use super::state::Resolved;
-use crate::cluster::Identity;
+use super::target::Workload;
+use crate::cluster::daemon_set::fit;
 use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
+use crate::cluster::{Identity, OwnerKind};
 use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
 use crate::manifest::resources::{is_extended, whole_amount};
 use crate::manifest::{Field, Place, Problem, Sink};
@@ -113,6 +115,18 @@ impl NodeGroup {
         let node = Node::new(Rc::from(name), ip, Rc::from(zone.as_str()), self.allocatable);
         let (taints, extended) = (self.taints.clone(), self.extended.clone());
         Node { labels, taints, extended, pods_max: self.pods_max, ..node }
+    }
+}
+
+/// How many pods of a workload the run finds.
+pub(super) fn pods_of(workload: &Workload, resolved: &Resolved, settings: &Settings) -> usize {
+    let Some(manifest) = resolved.manifest(workload) else { return 0 };
+    match resolved.daemons.get(&workload.key).filter(|_| workload.kind == OwnerKind::DaemonSet) {
+        Some(daemon) => {
+            let placement = daemon.daemon_set().template.placement;
+            made(settings).iter().filter(|node| fit(&placement, node).should_run).count()
+        }
+        None => usize::try_from(manifest.deployment.replicas).unwrap_or(0),
     }
 }
 

@@ -11,6 +11,7 @@ mod clusters;
 mod daemon_sets;
 mod edits;
 mod further_containers;
+mod gateway_workloads;
 mod kubelet;
 mod layer_seven;
 mod naive;
