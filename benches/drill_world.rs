@@ -14,8 +14,8 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendSpec, Continue, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome, ScalingSpec,
-    Verb, WorldConfig,
+    Action, BackendSpec, Continue, FrontSpec, GatewayPods, GatewaySpec, LoadSpec, MemberConfig, MixEntry, Outcome,
+    ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, Limits, OnRemoval, Pace, Scheduler, TargetRules};
@@ -64,7 +64,7 @@ fn config(seed: u64, connections: usize, rate: u32, duration: Duration) -> World
         target: Rc::from(EDGE),
         budgets: Vec::new(),
         deletion_costs: Vec::new(),
-        gateways: BTreeMap::from([(String::new(), gateway(&cluster))]),
+        gateways: BTreeMap::from([(Rc::from(EDGE), GatewayPods::alike(gateway(&cluster)))]),
         routes: super::routes(&cluster),
         front: FrontSpec::balanced(balancer(), Duration::from_micros(100)),
         backends: vec![backends],

@@ -31,6 +31,7 @@ pub mod node_lifecycle;
 mod notice;
 pub mod objects;
 pub mod operation;
+pub mod owner;
 pub mod placement;
 pub mod pod_collection;
 mod prober;
@@ -56,6 +57,7 @@ pub use objects::{
     LocalStorage, Node, NodeDisk, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, ServiceFace,
     ServiceKind, Sidecar, StorageLimit, TargetPort,
 };
+pub use owner::OwnerKind;
 pub use placement::Placement;
 pub use selector::LabelSelector;
 pub use version::Version;

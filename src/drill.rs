@@ -17,8 +17,9 @@ pub mod world;
 
 pub use causes::Sources;
 pub use config::{
-    Action, BackendPods, BackendSpec, ClusterSpec, Creation, DiskCosts, DoorSpec, FrontSpec, LoadSpec, MemberConfig,
-    MemoryCosts, MixEntry, NameSpec, OwnedReplicas, ScalingSpec, Share, SharedService, Size, Verb, WorldConfig,
+    Action, BackendPods, BackendSpec, ClusterSpec, Creation, DiskCosts, DoorSpec, FrontSpec, GatewayPods, LoadSpec,
+    MemberConfig, MemoryCosts, MixEntry, NameSpec, OwnedReplicas, ScalingSpec, Share, SharedService, Size, Verb,
+    WorldConfig,
 };
 pub use objects::Watch;
 pub use process::GatewaySpec;

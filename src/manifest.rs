@@ -39,5 +39,5 @@ pub mod yaml;
 
 pub use object::{Object, ObjectId};
 pub use problem::{Files, Place, Problem, Problems};
-pub use read::{Dialect, Field, Fields, Sink};
+pub use read::{Dialect, Field, Fields, Note, Sink};
 pub use yaml::{Node, Value};

@@ -40,6 +40,7 @@ pub mod settings;
 mod sharing;
 mod shutdown;
 pub mod slo;
+mod sources;
 mod state;
 mod target;
 mod timeline;

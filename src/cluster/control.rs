@@ -34,6 +34,7 @@ mod pod_deletion;
 mod pods;
 mod remains;
 mod replica_set_sync;
+mod rollouts;
 mod services;
 pub mod view;
 
@@ -59,6 +60,7 @@ pub(super) use self::pod::{Pod, STATUS_CALLS};
 use self::pods::Pods;
 use self::remains::Remains;
 pub(in crate::cluster) use self::remains::{EVICTED, refused};
+pub use self::rollouts::Rollout;
 use self::services::Services;
 use super::Runtime;
 use super::api_client::ClientRates;
@@ -270,6 +272,33 @@ pub struct SetStatus {
 }
 
 impl ReplicaSet {
+    /// One of a name and an owner that asks for no pod and has none.
+    fn empty(
+        (name, owner): (Rc<str>, Rc<str>),
+        template: Rc<PodTemplate>,
+        keeper: Keeper,
+        created_at: SimTime,
+    ) -> Self {
+        Self {
+            name,
+            owner,
+            template,
+            replicas: 0,
+            min_ready_seconds: 0,
+            desired_annotation: None,
+            max_annotation: None,
+            revision: 0,
+            status: SetStatus::default(),
+            pods: BTreeSet::new(),
+            is_busy: false,
+            is_asked_again: false,
+            is_resized: false,
+            keeper,
+            because: None,
+            created_at,
+        }
+    }
+
     fn namespace(&self) -> &str {
         namespace_of(&self.owner)
     }
@@ -290,34 +319,23 @@ fn in_namespace<'a, T>(
     rest.take_while(move |(key, _)| key.starts_with(&first))
 }
 
-/// One rollout of one Deployment.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rollout {
-    /// The Deployment, as `namespace/name`.
-    pub object: Rc<str>,
-    /// The revision rolled out.
-    pub revision: i64,
-    /// When its set was made; one that recreates: when its first old pods were to go.
-    pub started_at: SimTime,
-    /// When every wanted pod was of this revision and available.
-    pub ended_at: Option<SimTime>,
-    /// When it had made no progress for `progressDeadlineSeconds`, the first time.
-    pub stuck_at: Option<SimTime>,
-    /// Most pods at one time, those being deleted left out.
-    pub pods_max: usize,
-    /// Fewest ready pods at one time, those being deleted left out.
-    pub ready_min: usize,
-}
-
 impl State {
-    /// The pods of a Deployment, those being deleted included.
-    fn pods_of(&self, owner: &str) -> impl Iterator<Item = &Pod> {
-        let sets = self.deployments.get(owner).into_iter().flat_map(|known| &known.sets);
-        sets.flat_map(|id| &self.sets[id].pods).map(|id| &self.pods[id])
+    /// The sets of an owner of pods: of a Deployment, of a `DaemonSet`, or of a pod without a controller.
+    fn sets_of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a ReplicaSet> {
+        let of_daemon = || self.daemons.get(owner).map(DaemonState::sets);
+        let known = self.deployments.get(owner).map(|known| &known.sets).or_else(of_daemon);
+        let is_bare = |set: &&ReplicaSet| set.keeper == Keeper::Nobody && *set.owner == *owner;
+        let bare = owner.contains("/pod/").then(|| self.sets.values().filter(is_bare));
+        known.into_iter().flatten().map(|id| &self.sets[id]).chain(bare.into_iter().flatten())
+    }
+
+    /// The pods of an owner, those being deleted included.
+    fn pods_of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a Pod> {
+        self.sets_of(owner).flat_map(|set| &set.pods).map(|id| &self.pods[id])
     }
 
     /// The same in the order of their creation.
-    fn ordered_pods_of(&self, owner: &str) -> Vec<&Pod> {
+    fn ordered_pods_of<'a>(&'a self, owner: &'a str) -> Vec<&'a Pod> {
         let mut pods: Vec<&Pod> = self.pods_of(owner).collect();
         pods.sort_unstable_by_key(|pod| pod.record.id);
         pods
@@ -503,14 +521,13 @@ impl Cluster {
         }
     }
 
-    /// The pods of a Deployment by state.
+    /// The pods of an owner by state.
     #[must_use]
     pub fn counts(&self, owner: &str) -> PodCounts {
         let now = self.inner.sim.now();
         let state = self.inner.state.borrow();
         let mut counts = PodCounts::default();
-        let Some(known) = state.deployments.get(owner) else { return counts };
-        for set in known.sets.iter().map(|id| &state.sets[id]) {
+        for set in state.sets_of(owner) {
             for pod in set.pods.iter().map(|id| &state.pods[id]) {
                 if pod.is_active() {
                     counts.active += 1;
@@ -524,7 +541,7 @@ impl Cluster {
         counts
     }
 
-    /// Whether a Deployment has all its pods, of the newest revision and available, and no other.
+    /// Whether an owner has all its pods, of the newest revision and available, and no other.
     #[must_use]
     pub fn is_settled(&self, owner: &str) -> bool {
         let state = self.inner.state.borrow();
@@ -532,13 +549,17 @@ impl Cluster {
         Self::is_complete(&state, owner) && !pods.any(Pod::is_deleting)
     }
 
-    /// Whether a Deployment has all its pods, of the newest revision and available.
+    /// Whether an owner has all its pods, of the newest revision and available. Nobody makes a pod without a controller anew.
     fn is_complete(state: &State, owner: &str) -> bool {
-        state.deployments.get(owner).is_some_and(|known| {
-            known.observed_generation == known.generation
-                && known.status.is_complete(known.spec.replicas)
-                && known.rollout.is_none()
-        })
+        if let Some(known) = state.daemons.get(owner) {
+            return known.is_complete();
+        }
+        let Some(known) = state.deployments.get(owner) else {
+            return state.pods_of(owner).all(|pod| pod.is_ready);
+        };
+        known.observed_generation == known.generation
+            && known.status.is_complete(known.spec.replicas)
+            && known.rollout.is_none()
     }
 
     /// How many nodes the scheduler has looked at so far: its measure of work.
@@ -555,12 +576,6 @@ impl Cluster {
         all.extend(state.pods.values().map(|pod| pod.record.clone()));
         all.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.name.cmp(&b.name)));
         all
-    }
-
-    /// All rollouts, in the order of their start.
-    #[must_use]
-    pub fn rollouts(&self) -> Vec<Rollout> {
-        self.inner.state.borrow().rollouts.clone()
     }
 
     /// Whether what happens now is the making of the world that the run finds.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::daemon_set::Update;
 use super::deployment::Strategy;
 use super::kubelet::probe::ProbeSpec;
+use super::owner::OwnerKind;
 use super::placement::{HOSTNAME, Placement, Taint, ZONE};
 use super::selector::Labels;
 
@@ -47,8 +48,7 @@ impl BarePod {
     /// What it has for an owner: a name that no Deployment has.
     #[must_use]
     pub fn owner(&self) -> Rc<str> {
-        let (namespace, name) = self.key.split_once('/').unwrap_or(("", &self.key));
-        Rc::from(format!("{namespace}/pod/{name}"))
+        OwnerKind::Pod.owner(&self.key)
     }
 }
 
@@ -75,8 +75,7 @@ impl DaemonSet {
     /// The same of the set of this `namespace/name`.
     #[must_use]
     pub fn owner_of(key: &str) -> Rc<str> {
-        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
-        Rc::from(format!("{namespace}/daemonset/{name}"))
+        OwnerKind::DaemonSet.owner(key)
     }
 }
 

@@ -51,13 +51,14 @@ pub(super) struct Way {
     pub(super) ended_at_node: bool,
 }
 
-/// The cause of a lost request.
-pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, sources: &Sources) -> Lost {
+/// The cause of a lost request. What the pod's own owner decides counts before what is so for all.
+pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, (own, all): (Option<&Sources>, &Sources)) -> Lost {
     let (code, event) = code_and_event(finished, evidence);
     let event = event.or(evidence.last_resort);
     let is_by_rollout =
         || !matches!(code, CauseCode::LbNoTarget | CauseCode::NoEndpoint) || !was_taken_down(event, evidence.log);
-    let source = sources.get(&code).filter(|_| is_by_rollout());
+    let found = own.and_then(|own| own.get(&code)).or_else(|| all.get(&code));
+    let source = found.filter(|_| is_by_rollout());
     Lost { code, event, source: source.cloned() }
 }
 

@@ -64,12 +64,12 @@ pub struct MemberConfig {
     pub services: Vec<Service>,
     /// All disruption budgets.
     pub budgets: Vec<DisruptionBudget>,
-    /// The gateway's Deployment, as `namespace/name`.
+    /// Whose pods the drill is about: their owner, such as a Deployment's `namespace/name`.
     pub target: Rc<str>,
     /// Deletion costs of the gateway pods that the run finds, in the order of their creation.
     pub deletion_costs: Vec<i32>,
-    /// The gateway's processes, by the `other` of their pod template; the empty text for all that are not named.
-    pub gateways: BTreeMap<String, GatewaySpec>,
+    /// The gateways' processes, by the owner of their pods: the target's, and those of others that the Service in front selects beside it.
+    pub gateways: BTreeMap<Rc<str>, GatewayPods>,
     /// The gateway's routes.
     pub routes: Routes,
     /// The way in.
@@ -82,6 +82,23 @@ pub struct MemberConfig {
     pub scaling: ScalingSpec,
     /// The setting behind each cause of loss.
     pub sources: Sources,
+}
+
+impl MemberConfig {
+    /// The target's process, as the run finds it.
+    ///
+    /// # Panics
+    ///
+    /// If the target's pods are no gateways.
+    #[must_use]
+    pub fn target_spec(&self) -> &GatewaySpec {
+        let deployment = self.deployments.iter().find(|it| it.key == self.target).map(|it| &it.template);
+        let daemon = || self.daemon_sets.iter().find(|it| it.owner() == self.target).map(|it| &it.template);
+        let pod = || self.pods.iter().find(|it| it.owner() == self.target).map(|it| &it.template);
+        let template = deployment.or_else(daemon).or_else(pod);
+        let pods = self.gateways.get(&self.target).expect("the target's pods are gateways");
+        pods.spec(template.map(|template| template.other.as_str()).unwrap_or_default())
+    }
 }
 
 /// Who sizes what, and by which figures.
@@ -394,6 +411,34 @@ pub struct BackendSpec {
     pub config: BackendConfig,
 }
 
+/// The gateway that runs in the pods of one owner.
+#[derive(Clone, Debug)]
+pub struct GatewayPods {
+    /// Its processes, by the `other` of their pod template; the empty text for all that are not named.
+    pub specs: BTreeMap<String, GatewaySpec>,
+    /// The setting behind causes of loss, where it is another than the target's.
+    pub sources: Sources,
+}
+
+impl GatewayPods {
+    /// The same process in all pods, and no settings of their own.
+    #[must_use]
+    pub fn alike(spec: GatewaySpec) -> Self {
+        Self { specs: BTreeMap::from([(String::new(), spec)]), sources: Sources::new() }
+    }
+
+    /// The process of a pod of this `other`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no process at all.
+    #[must_use]
+    pub fn spec(&self, other: &str) -> &GatewaySpec {
+        let found = self.specs.get(other).or_else(|| self.specs.get(""));
+        found.or_else(|| self.specs.values().next()).expect("a gateway has a process")
+    }
+}
+
 /// What runs in the pods behind the gateway that one Deployment made, or in one that no controller has made.
 #[derive(Clone, Debug)]
 pub struct BackendPods {
@@ -517,8 +562,8 @@ pub enum Verb {
     Service(Box<ServiceChange>),
     /// It is deleted.
     DeleteService(Rc<str>, Sources),
-    /// Gateway processes of this `other` that start from now on are others.
-    Process(String, Box<GatewaySpec>),
+    /// Gateway processes of this owner and `other` that start from now on are others.
+    Process(Rc<str>, String, Box<GatewaySpec>),
     /// A further Service of type `LoadBalancer` is deleted.
     Unshare(Rc<str>),
     /// A pod without a controller is created.

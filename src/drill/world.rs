@@ -316,7 +316,7 @@ impl World {
         let (mut targets_healthy, mut connections, mut hpa_desired) = (None, 0_u64, None);
         for member in &self.members {
             let cluster = member.cluster();
-            counts += cluster.counts(&member.config.target);
+            counts += member.counts();
             for process in member.gateways.borrow().values() {
                 spent += process.cpu.spent(now);
                 let memory = process.usage(now).memory_bytes;
@@ -369,13 +369,13 @@ impl World {
         if complete {
             fidelity.extend(self.unfinished(&rollouts));
         }
-        let mut target_pods = BTreeSet::new();
+        let mut gateway_pods = BTreeSet::new();
         for member in &self.members {
             let records = member.cluster().pod_records();
-            let of_target = records.iter().filter(|record| record.owner == member.config.target);
-            target_pods.extend(of_target.map(|record| member.identity().key(&record.key)));
+            let of_gateway = records.iter().filter(|record| member.config.gateways.contains_key(&record.owner));
+            gateway_pods.extend(of_gateway.map(|record| member.identity().key(&record.key)));
         }
-        let pods = lanes::pods(log.events(), |name| target_pods.contains(name));
+        let pods = lanes::pods(log.events(), |name| gateway_pods.contains(name));
         let facts = Facts {
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             scenario: self.config.scenario.clone(),
@@ -506,7 +506,8 @@ impl World {
             let front = front.or_else(|| member.port_trouble(seen, entry.port)).or_else(|| member.check_trouble(seen));
             let (pod, ending) = (record.as_ref(), ending.as_deref());
             let evidence = Evidence { pod, way, node_death, front, ending, flags, proxied, log: &log, last_resort };
-            cause_of(seen, &evidence, &member.sources.borrow())
+            let own = pod.and_then(|pod| member.config.gateways.get(&pod.owner)).map(|pods| &pods.sources);
+            cause_of(seen, &evidence, (own, &member.sources.borrow()))
         });
         if let (Some(lost), Some(id)) = (&cause, &id) {
             let data = vec![

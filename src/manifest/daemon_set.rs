@@ -1,14 +1,14 @@
 //! `DaemonSet`s.
 //!
 //! What is known of their pods is what is known of a Deployment's pods, so they are read into the same form: as a Deployment of one, of which only the template counts.
-//! What their processes do is known where a backend of the scenario names them, and nowhere else.
+//! What their processes do is known where they are gateways, or a backend of the scenario names them, and nowhere else.
 //!
 //! Defaults are those of the API server (apps/v1: a rolling update of one node at a time, without a surge). Validation follows pkg/apis/apps/validation
 //! (`ValidateRollingUpdateDaemonSet`).
 
 use std::rc::Rc;
 
-use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, int_or_percent, read_template};
+use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Pods, int_or_percent, read_template};
 use super::object::Object;
 use super::problem::Place;
 use super::read::{Field, Fields, Sink};
@@ -42,8 +42,26 @@ impl DaemonSetManifest {
     }
 }
 
+/// What is known of the processes in its pods.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Processes {
+    /// They are gateways.
+    Gateways,
+    /// Nothing, unless a backend names them.
+    Unknown,
+}
+
 /// Reads a `DaemonSet`.
 pub fn read(object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
+    read_as(Processes::Unknown, object, sink)
+}
+
+/// Reads one whose pods are gateways.
+pub fn read_gateway(object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
+    read_as(Processes::Gateways, object, sink)
+}
+
+fn read_as(processes: Processes, object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
     let prefix = object.prefix();
     let fields = object.open(sink, &prefix)?;
     let spec = fields.look("spec");
@@ -58,22 +76,17 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
     let surge = strategy.as_ref().and_then(|field| field.node().find(&["rollingUpdate", "maxSurge"]));
     let surge_at = surge.map(|node| (node.at, format!("{prefix}spec.updateStrategy.rollingUpdate.maxSurge")));
     let min_ready_seconds = spec.get("minReadySeconds").map_or(Some(0), |field| field.whole(0, i64::from(i32::MAX)));
-    spec.allow(&["revisionHistoryLimit"]);
+    let history = spec.get("revisionHistoryLimit").map_or(Some(10), |field| field.whole(0, i64::from(i32::MAX)));
     let template = spec.look("template");
     if template.is_none() {
         spec.missing("template", "a DaemonSet has a pod template");
     }
     spec.finish();
     let template = template?;
-    let note = "the scheduler and the kubelets have its pods like any other; what their processes do is not simulated, unless a backend names them: they pass every probe";
-    template.note(FidelityStatus::Approximated, Some(note));
-    // What is said of single fields speaks of a gateway.
-    let quiet = Sink::default();
-    let read = read_template(&template.into_sink(&quiet));
-    for problem in quiet.take_problems() {
-        sink.report(problem);
-    }
-    let pods = read?;
+    let pods = match processes {
+        Processes::Gateways => read_template(&template)?,
+        Processes::Unknown => read_unknown(&template, sink)?,
+    };
     let selector = selector?;
     selector::check_own(&spec, &selector, &pods.template.labels, "DaemonSet");
     let deployment = Deployment {
@@ -83,11 +96,24 @@ pub fn read(object: &Object, sink: &Sink) -> Option<DaemonSetManifest> {
         is_paused: false,
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
-        revision_history_limit: 0,
+        revision_history_limit: history?,
         template: pods.template.clone(),
     };
     let manifest = pods.with(deployment, selector);
     Some(DaemonSetManifest { manifest, update: update?, surge_at, min_ready_seconds: min_ready_seconds? })
+}
+
+/// Reads the template of pods whose processes are nobody's business, unless a backend names them.
+fn read_unknown(template: &Field<'_>, sink: &Sink) -> Option<Pods> {
+    let note = "the scheduler and the kubelets have its pods like any other; what their processes do is not simulated, unless a backend names them: they pass every probe";
+    template.note(FidelityStatus::Approximated, Some(note));
+    // What is said of single fields speaks of a gateway.
+    let quiet = Sink::default();
+    let read = read_template(&template.into_sink(&quiet));
+    for problem in quiet.take_problems() {
+        sink.report(problem);
+    }
+    read
 }
 
 fn read_update(field: &Field<'_>) -> Option<Update> {

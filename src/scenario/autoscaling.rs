@@ -311,7 +311,7 @@ pub(super) fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings:
         sink.note(*at, format!("{prefix}spec.scaleTargetRef"), FidelityStatus::Warning, Some(&text));
         return;
     };
-    let is_target = *spec.target == *resolved.target;
+    let is_target = *spec.target == *resolved.target.owner();
     if is_target && resolved.owned_replicas.is_some() {
         let text = "ASM owns the replicas of this gateway and writes replicaCount again and again (gateway.replicasSync); set the annotation \
                     asm.alibabacloud.com/replicas-managed-by-asm to \"false\"";

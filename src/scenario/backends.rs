@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use super::settings::{BackendSettings, Settings, defaults};
 use super::state::Resolved;
+use super::target::Workload;
 use crate::backend::{BackendConfig, BodyShape};
 use crate::cluster::endpoints::selects;
-use crate::cluster::{DaemonSet, TargetPort};
+use crate::cluster::{DaemonSet, OwnerKind, TargetPort};
 use crate::drill::config::{BackendMemory, ContainerLimits};
 use crate::drill::{BackendPods, BackendSpec};
 use crate::manifest::Sink;
@@ -44,16 +45,11 @@ impl Backends {
                 self.add_one(upstream, resolved, settings, sink);
             }
         }
-        for (key, manifest) in resolved.deployments.iter().chain(&resolved.elsewhere) {
-            if *key != resolved.target {
-                self.add_pods((Rc::from(key.as_str()), manifest), resolved, settings, sink);
-            }
-        }
-        for pod in resolved.pods.values() {
-            self.add_pods((pod.pod().owner(), &pod.manifest), resolved, settings, sink);
-        }
-        for (key, daemon) in &resolved.daemons {
-            self.add_pods((DaemonSet::owner_of(key), &daemon.manifest), resolved, settings, sink);
+        let elsewhere = resolved.elsewhere.iter();
+        let elsewhere = elsewhere.map(|(key, manifest)| (Workload::new(OwnerKind::Deployment, key), manifest));
+        let is_gateway = |of: &Workload| resolved.gateways.iter().any(|gateway| gateway.workload == *of);
+        for (workload, manifest) in resolved.workloads().chain(elsewhere).filter(|(of, _)| !is_gateway(of)) {
+            self.add_pods((workload.owner(), manifest), resolved, settings, sink);
         }
     }
 

@@ -283,7 +283,9 @@ pub(super) fn is_nlb(service: &ServiceManifest) -> bool {
 /// How many targets it has at least, as far as the manifests say it.
 pub(super) fn target_count(resolved: &Resolved, settings: &Settings, mode: BackendMode) -> Option<usize> {
     Some(match mode {
-        BackendMode::Pods => usize::try_from(resolved.target()?.deployment.replicas).unwrap_or(0),
+        BackendMode::Pods => {
+            resolved.gateways().map(|(gateway, _)| super::nodes::pods_of(&gateway.workload, resolved, settings)).sum()
+        }
         BackendMode::Nodes(TrafficPolicy::Cluster) => nodes(settings).count(),
         BackendMode::Nodes(TrafficPolicy::Local) => 0,
     })

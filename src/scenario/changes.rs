@@ -13,13 +13,15 @@ use super::front_changes::{self, Moments, fate};
 use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
-use super::world::gateway_spec;
-use super::{autoscaling, front, gateway_template, route_changes, sharing, shutdown};
-use crate::cluster::TargetPort;
+use super::target::{self, Workload};
+use super::world::gateway_specs;
+use super::{autoscaling, front, gateway_template, route_changes, sharing, shutdown, sources};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::operation::{Operation, PodChoice};
+use crate::cluster::{DaemonSet, OwnerKind, TargetPort};
 use crate::drill::config::{ClusterChange, ServiceChange};
-use crate::drill::{Action, ClusterSpec, FrontSpec, GatewaySpec, Share, Size, Sources, Verb};
+use crate::drill::{Action, ClusterSpec, FrontSpec, GatewayPods, GatewaySpec, Share, Size, Sources, Verb};
 use crate::manifest::object::GATEWAY_API;
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
@@ -32,26 +34,63 @@ const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// What the plan of a cluster has made so far, for the world as a whole.
 pub(super) struct Made<'a> {
-    pub(super) gateways: &'a mut BTreeMap<String, GatewaySpec>,
+    pub(super) gateways: &'a mut BTreeMap<Rc<str>, GatewayPods>,
     pub(super) backends: &'a mut Backends,
     pub(super) front: &'a mut FrontSpec,
     pub(super) files: &'a Files,
 }
 
-/// The Deployment that an entry of the timeline is for.
-pub(super) fn owner(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) -> Option<String> {
-    let key = entry.of.clone().unwrap_or_else(|| current.target.clone());
-    if !current.deployments.contains_key(&key) {
-        let problem = Problem::at(entry.place, "spec.timeline", format!("no Deployment is called `{key}`"));
-        sink.report(problem.did_you_mean(&key, current.deployments.keys().map(String::as_str)));
-        return None;
-    }
-    if past.is_deleted(&key) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
-        let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has been deleted by then"));
+/// The workload that an entry of the timeline is for.
+pub(super) fn workload(entry: &TimelineEntry, current: &Resolved, past: &Past, sink: &Sink) -> Option<Workload> {
+    let named = |text: &String| {
+        let found = current.workload(text);
+        if found.is_none() {
+            let (kinds, key) = target::written(text);
+            let text = format!("no {} is called `{key}`", kinds[0].name());
+            let all: Vec<Workload> = current.workloads().map(|(workload, _)| workload).collect();
+            let known = all.iter().filter(|known| kinds.contains(&known.kind)).map(|known| known.key.as_str());
+            sink.report(Problem::at(entry.place, "spec.timeline", text).did_you_mean(key, known));
+        }
+        found
+    };
+    let workload = entry.of.as_ref().map_or_else(|| Some(current.target.clone()), named)?;
+    if past.is_deleted(&workload.owner()) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
+        let problem = Problem::at(entry.place, "spec.timeline", format!("{workload} has been deleted by then"));
         sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
         return None;
     }
-    Some(key)
+    if let Some((text, help)) = refusal(&entry.verb, &workload) {
+        sink.report(Problem::at(entry.place, "spec.timeline", text).help(help));
+        return None;
+    }
+    Some(workload)
+}
+
+/// Why kubectl does not do this to such an object, in its words, and what to write instead.
+///
+/// Source: kubernetes/kubectl pkg/polymorphichelpers/{objectpauser,objectresumer,objectrestarter,rollback}.go, as of v1.28; the API server knows no size of these kinds.
+fn refusal(verb: &TimelineVerb, of: &Workload) -> Option<(String, &'static str)> {
+    let name = of.key.rsplit('/').next().unwrap_or_default();
+    let (resource, help) = match of.kind {
+        OwnerKind::Deployment => return None,
+        OwnerKind::DaemonSet => (
+            "daemonsets.apps",
+            "a DaemonSet has a pod on each node that will do: set its nodeSelector, its updateStrategy or its template, or add nodes",
+        ),
+        OwnerKind::Pod => ("pods", "a pod without a controller is deleted (killPod) and applied again"),
+    };
+    let not_supported = |what: &str| format!("{resource} \"{name}\" {what} is not supported");
+    let text = match (verb, of.kind) {
+        (TimelineVerb::Restart, OwnerKind::Pod) => not_supported("restarting"),
+        (TimelineVerb::Rollback(_), OwnerKind::Pod) => "no rollbacker has been implemented for \"Pod\"".to_owned(),
+        (TimelineVerb::Pause(true), _) => not_supported("pausing"),
+        (TimelineVerb::Pause(false), _) => not_supported("resuming"),
+        (TimelineVerb::Scale(_), _) => {
+            format!("{resource} \"{name}\": the server could not find the requested resource")
+        }
+        _ => return None,
+    };
+    Some((text, help))
 }
 
 /// Who scales by hand what ASM owns is told that it will not last.
@@ -71,32 +110,33 @@ pub(super) fn act(
     settings: &Settings,
     sink: &Sink,
 ) -> Vec<Action> {
-    let Some(key) = owner(entry, current, past, sink) else { return Vec::new() };
+    let Some(workload) = workload(entry, current, past, sink) else { return Vec::new() };
+    let key = workload.key.clone();
     let at = entry.at;
     let told = |verb: Option<Verb>, text: String| {
         vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text, place: None }]
     };
     let text = match &entry.verb {
         TimelineVerb::Restart => {
-            if is_paused(current, &key) {
+            if is_paused(current, &workload) {
                 let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
                 sink.report(problem.help("kubectl rollout restart refuses that: resume it first"));
                 return Vec::new();
             }
             edit(
                 state,
-                &key,
+                &workload,
                 &format!("spec.template.metadata.annotations[{RESTARTED_AT}]"),
                 Node::string(entry.place, &quantity::duration_text(at)),
                 entry.place,
                 sink,
             );
-            format!("restart {key}")
+            format!("restart {workload}")
         }
         TimelineVerb::Scale(replicas) => {
             let number = Node::number(entry.place, i64::from(*replicas));
-            edit(state, &key, "spec.replicas", number, entry.place, sink);
-            if key == current.target && current.owned_replicas.is_some() {
+            edit(state, &workload, "spec.replicas", number, entry.place, sink);
+            if workload == current.target && current.owned_replicas.is_some() {
                 note_owner(entry, &key, sink);
             }
             format!("scale {key} to {replicas}")
@@ -115,18 +155,17 @@ pub(super) fn act(
         }
         TimelineVerb::Operate(_) => unreachable!("operations change no object"),
         TimelineVerb::Rollback(revision) => {
-            let deployment = &current.deployments[&key].deployment;
-            if is_paused(current, &key) {
+            if is_paused(current, &workload) {
                 let problem = Problem::at(entry.place, "spec.timeline", format!("{key} is paused then"));
                 sink.report(problem.help("kubectl rollout undo refuses that: resume it first"));
                 return Vec::new();
             }
-            let Some(template) = past.template((&key, deployment.revision_history_limit), *revision, entry, sink)
-            else {
+            let limit = current.manifest(&workload).expect("it was found there").deployment.revision_history_limit;
+            let Some(template) = past.template((&workload.owner(), limit), *revision, entry, sink) else {
                 return Vec::new();
             };
-            edit(state, &key, "spec.template", template, entry.place, sink);
-            format!("rollback {key}")
+            edit(state, &workload, "spec.template", template, entry.place, sink);
+            format!("rollback {workload}")
         }
         TimelineVerb::Pause(is_paused) => {
             if current.deployments[&key].deployment.is_paused == *is_paused {
@@ -134,13 +173,13 @@ pub(super) fn act(
                 sink.report(Problem::at(entry.place, "spec.timeline", text).help("take the entry out"));
                 return Vec::new();
             }
-            edit(state, &key, "spec.paused", Node::boolean(entry.place, *is_paused), entry.place, sink);
+            edit(state, &workload, "spec.paused", Node::boolean(entry.place, *is_paused), entry.place, sink);
             format!("{} {key}", if *is_paused { "pause" } else { "resume" })
         }
         TimelineVerb::Delete => {
-            past.delete(&key);
-            let mut actions = told(Some(Verb::Delete(Rc::from(key.as_str()))), format!("delete {key}"));
-            if key == current.target && !past.standing.is_deleted() {
+            past.delete(&workload.owner());
+            let mut actions = told(Some(deletion(&workload)), format!("delete {workload}"));
+            if workload == current.target && !past.standing.is_deleted() {
                 // With the gateway all goes that leads to it.
                 let (moment, written) = ((entry, &*current), ("spec.timeline.delete", key.as_str()));
                 let gone = fate::delete(moment, &mut past.standing, written, settings, made.files, sink);
@@ -172,6 +211,10 @@ pub(super) fn act(
             }
             format!("delete Service {service}")
         }
+        TimelineVerb::DeleteObject((_, kind), key, _) if *kind == "DaemonSet" && is_target(current, key) => {
+            past.delete(&current.target.owner());
+            return told(Some(deletion(&current.target)), format!("delete {}", current.target));
+        }
         TimelineVerb::DeleteObject((field, kind), key, place) => {
             if *kind == "Gateway" && current.origin.is(kind, GATEWAY_API) && current.origin.key() == *key {
                 let text = format!("{key} makes the gateway's own Deployment and Service, which would go with it");
@@ -200,8 +243,9 @@ pub(super) fn act(
             let text = format!("load {} times {factor}", name.as_deref().unwrap_or("of all"));
             return told(Some(Verb::Load(name.clone(), *factor)), text);
         }
-        TimelineVerb::ConfigPush if key != current.target => {
-            let problem = Problem::at(entry.place, "spec.timeline", format!("{key} has no configuration to be pushed"));
+        TimelineVerb::ConfigPush if workload != current.target => {
+            let problem =
+                Problem::at(entry.place, "spec.timeline", format!("{workload} has no configuration to be pushed"));
             sink.report(problem.help("only the gateway has: leave out `of`"));
             return Vec::new();
         }
@@ -237,14 +281,30 @@ pub(super) fn act(
 }
 
 /// Whether a Deployment is paused, so that kubectl neither restarts it nor takes it back.
-fn is_paused(current: &Resolved, key: &str) -> bool {
-    current.deployments.get(key).is_some_and(|manifest| manifest.deployment.is_paused)
+fn is_paused(current: &Resolved, of: &Workload) -> bool {
+    current.manifest(of).is_some_and(|manifest| manifest.deployment.is_paused)
 }
 
-/// Edits a Deployment, whether it was written or made.
-fn edit(state: &mut State, key: &str, path: &str, value: Node, at: Place, sink: &Sink) {
+fn is_target(current: &Resolved, daemon: &str) -> bool {
+    current.target == Workload::new(OwnerKind::DaemonSet, daemon)
+}
+
+/// What deletes a workload.
+fn deletion(of: &Workload) -> Verb {
+    let key: Rc<str> = Rc::from(of.key.as_str());
+    match of.kind {
+        OwnerKind::Deployment => Verb::Delete(key),
+        OwnerKind::DaemonSet => Verb::DeleteDaemonSet(key),
+        OwnerKind::Pod => {
+            Verb::Operate(Operation::KillPod { owner: of.owner(), pod: PodChoice::Named(key), grace_seconds: None })
+        }
+    }
+}
+
+/// Edits a Deployment or a `DaemonSet`, whether it was written or made.
+fn edit(state: &mut State, workload: &Workload, path: &str, value: Node, at: Place, sink: &Sink) {
     match Patch::new(path, at, value) {
-        Ok(patch) => state.edit(key, patch),
+        Ok(patch) => state.edit(workload, patch),
         Err(why) => sink.report(Problem::at(at, path, why)),
     }
 }
@@ -290,22 +350,26 @@ fn changes(
             Some(_) => {}
         }
     }
-    verbs.extend(daemon_changes(entry, (current, next), sink));
+    verbs.extend(daemon_changes(entry, (current, next), past, sink));
     let fresh = next.budgets.iter().filter(|budget| !current.budgets.contains(budget));
     verbs.extend(fresh.cloned().map(Verb::Budget));
     let is_gone = |budget: &&DisruptionBudget| next.budgets.iter().all(|it| it.key != budget.key);
     verbs.extend(current.budgets.iter().filter(is_gone).map(|budget| Verb::DeleteBudget(Rc::clone(&budget.key))));
     verbs.extend(scaling_changes(current, next, settings, sink));
-    if let (Some(spec), Some(target)) = (gateway_spec(next, settings, sink), next.target()) {
-        let other = &target.deployment.template.other;
-        let known = made.gateways.entry(other.clone()).or_insert_with(|| spec.clone());
-        let before = past.processes.entry(other.clone()).or_insert_with(|| started(known)).clone();
+    for (owner, other, spec) in gateway_specs(next, settings, sink) {
+        let known = made.gateways.entry(Rc::clone(&owner)).or_insert_with(|| {
+            let sources = sources::own_sources(&owner, next, settings, made.files);
+            GatewayPods { specs: BTreeMap::new(), sources }
+        });
+        let known = known.specs.entry(other.clone()).or_insert_with(|| spec.clone());
+        let name = (Rc::clone(&owner), other.clone());
+        let before = past.processes.entry(name.clone()).or_insert_with(|| started(known)).clone();
         if before != started(&spec) {
             let text =
                 "it is read at the start of a process: pods that run keep what they began with, and nothing restarts";
             sink.note(entry.place, "ProxyConfig".to_owned(), FidelityStatus::Warning, Some(text));
-            past.processes.insert(other.clone(), started(&spec));
-            verbs.push(Verb::Process(other.clone(), Box::new(spec)));
+            past.processes.insert(name, started(&spec));
+            verbs.push(Verb::Process(owner, other, Box::new(spec)));
         }
     }
     let moments = Moments { entry, current, next };
@@ -335,7 +399,12 @@ fn is_applied(entry: &TimelineEntry, kind: &str, key: &str) -> bool {
 }
 
 /// `DaemonSet`s that come, go, or are edited.
-fn daemon_changes(entry: &TimelineEntry, (current, next): (&Resolved, &Resolved), sink: &Sink) -> Vec<Verb> {
+fn daemon_changes(
+    entry: &TimelineEntry,
+    (current, next): (&Resolved, &Resolved),
+    past: &Past,
+    sink: &Sink,
+) -> Vec<Verb> {
     let mut verbs = Vec::new();
     for (key, daemon) in &next.daemons {
         let before = current.daemons.get(key);
@@ -344,7 +413,15 @@ fn daemon_changes(entry: &TimelineEntry, (current, next): (&Resolved, &Resolved)
                 Problem::at(entry.place, "spec.timeline", format!("the selector of DaemonSet {key} cannot change"));
             sink.report(problem.help("the API server refuses it, the field is immutable: make another DaemonSet"));
         }
-        if before.is_none_or(|before| before.daemon_set() != daemon.daemon_set()) {
+        let is_changed = before.is_none_or(|before| before.daemon_set() != daemon.daemon_set());
+        if past.is_deleted(&DaemonSet::owner_of(key)) && (is_changed || is_applied(entry, "DaemonSet", key)) {
+            let text = format!("DaemonSet {key} has been deleted by then");
+            let problem = Problem::at(entry.place, "spec.timeline", text);
+            sink.report(
+                problem.help("a gateway that is deleted cannot be restored in the run: compare two scenarios instead"),
+            );
+        }
+        if is_changed {
             verbs.push(Verb::DaemonSet(Box::new(daemon.daemon_set())));
         }
     }
@@ -466,7 +543,7 @@ fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved
     let sizes = |patch: &Patch| {
         patch.steps == ["spec", "replicas"]
             && match &patch.subject {
-                Subject::Target => current.target == key,
+                Subject::Target => *current.target.owner() == *key,
                 Subject::Object { kind, namespace, name } => {
                     let is_here = |of: &str| namespace.as_ref().is_none_or(|namespace| namespace == of);
                     kind == "Deployment" && key.split_once('/').is_some_and(|(of, its)| is_here(of) && its == name)
@@ -475,7 +552,10 @@ fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved
             }
     };
     let is_written = match &entry.verb {
-        TimelineVerb::Scale(_) => entry.of.as_deref().unwrap_or(&current.target) == key,
+        TimelineVerb::Scale(_) => {
+            let of = entry.of.as_ref().map_or_else(|| Some(current.target.clone()), |text| current.workload(text));
+            of == Some(Workload::new(OwnerKind::Deployment, key))
+        }
         // Replicas that are not written any more fall back to one.
         TimelineVerb::Apply(objects) => {
             (next.sized.contains(key) || current.sized.contains(key)) && objects.iter().any(names)
@@ -491,7 +571,7 @@ fn size_of(entry: &TimelineEntry, key: &str, current: &Resolved, next: &Resolved
 /// Whether somebody else may have resized a Deployment whose size is written.
 fn is_resized(entry: &TimelineEntry, resolved: &Resolved, key: &str) -> bool {
     let is_by_hand = matches!(entry.verb, TimelineVerb::Scale(_) | TimelineVerb::Set(_));
-    let is_owned = is_by_hand && resolved.owned_replicas.is_some() && resolved.target == key;
+    let is_owned = is_by_hand && resolved.owned_replicas.is_some() && *resolved.target.owner() == *key;
     is_owned || resolved.autoscalers.values().any(|manifest| *manifest.spec.target == *key)
 }
 

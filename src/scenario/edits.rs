@@ -9,7 +9,7 @@ use super::address::Patch;
 use crate::manifest::deployment::canonical;
 use crate::manifest::{Node, Problem, Sink};
 
-/// The edits in their order, each with its Deployment's `namespace/name`.
+/// The edits in their order, each with the owner of the pods: a Deployment's `namespace/name`, or what a `DaemonSet` is called.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Edits(Vec<(String, Patch)>);
 
@@ -18,6 +18,11 @@ impl Edits {
     pub(super) fn push(&mut self, key: &str, patch: Patch) {
         self.0.retain(|(edited, earlier)| edited != key || !earlier.steps.starts_with(&patch.steps));
         self.0.push((key.to_owned(), patch));
+    }
+
+    /// Those of an object are as if they had never been.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.0.retain(|(edited, _)| edited != key);
     }
 
     /// Those of a Deployment.

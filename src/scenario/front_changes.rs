@@ -346,8 +346,8 @@ fn of_front(resolved: &Resolved, settings: &Settings, standing: &Standing, sink:
 
 /// Whoever selects other pods than the gateway's sends clients to them.
 fn warn_selector(next: &Resolved, sink: &Sink) {
-    let (Some(service), Some(target)) = (next.front(), next.target()) else { return };
-    if !selects(&service.service.selector, &target.deployment.template.labels) {
+    let Some(service) = next.front() else { return };
+    if !next.gateways().any(|(_, pods)| selects(&service.service.selector, &pods.deployment.template.labels)) {
         let text = "it does not select the gateway's pods: its clients go to others, if there are any, and no gateway is simulated there";
         let path = format!("Service {} spec.selector", service.service.key);
         sink.note(service.policy_at, path, FidelityStatus::Warning, Some(text));
@@ -443,7 +443,7 @@ fn sources(
     settings: &Settings,
     files: &Files,
 ) -> Sources {
-    let of = |resolved: &Resolved| super::world::sources(resolved, settings, &[], files);
+    let of = |resolved: &Resolved| super::sources::sources(resolved, settings, &[], files);
     let (known, all) = (of(old), of(seen));
     let mut found = all.clone();
     found.retain(|code, source| CODES.contains(code) && known.get(code) != Some(source));

@@ -8,11 +8,13 @@ use super::disks;
 use super::operations::node_name;
 use super::settings::{NodeGroup, Settings};
 use super::state::Resolved;
-use crate::cluster::Identity;
+use super::target::Workload;
+use crate::cluster::daemon_set::fit;
 use crate::cluster::kubelet::disk::{EPHEMERAL_STORAGE, allocatable_bytes};
 use crate::cluster::objects::{Node, PODS_PER_NODE, Resources};
 use crate::cluster::placement::{HOSTNAME, Taint, ZONE};
 use crate::cluster::selector::Labels;
+use crate::cluster::{Identity, OwnerKind};
 use crate::manifest::placement::{self, TopologyKey, WithoutKey, usual_node_labels};
 use crate::manifest::resources::{is_extended, whole_amount};
 use crate::manifest::{Field, Place, Problem, Sink};
@@ -36,7 +38,7 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     };
     let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
     let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
-    let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| pods_of(&field));
+    let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| room_of(&field));
     let disk = match fields.get("disk") {
         Some(field) => Some(disks::node(&field)?),
         None => None,
@@ -75,7 +77,7 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
 }
 
 /// How many pods a node takes: a quantity, as a Node's status has it.
-fn pods_of(field: &Field<'_>) -> Option<usize> {
+fn room_of(field: &Field<'_>) -> Option<usize> {
     let pods = usize::try_from(whole_amount(field)?).ok()?;
     if !(1..=PODS_MAX).contains(&pods) {
         field.refuse(
@@ -149,6 +151,18 @@ impl NodeGroup {
         let has = self.disk.map_or(u64::MAX, |disk| allocatable_bytes(disk.capacity_bytes));
         extended.entry(EPHEMERAL_STORAGE.to_owned()).or_insert(has);
         Node { labels, taints, extended, disk: self.disk, pods_max: self.pods_max, ..node }
+    }
+}
+
+/// How many pods of a workload the run finds.
+pub(super) fn pods_of(workload: &Workload, resolved: &Resolved, settings: &Settings) -> usize {
+    let Some(manifest) = resolved.manifest(workload) else { return 0 };
+    match resolved.daemons.get(&workload.key).filter(|_| workload.kind == OwnerKind::DaemonSet) {
+        Some(daemon) => {
+            let placement = daemon.daemon_set().template.placement;
+            made(settings).iter().filter(|node| fit(&placement, node).should_run).count()
+        }
+        None => usize::try_from(manifest.deployment.replicas).unwrap_or(0),
     }
 }
 

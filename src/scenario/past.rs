@@ -1,6 +1,7 @@
 //! What earlier entries of the timeline have done that later ones depend on: revisions to go back to, and Deployments that are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::front_changes::Standing;
@@ -11,16 +12,16 @@ use crate::cluster::{Deployment, PodTemplate};
 use crate::engine::Delay;
 use crate::manifest::{Node, Problem, Sink};
 
-/// The past of all Deployments.
+/// The past of all Deployments and `DaemonSet`s, by the owner of their pods.
 #[derive(Default)]
 pub(super) struct Past {
-    /// The templates of each Deployment.
+    /// The templates of each.
     revisions: BTreeMap<String, History>,
     deleted: BTreeSet<String>,
     /// The Service in front, as the cloud has it.
     pub(super) standing: Standing,
-    /// What gateway processes read at their start, by the `other` of their template.
-    pub(super) processes: BTreeMap<String, String>,
+    /// What gateway processes read at their start, by the owner of their pods and the `other` of their template.
+    pub(super) processes: BTreeMap<(Rc<str>, String), String>,
 }
 
 /// The templates of a Deployment with their numbers, the current one last. A template that comes back gets a new number, as a set does.
@@ -104,11 +105,12 @@ impl Past {
     /// Takes note of what the objects have come to at an instant; none: at the start.
     pub(super) fn note(&mut self, resolved: &Resolved, at: Option<Duration>, settings: &Settings) {
         let pod_start = least(&settings.cluster.pod_start);
-        for (key, manifest) in &resolved.deployments {
-            let history = self.revisions.entry(key.clone()).or_default();
+        for (workload, manifest) in resolved.workloads() {
+            let key = workload.owner();
+            let history = self.revisions.entry(key.to_string()).or_default();
             let limit = manifest.deployment.revision_history_limit;
             history.prune(limit, at.unwrap_or_default());
-            if let Some(node) = resolved.templates.get(key) {
+            if let Some(node) = resolved.templates.get(&*key) {
                 history.note(&manifest.deployment, node, at, pod_start);
             }
         }
@@ -144,12 +146,12 @@ impl Past {
         found.map(|revision| revision.node.clone())
     }
 
-    /// A Deployment is deleted.
+    /// A Deployment is deleted, or another owner of pods.
     pub(super) fn delete(&mut self, key: &str) {
         self.deleted.insert(key.to_owned());
     }
 
-    /// Whether a Deployment is gone.
+    /// Whether an owner of pods is gone.
     pub(super) fn is_deleted(&self, key: &str) -> bool {
         self.deleted.contains(key)
     }

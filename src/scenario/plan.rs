@@ -15,10 +15,12 @@ use super::past::Past;
 use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::world;
-use super::{autoscaling, balancer, disks, editions, front, images, node_scaling, nodes, pods, sharing, shutdown};
+use super::{
+    autoscaling, balancer, disks, editions, front, images, node_scaling, nodes, pods, sharing, shutdown, sources,
+};
 use crate::cluster::ClusterConfig;
 use crate::drill::config::FrontChange;
-use crate::drill::{Action, FrontSpec, GatewaySpec, MemberConfig, Sources, Verb};
+use crate::drill::{Action, FrontSpec, GatewayPods, MemberConfig, Sources, Verb};
 use crate::engine::Delay;
 use crate::manifest::daemon_set::DaemonSetManifest;
 use crate::manifest::pod::PodManifest;
@@ -38,7 +40,7 @@ pub(super) struct Plan<'a> {
     first: Resolved,
     pub(super) current: Resolved,
     past: Past,
-    gateways: BTreeMap<String, GatewaySpec>,
+    gateways: BTreeMap<Rc<str>, GatewayPods>,
     pub(super) backends: Backends,
     front: FrontSpec,
     sources: Sources,
@@ -63,14 +65,19 @@ impl<'a> Plan<'a> {
         state.foresee(timeline);
         let first = state.resolve(settings, sink)?;
         state.note(&first);
-        world::check_replicas(&first, sink);
+        world::check_replicas(&first, settings, sink);
         pods::check(&first, settings, sink);
         let mut front = front::spec(&first, settings, sink)?;
         front.creation = sharing::creation(&first, settings, sink);
         sharing::check_start(&first, sink);
-        let target = first.target()?;
-        let spec = world::gateway_spec(&first, settings, sink)?;
-        let gateways = BTreeMap::from([(target.deployment.template.other.clone(), spec)]);
+        let mut gateways: BTreeMap<Rc<str>, GatewayPods> = BTreeMap::new();
+        for (owner, other, spec) in world::gateway_specs(&first, settings, sink) {
+            let sources = sources::own_sources(&owner, &first, settings, files);
+            gateways.insert(owner, GatewayPods { specs: BTreeMap::from([(other, spec)]), sources });
+        }
+        if !gateways.contains_key(&first.target.owner()) {
+            return None;
+        }
         let mut backends = Backends::default();
         backends.add(&first, settings, sink);
         nodes::check_placement(&first, settings, sink);
@@ -78,7 +85,7 @@ impl<'a> Plan<'a> {
         editions::warn(&first, settings, sink);
         let mut plan = Self {
             index,
-            sources: world::sources(&first, settings, timeline, files),
+            sources: sources::sources(&first, settings, timeline, files),
             current: first.clone(),
             past: Past::new(Standing::of(&first)),
             named: front::named(&front, settings.loads.len()),
@@ -110,7 +117,7 @@ impl<'a> Plan<'a> {
     pub(super) fn act(&mut self, entry: &TimelineEntry, sink: &Sink) -> Vec<Action> {
         let mut actions: Vec<Action> = match &entry.verb {
             TimelineVerb::Operate(operation) => {
-                let owner = changes::owner(entry, &self.current, &self.past, sink);
+                let owner = changes::workload(entry, &self.current, &self.past, sink).map(|of| of.owner());
                 let zones = self.current.front().map(balancer::zones).unwrap_or_default();
                 owner.map(|owner| self.names.actions(entry, operation, (&owner, &zones), sink)).unwrap_or_default()
             }
@@ -189,7 +196,7 @@ impl<'a> Plan<'a> {
             daemon_sets: resolved.daemons.values().map(DaemonSetManifest::daemon_set).collect(),
             services: resolved.services.values().map(|manifest| manifest.service.clone()).collect(),
             budgets: resolved.budgets.clone(),
-            target: Rc::from(resolved.target.as_str()),
+            target: resolved.target.owner(),
             deletion_costs: Vec::new(),
             gateways: self.gateways,
             routes: resolved.routing.routes.clone(),

@@ -4,6 +4,7 @@
 use super::balancer::products;
 use super::settings::Settings;
 use super::state::Resolved;
+use super::target::Workload;
 use crate::cluster::Version;
 use crate::cluster::endpoints::selects;
 use crate::edge::readiness_gate::CONDITION_PREFIX;
@@ -21,9 +22,8 @@ const SURGES: Version = Version::new(1, 22);
 /// Reports what would keep the pods that the run finds from having become ready.
 pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     let version = settings.cluster.version;
-    let bare = resolved.pods.iter().map(|(name, pod)| (name, &pod.manifest));
-    let daemons = resolved.daemons.iter().map(|(name, daemon)| (name, &daemon.manifest));
-    for (name, manifest) in resolved.deployments.iter().chain(bare).chain(daemons) {
+    for (workload, manifest) in resolved.workloads() {
+        let name = workload.key.as_str();
         for gate in gates_for_ever_closed(name, manifest, resolved, settings) {
             let text = "nobody sets this condition, so the pods would never be ready";
             sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved, settings)));
@@ -90,10 +90,11 @@ fn check_named(resolved: &Resolved, settings: &Settings, sink: &Sink) {
 
 /// Notes gates that nobody opens, of a state that the timeline makes: a rollout to it sticks, which may be what the drill is about.
 pub(super) fn note_gates(resolved: &Resolved, settings: &Settings, sink: &Sink) {
-    for (name, manifest) in &resolved.deployments {
-        for gate in gates_for_ever_closed(name, manifest, resolved, settings) {
+    for (Workload { kind, key }, manifest) in resolved.workloads() {
+        for gate in gates_for_ever_closed(&key, manifest, resolved, settings) {
             let note = "nobody sets this condition: pods with this gate never become ready";
-            sink.note(gate.at, format!("Deployment {name} {}", gate.path), FidelityStatus::Modelled, Some(note));
+            let path = format!("{} {key} {}", kind.name(), gate.path);
+            sink.note(gate.at, path, FidelityStatus::Modelled, Some(note));
         }
     }
 }

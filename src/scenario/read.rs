@@ -14,6 +14,7 @@ pub(super) use self::gateway::DRAIN_STRATEGIES;
 pub(super) use self::load::{ADDRESSES, LOCATIONS};
 use super::settings::{Over, Settings, SloSettings, TimelineEntry, Variant};
 use super::slo;
+use crate::cluster::OwnerKind;
 use crate::engine::Delay;
 use crate::manifest::{Field, Fields, Place, Sink};
 use crate::record::results::Level;
@@ -27,7 +28,7 @@ pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
     let duration = duration.and_then(|field| bounded(&field, field.positive_duration()?));
     let warmup = spec.get("warmup").map_or(Some(Duration::ZERO), |field| bounded(&field, field.duration()?));
     let seed = spec.get("seed").map_or(Some(1), |field| field.whole::<u64>(0, i64::MAX));
-    let target = spec.get("target").and_then(|field| Some((key(&field)?, field.place())));
+    let target = spec.get("target").and_then(|field| Some((workload(&field)?, field.place())));
     let clusters = cluster::clusters(spec);
     let balancer = balancer::balancer(spec.get("loadBalancer").as_ref());
     let balancers = spec.get("balancers").map(|field| field.items()).unwrap_or_default();
@@ -79,6 +80,19 @@ pub(super) fn key(field: &Field<'_>) -> Option<String> {
             field.refuse(format!("`{text}` names no object"), "write namespace/name");
             None
         }
+    }
+}
+
+/// The same, or with the kind of a workload before it: `DaemonSet/namespace/name`.
+pub(super) fn workload(field: &Field<'_>) -> Option<String> {
+    let named = field.node().text().and_then(|text| text.split_once('/'));
+    let kind = named.filter(|(first, _)| OwnerKind::ALL.iter().any(|kind| kind.name() == *first));
+    match kind.map(|(kind, rest)| (kind, rest, rest.split('/').collect::<Vec<_>>())) {
+        Some((kind, rest, parts)) if parts.iter().all(|part| !part.is_empty()) && parts.len() <= 2 => {
+            let namespace = if parts.len() == 1 { "default/" } else { "" };
+            Some(format!("{kind}/{namespace}{rest}"))
+        }
+        _ => key(field),
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::gateway_kind::Kind;
 use super::settings::{Edition, Settings, defaults};
 use super::state::Resolved;
+use super::target::Workload;
 use crate::cluster::ProbeAction;
 use crate::cluster::Version;
 use crate::cluster::kubelet::grace::stop_times;
@@ -67,11 +68,19 @@ pub(super) fn generation(settings: &Settings) -> Generation {
 
 /// How the process of the target's pods ends.
 pub(super) fn of(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<Shutdown> {
-    let manifest = resolved.target()?;
+    of_pods((resolved.target()?, resolved.proxy_config()), resolved, settings, sink)
+}
+
+/// How the process of a gateway's pods ends.
+pub(super) fn of_pods(
+    (manifest, config): (&DeploymentManifest, &ProxyConfig),
+    resolved: &Resolved,
+    settings: &Settings,
+    sink: &Sink,
+) -> Option<Shutdown> {
     let gateway = &settings.gateway;
     let kind = gateway.kind.kind;
-    check_kind(resolved, settings, sink);
-    let config = &resolved.proxy_config;
+    check_kind(manifest, resolved, settings, sink);
     let (drain_time, drain_time_at) = match &config.drain {
         Some(written) => (written.value, (written.at, written.path.clone())),
         None => (gateway.drain_duration.0, (gateway.drain_duration.1, "spec.gateway.drainDuration".to_owned())),
@@ -84,7 +93,7 @@ pub(super) fn of(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Optio
     };
     let (port, path) = kind.readiness();
     let Some(moves) = kind.moves() else {
-        let (mode, decided) = istio_mode(resolved, settings, sink)?;
+        let (mode, decided) = istio_mode((manifest, config), resolved, settings, sink)?;
         let status = (port, vec![path.to_owned(), "/healthz".to_owned()]);
         let mut all = vec![decided];
         all.push(Decided {
@@ -111,8 +120,12 @@ pub(super) fn of(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Optio
 }
 
 /// An Istio gateway's way to the end, and the setting that decides when it comes.
-fn istio_mode(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<(ShutdownMode, Decided)> {
-    let (manifest, config) = (resolved.target()?, &resolved.proxy_config);
+fn istio_mode(
+    (manifest, config): (&DeploymentManifest, &ProxyConfig),
+    resolved: &Resolved,
+    settings: &Settings,
+    sink: &Sink,
+) -> Option<(ShutdownMode, Decided)> {
     // What an IstioGateway's annotation becomes stands where the annotation does.
     let annotation = drain_annotation(resolved);
     let codes = vec![
@@ -176,10 +189,10 @@ fn istio_mode(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<(
     Some((ShutdownMode::Drain { duration }, decided))
 }
 
-/// Another kind than Istio's is a Deployment that somebody wrote.
-fn check_kind(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+/// Another kind than Istio's is a workload that somebody wrote.
+fn check_kind(manifest: &DeploymentManifest, resolved: &Resolved, settings: &Settings, sink: &Sink) {
     let kind = &settings.gateway.kind;
-    if kind.kind != Kind::Istio && resolved.origin.id.kind != "Deployment" {
+    if kind.kind != Kind::Istio && Workload::of(&resolved.origin).is_none() {
         let text = format!("the target is made by an {}, which runs Istio's gateway", resolved.origin.id.kind);
         let problem = Problem::at(kind.at, "spec.gateway.kind", text);
         sink.report(
@@ -189,7 +202,6 @@ fn check_kind(resolved: &Resolved, settings: &Settings, sink: &Sink) {
     if kind.kind == Kind::Istio {
         return;
     }
-    let Some(manifest) = resolved.target() else { return };
     let of_env = GATEWAY_ENV.iter().filter_map(|name| Some((format!("env[{name}]"), manifest.env.get(*name)?.1)));
     let config = manifest.proxy_config.as_ref().map(|(_, at)| (format!("metadata.annotations[{PROXY_CONFIG}]"), *at));
     for (path, at) in of_env.chain(config) {

@@ -11,7 +11,8 @@ use super::budgets;
 use super::edits::{Edits, is_refused};
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
-use super::target::{bound_by, front};
+use super::target::{Gateway, Workload, bound_by, front, manifest};
+use crate::cluster::OwnerKind;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::endpoints::selects;
 use crate::manifest::api_versions;
@@ -22,10 +23,10 @@ use crate::manifest::disruption_budget;
 use crate::manifest::istio_gateway::Generation;
 use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
-use crate::manifest::proxy_config::{self, ProxyConfig, objects};
+use crate::manifest::proxy_config::{ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceKind, ServiceManifest, wiping};
-use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gateway_api, istio_gateway};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -36,9 +37,9 @@ pub(super) struct State {
     pub(super) objects: Vec<Object>,
     /// The cluster in which they stand, if it has a name.
     pub(super) cluster: Option<Rc<str>>,
-    /// Edits of the gateway's Deployment before the start: of a variant, of `--set`.
+    /// Edits of the target before the start: of a variant, of `--set`.
     target_patches: Vec<Patch>,
-    /// Edits of Deployments, those from before the start among them as soon as the target is known.
+    /// Edits of Deployments and `DaemonSet`s, by the owner of their pods; those from before the start are among them as soon as the target is known.
     edits: Edits,
     /// Services and their ports that there are at some time, as far as is known.
     sometimes: BTreeMap<String, BTreeSet<u16>>,
@@ -59,7 +60,7 @@ pub(super) struct Resolved {
     pub(super) elsewhere: BTreeMap<String, DeploymentManifest>,
     /// Pods without a controller, by `namespace/name`.
     pub(super) pods: BTreeMap<String, PodManifest>,
-    /// The pod templates as they are written, by the Deployment's `namespace/name`.
+    /// The pod templates as they are written, by the pods' owner.
     pub(super) templates: BTreeMap<String, Node>,
     /// By `namespace/name`.
     pub(super) services: BTreeMap<String, ServiceManifest>,
@@ -73,10 +74,10 @@ pub(super) struct Resolved {
     pub(super) budgets: Vec<DisruptionBudget>,
     /// By `namespace/name`.
     pub(super) daemons: BTreeMap<String, DaemonSetManifest>,
-    /// What all sources of `ProxyConfig` come to for the target's pods.
-    pub(super) proxy_config: ProxyConfig,
-    /// The gateway's Deployment.
-    pub(super) target: String,
+    /// The workloads whose pods are gateways, the target first.
+    pub(super) gateways: Vec<Gateway>,
+    /// What the drill is about.
+    pub(super) target: Workload,
     /// The object that the target was made from, or itself.
     pub(super) origin: Object,
     /// Listeners, routes, upstreams.
@@ -88,12 +89,27 @@ pub(super) struct Resolved {
 pub(super) struct Loose {
     pub(super) pods: BTreeMap<String, PodManifest>,
     pub(super) daemons: BTreeMap<String, DaemonSetManifest>,
+    /// `DaemonSet`s as edits have made them, and what there is to say of their fields, unless they are gateways.
+    written: BTreeMap<String, (Object, Vec<Note>)>,
 }
 
 impl Loose {
-    fn manifests(&mut self) -> impl Iterator<Item = &mut DeploymentManifest> {
-        let pods = self.pods.values_mut().map(|pod| &mut pod.manifest);
-        pods.chain(self.daemons.values_mut().map(|daemon| &mut daemon.manifest))
+    fn manifests(&mut self) -> impl Iterator<Item = (Workload, &mut DeploymentManifest)> {
+        let pods = self.pods.iter_mut().map(|(key, pod)| (Workload::new(OwnerKind::Pod, key), &mut pod.manifest));
+        let daemons = self.daemons.iter_mut();
+        pods.chain(daemons.map(|(key, daemon)| (Workload::new(OwnerKind::DaemonSet, key), &mut daemon.manifest)))
+    }
+
+    /// All of them.
+    pub(super) fn workloads(&self) -> impl Iterator<Item = (Workload, &DeploymentManifest)> {
+        let pods = self.pods.iter().map(|(key, pod)| (Workload::new(OwnerKind::Pod, key), &pod.manifest));
+        let daemons = self.daemons.iter();
+        pods.chain(daemons.map(|(key, daemon)| (Workload::new(OwnerKind::DaemonSet, key), &daemon.manifest)))
+    }
+
+    /// What is known of the pods of one of them.
+    pub(super) fn manifest(&self, of: &Workload) -> Option<&DeploymentManifest> {
+        self.workloads().find(|(workload, _)| workload == of).map(|(_, manifest)| manifest)
     }
 }
 
@@ -103,9 +119,9 @@ impl Resolved {
         &self.front
     }
 
-    /// The gateway's Deployment.
+    /// What is known of the target's pods.
     pub(super) fn target(&self) -> Option<&DeploymentManifest> {
-        self.deployments.get(&self.target)
+        self.manifest(&self.target)
     }
 
     /// The Service in front of it.
@@ -164,7 +180,7 @@ impl State {
     /// What there has been may be gone later, and what was edited before the start is one edit like any other from now on.
     pub(super) fn note(&mut self, resolved: &Resolved) {
         for patch in std::mem::take(&mut self.target_patches) {
-            self.edits.push(&resolved.target, patch);
+            self.edits.push(&resolved.target.owner(), patch);
         }
         resolved.services.values().for_each(|service| self.remember(service));
         for object in self.objects.iter_mut().filter(|object| object.id.kind == "Service") {
@@ -194,17 +210,20 @@ impl State {
     }
 
     /// Applies objects in mid-run. As with `kubectl apply`, what they write wins over earlier edits of the same fields, so does what they wrote before and leave out now,
-    /// and other edits stay: a Deployment that was scaled gets the replicas of its manifest, and keeps the mark of its last restart.
+    /// and other edits stay: a Deployment that was scaled gets the replicas of its manifest, and keeps the mark of its last restart, as a
+    /// `DaemonSet` does.
     pub(super) fn apply_later(&mut self, objects: &[Object]) {
         for object in objects {
-            let deployment = |object: &Object| match object.id.kind.as_str() {
+            let written = |object: &Object| match object.id.kind.as_str() {
                 "IstioGateway" | "Gateway" => self.made(object, &Sink::default()).map(|(_, made)| made.deployment),
-                "Deployment" => Some(object.clone()),
+                "Deployment" | "DaemonSet" => Some(object.clone()),
                 _ => None,
             };
-            let former = self.objects.iter().find(|known| known.id == object.id).and_then(deployment);
-            if let Some(made) = deployment(object) {
-                self.edits.written(&made.key(), former.as_ref().map(|former| &former.node), &made.node);
+            let former = self.objects.iter().find(|known| known.id == object.id).and_then(written);
+            if let Some(made) = written(object)
+                && let Some(workload) = Workload::of(&made)
+            {
+                self.edits.written(&workload.owner(), former.as_ref().map(|former| &former.node), &made.node);
             }
         }
         self.apply(objects.iter().cloned());
@@ -223,17 +242,20 @@ impl State {
     /// Deletes an object that somebody wrote; whether there was one.
     pub(super) fn delete(&mut self, kind: &str, key: &str) -> bool {
         let count = self.objects.len();
+        if kind == "DaemonSet" {
+            self.edits.forget(&OwnerKind::DaemonSet.owner(key));
+        }
         self.objects.retain(|object| object.id.kind != kind || object.key() != key);
         self.objects.len() < count
     }
 
-    /// Edits a Deployment from now on.
-    pub(super) fn edit(&mut self, key: &str, patch: Patch) {
-        self.edits.push(key, patch);
+    /// Edits a Deployment or a `DaemonSet` from now on.
+    pub(super) fn edit(&mut self, workload: &Workload, patch: Patch) {
+        self.edits.push(&workload.owner(), patch);
     }
 
     /// Edits an object in mid-run, over all that has been edited before; what cannot be edited is reported.
-    pub(super) fn patch_later(&mut self, patch: &Patch, target: &str, sink: &Sink) {
+    pub(super) fn patch_later(&mut self, patch: &Patch, target: &Workload, sink: &Sink) {
         if is_refused(patch, sink) {
             return;
         }
@@ -244,11 +266,11 @@ impl State {
             return self.patch(patch, sink);
         };
         match object.id.kind.as_str() {
-            "Deployment" => {
-                let (key, mut node) = (object.key(), object.node.clone());
-                self.edits.write(&key, &mut node, &Sink::default());
+            "Deployment" | "DaemonSet" => {
+                let Some(workload) = Workload::of(object) else { return };
+                let mut node = self.edited(object, (&workload, target), &Sink::default()).node;
                 match patch.write(&mut node) {
-                    Ok(()) => self.edit(&key, patch.clone()),
+                    Ok(()) => self.edit(&workload, patch.clone()),
                     Err(text) => sink.report(Problem::at(patch.at, patch.text.clone(), text)),
                 }
             }
@@ -288,6 +310,15 @@ impl State {
             return;
         };
         patch.apply(&mut object.node, sink);
+    }
+
+    /// An object as edits have made it.
+    fn edited(&self, object: &Object, (workload, target): (&Workload, &Workload), sink: &Sink) -> Object {
+        let mut object = object.clone();
+        let lasting = self.target_patches.iter().filter(|_| workload == target);
+        lasting.for_each(|patch| patch.apply(&mut object.node, sink));
+        self.edits.write(&workload.owner(), &mut object.node, sink);
+        object
     }
 
     /// What a controller makes of an object, and the object as this cluster gets it.
@@ -344,21 +375,74 @@ impl State {
     }
 
     /// Pods of no Deployment that run here.
-    fn loose(&self, settings: &Settings, services: &BTreeMap<String, ServiceManifest>, sink: &Sink) -> Loose {
-        let written =
-            |kind: &'static str, group: &'static str| self.objects.iter().filter(move |object| object.is(kind, group));
+    fn loose(
+        &self,
+        settings: &Settings,
+        services: &BTreeMap<String, ServiceManifest>,
+        target: &Workload,
+        sink: &Sink,
+    ) -> Loose {
+        let written = |kind: OwnerKind, group: &'static str| {
+            let of_kind = self.objects.iter().filter(move |object| object.is(kind.name(), group));
+            of_kind.map(move |object| {
+                let workload = Workload::new(kind, &object.key());
+                let object = self.edited(object, (&workload, target), sink);
+                (workload.key, object)
+            })
+        };
+        let pods = written(OwnerKind::Pod, "");
         let mut pods: BTreeMap<String, PodManifest> =
-            written("Pod", "").filter_map(|object| Some((object.key(), pod::read(object, sink)?))).collect();
-        let daemons = written("DaemonSet", "apps");
-        let mut daemons: BTreeMap<String, DaemonSetManifest> =
-            daemons.filter_map(|object| Some((object.key(), daemon_set::read(object, sink)?))).collect();
-        pods.retain(|_, pod| !of_other_clusters(settings, services, &pod.manifest, |backend| &backend.pod));
-        daemons.retain(|_, it| !of_other_clusters(settings, services, &it.manifest, |backend| &backend.daemon_set));
-        let mut loose = Loose { pods, daemons };
-        for manifest in loose.manifests() {
-            shutdown::settle_hook(manifest, &ProxyConfig::default(), settings.cluster.version, sink);
+            pods.filter_map(|(key, object)| Some((key, pod::read(&object, sink)?))).collect();
+        let mut loose = Loose { pods: BTreeMap::new(), daemons: BTreeMap::new(), written: BTreeMap::new() };
+        for (key, object) in written(OwnerKind::DaemonSet, "apps") {
+            let quiet = Sink::default();
+            let manifest = daemon_set::read(&object, &quiet);
+            quiet.take_problems().into_iter().for_each(|problem| sink.report(problem));
+            loose.written.insert(key.clone(), (object, quiet.take_notes()));
+            loose.daemons.extend(manifest.map(|manifest| (key, manifest)));
         }
+        pods.retain(|_, pod| !of_other_clusters(settings, services, &pod.manifest, |backend| &backend.pod));
         loose
+            .daemons
+            .retain(|_, it| !of_other_clusters(settings, services, &it.manifest, |backend| &backend.daemon_set));
+        loose.pods = pods;
+        loose
+    }
+
+    /// What there is to say of the fields of `DaemonSet`s: of a gateway's as of a Deployment's.
+    fn note_daemons(loose: &Loose, gateways: &[Gateway], sink: &Sink) {
+        for (key, (object, notes)) in &loose.written {
+            let workload = Workload::new(OwnerKind::DaemonSet, key);
+            let mut notes = notes.clone();
+            if gateways.iter().any(|gateway| gateway.workload == workload) {
+                let quiet = Sink::default();
+                daemon_set::read_gateway(object, &quiet);
+                notes = quiet.take_notes();
+            }
+            notes.into_iter().for_each(|note| sink.note(note.place, note.path, note.status, note.text.as_deref()));
+        }
+    }
+
+    /// The Deployments as edits have made them, their pod templates, and those that say how many pods they want.
+    fn deployments(
+        &self,
+        candidates: &BTreeMap<String, (Object, Object)>,
+        target: &Workload,
+        sink: &Sink,
+    ) -> (BTreeMap<String, DeploymentManifest>, BTreeMap<String, Node>, BTreeSet<String>) {
+        let (mut deployments, mut templates, mut sized) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        for (key, (object, from)) in candidates {
+            let is_made = object.id.kind != from.id.kind;
+            if !is_made && object.node.find(&["spec", "replicas"]).is_some() {
+                sized.insert(key.clone());
+            }
+            let workload = Workload::new(OwnerKind::Deployment, key);
+            let object = self.edited(object, (&workload, target), sink);
+            let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
+            templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
+            deployments.extend(manifest.map(|manifest| (key.clone(), manifest)));
+        }
+        (deployments, templates, sized)
     }
 
     /// What the objects come to. Problems and notes go to the sink.
@@ -377,38 +461,35 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let (mut deployments, mut templates) = (BTreeMap::new(), BTreeMap::new());
-        let mut sized = BTreeSet::new();
-        let mut origin = None;
-        for (key, (mut object, from)) in candidates {
-            let is_made = object.id.kind != from.id.kind;
-            if !is_made && object.node.find(&["spec", "replicas"]).is_some() {
-                sized.insert(key.clone());
-            }
-            let lasting = self.target_patches.iter().filter(|_| key == target);
-            lasting.for_each(|patch| patch.apply(&mut object.node, sink));
-            self.edits.write(&key, &mut object.node, sink);
-            let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
-            if key == target {
-                origin = Some(from);
-            }
-            templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
-            deployments.extend(manifest.map(|manifest| (key, manifest)));
-        }
-        let proxy_config = self.proxy_config(deployments.get(&target), sink);
-        let no_config = ProxyConfig::default();
-        for (key, manifest) in &mut deployments {
-            let config = if *key == target { &proxy_config } else { &no_config };
-            shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
-        }
+        let (mut deployments, mut templates, mut sized) = self.deployments(&candidates, &target, sink);
         let services = self.services(&made, sink);
-        let mut loose = self.loose(settings, &services, sink);
-        self.admit(deployments.values_mut().chain(loose.manifests()), sink);
+        let mut loose = self.loose(settings, &services, &target, sink);
+        for (key, (object, _)) in &loose.written {
+            let owner = OwnerKind::DaemonSet.owner(key).to_string();
+            templates.extend(object.node.find(&["spec", "template"]).map(|node| (owner, node.clone())));
+        }
+        let of_target = manifest(&target, &deployments, &loose);
+        let labels = of_target.map(|manifest| manifest.deployment.template.labels.clone()).unwrap_or_default();
+        let origin_of = |of: &Workload| {
+            let is_it = |object: &&Object| Workload::of(object).as_ref() == Some(of);
+            let maker = made.iter().find(|(_, made)| is_it(&&made.deployment)).map(|(object, _)| object);
+            maker.or_else(|| self.objects.iter().find(is_it)).cloned()
+        };
+        let place = origin_of(&target).map_or(Place::NOWHERE, |object| object.place());
+        let known_front = self.front.as_ref().filter(|key| services.contains_key(*key));
+        let found_front = |sink: &Sink| match known_front {
+            Some(known) => Some(known.clone()),
+            None => front(&target.key, &labels, &services, place, sink),
+        };
+        let in_front = found_front(&Sink::default()).and_then(|key| services.get(&key));
+        let mut gateways = self.gateways(&target, in_front, settings, (&deployments, &loose), origin_of, sink);
+        settle_hooks(&mut deployments, &mut loose, &gateways, settings, sink);
+        self.admit(deployments.values_mut().chain(loose.manifests().map(|(_, manifest)| manifest)), sink);
         let mut autoscalers = self.autoscalers(&made, sink);
         for (_, made) in made.iter().filter(|(_, made)| made.owned_replicas.is_some()) {
             sized.insert(made.deployment.key());
         }
-        let of_target = made.iter().find(|(_, made)| made.deployment.key() == target);
+        let of_target = made.iter().find(|(_, made)| Workload::of(&made.deployment).as_ref() == Some(&target));
         let owned_replicas = of_target.and_then(|(_, made)| made.owned_replicas);
         service::rules::check_allocation(&services, sink);
         // What runs in other clusters only is not here.
@@ -418,22 +499,22 @@ impl State {
         autoscalers.retain(|_, manifest| !is_elsewhere(&manifest.spec.target));
         let budgets =
             written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
-        if sink.problem_count() > before || !deployments.contains_key(&target) {
+        let of_target = manifest(&target, &deployments, &loose);
+        if sink.problem_count() > before {
             // Routes refer to all of these; without them they would only repeat what is wrong.
             return None;
         }
-        let labels = deployments[&target].deployment.template.labels.clone();
-        let place = origin.as_ref().map_or(Place::NOWHERE, Object::place);
-        let front = match self.front.as_ref().filter(|key| services.contains_key(*key)) {
-            Some(known) => known.clone(),
-            None => front(&target, &labels, &services, place, sink)?,
-        };
-        let bound_by = bound_by((&target, &labels), &services[&front], &services);
+        let ports = of_target?.ports.clone();
+        let front = found_front(sink)?;
+        let in_front = &services[&front];
+        let pods = gateways.iter().filter_map(|it| Some((&it.workload, manifest(&it.workload, &deployments, &loose)?)));
+        let pods: Vec<(&Workload, &DeploymentManifest)> = pods.collect();
+        let bound_by = bound_by((&target.key, &labels), &pods, in_front, &services);
         // What has a manifest at some time is there when its manifest says so.
         let described = settings.backends.iter().map(|backend| backend.service.clone());
         let declared: Vec<String> = described.filter(|key| !self.sometimes.contains_key(key)).collect();
         let around = Around {
-            proxy: Proxy::Pods { labels: &labels, ports: &deployments[&target].ports, front: &bound_by },
+            proxy: Proxy::Pods { labels: &labels, ports: &ports, front: &bound_by },
             services: &services,
             declared: &declared,
             hosts: &[],
@@ -444,9 +525,12 @@ impl State {
         };
         let routing = routes::read(&self.objects, &around, sink);
         self.check_backends(settings, &services, (&deployments, &loose), sink);
-        self.check_pods(settings, (&services, &front), &loose, sink);
-        let Loose { pods, daemons } = loose;
-        let origin = origin?;
+        let strangers = self.strangers(&pods, in_front, (&routing, &around), sink);
+        gateways.retain(|gateway| !strangers.contains(&gateway.workload));
+        self.check_pods(settings, (&services, &front), (&loose, &gateways), sink);
+        Self::note_daemons(&loose, &gateways, sink);
+        let Loose { pods, daemons, .. } = loose;
+        let origin = gateways.first()?.origin.clone();
         let resolved = Resolved {
             deployments,
             elsewhere,
@@ -458,7 +542,7 @@ impl State {
             owned_replicas,
             budgets,
             daemons,
-            proxy_config,
+            gateways,
             target,
             origin,
             routing,
@@ -469,18 +553,6 @@ impl State {
             budgets::warn(&self.objects, &resolved, sink);
         }
         (sink.problem_count() == before).then_some(resolved)
-    }
-
-    /// What all sources of `ProxyConfig` come to for the pods of a Deployment.
-    fn proxy_config(&self, manifest: Option<&DeploymentManifest>, sink: &Sink) -> ProxyConfig {
-        let is_one = |object: &&Object| objects::KINDS.iter().any(|(kind, group)| object.is(kind, group));
-        let objects: Vec<_> =
-            self.objects.iter().filter(is_one).filter_map(|object| objects::read(object, sink)).collect();
-        let Some(manifest) = manifest else { return ProxyConfig::default() };
-        let annotation = manifest.proxy_config.as_ref().and_then(|(text, at)| proxy_config::read(text, *at, sink));
-        let namespace = manifest.deployment.key.split('/').next().unwrap_or_default();
-        let labels = &manifest.deployment.template.labels;
-        objects::effective(namespace, labels, annotation.unwrap_or_default(), &objects)
     }
 
     fn check_backends(
@@ -545,6 +617,24 @@ fn of_other_clusters(
     let with_pods = || settings.backends.iter().filter(|backend| backend.pods().is_some());
     let described = with_pods().find(names).or_else(|| with_pods().find(leads_there));
     described.is_some_and(|backend| !settings.runs_here(backend))
+}
+
+/// Takes out the hooks that a gateway's image, or another's, does not have.
+fn settle_hooks(
+    deployments: &mut BTreeMap<String, DeploymentManifest>,
+    loose: &mut Loose,
+    gateways: &[Gateway],
+    settings: &Settings,
+    sink: &Sink,
+) {
+    let no_config = ProxyConfig::default();
+    let deployments = deployments.iter_mut();
+    let deployments = deployments.map(|(key, it)| (Workload::new(OwnerKind::Deployment, key), it));
+    for (workload, manifest) in deployments.chain(loose.manifests()) {
+        let gateway = gateways.iter().find(|gateway| gateway.workload == workload);
+        let config = gateway.map_or(&no_config, |gateway| &gateway.proxy_config);
+        shutdown::settle_hook(manifest, config, settings.cluster.version, sink);
+    }
 }
 
 /// Reads what was made from another object: its notes would repeat the other's, and its problems too, unless they are new.

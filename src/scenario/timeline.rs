@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::address::{Patch, Subject};
 use super::operations;
-use super::read::{key, name};
+use super::read::{key, name, workload};
 use super::settings::{TimelineEntry, TimelineVerb};
+use crate::cluster::OwnerKind;
 use crate::manifest::{Field, Fields, Place};
 
 /// The verbs that change objects or loads, each with the phase that it begins if nobody names one.
@@ -75,19 +76,27 @@ pub(super) fn entry(
     Some(TimelineEntry { at: at?, phase, verb, of, cluster, place: field.place() })
 }
 
-/// The object that an entry is for, and the cluster: a key of its own, or the first part of `of: cluster/namespace/name`.
+/// The workload that an entry is for, and the cluster: a key of its own, or the first part of `of: cluster/namespace/name`.
 fn subject(fields: &Fields<'_>) -> (Option<String>, Option<(String, Place)>) {
     let of_field = fields.get("of");
     let cluster = fields.get("cluster").and_then(|field| Some((field.text()?.to_owned(), field.place())));
     let Some(field) = &of_field else { return (None, cluster) };
-    match field.node().text().map(|text| text.split('/').collect::<Vec<_>>()).as_deref() {
-        Some([id, namespace, name]) if [id, namespace, name].iter().all(|part| !part.is_empty()) => {
-            if cluster.as_ref().is_some_and(|(named, _)| named != id) {
+    let parts = field.node().text().map(|text| text.split('/').collect::<Vec<_>>());
+    let is_kind = |part: &str| OwnerKind::ALL.iter().any(|kind| kind.name() == part);
+    match parts.as_deref() {
+        Some([id, rest @ ..])
+            if matches!(rest.len(), 2 | 3)
+                && !is_kind(id)
+                && (rest.len() == 2 || is_kind(rest[0]))
+                && rest.iter().all(|part| !part.is_empty())
+                && !id.is_empty() =>
+        {
+            if cluster.as_ref().is_some_and(|(named, _)| *named != **id) {
                 field.refuse("this names another cluster than `cluster` does", "name the cluster once");
             }
-            (Some(format!("{namespace}/{name}")), Some(((*id).to_owned(), field.place())))
+            (Some(rest.join("/")), Some(((*id).to_owned(), field.place())))
         }
-        _ => (key(field), cluster),
+        _ => (workload(field), cluster),
     }
 }
 

@@ -1,29 +1,27 @@
 //! A checked scenario into the settings of its world, with the line behind each cause of loss.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancer::{self, products};
+use super::nodes;
 use super::plan::Plan;
 use super::rates;
 use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
 use super::sharing;
 use super::shutdown;
 use super::state::{Resolved, State};
-use crate::cluster::deployment::Strategy;
+use super::target::Gateway;
+use crate::cluster::OwnerKind;
 use crate::drill::pod_host::CpuCosts;
-use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Sources, Verb, WorldConfig};
-use crate::edge::{Product, TrafficPolicy};
+use crate::drill::{Action, BackendSpec, GatewaySpec, LoadSpec, MixEntry, Verb, WorldConfig};
 use crate::gateway::{AgentConfig, DownstreamConfig, GatewayConfig};
 use crate::load::ClientConfig;
-use crate::manifest::deployment::{DeploymentManifest, MemoryLimit};
-use crate::manifest::istio_gateway::{DRAIN_ANNOTATION, Generation};
+use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::read::Note;
 use crate::manifest::routes::Upstream;
-use crate::manifest::service::ServiceManifest;
-use crate::manifest::{Files, Object, Place, Problem, Sink, quantity};
+use crate::manifest::{Files, Place, Problem, Sink, quantity};
 use crate::record::results::{Fidelity, FidelityStatus, ScenarioId};
-use crate::record::{CauseCode, Source};
 
 /// Workers of one Envoy: more cores than any machine that runs one has.
 const WORKERS_MAX: u64 = 1024;
@@ -120,10 +118,10 @@ fn note_unchanged(entry: &TimelineEntry, action: &mut Action, sink: &Sink) {
     action.text = format!("{} (unchanged)", action.text);
 }
 
-/// The clusters that an entry of the timeline is for: the one it names, or all that have the Deployment it is about.
+/// The clusters that an entry of the timeline is for: the one it names, or all that have the workload it is about.
 fn addressed(entry: &TimelineEntry, plans: &[Plan<'_>], sink: &Sink) -> Option<Vec<usize>> {
     let Some((name, place)) = &entry.cluster else {
-        let has = |plan: &Plan<'_>| entry.of.as_ref().is_none_or(|key| plan.current.deployments.contains_key(key));
+        let has = |plan: &Plan<'_>| entry.of.as_ref().is_none_or(|text| plan.current.workload(text).is_some());
         let having: Vec<usize> = (0..plans.len()).filter(|index| has(&plans[*index])).collect();
         // Where none has it, the first says so.
         return Some(if having.is_empty() { vec![0] } else { having });
@@ -138,7 +136,7 @@ fn addressed(entry: &TimelineEntry, plans: &[Plan<'_>], sink: &Sink) -> Option<V
         });
     }
     let alien = |kind: &str| {
-        !["Deployment", "Pod", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind)
+        !["Deployment", "DaemonSet", "Pod", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"].contains(&kind)
     };
     let kinds: Vec<&str> = match &entry.verb {
         TimelineVerb::Apply(objects) => objects.iter().map(|object| object.id.kind.as_str()).collect(),
@@ -158,8 +156,15 @@ fn addressed(entry: &TimelineEntry, plans: &[Plan<'_>], sink: &Sink) -> Option<V
 }
 
 /// A gateway without pods loses everything, and there is nothing to drill.
-pub(super) fn check_replicas(resolved: &Resolved, sink: &Sink) {
-    if resolved.target().is_none_or(|target| target.deployment.replicas > 0) {
+pub(super) fn check_replicas(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    if nodes::pods_of(&resolved.target, resolved, settings) > 0 {
+        return;
+    }
+    if resolved.target.kind == OwnerKind::DaemonSet {
+        let path = resolved.target.to_string();
+        let problem =
+            Problem::at(resolved.origin.place(), path, "no node will do for it: the gateway begins without pods");
+        sink.report(problem.help("let it bear the taints of cluster.nodes, or give them the labels that it asks for"));
         return;
     }
     let key = if resolved.origin.id.kind == "IstioGateway" { "replicaCount" } else { "replicas" };
@@ -168,16 +173,33 @@ pub(super) fn check_replicas(resolved: &Resolved, sink: &Sink) {
     sink.report(problem.help("write 1 or more; a timeline may scale it to 0 later"));
 }
 
-/// The gateway that the target's pods run.
-pub(super) fn gateway_spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<GatewaySpec> {
-    let manifest = resolved.target()?;
-    let shutdown = shutdown::of(resolved, settings, sink)?;
+/// The gateways, each with the owner of its pods and the `other` of their template.
+pub(super) fn gateway_specs(
+    resolved: &Resolved,
+    settings: &Settings,
+    sink: &Sink,
+) -> Vec<(Rc<str>, String, GatewaySpec)> {
+    let spec = |(gateway, manifest): (&Gateway, &DeploymentManifest)| {
+        let spec = gateway_spec((gateway, manifest), resolved, settings, sink)?;
+        Some((gateway.workload.owner(), manifest.deployment.template.other.clone(), spec))
+    };
+    resolved.gateways().filter_map(spec).collect()
+}
+
+/// The gateway that the pods of one workload run.
+fn gateway_spec(
+    (gateway, manifest): (&Gateway, &DeploymentManifest),
+    resolved: &Resolved,
+    settings: &Settings,
+    sink: &Sink,
+) -> Option<GatewaySpec> {
+    let shutdown = shutdown::of_pods((manifest, &gateway.proxy_config), resolved, settings, sink)?;
     shutdown::check_status(&shutdown, &resolved.routing.listeners, settings, sink);
     let clusters = resolved.routing.upstreams.iter().map(|upstream| (Arc::clone(&upstream.cluster), upstream.config));
     let node_cpu = settings.cluster.nodes.iter().map(|group| group.allocatable.cpu_millicores).max().unwrap_or(1000);
     // No pod gets more than its node has.
     let cores = manifest.cpu_limit_millicores.unwrap_or(node_cpu).min(node_cpu).div_ceil(1000).clamp(1, WORKERS_MAX);
-    let concurrency = resolved.proxy_config.concurrency.as_ref().map(|it| it.value).filter(|count| *count > 0);
+    let concurrency = gateway.proxy_config.concurrency.as_ref().map(|it| it.value).filter(|count| *count > 0);
     let is_configured = sharing::unconfigured(resolved).is_none();
     Some(GatewaySpec {
         config: GatewayConfig {
@@ -256,173 +278,6 @@ fn load_spec(load: &super::settings::LoadSettings, settings: &Settings, timeline
 fn mix_entry(entry: &MixEntry, settings: &Settings) -> MixEntry {
     let round_trips = if entry.speaks_tls() { settings.balancer.tls_round_trips } else { 0 };
     MixEntry { tls_round_trips: round_trips, ..entry.clone() }
-}
-
-/// The namespace that keeps a gateway from its configuration: where it is written, or would be.
-fn namespace_source(origin: &Object) -> (CauseCode, Place, String, Option<String>) {
-    let place = origin.node.find(&["metadata", "namespace"]).map_or(origin.place(), |node| node.at);
-    (CauseCode::GatewayUnconfigured, place, "metadata.namespace".to_owned(), Some(origin.id.namespace.clone()))
-}
-
-/// The setting behind each cause of loss: where it is written, or where it would be.
-pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
-    let mut sources = Sources::new();
-    let mut add = |codes: &[CauseCode], place: Place, path: &str, value: Option<String>| {
-        let position = files.position(place);
-        let source = Source {
-            file: position.map(|(file, ..)| file.to_owned()),
-            line: position.map(|(_, line, _)| line),
-            path: path.to_owned(),
-            value,
-        };
-        for code in codes {
-            sources.insert(*code, source.clone());
-        }
-    };
-    let Some((manifest, front)) = resolved.target().zip(resolved.front()) else { return sources };
-    let origin = &resolved.origin;
-    let decided = shutdown::of(resolved, settings, &Sink::default()).map(|shutdown| shutdown.decided);
-    for decided in decided.into_iter().flatten() {
-        match decided.value {
-            Some(value) => add(&decided.codes, decided.at, &decided.path, Some(value)),
-            // Nobody wrote it: the line to which it would be added.
-            None if origin.id.kind == "IstioGateway" && shutdown::generation(settings) == Generation::DrainTimeout => {
-                let path = format!("metadata.annotations[{DRAIN_ANNOTATION}]");
-                add(&decided.codes, annotations_place(origin), &path, None);
-            }
-            None if origin.id.kind == "IstioGateway" => {
-                let place = origin.node.entry("spec").map_or(origin.place(), |entry| entry.key_at);
-                add(&decided.codes, place, "spec.podAnnotations[proxy.istio.io/config]", None);
-            }
-            None => {
-                let place = origin.node.find(&["spec", "template", "metadata"]).map_or(origin.place(), |node| node.at);
-                add(&decided.codes, place, "spec.template.metadata.annotations[proxy.istio.io/config]", None);
-            }
-        }
-    }
-    let parent = if origin.id.kind == "IstioGateway" { "spec.serviceAnnotations" } else { "metadata.annotations" };
-    let path = |suffix: &str| format!("{parent}[{}]", front.written_name(suffix));
-    let is_alibaba = settings.balancer.product.product == Product::Alibaba;
-    let of_balancer = match is_alibaba {
-        true => balancer::sources(front, path),
-        false => products::sources(front, settings, |name| format!("{parent}[{name}]")),
-    };
-    let of_origin = |paths: &[&[&str]]| paths.iter().find_map(|path| Some((path.join("."), origin.node.find(path)?)));
-    let mut add_written = |codes: &[CauseCode], paths: &[&[&str]], usual: &str, value: &str| match of_origin(paths) {
-        Some((path, node)) => add(codes, node.at, &path, node.text().map(str::to_owned)),
-        None => add(codes, Place::NOWHERE, usual, Some(value.to_owned())),
-    };
-    let unavailable: &[&[&str]] =
-        &[&["spec", "rollingMaxUnavailable"], &["spec", "strategy", "rollingUpdate", "maxUnavailable"]];
-    let usual = if origin.id.kind == "IstioGateway" { 0 } else { 1 };
-    let nobody = [CauseCode::LbNoTarget, CauseCode::NoEndpoint];
-    match manifest.deployment.strategy {
-        // All old pods end before the first new one is made.
-        Strategy::Recreate => add_written(&nobody, &[&["spec", "strategy", "type"]], "spec.strategy.type", "Recreate"),
-        Strategy::RollingUpdate { .. } => {
-            add_written(&nobody, unavailable, &unavailable[usual].join("."), "25%");
-        }
-    }
-    add_written(
-        &[CauseCode::GraceExceeded],
-        &[&["spec", "template", "spec", "terminationGracePeriodSeconds"]],
-        "spec.template.spec.terminationGracePeriodSeconds",
-        &manifest.deployment.template.grace_seconds.to_string(),
-    );
-    let (place, written, value) = sharing::written(front, settings, path);
-    add(&[CauseCode::LbNotCreated, CauseCode::LbListenerTaken], place, &written, value);
-    let (place, written, word) = policy_written(front);
-    add(&[CauseCode::LocalPolicyBlackhole, CauseCode::SnatPortsExhausted], place, written, Some(word.to_owned()));
-    let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
-    add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
-    let others = of_balancer.into_iter().chain([namespace_source(origin)]);
-    for (code, place, path, value) in kill_sources(manifest, settings, timeline).into_iter().chain(others) {
-        add(&[code], place, &path, value);
-    }
-    let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
-    if let Some(backend) = settings.backends.first() {
-        add(&behind, backend.at, "spec.backends[0].service", Some(backend.service.clone()));
-    }
-    if let Some(place) = resolved.routing.first_route_at {
-        let codes = [
-            CauseCode::NoRoute,
-            CauseCode::ClusterNotFound,
-            CauseCode::UpstreamTimeout,
-            CauseCode::DirectResponse,
-            CauseCode::FaultInjected,
-        ];
-        // Its rules are there, and too many words for a line.
-        add(&codes, place, "spec.http", Some("…".to_owned()));
-    }
-    if let Some(place) = resolved.routing.first_policy_at {
-        add(&[CauseCode::UpstreamOverflow], place, "spec.trafficPolicy.connectionPool", None);
-    }
-    let timeout = settings.loads.iter().map(|load| load.timeout).min().unwrap_or(defaults::TIMEOUT);
-    let clients = [CauseCode::ClientTimeout];
-    add(&clients, Place::NOWHERE, "spec.load.clients.timeout", Some(quantity::duration_text(timeout)));
-    add(
-        &[CauseCode::DrainCloseIgnored],
-        Place::NOWHERE,
-        "spec.load.clients.honorConnectionClose",
-        Some("false".to_owned()),
-    );
-    sources
-}
-
-/// The traffic policy that decides where connections end on a node: `Local`, for whomever it holds, or `Cluster` for those from outside.
-fn policy_written(front: &ServiceManifest) -> (Place, &'static str, &'static str) {
-    let external = "spec.externalTrafficPolicy";
-    match (front.policy, front.internal_policy) {
-        (TrafficPolicy::Local, _) => (front.policy_at, external, "Local"),
-        (_, TrafficPolicy::Local) => (front.internal_policy_at, "spec.internalTrafficPolicy", "Local"),
-        _ if front.policy_is_written => (front.policy_at, external, "Cluster"),
-        _ => (Place::NOWHERE, external, "Cluster"),
-    }
-}
-
-/// What ends machines and processes that nobody asked to end: where it is written, the path, the value.
-fn kill_sources(
-    manifest: &DeploymentManifest,
-    settings: &Settings,
-    timeline: &[TimelineEntry],
-) -> Vec<(CauseCode, Place, String, Option<String>)> {
-    let mut sources = Vec::new();
-    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
-        TimelineVerb::Operate(operation) => operation.killed_machine(),
-        _ => None,
-    });
-    // The first of several: each loss goes back to its own in the event log.
-    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
-        let path = format!("spec.timeline.{verb}.node");
-        sources.push((CauseCode::NodeLost, node.at(), path, Some(node.text().to_owned())));
-    }
-    if let Some(liveness) = &manifest.liveness {
-        sources.push((CauseCode::ProbeKill, liveness.at, liveness.path.clone(), None));
-    }
-    if let Some(group) = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes) {
-        let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
-        sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));
-    }
-    let with_disk = settings.cluster.nodes.iter().filter_map(|group| Some((group, group.disk?)));
-    if let Some((group, disk)) = with_disk.min_by_key(|(_, disk)| disk.capacity_bytes) {
-        let path = "spec.cluster.nodes.disk.size".to_owned();
-        sources.push((CauseCode::DiskPressure, group.at, path, Some(format!("{}B", disk.capacity_bytes))));
-    }
-    if let Some((at, path)) = manifest.storage_limit_at {
-        sources.push((CauseCode::StorageLimit, at, path.to_owned(), None));
-    }
-    if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
-        let path = "resources.limits.memory".to_owned();
-        sources.push((CauseCode::OutOfMemory, *at, path, Some(written.clone())));
-    }
-    sources
-}
-
-/// Where an object's annotations stand, or its metadata.
-fn annotations_place(object: &Object) -> Place {
-    let metadata = object.node.entry("metadata");
-    let annotations = metadata.and_then(|entry| entry.node.entry("annotations"));
-    annotations.or(metadata).map_or(object.place(), |entry| entry.key_at)
 }
 
 fn fidelity(notes: Vec<Note>, undescribed: &[Upstream], files: &Files) -> Vec<Fidelity> {

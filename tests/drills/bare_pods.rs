@@ -165,10 +165,10 @@ fn what_bare_pods_cannot_be_is_refused_with_its_line() {
             "Pod default/web-1 cannot change",
         ),
         (
-            "replicas: 3",
+            "pod: istio-system/lone",
             "",
             pod("lone", "app: istio-edge, istio: edge", "").replace("namespace: default", "namespace: istio-system"),
-            "the Service istio-system/istio-edge in front selects this pod",
+            "the Service istio-system/istio-edge in front selects this pod, which is a backend's",
         ),
     ] {
         let timeline = if timeline.is_empty() { "{ at: 1s, phase: nothing }" } else { timeline };

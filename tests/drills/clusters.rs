@@ -134,7 +134,7 @@ fn overrides_hold_in_their_cluster() {
     let [first, second] = &world.members[..] else { panic!("two clusters") };
     let replicas = |index: usize| world.members[index].deployments.iter().map(|it| it.replicas).collect::<Vec<_>>();
     assert_eq!((replicas(0), replicas(1)), (vec![2], vec![3]));
-    let cpu = |index: usize| world.members[index].gateways.values().next().unwrap().cpu_limit_millicores;
+    let cpu = |index: usize| world.members[index].target_spec().cpu_limit_millicores;
     assert_eq!((cpu(0), cpu(1)), (Some(2000), Some(1000)));
     let asked = |index: usize| world.members[index].deployments[0].template.requests.cpu_millicores;
     assert_eq!((asked(0), asked(1)), (200, 300));

@@ -211,19 +211,3 @@ fn a_surge_needs_a_version_that_knows_it() {
         assert_eq!(!problems.contains("knows no surge of a DaemonSet"), is_known, "{version}: {problems}");
     }
 }
-
-#[test]
-fn a_gateway_that_is_a_daemon_set_is_refused_with_what_to_write() {
-    let front = "---\napiVersion: v1\nkind: Service\nmetadata: { name: log, namespace: istio-system }\nspec: { type: LoadBalancer, selector: { app: log }, ports: [ { port: 80 } ] }\n";
-    let alone = daemon("istio-system", "app: log", "") + front;
-    let scenario = SCENARIO.replace("TIMELINE", "").replace("BACKEND", "serviceTime: 5ms").replace("VERSION", "1.28");
-    let problems = loaded(&scenario, alone.trim_start_matches("---\n"), &[], None).err().map(|it| it.to_string());
-    let problems = problems.expect("it is refused");
-    assert!(problems.contains("a DaemonSet as the gateway is not simulated"), "{problems}");
-    // Beside a gateway that is one.
-    let beside = Drill { more: &daemon("istio-system", "app: istio-edge, istio: edge", ""), ..PLAIN }
-        .load()
-        .err()
-        .unwrap_or_default();
-    assert!(beside.contains("in front selects these pods, which are not its Deployment's"), "{beside}");
-}

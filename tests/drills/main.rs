@@ -12,6 +12,7 @@ mod daemon_sets;
 mod disk;
 mod edits;
 mod further_containers;
+mod gateway_workloads;
 mod kubelet;
 mod layer_seven;
 mod naive;

@@ -9,9 +9,10 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use gatedrill::cluster::daemon_set::Update;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources};
+use gatedrill::cluster::objects::{DaemonSet, Deployment, Node, PodTemplate, Probes, Resources};
 use gatedrill::cluster::{
     ClientLimits, ClientRates, Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Placement, Version,
 };
@@ -408,5 +409,51 @@ proptest! {
             prop_assert!(counts.available >= usize::try_from((replicas - missing).max(0)).unwrap(), "{counts:?}");
         }
         prop_assert!(world.cluster.is_settled(EDGE));
+    }
+
+    /// So it is with a `DaemonSet`: no node has two pods at work unless it surges, and no more nodes than may be are without an available one.
+    #[test]
+    fn a_daemon_sets_rollout_keeps_its_limits_at_every_moment(
+        seed in 0_u64..1_000_000,
+        nodes in 1_u8..8,
+        surge in 0_i32..4,
+        unavailable in 1_i32..4,
+        min_ready_seconds in 0_u32..4,
+    ) {
+        // The API server wants one of both to be 0.
+        let unavailable = if surge > 0 { 0 } else { unavailable };
+        let (max_surge, max_unavailable) = (IntOrPercent::Int(surge), IntOrPercent::Int(unavailable));
+        let update = Update::Rolling { max_surge, max_unavailable };
+        let template = deployment(1, 0, 0).template;
+        let spec = DaemonSet { key: Rc::from(EDGE), update, min_ready_seconds, template };
+        let owner = spec.owner();
+        let controllers = ClientLimits { per_second: 500, burst: 1000 };
+        let world = World::of_size(seed, NOW, nodes, ClientRates { controllers, ..ClientRates::DEFAULT });
+        world.cluster.apply_daemon_set(spec.clone(), None);
+        world.pass(15_000);
+        prop_assert!(world.cluster.is_settled(&owner));
+        let template = PodTemplate { image: "edge:2".to_owned(), ..spec.template.clone() };
+        world.cluster.apply_daemon_set(DaemonSet { template, ..spec }, None);
+        let count = |number: i32| usize::try_from(number).unwrap();
+        let (most, fewest) = (usize::from(nodes) + count(surge), usize::from(nodes).saturating_sub(count(unavailable)));
+        let mut was_above = false;
+        for _ in 0..1500 {
+            world.pass(50);
+            let counts = world.cluster.counts(&owner);
+            // Pods that surge are made some milliseconds before those that they replace are deleted.
+            let is_above = counts.active > most;
+            prop_assert!(!(is_above && was_above), "{counts:?}");
+            was_above = is_above;
+            prop_assert!(counts.available >= fewest, "{counts:?}");
+            let mut by_node: BTreeMap<Rc<str>, usize> = BTreeMap::new();
+            let views = world.cluster.all_pod_views();
+            let at_work = views.into_iter().filter(|pod| pod.owner == owner && !pod.is_deleting);
+            at_work.filter_map(|pod| pod.node).for_each(|node| *by_node.entry(node).or_default() += 1);
+            prop_assert!(by_node.values().all(|pods| *pods <= 1 + usize::from(surge > 0)), "{by_node:?}");
+        }
+        prop_assert!(world.cluster.is_settled(&owner), "{:?}", world.cluster.daemon_set_views());
+        let rollouts = world.cluster.rollouts();
+        prop_assert_eq!(rollouts.len(), 1);
+        prop_assert!(rollouts[0].ended_at.is_some() && rollouts[0].ready_min >= fewest, "{:?}", rollouts);
     }
 }

@@ -516,7 +516,7 @@ spec: { selector: { app: gw }, servers: [ { port: { number: 80, name: http, prot
 ";
     let text = "{ apiVersion: gatedrill/v1, kind: Scenario, metadata: { name: x }, spec: { duration: 1m, manifests: [ { path: manifests/ } ], loadBalancer: { healthCheck: { interval: 500ms, timeout: 1500ms } }, load: [ { name: a, rate: 1/s, mix: [ { get: http://x/ } ] } ] } }";
     let scenario = loaded(text, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-    let gateway = scenario.world.members[0].gateways.values().next().unwrap();
+    let gateway = scenario.world.members[0].target_spec();
     assert_eq!(gateway.config.listeners, [(8081, 80)]);
     assert_eq!(scenario.world.members[0].front.ports[&80], 8081);
     // A check that no annotation sets is as the scenario says, to the millisecond.
@@ -536,7 +536,7 @@ fn the_process_follows_its_proxy_config() {
         let scenario = loaded(SCENARIO, &manifest, &[], (!drain.is_empty()).then_some(drain)).unwrap();
         let world = format!("{:?}", scenario.world);
         assert!(world.contains(expected), "{world}");
-        let gateway = scenario.world.members[0].gateways.values().next().unwrap();
+        let gateway = scenario.world.members[0].target_spec();
         if drain.is_empty() {
             assert!(gateway.agent.shutdown.contains(&Move::Wait(Duration::from_secs(7))), "{:?}", gateway.agent);
         } else {

@@ -299,7 +299,7 @@ fn shutdown_settings_that_cannot_be_are_refused() {
 }
 
 fn moves(scenario: &Scenario) -> Vec<Move> {
-    scenario.world.members[0].gateways.values().next().expect("a gateway").agent.shutdown.clone()
+    scenario.world.members[0].target_spec().agent.shutdown.clone()
 }
 
 /// The line, the path and the value behind a cause.
@@ -342,7 +342,7 @@ fn shutdown_is_decided_by_the_closest_source_and_causes_point_to_its_line() {
     check(WRITTEN, &[mesh], wait(8), Some(11), "spec.gateway.terminationDrainDuration");
     let off = with_objects("false");
     let scenario = check(&off, &[mesh], wait(40), Some(33), "spec.terminationDrainDuration");
-    assert_eq!(scenario.world.members[0].gateways.values().next().map(|gateway| gateway.workers), Some(3));
+    assert_eq!(scenario.world.members[0].target_spec().workers, 3);
     let path = "metadata.annotations[proxy.istio.io/config].terminationDrainDuration";
     check(&off, &[mesh, annotation], wait(20), Some(9), path);
     let path = "spec.environmentVariables.EXIT_ON_ZERO_ACTIVE_CONNECTIONS";
@@ -370,7 +370,7 @@ fn shutdown_is_decided_by_the_closest_source_and_causes_point_to_its_line() {
     );
     let timers = ("istio: \"1.26\"", "drainStrategy: gradual, drainTimeout: 2s, delayedCloseTimeout: 3s");
     let scenario = right(WRITTEN, &[timers]);
-    let found = scenario.world.members[0].gateways.values().next().expect("a gateway").config.drain;
+    let found = scenario.world.members[0].target_spec().config.drain;
     assert_eq!(found.strategy, DrainStrategy::Gradual);
     assert_eq!((found.drain_timeout.as_secs(), found.delayed_close.as_secs()), (2, 3));
 }
@@ -424,7 +424,7 @@ fn shutdown_hooks_order_the_gateway_while_they_run() {
     let restart = ("timeline: []", "timeline: [ { at: 5s, restart: {} } ]");
     let three = ("  selector: { matchLabels", "  replicas: 3\n  selector: { matchLabels");
     let scenario = right(WRITTEN, &[("HOOK", command), restart, three]);
-    let gateway = scenario.world.members[0].gateways.values().next().expect("a gateway");
+    let gateway = scenario.world.members[0].target_spec();
     assert_eq!(gateway.pre_stop, [(Duration::from_secs(2), Order::TellToLeave)]);
     let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
     let times = |kind: &str| -> Vec<u64> {

@@ -22,7 +22,9 @@ fn check(moves: Vec<Move>, lag_s: u32, service_ms: u64, expected: (u64, u64)) {
     // The drain that the case describes is replaced, but tells how long it runs.
     let case = Shutdown { lag_s, pre_stop_s: 0, drain_s: 12, grace_s: 30, service_ms }.case();
     let mut world = world(&case);
-    world.members[0].gateways.get_mut("").expect("all are alike").agent.shutdown = moves.clone();
+    for pods in world.members[0].gateways.values_mut() {
+        pods.specs.values_mut().for_each(|spec| spec.agent.shutdown = moves.clone());
+    }
     assert_eq!(lost(world), expected, "{moves:?}");
 }
 
@@ -94,7 +96,9 @@ fn shutdown_closes_idle_connections_where_the_gateway_quits() {
             client["prewarm"] = json!(true);
             client["detect_idle_close"] = json!(watches);
             let mut world = world(&case);
-            world.members[0].gateways.get_mut("").expect("all are alike").agent.shutdown = moves.clone();
+            for pods in world.members[0].gateways.values_mut() {
+                pods.specs.values_mut().for_each(|spec| spec.agent.shutdown = moves.clone());
+            }
             let run = replayed(world);
             assert_eq!(run.results.totals.dropped, expected, "{moves:?}, watching: {watches}");
             assert!(

@@ -13,8 +13,8 @@ use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resourc
 use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
-    Action, BackendPods, BackendSpec, FrontSpec, GatewaySpec, LoadSpec, MemberConfig, MixEntry, ScalingSpec, Verb,
-    WorldConfig,
+    Action, BackendPods, BackendSpec, FrontSpec, GatewayPods, GatewaySpec, LoadSpec, MemberConfig, MixEntry,
+    ScalingSpec, Verb, WorldConfig,
 };
 use gatedrill::edge::load_balancer::{BackendMode, HttpProbe, LoadBalancerConfig, Probe};
 use gatedrill::edge::{BalancerConfig, HealthCheck, Limits, OnRemoval, Pace, Scheduler, TargetRules};
@@ -430,7 +430,7 @@ pub(crate) fn world(case: &Value) -> WorldConfig {
         target: Rc::from(EDGE),
         budgets: Vec::new(),
         deletion_costs: deletion_costs(inputs),
-        gateways: BTreeMap::from([(String::new(), gateway(inputs))]),
+        gateways: BTreeMap::from([(Rc::from(EDGE), GatewayPods::alike(gateway(inputs)))]),
         routes: table(inputs),
         front: FrontSpec::balanced(balancer(case), relay.max(Duration::from_micros(50))),
         // Where back ends are killed, nothing is to be finished.

@@ -2,13 +2,12 @@
 //!
 //! Inside such a pod is the only one of a set that no controller looks at, so that whoever looks for pods by their labels finds it among the others.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::node_sync::{GC_PERIOD, GC_QUARANTINE};
 use super::replica_set_sync::Birth;
-use super::{Caller, Cluster, Keeper, ReplicaSet, SetStatus};
+use super::{Caller, Cluster, Keeper, ReplicaSet};
 use crate::cluster::objects::BarePod;
 use crate::cluster::scheduler::Change;
 use crate::engine::EventId;
@@ -28,25 +27,9 @@ impl Cluster {
             }
             let id = state.set_next;
             state.set_next += 1;
-            let set = ReplicaSet {
-                name: Rc::clone(&name),
-                owner,
-                template: Rc::new(spec.template),
-                replicas: 1,
-                min_ready_seconds: 0,
-                desired_annotation: None,
-                max_annotation: None,
-                revision: 0,
-                status: SetStatus::default(),
-                pods: BTreeSet::new(),
-                is_busy: false,
-                is_asked_again: false,
-                is_resized: false,
-                keeper: Keeper::Nobody,
-                because,
-                created_at: self.inner.sim.now(),
-            };
-            state.sets.insert(id, set);
+            let template = Rc::new(spec.template);
+            let set = ReplicaSet::empty((Rc::clone(&name), owner), template, Keeper::Nobody, self.inner.sim.now());
+            state.sets.insert(id, ReplicaSet { replicas: 1, because, ..set });
             id
         };
         let names = self.inner.streams.stream("pod-name", &identity);

@@ -14,9 +14,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::replica_set_sync::{API_CALL, Birth};
-use super::{Caller, Cluster, Keeper, Pod, ReplicaSet, SetStatus, State, Work, suffix};
+use super::{Caller, Cluster, Keeper, Pod, ReplicaSet, Rollout, State, Work, suffix};
 use crate::cluster::daemon_set::{
-    BURST, DaemonNode, DaemonPod, DaemonStatus, FailureBackoff, Steps, fit, manage, roll,
+    BURST, DaemonNode, DaemonPod, DaemonStatus, FailureBackoff, Steps, Update, fit, manage, roll,
 };
 use crate::cluster::objects::{DaemonSet, Node, PodTemplate};
 use crate::engine::{EventId, Stream};
@@ -37,6 +37,8 @@ pub(super) struct DaemonState {
     pub(super) status: DaemonStatus,
     /// Something was changed, and not all nodes have followed.
     is_rolling: bool,
+    /// The index of the rollout under way.
+    pub(super) rollout: Option<usize>,
     pub(super) is_deleted: bool,
     /// Calls of a sync are under way: nothing more is done until they are through.
     is_busy: bool,
@@ -55,6 +57,16 @@ pub(super) struct DaemonState {
 impl DaemonState {
     pub(super) fn hops(&mut self) -> &mut Stream {
         &mut self.hops
+    }
+
+    /// The sets of its revisions.
+    pub(super) fn sets(&self) -> &BTreeSet<u64> {
+        &self.sets
+    }
+
+    /// Whether every node that should have a pod has an available one, as far as its status knows.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_deleted || self.observed_generation == self.generation && self.status.is_complete(self.spec.update)
     }
 }
 
@@ -139,8 +151,14 @@ impl Cluster {
                 let data = vec![("revision", known.revision.into())];
                 let object = format!("DaemonSet/{}", known.spec.key);
                 known.because = Some(self.tell(because, "rollout_started", object, data));
+                // The first revision takes the place of none, and pods that somebody has to delete are not rolled.
+                let is_rolled = known.revision > 1 && known.spec.update != Update::OnDelete;
+                known.rollout = is_rolled.then_some(state.rollouts.len());
+                let rollout = Rollout::begun(&owner, known.revision, self.inner.sim.now());
+                state.rollouts.extend(is_rolled.then_some(rollout));
             }
         }
+        self.note_counts(&owner);
         if self.stands() {
             // Its pods are on their nodes before any other looks for one.
             return self.sync_daemon_set(&owner);
@@ -160,6 +178,7 @@ impl Cluster {
             observed_generation: 0,
             status: DaemonStatus::default(),
             is_rolling: false,
+            rollout: None,
             is_deleted: false,
             is_busy: false,
             is_asked_again: false,
@@ -177,25 +196,11 @@ impl Cluster {
     fn add_revision(&self, state: &mut State, owner: &Rc<str>, spec: &DaemonSet, because: Option<EventId>) -> u64 {
         let id = state.set_next;
         state.set_next += 1;
-        let set = ReplicaSet {
-            name: Rc::from(spec.key.rsplit('/').next().unwrap_or_default()),
-            owner: Rc::clone(owner),
-            template: Rc::new(spec.template.clone()),
-            replicas: 0,
-            min_ready_seconds: spec.min_ready_seconds,
-            desired_annotation: None,
-            max_annotation: None,
-            revision: 0,
-            status: SetStatus::default(),
-            pods: BTreeSet::new(),
-            is_busy: false,
-            is_asked_again: false,
-            is_resized: false,
-            keeper: Keeper::DaemonSet,
-            because,
-            created_at: self.inner.sim.now(),
-        };
-        state.sets.insert(id, set);
+        let name = Rc::from(spec.key.rsplit('/').next().unwrap_or_default());
+        let (template, now) = (Rc::new(spec.template.clone()), self.inner.sim.now());
+        let set = ReplicaSet::empty((name, Rc::clone(owner)), template, Keeper::DaemonSet, now);
+        let min_ready_seconds = spec.min_ready_seconds;
+        state.sets.insert(id, ReplicaSet { min_ready_seconds, because, ..set });
         id
     }
 
@@ -207,6 +212,7 @@ impl Cluster {
             let state = &mut *state;
             let Some(known) = state.daemons.get_mut(&owner).filter(|known| !known.is_deleted) else { return false };
             known.is_deleted = true;
+            known.rollout = None;
             let hop = self.inner.config.hop.draw(&mut known.hops);
             let sets: Vec<u64> = known.sets.iter().copied().collect();
             let pods: Vec<u64> = sets.iter().flat_map(|id| state.sets[id].pods.iter().copied()).collect();
@@ -351,7 +357,10 @@ impl Cluster {
         let (set, birth) = {
             let mut state = self.inner.state.borrow_mut();
             // It may have been deleted while its batches are under way.
-            let Some(known) = state.daemons.get_mut(owner).filter(|known| !known.is_deleted) else { return };
+            let Some(known) = state.daemons.get(owner).filter(|known| !known.is_deleted) else { return };
+            let there = state.pods_of_daemon(known).filter(|pod| pod.only_on == Some(index) && pod.is_active());
+            assert!(there.count() <= 1, "a node has one pod of {owner}, and at most one more that surges");
+            let Some(known) = state.daemons.get_mut(owner) else { return };
             let identity: Rc<str> = Rc::from(format!("{owner}/{}", known.pods_made));
             known.pods_made += 1;
             let mut names = self.inner.streams.stream("pod-name", &identity);
@@ -373,6 +382,9 @@ impl Cluster {
             known.observed_generation = known.generation;
             let is_over = known.is_rolling && status.is_complete(known.spec.update) && !ends_pods;
             known.is_rolling &= !is_over;
+            if let Some(index) = known.rollout.take_if(|_| is_over) {
+                state.rollouts[index].ended_at = Some(self.inner.sim.now());
+            }
             let seconds = known.spec.min_ready_seconds;
             let look_again = (seconds > 0 && status.ready != status.available).then_some(seconds);
             let over = is_over.then(|| (format!("DaemonSet/{}", known.spec.key), known.revision, known.because));

@@ -10,7 +10,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Caller, Cluster, DeploymentState, Keeper, ReplicaSet, Rollout, SetStatus, Work, suffix};
+use super::{Caller, Cluster, DeploymentState, Keeper, ReplicaSet, Rollout, Work, suffix};
 use crate::cluster::deployment::floor::shortfall;
 use crate::cluster::deployment::{
     DeploymentStatus, Progress, ProgressReason, ReplicaSetView, Strategy, excess_history, next_new_size, next_progress,
@@ -236,15 +236,7 @@ impl Cluster {
         let event = self.tell(because, "rollout_started", format!("Deployment/{key}"), data);
         let mut state = self.inner.state.borrow_mut();
         let index = state.rollouts.len();
-        state.rollouts.push(Rollout {
-            object: Rc::clone(key),
-            revision,
-            started_at: self.inner.sim.now(),
-            ended_at: None,
-            stuck_at: None,
-            pods_max: 0,
-            ready_min: usize::MAX,
-        });
+        state.rollouts.push(Rollout::begun(key, revision, self.inner.sim.now()));
         if let Some(known) = state.deployments.get_mut(key) {
             known.rollout = Some(index);
         }
@@ -279,25 +271,10 @@ impl Cluster {
             let known = state.deployments.get_mut(key).expect("the deployment has just been seen");
             known.because = Some(event);
             known.sets.insert(id);
-            let set = ReplicaSet {
-                name,
-                owner: Rc::clone(key),
-                template: Rc::clone(&known.template),
-                replicas: 0,
-                min_ready_seconds: known.spec.min_ready_seconds,
-                desired_annotation: None,
-                max_annotation: None,
-                revision,
-                status: SetStatus::default(),
-                pods: std::collections::BTreeSet::new(),
-                is_busy: false,
-                is_asked_again: false,
-                is_resized: false,
-                keeper: Keeper::Deployment,
-                because: Some(event),
-                created_at: self.inner.sim.now(),
-            };
-            state.sets.insert(id, set);
+            let (template, now) = (Rc::clone(&known.template), self.inner.sim.now());
+            let set = ReplicaSet::empty((name, Rc::clone(key)), template, Keeper::Deployment, now);
+            let (min_ready_seconds, because) = (known.spec.min_ready_seconds, Some(event));
+            state.sets.insert(id, ReplicaSet { min_ready_seconds, revision, because, ..set });
             id
         };
         self.resize(id, size, false);
@@ -418,16 +395,6 @@ impl Cluster {
                 state.sets.remove(&id);
                 state.remains.retain(|remains| remains.set() != id);
             }
-        }
-    }
-
-    pub(super) fn note_counts(&self, owner: &Rc<str>) {
-        let index = self.inner.state.borrow().deployments.get(owner).and_then(|known| known.rollout);
-        if let Some(index) = index {
-            let counts = self.counts(owner);
-            let rollout = &mut self.inner.state.borrow_mut().rollouts[index];
-            rollout.pods_max = rollout.pods_max.max(counts.active);
-            rollout.ready_min = rollout.ready_min.min(counts.ready);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{Caller, Cluster, Keeper, namespace_of};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::drain::{DrainSettings, Found, POLL, Step, next_step, refusal};
 use crate::cluster::operation::{NodeChoice, Operation, PodChoice};
+use crate::cluster::owner::object_of;
 use crate::engine::EventId;
 use crate::units::SimTime;
 
@@ -297,7 +298,7 @@ fn wanted(operation: &Operation) -> (String, String) {
                 PodChoice::Unready => "none of its pods runs without being ready".to_owned(),
                 PodChoice::Pending => "none of its pods waits for its start".to_owned(),
             };
-            (format!("Deployment/{owner}"), reason)
+            (object_of(owner), reason)
         }
         Operation::Drain { node, .. }
         | Operation::Cordon { node, .. }
@@ -307,13 +308,13 @@ fn wanted(operation: &Operation) -> (String, String) {
         | Operation::FillDisk { node, .. }
         | Operation::RemoveNode { node } => match node {
             NodeChoice::Named(name) => (format!("Node/{name}"), "there is no such node".to_owned()),
-            NodeChoice::Busiest(owner) => (format!("Deployment/{owner}"), "none of its pods is on a node".to_owned()),
+            NodeChoice::Busiest(owner) => (object_of(owner), "none of its pods is on a node".to_owned()),
         },
         Operation::AddNodes(_) => unreachable!("nodes that join are not looked for"),
     }
 }
 
-/// Which pod of its Deployment it is, by the order of creation.
+/// Which pod of its owner it is, by the order of creation.
 fn ordinal_of(identity: &Rc<str>) -> u64 {
     identity.rsplit('/').next().and_then(|number| number.parse().ok()).expect("an identity ends with a number")
 }

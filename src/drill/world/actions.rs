@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::World;
 use super::member::Member;
+use crate::cluster::owner;
 use crate::drill::config::{Action, Verb};
 use crate::drill::objects::{Front, Watch, tables};
 use crate::engine::EventId;
@@ -118,7 +119,7 @@ impl Member {
             Verb::Front(change) => self.change_front(change, event),
             Verb::Service(change) => self.change_service(change, event),
             Verb::DeleteService(key, sources) => self.lose_service(key, sources),
-            Verb::Process(other, spec) => self.change_process(other, spec),
+            Verb::Process(owner, other, spec) => self.change_process(owner, other, spec),
             Verb::Unshare(key) => self.unshare(key, event),
             Verb::Clusters(changed) => {
                 self.change_clusters(changed);
@@ -165,8 +166,6 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         | Verb::Operate(_)
         | Verb::Own(_)
         | Verb::Load(..)
-        | Verb::ConfigPush => {
-            format!("Deployment/{target}")
-        }
+        | Verb::ConfigPush => owner::object_of(target),
     }
 }

@@ -182,18 +182,19 @@ impl Member {
     }
 
     /// Processes that start from now on read this at their start.
-    pub(super) fn change_process(&self, other: &str, spec: &GatewaySpec) {
-        self.specs.borrow_mut().insert(other.to_owned(), spec.clone());
+    pub(super) fn change_process(&self, owner: &Rc<str>, other: &str, spec: &GatewaySpec) {
+        self.specs.borrow_mut().insert((Rc::clone(owner), other.to_owned()), spec.clone());
     }
 
-    /// The process of a pod that starts now.
-    pub(super) fn spec_of_new(&self, other: &str) -> GatewaySpec {
-        let changed = self.specs.borrow().get(other).cloned();
-        let mut spec = changed.unwrap_or_else(|| self.gateway_spec(other).clone());
+    /// The gateway of a pod that starts now; none if its owner's pods are no gateways.
+    pub(super) fn spec_of_new(&self, owner: &Rc<str>, other: &str) -> Option<GatewaySpec> {
+        let pods = self.config.gateways.get(owner)?;
+        let changed = self.specs.borrow().get(&(Rc::clone(owner), other.to_owned())).cloned();
+        let mut spec = changed.unwrap_or_else(|| pods.spec(other).clone());
         spec.config.listeners.clone_from(&self.listeners.borrow());
         let gone = self.gone_clusters.borrow();
         spec.config.clusters.retain(|name, _| !gone.contains(name));
-        spec
+        Some(spec)
     }
 
     /// The balancer has no healthy target though a pod is one and has been ready for longer than its checks take: they ask what no gateway answers.

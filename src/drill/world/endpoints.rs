@@ -99,7 +99,7 @@ impl Member {
             let mut changes = member.around.streams.stream("config-propagation", &spec.service);
             loop {
                 let mut seen = watch.next().await;
-                let propagation = member.gateway_spec("").config_propagation.clone();
+                let propagation = member.target_spec().config_propagation.clone();
                 let delay = propagation.draw(&mut changes);
                 if member.around.sim.now() == SimTime::ZERO {
                     // What the run finds has been told before it.
@@ -262,7 +262,7 @@ impl Member {
         let purpose = format!("{}/istiod/edit-{}", spec.service, event.number());
         let streams = self.around.streams;
         let told = self.config.cluster.endpoint_propagation.draw(&mut streams.stream("endpoint", &purpose));
-        let heard = self.gateway_spec("").config_propagation.draw(&mut streams.stream("config-propagation", &purpose));
+        let heard = self.target_spec().config_propagation.draw(&mut streams.stream("config-propagation", &purpose));
         self.around.sim.spawn("istiod", async move {
             member.around.sim.sleep(told + heard).await;
             member.pushes_pending.set(member.pushes_pending.get() - 1);

@@ -12,7 +12,9 @@ use super::endpoints::localities;
 use crate::cluster::kubelet::disk::DiskUse;
 use crate::cluster::kubelet::oom::{EVICTION_THRESHOLD_BYTES, Qos};
 use crate::cluster::metrics::Usage;
-use crate::cluster::{Cluster, Identity, LocalFuture, ProbeAction, Process, Runtime, StartingPod, TargetPort};
+use crate::cluster::{
+    Cluster, Identity, LocalFuture, PodCounts, ProbeAction, Process, Runtime, StartingPod, TargetPort,
+};
 use crate::drill::Sources;
 use crate::drill::config::{BackendMemory, ClusterSpec, Creation, FrontPorts, MemberConfig, OwnedReplicas};
 use crate::drill::memory::Memory;
@@ -113,8 +115,8 @@ pub(super) struct Member {
     pub(super) pushes_pending: Cell<usize>,
     /// When configuration was last pushed for an edit.
     pub(super) pushed_at: Cell<Option<SimTime>>,
-    /// Processes that are others than at the start, by the `other` of their template.
-    pub(super) specs: RefCell<BTreeMap<String, GatewaySpec>>,
+    /// Processes that are others than at the start, by their pods' owner and the `other` of their template.
+    pub(super) specs: RefCell<BTreeMap<(Rc<str>, String), GatewaySpec>>,
     /// The ports of the Service in front, as they are now.
     pub(super) front_ports: RefCell<FrontPorts>,
     /// What clients dial in place of the balancer, in the order of the loads.
@@ -141,10 +143,7 @@ impl Member {
         if let Some(name) = config.cluster.identity.name() {
             around.streams = around.streams.within(name);
         }
-        let of_target = config.deployments.iter().find(|deployment| deployment.key == config.target);
-        let other = of_target.map(|deployment| deployment.template.other.as_str()).unwrap_or_default();
-        let spec = config.gateways.get(other).or_else(|| config.gateways.values().next());
-        let listeners = spec.map(|spec| spec.config.listeners.clone()).unwrap_or_default();
+        let listeners = config.target_spec().config.listeners.clone();
         let (ports, node_ports) = (config.front.ports.clone(), config.front.node_ports.clone());
         let front_ports = FrontPorts { ports, node_ports };
         let nth = |first: Ipv4Addr| Ipv4Addr::from_bits(first.to_bits() + u32::try_from(index).unwrap_or(0));
@@ -238,7 +237,16 @@ impl Member {
     pub(super) fn is_quiet(&self) -> bool {
         let is_pushed = self.pushes_pending.get() == 0;
         let are_settled = is_pushed && self.targets_settled.get() && self.listeners_pending.get() == 0;
-        are_settled && self.cluster().is_calm(&self.config.target) && self.nodes_are_settled()
+        let cluster = self.cluster();
+        are_settled && self.config.gateways.keys().all(|owner| cluster.is_calm(owner)) && self.nodes_are_settled()
+    }
+
+    /// The gateway's pods by state.
+    pub(super) fn counts(&self) -> PodCounts {
+        let cluster = self.cluster();
+        let mut counts = PodCounts::default();
+        self.config.gateways.keys().for_each(|owner| counts += cluster.counts(owner));
+        counts
     }
 
     /// The memory of a node, which its gateways share.
@@ -272,9 +280,9 @@ impl Member {
         Rc::clone(self.pod_keys.borrow_mut().entry(id).or_insert_with(|| self.identity().key(key)))
     }
 
-    pub(super) fn gateway_spec(&self, other: &str) -> &GatewaySpec {
-        let found = self.config.gateways.get(other).or_else(|| self.config.gateways.get(""));
-        found.or_else(|| self.config.gateways.values().next()).expect("a world has a gateway")
+    /// The target's process, as the run finds it.
+    pub(super) fn target_spec(&self) -> &GatewaySpec {
+        self.config.target_spec()
     }
 }
 
@@ -339,8 +347,7 @@ impl Runtime for Containers {
         };
         let namespace = pod.owner.split('/').next().unwrap_or_default();
         let object = member.identity().object(format!("Pod/{namespace}/{}", pod.name));
-        if pod.owner == member.config.target {
-            let spec = &member.spec_of_new(&pod.template.other);
+        if let Some(spec) = &member.spec_of_new(&pod.owner, &pod.template.other) {
             let costs = member.config.scaling.memory;
             let memory = Rc::new(Memory::new(costs, member.cluster_count(spec), spec.memory_limit_bytes));
             let observer: Rc<dyn Observer> = Rc::new(PodObserver {

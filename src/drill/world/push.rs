@@ -32,7 +32,7 @@ impl Member {
             let Some(record) = self.cluster().pod_at(*ip) else { continue };
             let purpose = format!("{}/{}", record.key, now.as_nanos());
             let mut pushes = self.around.streams.stream("config-push", &purpose);
-            let drawn = self.gateway_spec("").config_propagation.draw(&mut pushes);
+            let drawn = self.target_spec().config_propagation.draw(&mut pushes);
             let delay = if now == SimTime::ZERO { Duration::ZERO } else { drawn };
             let (member, process, ip, key) = (Rc::clone(self), Rc::clone(process), *ip, record.key);
             self.pushes_pending.set(self.pushes_pending.get() + 1);
@@ -54,7 +54,7 @@ impl Member {
 
     /// Gives a pod all that it should have now. Clusters come before the routes that lead to them.
     fn apply_config(&self, process: &GatewayProcess, because: EventId) {
-        let spec = self.gateway_spec("");
+        let spec = self.target_spec();
         process.listen(&self.listeners.borrow(), because);
         let gone = self.gone_clusters.borrow();
         process.gateway.retain_clusters(|name| !gone.contains(name));

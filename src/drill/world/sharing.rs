@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use super::member::Member;
+use crate::cluster::owner;
 use crate::drill::config::{Share, SharedService};
 use crate::drill::objects::Further;
 use crate::edge::LoadBalancer;
@@ -37,7 +38,7 @@ impl Member {
 
     /// The gateway is served no configuration: its pods never get ready.
     pub(super) fn tell_unconfigured(&self, reason: &str) {
-        let object = self.identity().object(format!("Deployment/{}", self.config.target));
+        let object = self.identity().object(owner::object_of(&self.config.target));
         let data = vec![("message", Datum::from(reason))];
         let now = self.around.sim.now();
         let event = self.around.log.borrow_mut().record(now, None, "gateway_unconfigured", object, data);
@@ -187,7 +188,7 @@ impl Member {
 
     /// The gateway as ASM's console shows it: Running when it is ready and has an address.
     pub(super) fn status(&self, now: SimTime) -> GatewayStatus {
-        let ready = self.cluster().counts(&self.config.target).ready;
+        let ready = self.counts().ready;
         let failed = self.not_created.get();
         let told = failed.or(self.unconfigured.get());
         let wants_balancer = self.wants_balancer.get();
