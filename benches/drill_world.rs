@@ -168,6 +168,7 @@ fn deployment() -> Deployment {
 
 fn gateway(cluster: &Arc<str>) -> GatewaySpec {
     GatewaySpec {
+        hook_fails: false,
         config: GatewayConfig {
             listeners: vec![(80, 80)],
             clusters: BTreeMap::from([(Arc::clone(cluster), gateway::ClusterConfig::ISTIO)]),

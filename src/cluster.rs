@@ -117,6 +117,10 @@ pub trait Runtime {
 
 /// A running process.
 pub trait Process {
+    /// Whether its image has what the template's preStop hook runs. If not the hook fails at once.
+    fn has_hook(&self) -> bool {
+        true
+    }
     /// The preStop hook begins. How long it runs is the kubelet's business; what else it does is the process's.
     fn pre_stop(&self, _because: EventId) {}
     /// SIGTERM.

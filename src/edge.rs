@@ -31,6 +31,10 @@ pub mod readiness_gate;
 pub mod scheduler;
 mod slow_start;
 
+/// The port of the pods where a Service's port leads to a name that none of their containers has: no pod is an endpoint for it.
+/// Source: Kubernetes pkg/apis/core/pods (`FindPort`), staging/src/k8s.io/endpointslice (`getEndpointPorts` leaves such a port out).
+pub const NO_PORT: u16 = 0;
+
 pub use balancer::{Balancer, BalancerConfig, HealthCheck, OnRemoval, Spacing, TargetId};
 pub use controller::{Calls, Eligibility, NodeReach, Pace, TargetRules};
 pub use http_proxy::HttpRules;

@@ -18,7 +18,7 @@ use crate::cluster::{
 };
 use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::load_balancer::{Failure, Parting};
-use crate::edge::{LoadBalancerConfig, NodeChoice, NodesConfig, ServiceRules};
+use crate::edge::{LoadBalancerConfig, NO_PORT, NodeChoice, NodesConfig, ServiceRules};
 use crate::gateway::locality::EndpointPolicy;
 use crate::gateway::{ClusterConfig as UpstreamConfig, Routes};
 use crate::load::{ClientConfig, Pacing, RateSegment};
@@ -301,6 +301,13 @@ impl FrontPorts {
     #[must_use]
     pub fn behind_nodes(&self) -> BTreeMap<u16, u16> {
         self.node_ports.iter().filter_map(|(port, node)| Some((*node, *self.ports.get(port)?))).collect()
+    }
+
+    /// The ports, of its own and of the nodes, that lead to a name which no container has.
+    #[must_use]
+    pub fn leading_nowhere(&self) -> Vec<u16> {
+        let all = self.ports.clone().into_iter().chain(self.behind_nodes());
+        all.filter(|(_, target)| *target == NO_PORT).map(|(port, _)| port).collect()
     }
 }
 

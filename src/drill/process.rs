@@ -30,6 +30,8 @@ pub struct GatewaySpec {
     pub agent: AgentConfig,
     /// What the preStop hook orders, and when, from its start. How long the hook runs is the pod template's.
     pub pre_stop: Vec<(Duration, Order)>,
+    /// The image does not have the program of the preStop hook, whatever the template says.
+    pub hook_fails: bool,
     /// Worker threads.
     pub workers: usize,
     /// What work costs.
@@ -105,6 +107,7 @@ pub(super) struct GatewayProcess {
     /// Ports where it listened no more, for a time or for good.
     removed: RefCell<BTreeMap<u16, Removed>>,
     pre_stop: Vec<(Duration, Order)>,
+    hook_fails: bool,
     object: Rc<str>,
     around: Surroundings,
     tasks: TaskGroup,
@@ -146,6 +149,7 @@ impl GatewayProcess {
             listeners: RefCell::new(spec.config.listeners.clone()),
             removed: RefCell::default(),
             pre_stop: spec.pre_stop.clone(),
+            hook_fails: spec.hook_fails,
             object: Rc::from(object),
             around: surroundings.clone(),
             tasks: tasks.clone(),
@@ -279,6 +283,10 @@ impl Witness {
 }
 
 impl Process for GatewayProcess {
+    fn has_hook(&self) -> bool {
+        !self.hook_fails
+    }
+
     fn pre_stop(&self, because: EventId) {
         let (gateway, witness, clock) = (self.gateway.clone(), self.witness(), self.around.sim.clone());
         let (orders, begins_at) = (self.pre_stop.clone(), clock.now());

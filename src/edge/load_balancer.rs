@@ -39,6 +39,7 @@ pub use self::checks::{Failed, HttpProbe, Probe};
 pub use self::http::Trial;
 pub use self::parting::Parting;
 pub use self::zones::address;
+use super::NO_PORT;
 use super::balancer::{Balancer, BalancerConfig, OnRemoval, TargetId};
 use super::controller::{self, Pace, TargetRules, Wanted};
 use super::http_proxy::HttpRules;
@@ -141,6 +142,13 @@ struct Inner {
     on_registered: RefCell<Option<OnRegistered>>,
     /// Called when it has other addresses than before.
     on_readdressed: RefCell<Option<Rc<dyn Fn()>>>,
+}
+
+impl LoadBalancerConfig {
+    /// The port of the first listener that has targets, which checks ask unless they name another.
+    fn usual_port(&self) -> u16 {
+        self.ports.values().copied().find(|port| *port != NO_PORT).unwrap_or(NO_PORT)
+    }
 }
 
 /// In place of a target: the connection ends at the balancer.
@@ -597,6 +605,9 @@ impl Forward for LoadBalancer {
         let Some(port) = live.ports.get(&syn.to.port()).copied() else {
             return Verdict::Refuse { by: None, why: None };
         };
+        if port == NO_PORT && live.targets.mode == BackendMode::Pods {
+            return Verdict::Refuse { by: None, why: state.why_nobody(syn.to.port(), 0) };
+        }
         if live.http.contains_key(&syn.to.port()) {
             return self.take_in(state, syn, &live.limits);
         }

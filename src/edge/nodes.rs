@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::NO_PORT;
 use super::conntrack::{ConnectionTable, Full, TableSize};
 use super::kube_proxy::health::ServiceHealth;
 use super::kube_proxy::{KubeProxy, NodePath, Origin, ProxyMode, ServiceRules};
@@ -406,6 +407,8 @@ impl Nodes {
             let pod_port = match &node.face {
                 None => pod_port,
                 Some(face) => match face.pod_port(port, origin) {
+                    // As where a Service has no endpoint at all.
+                    Some(NO_PORT) => return Verdict::Refuse { by, why: face.because },
                     Some(pod_port) => pod_port,
                     None => return face.without_port(by, origin),
                 },

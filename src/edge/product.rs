@@ -125,8 +125,8 @@ impl Check {
             Self::Tcp => Probe::Tcp,
             // Source: AWS documents, "Health checks for Application Load Balancer target groups" (matcher).
             Self::Http => Probe::Http(HttpProbe { passes: vec![(200, 200)], ..HttpProbe::get(port, "/") }),
-            Self::ServiceHealth => Probe::ServiceHealth { port: health_port.unwrap_or(port) },
-            Self::ProxyHealth => Probe::ProxyHealth { port: PROXY_HEALTH_PORT },
+            Self::ServiceHealth => Probe::ServiceHealth { port: health_port.unwrap_or(port), asks_status: true },
+            Self::ProxyHealth => Probe::ProxyHealth { port: PROXY_HEALTH_PORT, asks_status: true },
         }
     }
 }

@@ -1,9 +1,11 @@
-//! `HorizontalPodAutoscaler`s, `autoscaling/v2`, `v2beta2` (whose fields are the same) and `v1`, checked as the API server checks them. Whether a cluster has a
+//! `HorizontalPodAutoscaler`s, `autoscaling/v2`, `v2beta2` (whose fields are the same), `v2beta1` and `v1`, checked as the API server checks them. Whether a cluster has a
 //! version is said in [`super::api_versions`].
 //!
 //! Defaults: 1 pod at least, CPU at 80 % of what is requested, and `behavior`'s of [`crate::cluster::autoscaler::behavior`] for what it leaves out.
 //! Not simulated: targets other than Deployments.
 //! Source: Kubernetes pkg/apis/autoscaling/{validation/validation.go, v1/defaults.go, v2/defaults.go}.
+
+mod v2beta1;
 
 use std::rc::Rc;
 
@@ -45,7 +47,8 @@ pub fn read(object: &Object, sink: &Sink) -> Option<AutoscalerManifest> {
     let prefix = object.prefix();
     let version = object.node.find(&["apiVersion"]).and_then(Node::text).unwrap_or_default();
     let is_first = version == "autoscaling/v1";
-    if !is_first && !["autoscaling/v2", "autoscaling/v2beta2"].contains(&version) {
+    let is_beta = version == "autoscaling/v2beta1";
+    if !is_first && !is_beta && !["autoscaling/v2", "autoscaling/v2beta2"].contains(&version) {
         let place = object.node.entry("apiVersion").map_or(object.place(), |entry| entry.node.at);
         let problem = Problem::at(place, "apiVersion", format!("`{version}` is no version whose fields are read"));
         sink.report(problem.help("write autoscaling/v2"));
@@ -82,10 +85,12 @@ pub fn read(object: &Object, sink: &Sink) -> Option<AutoscalerManifest> {
         }
     } else {
         for item in spec.look("metrics").map(|field| field.items()).unwrap_or_default() {
-            metrics.extend(metric(&item));
+            metrics.extend(if is_beta { v2beta1::metric(&item) } else { metric(&item) });
             metrics_at.push(item.place());
         }
-        behavior = spec.look("behavior").and_then(|field| read_behavior(&field));
+        if !is_beta {
+            behavior = spec.look("behavior").and_then(|field| read_behavior(&field));
+        }
     }
     if metrics_at.is_empty() {
         metrics.push(cpu(CPU_PERCENT));
@@ -177,7 +182,8 @@ fn target(spec: &Fields<'_>) -> Option<String> {
     Some(name)
 }
 
-fn metric(field: &Field<'_>) -> Option<Metric> {
+/// A metric's type, and what stands under the key of that type.
+fn source_of<'a>(field: &Field<'a>) -> Option<(&'static str, Fields<'a>)> {
     let fields = field.fields()?;
     let Some(kind) = fields.get("type") else {
         fields.missing("type", "write Resource, ContainerResource, Pods, Object or External");
@@ -197,7 +203,11 @@ fn metric(field: &Field<'_>) -> Option<Metric> {
         return None;
     };
     fields.finish();
-    let source = source.fields()?;
+    Some((kind, source.fields()?))
+}
+
+fn metric(field: &Field<'_>) -> Option<Metric> {
+    let (kind, source) = source_of(field)?;
     let metric = match kind {
         "Resource" | "ContainerResource" => {
             let resource = resource(&source);
@@ -265,12 +275,13 @@ fn name(source: &Fields<'_>) -> Option<MetricId> {
     if name.is_none() {
         fields.missing("name", "name the metric");
     }
-    let selector = match fields.get("selector") {
-        Some(field) => label_selector(&field),
-        None => Some(LabelSelector::default()),
-    };
+    let selector = fields.get("selector");
     fields.finish();
-    let name = name?;
+    metric_id(&name?, selector.as_ref())
+}
+
+fn metric_id(name: &Field<'_>, selector: Option<&Field<'_>>) -> Option<MetricId> {
+    let selector = selector.map_or(Some(LabelSelector::default()), label_selector);
     let text = name.text()?;
     if matches!(text, "" | "." | "..") || text.contains(['/', '%']) {
         name.refuse(
@@ -282,12 +293,17 @@ fn name(source: &Fields<'_>) -> Option<MetricId> {
     Some(MetricId { name: Rc::from(text), selector: selector? })
 }
 
-/// `describedObject`, as `Kind/name`.
+/// `describedObject`.
 fn described(source: &Fields<'_>) -> Option<Rc<str>> {
     let Some(field) = source.look("describedObject") else {
         source.missing("describedObject", "name the object: { apiVersion: …, kind: …, name: … }");
         return None;
     };
+    reference(&field)
+}
+
+/// An object, as `Kind/name`.
+fn reference(field: &Field<'_>) -> Option<Rc<str>> {
     let fields = field.fields()?;
     let text = |key: &str| {
         let found = fields.get(key);
@@ -546,7 +562,7 @@ mod tests {
     #[test]
     fn what_the_api_server_refuses_is_refused() {
         let v2 = "autoscaling/v2";
-        refused("autoscaling/v2beta1", "{}", "is no version");
+        refused("autoscaling/v3", "{}", "is no version");
         refused(v2, "{ maxReplicas: 3 }", "spec.scaleTargetRef: this is missing");
         refused(v2, "{ scaleTargetRef: { kind: Deployment, name: edge } }", "spec.maxReplicas: this is missing");
         refused(v2, &format!("{{ {TARGET}, minReplicas: 6 }}"), "minReplicas 6 is above maxReplicas 5");
@@ -586,5 +602,80 @@ mod tests {
         let (manifest, problems, notes) = load("autoscaling/v2", spec);
         assert!(manifest.is_none() && problems.is_empty());
         assert!(notes.iter().flatten().any(|note| note.contains("only Deployments")), "{notes:?}");
+    }
+
+    #[test]
+    fn the_first_beta_has_its_figures_in_keys_of_their_own() {
+        let beta = "autoscaling/v2beta1";
+        let both = |old: &str, new: &str| {
+            let (found, problems, _) = load(beta, &metric(old));
+            assert_eq!(problems, Vec::<String>::new(), "{old}");
+            let expected = load("autoscaling/v2", &metric(new)).0.expect("it is whole").spec.metrics;
+            assert_eq!(found.expect("it is whole").spec.metrics, expected, "{old}");
+        };
+        both(
+            "{ type: Resource, resource: { name: cpu, targetAverageUtilization: 60 } }",
+            "{ type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 60 } } }",
+        );
+        both(
+            "{ type: Resource, resource: { name: memory, targetAverageValue: 200Mi } }",
+            "{ type: Resource, resource: { name: memory, target: { type: AverageValue, averageValue: 200Mi } } }",
+        );
+        both(
+            "{ type: ContainerResource, containerResource: { name: cpu, container: web, targetAverageValue: 150m } }",
+            "{ type: ContainerResource, containerResource: { name: cpu, container: web, target: { type: AverageValue, averageValue: 150m } } }",
+        );
+        both(
+            "{ type: Pods, pods: { metricName: rps, selector: { matchLabels: { a: b } }, targetAverageValue: 50 } }",
+            "{ type: Pods, pods: { metric: { name: rps, selector: { matchLabels: { a: b } } }, target: { type: AverageValue, averageValue: 50 } } }",
+        );
+        let object = |figures: &str| {
+            format!(
+                "{{ type: Object, object: {{ target: {{ kind: Service, name: web }}, metricName: hits, {figures} }} }}"
+            )
+        };
+        let is_to_be = |target: &str| {
+            format!(
+                "{{ type: Object, object: {{ describedObject: {{ kind: Service, name: web }}, metric: {{ name: hits }}, target: {target} }} }}"
+            )
+        };
+        both(&object("targetValue: 10"), &is_to_be("{ type: Value, value: 10 }"));
+        both(&object("targetValue: 10, averageValue: 3"), &is_to_be("{ type: AverageValue, averageValue: 3 }"));
+        both(
+            "{ type: External, external: { metricName: lag, metricSelector: { matchLabels: { q: x } }, targetValue: 30 } }",
+            "{ type: External, external: { metric: { name: lag, selector: { matchLabels: { q: x } } }, target: { type: Value, value: 30 } } }",
+        );
+        for (text, problem) in [
+            ("{ type: Resource, resource: { name: cpu } }", "targetAverageUtilization"),
+            (
+                "{ type: Resource, resource: { name: cpu, targetAverageUtilization: 60, targetAverageValue: 1 } }",
+                "may not set both",
+            ),
+            (
+                "{ type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 60 } } }",
+                "target",
+            ),
+            ("{ type: Pods, pods: { metricName: rps } }", "targetAverageValue"),
+            ("{ type: Pods, pods: { targetAverageValue: 1 } }", "metricName"),
+            ("{ type: Object, object: { metricName: a, targetValue: 1 } }", "target"),
+            ("{ type: Object, object: { target: { kind: Service, name: web }, metricName: a } }", "targetValue"),
+            (
+                "{ type: External, external: { metricName: a, targetValue: 1, targetAverageValue: 1 } }",
+                "may not set both",
+            ),
+            ("{ type: External, external: { metricName: a, targetValue: 0 } }", "above 0"),
+        ] {
+            refused(beta, &metric(text), problem);
+        }
+        refused(
+            beta,
+            &format!("{{ {TARGET}, behavior: {{ scaleDown: {{ stabilizationWindowSeconds: 15 }} }} }}"),
+            "behavior",
+        );
+        refused(
+            "autoscaling/v2",
+            &metric("{ type: Resource, resource: { name: cpu, targetAverageUtilization: 60 } }"),
+            "target",
+        );
     }
 }

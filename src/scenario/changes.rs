@@ -496,8 +496,9 @@ fn gone_clusters(current: &Resolved, next: &Resolved) -> Vec<Arc<str>> {
 
 /// What a process reads at its start, and nothing that the control plane tells it later.
 fn started(spec: &GatewaySpec) -> String {
-    let GatewaySpec { config, agent, pre_stop, workers, cpu_limit_millicores, memory_limit_bytes, .. } = spec;
-    format!("{:?}", (config.drain, agent, pre_stop, workers, cpu_limit_millicores, memory_limit_bytes))
+    let GatewaySpec { config, agent, pre_stop, hook_fails, workers, cpu_limit_millicores, memory_limit_bytes, .. } =
+        spec;
+    format!("{:?}", (config.drain, agent, (pre_stop, hook_fails), workers, cpu_limit_millicores, memory_limit_bytes))
 }
 
 fn is_further(service: &ServiceManifest) -> bool {

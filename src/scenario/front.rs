@@ -19,7 +19,7 @@ use crate::edge::door::{DoorKind, DoorPort};
 use crate::edge::kube_proxy::categories::{Policies, Reach};
 use crate::edge::kube_proxy::shortcut::Shortcut;
 use crate::edge::kube_proxy::uses_terminating;
-use crate::edge::{BackendMode, NodeChoice, NodesConfig, Product, ServiceRules};
+use crate::edge::{BackendMode, NO_PORT, NodeChoice, NodesConfig, Product, ServiceRules};
 use crate::manifest::service::rules::NODE_PORTS;
 use crate::manifest::service::{ServiceKind, ServiceManifest, TargetPort};
 use crate::manifest::{Problem, Sink};
@@ -30,7 +30,29 @@ const NODE_PORT_FIRST: u16 = 31_080;
 /// The way in.
 pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<FrontSpec> {
     let service = resolved.front()?;
+    check_ports(resolved, service, sink);
     spec_with(resolved, settings, (&node_ports(service, &BTreeMap::new()), service), sink)
+}
+
+/// At the start a port that leads to no container is a slip of the pen.
+fn check_ports(resolved: &Resolved, service: &ServiceManifest, sink: &Sink) {
+    let Some(manifest) = resolved.target() else { return };
+    for (port, _) in unnamed(service, &manifest.ports) {
+        let text = format!("no container port is called as port {port} says");
+        let problem = Problem::at(service.policy_at, "spec.ports", text);
+        sink.report(problem.did_you_mean("", manifest.ports.keys().map(String::as_str)));
+    }
+}
+
+/// The ports that lead to names which no container has.
+pub(super) fn unnamed<'a>(
+    service: &'a ServiceManifest,
+    named: &BTreeMap<String, u16>,
+) -> impl Iterator<Item = (u16, &'a str)> {
+    service.ports.iter().filter_map(|port| match &port.target {
+        TargetPort::Name(name) if !named.contains_key(name) => Some((port.port, name.as_str())),
+        _ => None,
+    })
 }
 
 /// The way in, with the node ports that the API server has given, for clients that dial what they found when the Service was `found`.
@@ -41,7 +63,7 @@ pub(super) fn spec_with(
     sink: &Sink,
 ) -> Option<FrontSpec> {
     let service = resolved.front()?;
-    let ports = ports(resolved, service, sink)?;
+    let ports = ports(resolved, service)?;
     let node_ports = node_ports.clone();
     let kind_of_it = products::kind(service, settings);
     let balancer = match kind_of_it {
@@ -88,26 +110,13 @@ fn is_node_port(door: &DoorSpec) -> bool {
 }
 
 /// The Service's ports, and what its pods listen on.
-fn ports(resolved: &Resolved, service: &ServiceManifest, sink: &Sink) -> Option<BTreeMap<u16, u16>> {
-    let manifest = resolved.target()?;
-    let mut ports = BTreeMap::new();
-    for port in &service.ports {
-        let target = match &port.target {
-            TargetPort::Number(number) => Some(*number),
-            TargetPort::Name(name) => manifest.ports.get(name).copied(),
-        };
-        match target {
-            Some(target) => {
-                ports.insert(port.port, target);
-            }
-            None => {
-                let text = format!("no container port is called as port {} says", port.port);
-                let problem = Problem::at(service.policy_at, "spec.ports", text);
-                sink.report(problem.did_you_mean("", manifest.ports.keys().map(String::as_str)));
-            }
-        }
-    }
-    Some(ports)
+fn ports(resolved: &Resolved, service: &ServiceManifest) -> Option<BTreeMap<u16, u16>> {
+    let named = &resolved.target()?.ports;
+    let of = |target: &TargetPort| match target {
+        TargetPort::Number(number) => *number,
+        TargetPort::Name(name) => named.get(name).copied().unwrap_or(NO_PORT),
+    };
+    Some(service.ports.iter().map(|port| (port.port, of(&port.target))).collect())
 }
 
 /// The Service's ports, and those of the nodes: as they are written, or as they were given before, or the next that is free.

@@ -25,6 +25,7 @@ use super::{balancer, front, sharing};
 use crate::cluster::endpoints::selects;
 use crate::drill::config::{BalancerEdit, BalancerFate, FrontChange, FrontPorts, Listening};
 use crate::drill::{FrontSpec, Sources, Verb};
+use crate::edge::NO_PORT;
 use crate::edge::load_balancer::Failure;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Place, Problem, Sink};
@@ -289,6 +290,7 @@ pub(super) fn change(
     }
     refuse_fixed(before, after, entry, sink)?;
     warn_selector(next, sink);
+    warn_ports(moments, sink);
     let old_standing = standing.clone();
     let (old, _) = old_standing.clone().follow(current, &Sink::default());
     let (seen, trouble) = standing.follow(next, sink);
@@ -351,6 +353,18 @@ fn warn_selector(next: &Resolved, sink: &Sink) {
         let text = "it does not select the gateway's pods: its clients go to others, if there are any, and no gateway is simulated there";
         let path = format!("Service {} spec.selector", service.service.key);
         sink.note(service.policy_at, path, FidelityStatus::Warning, Some(text));
+    }
+}
+
+/// A port that leads to a name which no container of the gateway has leads nowhere.
+fn warn_ports(moments: &Moments<'_>, sink: &Sink) {
+    let (Some(service), Some(target)) = (moments.next.front(), moments.next.target()) else { return };
+    let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
+    for (port, name) in front::unnamed(service, &target.ports) {
+        let text = format!(
+            "port {port} leads to `{name}`, and no container of the gateway calls a port so: no pod is an endpoint for it"
+        );
+        sink.note(place, format!("Service {} spec.ports", service.service.key), FidelityStatus::Warning, Some(&text));
     }
 }
 
@@ -467,10 +481,18 @@ fn sources(
         .ports
         .iter()
         .filter(|(port, target)| before.ports.get(port).is_some_and(|known| known != *target))
-        .map(|(port, target)| format!("{port} to {target}"))
+        .map(|(port, target)| match target {
+            &NO_PORT => format!("{port} to a name that no container has"),
+            target => format!("{port} to {target}"),
+        })
         .collect();
     if !moved.is_empty() {
         let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
+        if after.ports.values().any(|target| *target == NO_PORT) {
+            for code in [CauseCode::LbNoTarget, CauseCode::NoEndpoint, CauseCode::ListenerRemoved] {
+                found.insert(code, source(files, place, "spec.ports.targetPort", &moved.join(", ")));
+            }
+        }
         found.insert(CauseCode::LbTargetUnchecked, source(files, place, "spec.ports.targetPort", &moved.join(", ")));
     }
     let gone: Vec<String> =

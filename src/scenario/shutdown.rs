@@ -210,7 +210,7 @@ fn check_kind(manifest: &DeploymentManifest, resolved: &Resolved, settings: &Set
     }
 }
 
-/// Takes out a hook that the cluster or the image does not have.
+/// Takes out a hook that the cluster or the image does not have. Which image the injector gives to pods that it makes is not the template's: that keeps the hook.
 pub(super) fn settle_hook(manifest: &mut DeploymentManifest, config: &ProxyConfig, version: Version, sink: &Sink) {
     let Some(hook) = &manifest.hook else { return };
     match &hook.by {
@@ -229,15 +229,17 @@ pub(super) fn settle_hook(manifest: &mut DeploymentManifest, config: &ProxyConfi
         }
         By::Program(program) => {
             let has_words = |text: &str| text.contains("distroless");
-            let is_bare = has_words(&manifest.deployment.template.image)
-                || config.image_type.as_ref().is_some_and(|it| has_words(&it.value));
+            let is_of_template = has_words(&manifest.deployment.template.image);
+            let is_bare = is_of_template || config.image_type.as_ref().is_some_and(|it| has_words(&it.value));
             if is_bare && program.rsplit('/').next() != Some("pilot-agent") {
                 let note = format!(
                     "the image is distroless and has no `{program}`: the hook fails and SIGTERM comes at once; write sleep: {{ seconds: … }}"
                 );
                 sink.note(hook.at, hook.path.clone(), FidelityStatus::Warning, Some(&note));
                 manifest.hook = None;
-                manifest.deployment.template.pre_stop = None;
+                if is_of_template {
+                    manifest.deployment.template.pre_stop = None;
+                }
             }
         }
     }
@@ -251,11 +253,12 @@ pub(super) fn warn(resolved: &Resolved, settings: &Settings, sink: &Sink) {
         sink.note(at, path.to_owned(), FidelityStatus::Warning, Some(&text));
     };
     let template = &manifest.deployment.template;
-    let pre_stop = template.pre_stop.unwrap_or_default();
+    let hook = template.pre_stop.filter(|_| manifest.hook.is_some());
+    let pre_stop = hook.unwrap_or_default();
     let longest = longest(&shutdown.moves);
     let grace = Duration::from_secs(template.grace_seconds.into());
     if !longest.is_zero() && pre_stop + longest >= grace {
-        let times = stop_times(template.grace_seconds, template.pre_stop);
+        let times = stop_times(template.grace_seconds, hook);
         let left = times.sigkill.saturating_sub(times.sigterm);
         let [pre_stop, longest, left] = [pre_stop, longest, left.min(longest)].map(quantity::duration_text);
         let text = format!(

@@ -215,6 +215,7 @@ fn gateway_spec(
             status_paths: if is_configured { shutdown.status.1 } else { Vec::new() },
         },
         pre_stop: manifest.hook.as_ref().map(|hook| hook.orders.clone()).unwrap_or_default(),
+        hook_fails: manifest.hook.is_none() && manifest.deployment.template.pre_stop.is_some(),
         workers: usize::from(concurrency.unwrap_or(u16::try_from(cores).ok()?)),
         costs: CpuCosts { request: settings.gateway.cpu_per_request, connection: settings.gateway.cpu_per_connection },
         cpu_limit_millicores: manifest.cpu_limit_millicores,

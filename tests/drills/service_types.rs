@@ -391,8 +391,18 @@ fn a_node_tells_the_balancer_that_its_last_pod_is_leaving() {
     };
     let (left, ended) = (of(&asking, "target_unhealthy"), of(&asking, "sigterm"));
     assert!(left < ended, "{left:?} {ended:?}");
-    Drill { service: "type: LoadBalancer\n  externalTrafficPolicy: Local", annotations: CHECK_HEALTH, ..drill }
-        .refused("nothing of this Service listens on port 30999 of the nodes");
+    // A connection alone is accepted by kube-proxy whether a pod is there or not.
+    let connecting = CHECK_HEALTH.replace("health-check-type: http", "health-check-type: tcp");
+    let connecting = Drill { annotations: Box::leak(connecting.into_boxed_str()), ..drill.clone() }.run();
+    assert_eq!((codes(&connecting), count(&connecting, "target_unhealthy")), (codes(&blind), 0));
+    let lost = |outcome: &Outcome| outcome.run.results.totals.dropped;
+    assert!(lost(&connecting) > lost(&blind), "{} and {}", lost(&connecting), lost(&blind));
+    // Where the policy is another nobody listens there: all checks fail, and all is lost from then on.
+    let nobody = Drill { service: "type: LoadBalancer", annotations: CHECK_HEALTH, ..drill }.run();
+    assert_eq!((codes(&nobody), count(&nobody, "target_unhealthy")), (vec!["GD4129"], 2));
+    let source = nobody.run.results.causes[0].source.clone().expect("the line of the port");
+    assert!(source.path.ends_with("health-check-connect-port]"), "{source:?}");
+    assert!(nobody.run.results.totals.ok > 0, "until the second check has failed");
 }
 
 const CHECK_TCP: &str = "service.beta.kubernetes.io/backend-type: ecs";

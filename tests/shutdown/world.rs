@@ -171,6 +171,7 @@ fn gateway(inputs: &Value) -> GatewaySpec {
     let settings = gateway::ClusterConfig { idle_timeout, ..gateway::ClusterConfig::ISTIO };
     let strategy = if envoy["drain_strategy"] == "gradual" { DrainStrategy::Gradual } else { DrainStrategy::Immediate };
     GatewaySpec {
+        hook_fails: false,
         config: GatewayConfig {
             listeners: vec![(80, 80)],
             clusters: clusters(inputs).into_iter().map(|name| (name, settings)).collect(),

@@ -155,10 +155,15 @@ impl Agent {
         progress: &Progress,
     ) {
         let begins_at = self.sim().now();
-        let times = stop_times(grace_seconds, template.pre_stop);
         let process = container.process();
+        let hook = template.pre_stop.filter(|_| process.has_hook());
+        let times = stop_times(grace_seconds, hook);
         let mut because = if let Why::Deleted = why { self.demands.because() } else { None };
-        if template.pre_stop.is_some() {
+        if template.pre_stop.is_some() && hook.is_none() {
+            // The kubelet tells of it, and goes on. Source: pkg/kubelet/kuberuntime `executePreStopHook` (`FailedPreStopHook`).
+            because = Some(self.tell(because, "prestop_failed", Vec::new()));
+        }
+        if hook.is_some() {
             let started = self.tell(because, "prestop_started", Vec::new());
             // What it orders it has ordered before.
             if !progress.hook_ran.replace(true) {

@@ -21,6 +21,9 @@ use crate::load::Finished;
 use crate::record::{CauseCode, Outcome};
 use crate::units::SimTime;
 
+/// What the event of a Service's edit calls ports that lead to no port of any pod.
+const NOWHERE: &str = "without_endpoint";
+
 impl Member {
     /// The gateway listens elsewhere.
     pub(super) fn change_listeners(self: &Rc<Self>, changed: &Listening, event: EventId) {
@@ -163,7 +166,11 @@ impl Member {
         }
         let gone = old.ports.keys().filter(|port| !change.after.ports.contains_key(port));
         let gone = gone.map(u16::to_string).collect::<Vec<_>>().join(",");
-        let data: Vec<(&'static str, Datum)> = vec![("gone", gone.as_str().into())];
+        let mut data: Vec<(&'static str, Datum)> = vec![("gone", gone.as_str().into())];
+        let nowhere = change.after.leading_nowhere();
+        if !nowhere.is_empty() {
+            data.push((NOWHERE, nowhere.iter().map(u16::to_string).collect::<Vec<_>>().join(",").as_str().into()));
+        }
         let object = self.identity().object(format!("Service/{}", self.config.front.service));
         let now = self.around.sim.now();
         let told = self.around.log.borrow_mut().record(now, Some(event), "service_ports_changed", object, data);
@@ -206,6 +213,9 @@ impl Member {
         }
         let (cluster, balancer) = (self.cluster(), self.balancer.borrow());
         let (span, targets) = balancer.as_ref()?.failed_targets()?;
+        if balancer.as_ref()?.asks_nobody() {
+            return targets.first().map(|failed| (CauseCode::LbCheckFails, failed.event));
+        }
         let (now, ready) = (finished.ended_at, cluster.ready_endpoints(&self.config.front.service));
         let log = self.around.log.borrow();
         let is_over = |since: SimTime| since == SimTime::ZERO || since.after(span) <= now;
@@ -232,7 +242,13 @@ impl Member {
             matches!(kind, Some("lb_listener_deleted" | "service_ports_changed"))
         };
         if let Some(event) = sight.why.filter(is_gone) {
-            return Some((CauseCode::FrontPortClosed, event));
+            // A port that leads to no port of any pod is there, and has no endpoint.
+            let log = self.around.log.borrow();
+            let nowhere = log.causes(event).next().and_then(|event| event.data.iter().find(|(key, _)| *key == NOWHERE));
+            let leads_nowhere =
+                matches!(nowhere, Some((_, Datum::Text(ports))) if ports.split(',').any(|it| it == port.to_string()));
+            let code = if leads_nowhere { CauseCode::NoEndpoint } else { CauseCode::FrontPortClosed };
+            return Some((code, event));
         }
         // Who waits to be accepted when the port closes is reset.
         let is_reset = finished.outcome == Outcome::Reset && !sight.was_reused;

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::{BackendMode, Inner, LoadBalancer};
+use crate::edge::NO_PORT;
 use crate::edge::balancer::{HealthChange, TargetId};
 use crate::edge::product::GateOpens;
 use crate::engine::EventId;
@@ -26,13 +27,22 @@ pub enum Probe {
     },
     /// Asks for a path.
     Http(HttpProbe),
-    /// Asks the Service's `healthCheckNodePort` of a node; 200 passes.
+    /// Asks the Service's `healthCheckNodePort` of a node.
     ServiceHealth {
         /// The port.
         port: u16,
+        /// 200 passes; else it is enough that somebody listens.
+        asks_status: bool,
     },
-    /// Asks a node's kube-proxy for its own health; 200 passes.
+    /// Asks a node's kube-proxy for its own health.
     ProxyHealth {
+        /// The port.
+        port: u16,
+        /// 200 passes; else it is enough that somebody listens.
+        asks_status: bool,
+    },
+    /// Asks a port of nodes on which nobody listens.
+    NobodyListens {
         /// The port.
         port: u16,
     },
@@ -79,6 +89,12 @@ impl HttpProbe {
 }
 
 impl LoadBalancer {
+    /// Whether its checks ask a port on which nobody listens.
+    #[must_use]
+    pub fn asks_nobody(&self) -> bool {
+        matches!(self.inner.live().probe, Probe::NobodyListens { .. })
+    }
+
     /// Targets that have not passed their checks, or not any more, if none has; and how long a target that answers would have taken to pass.
     #[must_use]
     pub fn failed_targets(&self) -> Option<(Duration, Vec<Failed>)> {
@@ -122,7 +138,14 @@ impl LoadBalancer {
             let Some(check) = inner.live().balancer.health_check.filter(|_| inner.probing.get() == probing) else {
                 return;
             };
-            let port = inner.live().ports.values().next().copied().unwrap_or(0);
+            let live = inner.live();
+            let port = live.usual_port();
+            if port == NO_PORT && live.probe == Probe::Tcp && live.targets.mode == BackendMode::Pods {
+                // No listener has a target, so nothing is checked.
+                next = check.next_probe(next, inner.sim.now());
+                inner.sim.sleep_until(next).await;
+                continue;
+            }
             let is_ok = inner.passes(ip, port, check.timeout).await;
             let change = {
                 let mut state = inner.state.borrow_mut();
@@ -157,9 +180,10 @@ impl Inner {
         match &live.probe {
             Probe::Http(HttpProbe { port, .. })
             | Probe::TcpAt { port }
-            | Probe::ServiceHealth { port }
-            | Probe::ProxyHealth { port } => *port,
-            Probe::Tcp => live.ports.values().next().copied().unwrap_or(0),
+            | Probe::ServiceHealth { port, .. }
+            | Probe::ProxyHealth { port, .. }
+            | Probe::NobodyListens { port } => *port,
+            Probe::Tcp => live.usual_port(),
         }
     }
 
@@ -189,19 +213,34 @@ impl Inner {
                 // Nobody answers: only the time limit ends it.
                 std::future::pending::<()>().await;
             }
-            let asks_proxy = matches!(live.probe, Probe::ProxyHealth { .. });
-            if asks_proxy || matches!(live.probe, Probe::ServiceHealth { .. }) {
-                self.sim.sleep(2 * nodes.config().hop_latency).await;
-                let of_service = || Some(nodes.service_health(&node)?.status());
-                let status = if asks_proxy { nodes.proxy_health(&node) } else { of_service() };
-                return status == Some(200);
+            let hop = self.sim.sleep(2 * nodes.config().hop_latency);
+            match live.probe {
+                Probe::ProxyHealth { asks_status, .. } => {
+                    hop.await;
+                    let status = nodes.proxy_health(&node);
+                    return if asks_status { status == Some(200) } else { status.is_some() };
+                }
+                Probe::ServiceHealth { asks_status, .. } => {
+                    hop.await;
+                    let answer = nodes.service_health(&node);
+                    return if asks_status { answer.is_some_and(|it| it.status() == 200) } else { answer.is_some() };
+                }
+                Probe::NobodyListens { .. } => {
+                    hop.await;
+                    return false;
+                }
+                Probe::Tcp | Probe::TcpAt { .. } | Probe::Http(_) => {}
             }
             let Some(pod) = nodes.behind(&node, self.host.ip()) else { return false };
             ip = pod;
         }
         let Ok(mut stream) = self.host.connect(SocketAddrV4::new(ip, port)).await else { return false };
         match &live.probe {
-            Probe::Tcp | Probe::TcpAt { .. } | Probe::ServiceHealth { .. } | Probe::ProxyHealth { .. } => {
+            Probe::Tcp
+            | Probe::TcpAt { .. }
+            | Probe::ServiceHealth { .. }
+            | Probe::ProxyHealth { .. }
+            | Probe::NobodyListens { .. } => {
                 stream.abort();
                 true
             }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::{BackendMode, Entry, Inner, LoadBalancer, PROXIED, State};
+use crate::edge::NO_PORT;
 use crate::edge::balancer::{Balancer, BalancerConfig, HealthChange, OnRemoval, TargetId};
 use crate::edge::scheduler::Flow;
 use crate::engine::EventId;
@@ -103,7 +104,7 @@ impl State {
         weight: u32,
         event: EventId,
     ) {
-        for group in self.groups.values_mut() {
+        for group in self.groups.values_mut().filter(|group| group.port != NO_PORT) {
             let address = SocketAddrV4::new(ip, group.port);
             group.ids.insert(id, group.balancer.register_in(zone, address, weight, Some(event)));
         }
@@ -135,9 +136,9 @@ impl State {
         }
     }
 
-    /// Whether all groups send to as many targets as this.
+    /// Whether all groups send to as many targets as this, but for those that have none.
     pub(super) fn groups_send_to(&self, count: usize) -> bool {
-        self.groups.values().all(|group| group.balancer.healthy_count() == count)
+        self.groups.values().filter(|group| group.port != NO_PORT).all(|group| group.balancer.healthy_count() == count)
     }
 
     /// Targets that get new connections at the first front port.
@@ -168,7 +169,7 @@ impl LoadBalancer {
             let count = if live.is_cross_zone { 1 } else { state.vips.len().max(1) };
             let mut balancer = Balancer::new(BalancerConfig { groups: count, ..live.balancer.clone() });
             let mut ids = BTreeMap::new();
-            for (ip, id) in &known {
+            for (ip, id) in known.iter().filter(|_| to != NO_PORT) {
                 let zone = if live.is_cross_zone { Some(0) } else { state.zone_of(*ip) };
                 let weight = state.balancer.weight(*id).unwrap_or(live.targets.weight);
                 ids.insert(*id, balancer.register_in(zone, SocketAddrV4::new(*ip, to), weight, Some(event)));
@@ -182,9 +183,18 @@ impl LoadBalancer {
             (known, open)
         };
         for (ip, id) in &known {
+            let name = inner.state.borrow().names.get(id).cloned().unwrap_or_default();
+            if from != NO_PORT && (is_first || to == NO_PORT) {
+                let gone = inner.tell_at(Some(event), "target_deregistered", &name, SocketAddrV4::new(*ip, from));
+                // Whoever asks why there is nobody is told of the last that went.
+                if let Some(group) = inner.state.borrow_mut().groups.get_mut(&front).filter(|_| to == NO_PORT) {
+                    group.event = gone;
+                }
+            }
+            if to == NO_PORT {
+                continue;
+            }
             if is_first {
-                let name = inner.state.borrow().names.get(id).cloned().unwrap_or_default();
-                inner.tell_at(Some(event), "target_deregistered", &name, SocketAddrV4::new(*ip, from));
                 inner.tell_at(Some(event), "target_registered", &name, SocketAddrV4::new(*ip, to));
             }
             self.probe_in_groups(*id, *ip, event, Some(front));

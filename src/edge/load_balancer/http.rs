@@ -14,7 +14,8 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use self::session::Session;
-use super::{Inner, LoadBalancer, State};
+use super::{BackendMode, Inner, LoadBalancer, State};
+use crate::edge::NO_PORT;
 use crate::edge::balancer::TargetId;
 use crate::edge::http_proxy::Ending;
 use crate::edge::http_proxy::pool::Pool;
@@ -239,7 +240,9 @@ impl Forward for Leg {
     fn syn(&self, syn: &Syn) -> Verdict {
         let Some(inner) = self.inner.upgrade() else { return Verdict::Drop { by: None, why: None } };
         let (live, (id, ip)) = (inner.live(), self.target);
-        let Some(port) = live.ports.get(&self.port).copied() else { return Verdict::Refuse { by: None, why: None } };
+        let port = live.ports.get(&self.port).copied();
+        let is_there = |port: &u16| *port != NO_PORT || live.targets.mode != BackendMode::Pods;
+        let Some(port) = port.filter(is_there) else { return Verdict::Refuse { by: None, why: None } };
         let node = inner.state.borrow().names.get(&id).filter(|name| inner.is_node(name)).cloned();
         let verdict = match inner.nodes.as_ref().zip(node) {
             None => Verdict::To { target: SocketAddrV4::new(ip, port), extra_latency: Duration::ZERO, snat: None },

@@ -39,7 +39,7 @@ impl LoadBalancer {
     /// At the start targets may be known before their pods are: those whose checks would pass are healthy as soon as that is seen.
     pub(super) fn stand_up(&self) {
         let inner = &self.inner;
-        let asks_for_pods = matches!(inner.live().probe, Probe::ServiceHealth { .. });
+        let asks_for_pods = matches!(inner.live().probe, Probe::ServiceHealth { asks_status: true, .. });
         if !asks_for_pods || !inner.config.stands_at_zero || inner.sim.now() > SimTime::ZERO {
             return;
         }
@@ -134,12 +134,12 @@ impl Inner {
 
     /// Whether a target that the run finds passes its checks: where those ask for a pod, it has one.
     pub(super) fn stands_healthy(&self, state: &State, node: &str) -> bool {
-        !matches!(self.live().probe, Probe::ServiceHealth { .. }) || has_pod(&state.endpoints, node)
+        !matches!(self.live().probe, Probe::ServiceHealth { asks_status: true, .. }) || has_pod(&state.endpoints, node)
     }
 
     /// How many of the targets that the controller wants can be healthy.
     pub(super) fn healthy_wanted(&self, state: &State) -> usize {
-        let asks_for_pods = matches!(self.live().probe, Probe::ServiceHealth { .. });
+        let asks_for_pods = matches!(self.live().probe, Probe::ServiceHealth { asks_status: true, .. });
         let can_be = |node: &str| !asks_for_pods || has_pod(&state.endpoints, node);
         state.wanted.values().filter(|wanted| can_be(&wanted.node)).count()
     }

@@ -128,6 +128,6 @@ fn checks_ask_where_the_product_asks() {
     assert_eq!(probe(Product::AwsNlb, LOCAL), Probe::Tcp);
     let of_alb = HttpProbe { passes: vec![(200, 200)], ..HttpProbe::get(8080, "/") };
     assert_eq!(probe(Product::AwsAlb, LOCAL), Probe::Http(of_alb));
-    assert_eq!(probe(Product::GcpPassthrough, LOCAL), Probe::ServiceHealth { port: 32_000 });
-    assert_eq!(probe(Product::GcpPassthrough, CLUSTER), Probe::ProxyHealth { port: 10_256 });
+    assert_eq!(probe(Product::GcpPassthrough, LOCAL), Probe::ServiceHealth { port: 32_000, asks_status: true });
+    assert_eq!(probe(Product::GcpPassthrough, CLUSTER), Probe::ProxyHealth { port: 10_256, asks_status: true });
 }

@@ -3,8 +3,8 @@
 //! - A check opens a connection to the port that requests go to, or to `health-check-connect-port`, whoever listens there. With `health-check-type: http`, and at a listener for
 //!   HTTP, it asks for `health-check-uri`: at a CLB with HEAD, at an NLB with GET, unless `health-check-method` says otherwise. `http_2xx` passes unless
 //!   `health-check-httpcode` names others, so a redirect does not.
-//! - One that asks a node for the Service's `healthCheckNodePort` is answered by the node's kube-proxy; the controller sets no such check by itself. Another port
-//!   of nodes than those of the Service is refused.
+//! - One that asks a node for the Service's `healthCheckNodePort` is answered by the node's kube-proxy, whether it has a pod or not if only a connection is asked
+//!   for; the controller sets no such check by itself. So it is with kube-proxy's own port. On other ports of nodes than the Service's nobody listens.
 //!
 //! Sources: kubernetes/cloud-provider-alibaba-cloud pkg/controller/service/clbv1/listeners.go, nlbv2/server_groups.go (`setServerGroupAttributeFromAnno`);
 //! Alibaba Cloud "Configure and manage CLB health checks" (methods), "NLB health checks", API `CreateLoadBalancerTCPListener`, `CreateServerGroup` (codes).
@@ -12,7 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Annotations;
-use crate::edge::{BackendMode, HttpProbe, Probe};
+use crate::edge::product::PROXY_HEALTH_PORT;
+use crate::edge::{BackendMode, HttpProbe, NO_PORT, Probe};
 use crate::manifest::Sink;
 use crate::scenario::settings::Settings;
 use crate::scenario::shutdown;
@@ -62,7 +63,7 @@ pub(super) fn read(
     let reads_options = !asked.is_nlb || annotations.is_on("health-check-flag", false);
     let option = |suffix: &str| annotations.text(suffix).filter(|_| reads_options);
     let is_http = asked.is_proxy || option("health-check-type").is_some_and(|text| text.eq_ignore_ascii_case("http"));
-    let usual = ports.values().next().copied().unwrap_or(80);
+    let usual = ports.values().copied().find(|port| *port != NO_PORT).unwrap_or(80);
     let told = |port: u16| match is_http {
         true => Some(Probe::Http(http(annotations, asked, port)?)),
         false if port == usual => Some(Probe::Tcp),
@@ -80,8 +81,15 @@ pub(super) fn read(
         }
         return told(port);
     }
-    if is_http && annotations.service.health_check_node_port == Some(port) {
-        return Some(Probe::ServiceHealth { port });
+    if annotations.service.health_check_node_port == Some(port) {
+        if !is_http && asked.is_checked {
+            let text = "kube-proxy listens there on every node, so a check that only connects passes without a pod too: write health-check-type: http";
+            annotations.warn(suffix, text);
+        }
+        return Some(Probe::ServiceHealth { port, asks_status: is_http });
+    }
+    if port == PROXY_HEALTH_PORT {
+        return Some(Probe::ProxyHealth { port, asks_status: is_http });
     }
     if let Some((front, _)) = node_ports.iter().find(|(_, node_port)| **node_port == port) {
         return told(ports[front]);
@@ -90,8 +98,13 @@ pub(super) fn read(
         Some(known) => format!("write \"{known}\", the Service's healthCheckNodePort, with health-check-type: http"),
         None => "write the Service's healthCheckNodePort, under policy Local, with health-check-type: http".to_owned(),
     };
-    annotations.refuse(suffix, format!("nothing of this Service listens on port {port} of the nodes"), &help);
-    None
+    if asked.is_checked {
+        let text = format!(
+            "nothing of this Service listens on port {port} of the nodes: every target fails its checks; {help}"
+        );
+        annotations.warn(suffix, &text);
+    }
+    Some(Probe::NobodyListens { port })
 }
 
 /// What a check for HTTP asks this port, and what passes.

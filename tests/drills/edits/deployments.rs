@@ -151,3 +151,28 @@ fn no_edit_gives_an_object_another_name() {
     }
     assert!(drill(&["{ at: 5s, set: { target.spec.template.metadata.labels.x: z } }"]).load().is_ok());
 }
+
+#[test]
+fn an_image_that_the_injector_gives_later_counts_for_pods_that_start_later() {
+    let config = "---\napiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: { name: all, namespace: istio-system }\n\
+                  spec: { image: { imageType: IMAGE } }\n";
+    let hook = "lifecycle: { preStop: { exec: { command: [ sleep, \"6\" ] } } }, ports: [ { containerPort: 80 } ]";
+    let ran = |first: &str, timeline: &[&str]| {
+        let mut drill = drill(timeline);
+        drill.manifest = Box::leak(DEPLOYMENT.replace("ports: [ { containerPort: 80 } ]", hook).into_boxed_str());
+        drill.more = config.replace("IMAGE", first);
+        let outcome = drill.run();
+        let waited = |pod: &gatedrill::record::results::Pod| Some((pod.sigterm_ms? - pod.terminating_ms?) / 1000);
+        let waits: Vec<u64> = outcome.run.results.pods.iter().filter_map(waited).collect();
+        (outcome.run.results.rollouts.len(), waits, count(&outcome, "prestop_failed"))
+    };
+    let edit =
+        |to: &str| format!("{{ at: 5s, set: {{ \"ProxyConfig/istio-system/all.spec.image.imageType\": {to} }} }}");
+    let (first, second) = ("{ at: 8s, restart: {} }", "{ at: 35s, restart: {} }");
+    // The edit rolls nothing. Pods of before it have the program of their hook, those of after it do not.
+    assert_eq!(ran("default", &[&edit("distroless")]), (0, vec![], 0));
+    assert_eq!(ran("default", &[&edit("distroless"), first, second]), (2, vec![6, 6, 0, 0], 2));
+    assert_eq!(ran("distroless", &[&edit("default"), first, second]), (2, vec![0, 0, 6, 6], 2));
+    assert_eq!(ran("distroless", &[first]), (1, vec![0, 0], 2));
+    assert_eq!(ran("default", &[first]), (1, vec![6, 6], 0));
+}

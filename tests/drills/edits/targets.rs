@@ -128,3 +128,73 @@ fn gates_open_by_what_targets_are_by_then() {
         assert!(rollouts.iter().all(|rollout| rollout.complete), "{from} to {to}: {rollouts:?}");
     }
 }
+
+/// A gateway whose Service calls one port of its pods by name, and the other by number.
+const NAMED: &str = concat!(
+    r#"apiVersion: apps/v1
+kind: Deployment
+metadata: { name: edge, namespace: istio-system }
+spec:
+  replicas: 2
+  selector: { matchLabels: { istio: edge } }
+  template:
+    metadata: { labels: { istio: edge } }
+    spec: { containers: [ { name: istio-proxy, image: proxy, ports: [ { name: web, containerPort: 80 } ] } ] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: front, namespace: istio-system, annotations: { service.beta.kubernetes.io/backend-type: MODE } }
+spec: { SERVICE, selector: { istio: edge }, ports: [ { name: http, port: 80, targetPort: web }, { name: alt, port: 8080 } ] }
+"#,
+    shop_of_istio_edge!(with "    - { port: { number: 8080, name: alt, protocol: HTTP }, hosts: [\"shop.example.com\"] }\n")
+);
+
+fn named(mode: &str, kind: &str, timeline: &[&str]) -> Drill {
+    let mut drill = Drill::new(timeline);
+    (drill.manifest, drill.service) =
+        (Box::leak(NAMED.replace("MODE", mode).into_boxed_str()), format!("type: {kind}"));
+    drill
+}
+
+#[test]
+fn a_name_that_no_container_of_the_gateway_has_leaves_its_port_without_targets() {
+    let to = |at: &str, name: &str| {
+        format!("{{ at: {at}, set: {{ \"Service/istio-system/front.spec.ports[0].targetPort\": {name} }} }}")
+    };
+    let (away, back) = (to("20s", "wbe"), to("40s", "web"));
+    let drill = named("eni", "LoadBalancer", &[&away]);
+    let outcome = drill.run();
+    // The controller comes to it after 4 s: 50/s of one port, and none of the other. Who is under way just then is cut, as at a removed target.
+    check_lost(&outcome, &[("GD4105", 50 * 36), ("GD4104", 1)], 1);
+    check_quiet(&outcome);
+    let source = outcome.run.results.causes[0].source.clone().expect("the line of the edit");
+    assert_eq!((source.line, source.path.as_str()), (Some(drill.line("at: 20s")), "spec.ports.targetPort"));
+    assert!(
+        super::warnings(&outcome).contains("port 80 leads to `wbe`, and no container of the gateway calls a port so")
+    );
+    assert_eq!((count(&outcome, "target_deregistered"), count(&outcome, "target_unhealthy")), (2, 0));
+    // It comes back with targets that are new.
+    let outcome = named("eni", "LoadBalancer", &[&away, &back]).run();
+    check_lost(&outcome, &[("GD4105", 50 * 20), ("GD4130", 200), ("GD4104", 1)], 2);
+    // Where nodes are the targets their kube-proxies refuse it, when they have heard of it: 500 ms.
+    for (kind, clients) in [
+        ("LoadBalancer", "reuse: none,"),
+        ("NodePort", "reuse: none,"),
+        ("ClusterIP", "location: cluster, reuse: none,"),
+    ] {
+        let mut drill = named("ecs", kind, &[&away]);
+        drill.clients = clients;
+        let outcome = drill.run();
+        check_lost(&outcome, &[("GD4122", 1975)], 1);
+        assert_eq!(outcome.run.results.totals.refused, outcome.run.results.totals.dropped, "{kind}");
+        let source = outcome.run.results.causes[0].source.clone().expect("the line of the edit");
+        assert_eq!(source.line, Some(drill.line("at: 20s")), "{kind}");
+        let mut mended = named("ecs", kind, &[&away, &back]);
+        mended.clients = clients;
+        check_lost(&mended.run(), &[("GD4122", 1000)], 1);
+    }
+    // From the start on it is a slip of the pen.
+    let mut early = named("eni", "LoadBalancer", &[]);
+    early.manifest = Box::leak(early.manifest.replace("targetPort: web", "targetPort: wbe").into_boxed_str());
+    assert!(early.load().err().is_some_and(|told| told.contains("no container port is called as port 80 says")));
+}
