@@ -46,6 +46,7 @@ use super::kubelet::exit::ContainerExit;
 use super::kubelet::probe::ProbeKind;
 use super::notice::until;
 use super::objects::Probe;
+use super::placement::SCHEDULING_GATES;
 use super::prober::{Container, Prober};
 use super::scheduler::queue;
 use super::ticks::Ticks;
@@ -375,11 +376,7 @@ impl Agent {
     /// Ends when the pod has a node; never, while it has scheduling gates, which nobody takes away.
     /// Source: Kubernetes v1.28.7 pkg/scheduler/framework/plugins/schedulinggates/scheduling_gates.go.
     async fn find_node(&self) -> usize {
-        let is_gated = |pod: &super::control::Pod| !pod.template.placement.gates.is_empty();
-        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id).filter(|pod| is_gated(pod)) {
-            pod.waiting = Some("SchedulingGated");
-        }
-        if self.cluster.inner.state.borrow().pods.get(&self.id).is_some_and(is_gated) {
+        if self.is_gated() {
             return std::future::pending().await;
         }
         let of_pod = self.cluster.inner.state.borrow().pods.get(&self.id).map(|pod| pod.template.placement.priority);
@@ -407,6 +404,15 @@ impl Agent {
             self.sim().sleep_until(retry_at).await;
         }
         unreachable!("the attempts do not end")
+    }
+
+    /// Whether nobody looks for a node for the pod, which is written then.
+    fn is_gated(&self) -> bool {
+        let mut state = self.cluster.inner.state.borrow_mut();
+        let pod = state.pods.get_mut(&self.id).filter(|pod| !pod.template.placement.gates.is_empty());
+        let Some(pod) = pod.filter(|_| self.cluster.inner.config.version >= SCHEDULING_GATES) else { return false };
+        pod.waiting = Some("SchedulingGated");
+        true
     }
 
     /// Keeps the pod running until it is deleted, and then ends it.

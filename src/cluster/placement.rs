@@ -9,11 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::objects::Node;
 use super::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
+use super::version::Version;
 
 /// The label of a node's own name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The label of a node's zone.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// The first version in which scheduling gates are on by default; before, they are dropped. Source: KEP-3521.
+pub const SCHEDULING_GATES: Version = Version::new(1, 27);
 
 /// Where a pod may run, and where it would rather.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]

@@ -7,6 +7,7 @@ use super::state::Resolved;
 use super::target::Workload;
 use crate::cluster::Version;
 use crate::cluster::endpoints::selects;
+use crate::cluster::placement::SCHEDULING_GATES;
 use crate::edge::readiness_gate::CONDITION_PREFIX;
 use crate::manifest::deployment::{DeploymentManifest, Written};
 use crate::manifest::service::{ServiceKind, ServiceManifest};
@@ -29,9 +30,17 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
             sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help(name, manifest, resolved, settings)));
         }
         for gate in &manifest.scheduling_gates {
-            let text = format!("nobody takes the gate `{}` away, so the pods would never have got a node", gate.name);
-            let problem = Problem::at(gate.at, gate.path.clone(), text);
-            sink.report(problem.help("take it out; a rollout to it, by the timeline, sticks"));
+            let (text, help) = match version >= SCHEDULING_GATES {
+                true => (
+                    format!("nobody takes the gate `{}` away, so the pods would never have got a node", gate.name),
+                    "take it out; a rollout to it, by the timeline, sticks",
+                ),
+                false => (
+                    format!("Kubernetes {version} knows no scheduling gates: they are dropped"),
+                    "take it out, or simulate cluster.version \"1.27\" or newer",
+                ),
+            };
+            sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help));
         }
         for sidecar in manifest.sidecars.iter().filter(|_| version < SIDECARS) {
             let text = format!(

@@ -267,6 +267,11 @@ fn what_would_keep_the_pods_of_the_start_from_running_is_refused_with_its_line()
             "nobody takes the gate `example.com/quota` away",
         ),
         (
+            "schedulingGates: [ { name: example.com/quota } ]".to_owned(),
+            "1.26",
+            "Kubernetes 1.26 knows no scheduling gates",
+        ),
+        (
             "initContainers: [ { name: log, image: l, restartPolicy: Always } ]".to_owned(),
             "1.28",
             "Kubernetes 1.28 knows no sidecars: `log`",
