@@ -379,6 +379,24 @@ fn a_dead_machine_loses_until_the_balancer_notices() {
 }
 
 #[test]
+fn a_full_disk_costs_the_gateway_all_its_pods_unless_it_asks_and_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = gatedrill(folder.path(), &["run", "scenarios/disk-pressure", "--variant", "*", "-q"]);
+    assert_eq!(output.status.code(), Some(99));
+    let of = |run: &str| {
+        let found = results(folder.path(), run);
+        (found["totals"]["sent"].as_u64(), found["totals"]["dropped"].as_u64(), causes(&found))
+    };
+    let lost = (Some(48_160), Some(35_134), vec!["GD4105 33137".to_owned(), "GD4131 1997".to_owned()]);
+    assert_eq!(of("disk-pressure-42"), lost);
+    // Whoever asks for what it takes still goes first, if it is no more important than a neighbour that asks for more than it takes.
+    assert_eq!(of("disk-pressure-asks-42"), lost);
+    // Whoever is more important goes first, too, as soon as it takes more than it asked for.
+    assert_eq!(of("disk-pressure-counts-42"), (Some(48_160), Some(1781), vec!["GD4131 1781".to_owned()]));
+    assert_eq!(of("disk-pressure-asks-and-counts-42"), (Some(48_160), Some(0), Vec::new()));
+}
+
+#[test]
 fn a_second_service_takes_the_listener_and_every_new_connection() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = gatedrill(folder.path(), &["run", "scenarios/shared-balancer", "--variant", "*", "-q"]);

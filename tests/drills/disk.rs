@@ -187,6 +187,7 @@ fn a_node_is_short_of_disk_below_15_percent_and_evicts_one_pod_after_the_other()
         // The event log leads from the pod back to what filled the disk.
         let kinds: Vec<&str> = outcome.log.causes(evicted[0].id).map(|event| event.kind).collect();
         assert_eq!(kinds, ["evicted_by_kubelet", "node_disk_pressure", "node_disk_filled", "timeline"]);
+        assert_eq!(text(short[0], "most_by"), "outside");
         // Others are made at once, and on the other node.
         let placed = of_kind(&outcome, "pod_scheduled").into_iter().filter(|event| event.at > evicted[0].at);
         let nodes: Vec<&str> = placed.map(|event| text(event, "node")).collect();
@@ -271,6 +272,9 @@ fn who_takes_more_than_it_asked_for_goes_first() {
         let first = evicted.first().unwrap_or_else(|| panic!("nobody is evicted: {backend_bytes}"));
         assert!(first.object.contains(&format!("/{expected}-")), "{backend_bytes} {requests}: {first:?}");
         assert!(text(first, "reason").contains("has larger consumption of ephemeral-storage"));
+        let most_by = text(of_kind(&outcome, "node_disk_pressure")[0], "most_by");
+        let largest = if backend_bytes == "5GiB" { "web" } else { "istio-system/edge" };
+        assert!(most_by.starts_with("Pod/") && most_by.contains(largest), "{most_by}");
     }
 }
 

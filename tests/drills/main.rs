@@ -21,6 +21,7 @@ mod nodes;
 mod operations;
 mod phases;
 mod products;
+mod random_drills;
 mod rollouts;
 mod scenario_robust;
 #[path = "../support/scenarios.rs"]

@@ -25,9 +25,9 @@ pub(super) struct DiskState {
 }
 
 impl DiskState {
-    /// The last event that filled it from outside, if that is still there.
-    pub(super) fn filled_by(&self) -> Option<EventId> {
-        self.filled_by.filter(|_| self.filled_bytes > 0)
+    /// What came from outside and is still there, and the event with which the last of it came.
+    fn filled(&self) -> Option<(u64, EventId)> {
+        Some((self.filled_bytes, self.filled_by?)).filter(|(bytes, _)| *bytes > 0)
     }
 }
 
@@ -111,6 +111,25 @@ impl Cluster {
             images.filter_map(|image| sizes.get(image)).fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
         let (system_bytes, outside_bytes) = (has.used_bytes, disk.filled_bytes);
         Some((has.capacity_bytes, Taken { images_bytes, pods_bytes, system_bytes, outside_bytes }))
+    }
+
+    /// Who has filled most of a node's disk, the system and images left out, and the last event of that: a pod, or what came from outside.
+    pub(super) fn filler_of(&self, index: usize) -> Option<(String, EventId)> {
+        let used = self.disk_use_on(index);
+        let state = self.inner.state.borrow();
+        // Of several that take as much the first: `max_by_key` would give the last.
+        let most = used.iter().rev().max_by_key(|(_, used)| used.total_bytes());
+        let of_pod = most.and_then(|(id, used)| {
+            let pod = state.pods.get(id)?;
+            Some((used.total_bytes(), format!("Pod/{}", pod.record.key), pod.last_event))
+        });
+        let outside = state.nodes[index].disk.filled();
+        match (of_pod, outside) {
+            (Some((bytes, object, event)), outside) if outside.is_none_or(|(outside, _)| bytes > outside) => {
+                Some((object, event))
+            }
+            (_, outside) => outside.map(|(_, event)| ("outside".to_owned(), event)),
+        }
     }
 
     /// A kubelet looks which images its node has, and which of them its pods use.

@@ -15,7 +15,7 @@ use crate::cluster::kubelet::shutdown::CRITICAL;
 use crate::cluster::notice::until;
 use crate::cluster::objects::{PodTemplate, Resources};
 use crate::cluster::placement::{Taint, TaintEffect};
-use crate::engine::{EventId, Signal};
+use crate::engine::Signal;
 
 /// How long it waits for a pod that it ends. Source: Kubernetes v1.28.7 pkg/kubelet/pod_workers.go `killPodNow`.
 const END_WAIT: Duration = Duration::from_secs(10);
@@ -212,12 +212,13 @@ impl Cluster {
             self.write_pressure_taint(index, MEMORY_PRESSURE, conditions.memory);
         }
         if before.disk != conditions.disk {
-            let (kind, because) = if conditions.disk {
-                ("node_disk_pressure", self.filled_by(index))
-            } else {
-                ("node_disk_pressure_over", None)
-            };
-            let data = self.disk_taken(index).map(|(capacity, taken)| taken.told(capacity)).unwrap_or_default();
+            let kind = if conditions.disk { "node_disk_pressure" } else { "node_disk_pressure_over" };
+            let filler = self.filler_of(index).filter(|_| conditions.disk);
+            let mut data = self.disk_taken(index).map(|(capacity, taken)| taken.told(capacity)).unwrap_or_default();
+            let because = filler.map(|(object, event)| {
+                data.push(("most_by", object.into()));
+                event
+            });
             self.tell_of_node(index, because.or(self.node_event(index)), kind, data);
             self.write_pressure_taint(index, DISK_PRESSURE, conditions.disk);
         }
@@ -252,11 +253,6 @@ impl Cluster {
     /// Why a pod's kubelet has evicted it, if it has.
     pub(in crate::cluster) fn evicted_for(&self, id: u64) -> Option<KillCause> {
         self.inner.state.borrow().pods.get(&id).and_then(|pod| pod.evicted_for)
-    }
-
-    /// What has filled a node's disk from outside, if anything has.
-    fn filled_by(&self, index: usize) -> Option<EventId> {
-        self.inner.state.borrow().nodes[index].disk.filled_by()
     }
 }
 
