@@ -19,6 +19,7 @@ use crate::cluster::autoscaler::{
     AutoscalerSpec, Behavior, Metric, MetricId, ResourceName, ResourceTarget, ScalingRules, ValueTarget,
 };
 use crate::cluster::selector::LabelSelector;
+use crate::record::results::FidelityStatus;
 
 /// The API group.
 pub const AUTOSCALING: &str = "autoscaling";
@@ -175,6 +176,11 @@ fn target(spec: &Fields<'_>) -> Option<String> {
     fields.allow(&["apiVersion"]);
     fields.finish();
     let (kind, name) = (kind?, name?);
+    if kind == "DaemonSet" {
+        let text = "a DaemonSet has no size: the controller reports FailedGetScale (the server could not find the requested resource) and sizes nothing";
+        field.overrule(FidelityStatus::Warning, text);
+        return None;
+    }
     if kind != "Deployment" {
         spec.ignore(&["scaleTargetRef"], "only Deployments are sized here");
         return None;

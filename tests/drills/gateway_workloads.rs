@@ -270,6 +270,30 @@ fn edits_last_as_a_deployments_do_and_an_undo_takes_them_back() {
 }
 
 #[test]
+fn what_is_applied_again_wins_where_it_says_something_and_what_is_gone_stays_gone() {
+    let workloads = &daemon("");
+    let again = |before: &str| format!("{{ at: 10s, {before} }}, {{ at: 90s, apply: {{ path: manifests/ }} }}");
+    let image = "set: { \"target.spec.template.spec.containers[istio-proxy].image\": proxy:2 }";
+    // The mark of a restart is nobody's but kubectl's, so it stays; an image goes back, and the pods with it.
+    Drill { timeline: &again("restart: {}"), workloads, ..PLAIN }.is_refused("this changes nothing that is simulated");
+    assert_eq!(refusals(Drill { timeline: &again(image), workloads, ..PLAIN }.load()), Vec::<String>::new());
+    for gone in ["delete: { daemonSet: istio-system/edge }", "delete: {}"] {
+        Drill { timeline: &again(gone), workloads, ..PLAIN }
+            .is_refused("DaemonSet istio-system/edge has been deleted by then");
+    }
+}
+
+#[test]
+fn an_autoscaler_finds_no_size_to_set() {
+    let autoscaler = "---\napiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: { name: edge, namespace: istio-system }\nspec: { scaleTargetRef: \
+                      { apiVersion: apps/v1, kind: DaemonSet, name: edge }, maxReplicas: 5 }\n";
+    let scenario = Drill { workloads: &(daemon("") + autoscaler), ..PLAIN }.load().expect("the API server takes it");
+    let told = scenario.world.fidelity.iter().filter_map(|row| row.note.as_deref());
+    assert_eq!(told.filter(|note| note.contains("FailedGetScale")).count(), 1);
+    assert!(scenario.world.members[0].scaling.autoscalers.is_empty());
+}
+
+#[test]
 fn what_kubectl_does_not_do_is_refused_in_its_words() {
     let workloads = &(daemon("") + &bare("odd", LABELS));
     let not_found = "the server could not find the requested resource";
