@@ -6,7 +6,7 @@ use crate::cluster::daemon_set::{DaemonStatus, Update};
 use crate::cluster::drain::DrainSettings;
 use crate::cluster::kubelet::shutdown::ShutdownGraces;
 use crate::cluster::operation::{NodeChoice, NodeFailure, Operation};
-use crate::cluster::placement::{Taint, TaintEffect};
+use crate::cluster::placement::{HostPort, Protocol, Taint, TaintEffect};
 
 const OWNER: &str = "ns/daemonset/log";
 
@@ -147,6 +147,26 @@ fn a_surge_that_does_not_fit_waits_and_stops_the_rollout() {
     world.cluster.apply_daemon_set(DaemonSet { update: Update::DEFAULT, ..newer(&set) }, None);
     world.run_to(300);
     assert_eq!(world.daemons().into_values().collect::<Vec<_>>(), ["N", "N", "N"]);
+}
+
+#[test]
+fn a_surge_waits_for_the_port_of_its_node() {
+    let world = world(1, 3, Duration::ZERO, seconds(5));
+    let mut set = daemon(100, rolling(1, 0));
+    set.template.placement.host_ports.insert(HostPort { number: 80, protocol: Protocol::Tcp, ip: None });
+    world.cluster.apply_daemon_set(set.clone(), None);
+    world.run_to(30);
+    world.cluster.apply_daemon_set(newer(&set), None);
+    world.run_to(120);
+    let pods: Vec<String> = world.daemons().into_values().collect();
+    assert_eq!(pods.iter().filter(|pods| *pods == "On").count(), 1, "{pods:?}");
+    let log = world.log.borrow();
+    let told = log.events().iter().find(|event| event.kind == "pod_unschedulable").expect("it is told");
+    assert!(format!("{:?}", told.data).contains("1 node(s) didn't have free ports"), "{:?}", told.data);
+    drop(log);
+    world.cluster.apply_daemon_set(DaemonSet { update: Update::DEFAULT, ..newer(&set) }, None);
+    world.run_to(300);
+    assert_eq!(world.daemons().into_values().collect::<Vec<_>>(), ["N", "N", "N"], "each when the port is free");
 }
 
 #[test]
