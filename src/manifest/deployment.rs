@@ -4,7 +4,7 @@
 //! with 1 s of patience, 3 failures). Validation follows pkg/apis/apps/validation and pkg/apis/core/validation.
 //! Not simulated: volumes, security.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::containers;
@@ -12,6 +12,7 @@ use super::hook::{Hook, read_lifecycle};
 use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
+use super::pod_rules;
 use super::priority_class::{self, PodPriority};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
@@ -303,13 +304,14 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     let spec_field = spec_field?;
     let spec = spec_field.fields()?;
     let grace = spec.get("terminationGracePeriodSeconds");
-    let grace_seconds = grace.as_ref().map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
+    let grace_seconds = grace.as_ref().map_or(Some(30), read_grace);
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     let priority = priority_class::read_pod(&spec);
     match keeper {
         Keeper::Controller => spec.ignore(&["nodeName"], "not simulated in a template: the scheduler chooses the node"),
         Keeper::Nobody => spec.allow(&["nodeName"]),
     }
+    pod_rules::check_pod(&spec);
     ignore_pod_fields(&spec);
     let Extras { init, gates } = pod_extras::read(&spec, grace_seconds);
     let volumes = spec_field.node().find(&["volumes"]);
@@ -379,6 +381,17 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     })
 }
 
+/// The grace period. A negative one counts as a second. Source: pkg/registry/core/pod/strategy.go `CheckGracefulDelete`.
+fn read_grace(field: &Field<'_>) -> Option<u32> {
+    let seconds = field.integer(i64::MIN, i64::MAX)?;
+    if seconds < 0 {
+        field.note(FidelityStatus::Modelled, Some("it is negative, which counts as 1"));
+        return Some(1);
+    }
+    // Longer than any run.
+    Some(u32::try_from(seconds.min(i64::from(i32::MAX))).expect("it is in range"))
+}
+
 /// A pause before the end must end within the grace period. Source: pkg/apis/core/validation `validateSleepAction`.
 pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
     let path = ["lifecycle", "preStop", "sleep", "seconds"];
@@ -398,7 +411,7 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore_unless("hostNetwork", "false", "pods have addresses of their own");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
-    spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
+    spec.ignore(&["runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
         "serviceAccount",
@@ -470,7 +483,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes, beside: None };
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
-    let (mut ports, mut declared) = (BTreeMap::new(), Vec::new());
+    let (mut ports, mut declared, mut port_names) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
     for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
         let Some(inner) = port.fields() else { continue };
         let number = inner.look("containerPort").and_then(|field| field.whole::<u16>(1, 65535));
@@ -480,7 +493,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
             ports.insert(name.to_owned(), number);
         }
         declared.extend(number.map(|number| ContainerPort { name: name.map(str::to_owned), number }));
-        inner.allow(&["protocol", "hostPort", "hostIP"]);
+        pod_rules::check_port(&inner, &mut port_names);
         inner.finish();
     }
     let hook = fields.look("lifecycle").and_then(|field| read_lifecycle(&field));
@@ -494,6 +507,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
     } else {
         fields.allow(&["restartPolicy"]);
     }
+    pod_rules::check_container(&fields);
     fields.allow(&[
         "command",
         "args",
@@ -554,7 +568,7 @@ pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
         if name.is_some_and(|name| GATEWAY_ENV.contains(&name)) {
             fields.ignore(&["valueFrom"], "environment from other objects is not read");
         }
-        fields.allow(&["valueFrom"]);
+        pod_rules::check_variable(&fields);
         fields.finish();
     }
     env
@@ -573,7 +587,7 @@ fn read_probe(key: &str, field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Op
         let port = http.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
         let path = http.get("path").and_then(|field| field.text()).unwrap_or("/").to_owned();
         http.ignore(&["host", "httpHeaders"], "probes go to the pod, without headers of their own");
-        http.allow(&["scheme"]);
+        pod_rules::check_scheme(&http);
         http.finish();
         port.map(|port| ProbeAction::Http { port, path })
     } else if let Some(tcp) = fields.look("tcpSocket") {

@@ -24,7 +24,7 @@ use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{self, ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceKind, ServiceManifest, TargetPort, wiping};
-use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Object, Place, Problem, Sink, gateway_api, istio_gateway, version_rules};
 use crate::record::results::FidelityStatus;
 
 /// The objects, and the edits of what is made from them.
@@ -242,9 +242,7 @@ impl State {
         match object.id.kind.as_str() {
             "Deployment" => {
                 let (key, mut node) = (object.key(), object.node.clone());
-                let lasting = self.target_patches.iter().filter(|_| key == target);
-                lasting.for_each(|patch| patch.apply(&mut node, &Sink::default()));
-                self.edits.write(&key, &mut node, &Sink::default());
+                self.write_edits(&key, &mut node, key == target, &Sink::default());
                 match patch.write(&mut node) {
                     Ok(()) => self.edit(&key, patch.clone()),
                     Err(text) => sink.report(Problem::at(patch.at, patch.text.clone(), text)),
@@ -359,6 +357,13 @@ impl State {
         loose
     }
 
+    /// Writes into a Deployment what the timeline has changed of it.
+    fn write_edits(&self, key: &str, node: &mut Node, is_target: bool, sink: &Sink) {
+        let lasting = self.target_patches.iter().filter(|_| is_target);
+        lasting.for_each(|patch| patch.apply(node, sink));
+        self.edits.write(key, node, sink);
+    }
+
     /// What the objects come to. Problems and notes go to the sink.
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
@@ -383,9 +388,8 @@ impl State {
             if !is_made && object.node.find(&["spec", "replicas"]).is_some() {
                 sized.insert(key.clone());
             }
-            let lasting = self.target_patches.iter().filter(|_| key == target);
-            lasting.for_each(|patch| patch.apply(&mut object.node, sink));
-            self.edits.write(&key, &mut object.node, sink);
+            self.write_edits(&key, &mut object.node, key == target, sink);
+            version_rules::check(&object, settings.cluster.version, sink);
             let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
             if key == target {
                 origin = Some(from);
