@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) name: String,
     /// Virtual seconds it lasts, warm-up included.
     pub(super) virtual_s: u64,
+    /// Its measured time.
+    pub(super) duration: Duration,
     pub(super) has_variants: bool,
 }
 
@@ -77,6 +79,7 @@ pub(super) fn jobs(file: &str, variants: &[Option<String>], wanted: &Wanted<'_>)
                 seed: settings.seed + offset,
                 name: scenario.id.name.clone(),
                 virtual_s: (settings.warmup + settings.duration).as_secs(),
+                duration: settings.duration,
                 has_variants: !scenario.variants.is_empty(),
             });
         }

@@ -1,6 +1,7 @@
 //! `gatedrill run`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::args::{Color, FailOnRun, RunArgs};
 use super::batch::{self, Done, Job, Manner, Wanted};
@@ -79,6 +80,12 @@ pub(super) fn run(args: &RunArgs, color: Color) -> Exit {
         complain(&format!("--watch-objects shows the objects of one run, and there are {}", jobs.len()));
         return Exit::Usage;
     }
+    if let (Some(Watch::At(times)), [job]) = (&watch, &*jobs)
+        && let Some(text) = past_the_end(times, job.duration)
+    {
+        complain(&text);
+        return Exit::Usage;
+    }
     batch::catch_signals();
     let shows_progress = !args.common.verbosity.quiet;
     let done =
@@ -115,6 +122,13 @@ fn moments(text: &str) -> Result<Watch, String> {
         .split(',')
         .map(|time| quantity::duration(time).map_err(|error| format!("--watch-objects: `{time}`: {}", error.text)));
     times.collect::<Result<_, _>>().map(Watch::At)
+}
+
+/// What is wrong with a time of `--watch-objects` at which the run is over.
+fn past_the_end(times: &[Duration], duration: Duration) -> Option<String> {
+    let late = times.iter().find(|time| **time > duration)?;
+    let [end, late] = [duration, *late].map(quantity::duration_text);
+    Some(format!("--watch-objects: the run ends after {end}, before {late}"))
 }
 
 fn is_for_one(format: Format) -> bool {
@@ -250,7 +264,8 @@ fn text(made: &[(&Job, &Done)], folders: &[String], args: &RunArgs, color: Color
             let next = folder.map(|folder| format!("open {folder}/report.html"));
             let options = TextOptions { paint, folder: None, next: next.as_deref() };
             let text = report::text::overview(&results, &options);
-            if args.common.verbosity.quiet { text.lines().last().unwrap_or_default().to_owned() + "\n" } else { text }
+            let verdict = text.rsplit("\n\n").next().unwrap_or_default();
+            if args.common.verbosity.quiet { verdict.to_owned() } else { text }
         }
     }
 }
@@ -325,4 +340,19 @@ fn made_missed(made: &[(&Job, &Done)], fails_on_warn: bool) -> bool {
             counts && !slo::holds_over(slo, &rows)
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_is_taken_before_the_end() {
+        let end = Duration::from_secs(150);
+        let looks = |seconds: &[u64]| seconds.iter().map(|at| Duration::from_secs(*at)).collect::<Vec<_>>();
+        assert_eq!(past_the_end(&looks(&[0, 150]), end), None);
+        assert_eq!(past_the_end(&[], end), None);
+        let told = past_the_end(&looks(&[20, 151, 5940]), end);
+        assert_eq!(told.as_deref(), Some("--watch-objects: the run ends after 2m30s, before 2m31s"));
+    }
 }

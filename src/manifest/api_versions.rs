@@ -5,6 +5,7 @@
 use super::object::Object;
 use super::problem::Problem;
 use super::read::Sink;
+use super::version_rules;
 use crate::cluster::Version;
 
 /// A version of a kind's API, the first version of Kubernetes that has it, and the first that has it no more.
@@ -37,9 +38,13 @@ impl Served {
     }
 }
 
-/// Reports objects whose API this version of Kubernetes does not have, in the words of the API server.
+/// Reports objects whose API this version of Kubernetes does not have, in the words of the API server, and what it refuses of them; of Deployments, which
+/// may be edited yet, it is for the caller to ask.
 pub fn check(objects: &[Object], version: Version, sink: &Sink) {
     for object in objects {
+        if object.id.kind != "Deployment" {
+            version_rules::check(object, version, sink);
+        }
         let kind = object.id.kind.as_str();
         let of_kind = || SERVED.iter().filter(|it| it.kind == kind);
         let Some(entry) = object.node.entry("apiVersion").filter(|_| of_kind().next().is_some()) else { continue };

@@ -5,14 +5,19 @@
 //! Not simulated: targets other than Deployments.
 //! Source: Kubernetes pkg/apis/autoscaling/{validation/validation.go, v1/defaults.go, v2/defaults.go}.
 
+mod annotations;
+#[cfg(test)]
+mod tests;
 mod v2beta1;
 
 use std::rc::Rc;
 
+use super::names::wrong_segment;
 use super::object::{Object, ObjectId};
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::selector::label_selector;
+use super::version_rules::group;
 use super::yaml::Node;
 use crate::cluster::autoscaler::behavior::{Amount, Policy, SelectPolicy};
 use crate::cluster::autoscaler::{
@@ -41,6 +46,8 @@ pub struct AutoscalerManifest {
     pub metrics_at: Vec<Place>,
     /// How it is named in notes.
     pub prefix: String,
+    /// Where its target's API version is written, or would be, with what is written there, if no Deployment is of that.
+    pub strange_target: Option<(Place, String)>,
 }
 
 /// Reads an autoscaler; none, and a note, if its target is no Deployment.
@@ -80,6 +87,16 @@ pub fn read(object: &Object, sink: &Sink) -> Option<AutoscalerManifest> {
     let (mut metrics, mut metrics_at) = (Vec::new(), Vec::new());
     let mut behavior = None;
     if is_first {
+        if let Some(field) = annotation(&fields, annotations::METRICS) {
+            let written = annotations::metrics(&field);
+            let items = written.as_ref().map(|node| field.standing_for(node).items()).unwrap_or_default();
+            metrics.extend(items.iter().filter_map(metric));
+            metrics_at.extend(items.iter().map(Field::place));
+        }
+        if let Some(field) = annotation(&fields, annotations::BEHAVIOR) {
+            let written = annotations::behavior(&field);
+            behavior = written.and_then(|node| read_behavior(&field.standing_for(&node)));
+        }
         if let Some(field) = spec.get("targetCPUUtilizationPercentage") {
             metrics.extend(field.whole(1, i64::from(i32::MAX)).map(cpu));
             metrics_at.push(field.place());
@@ -101,7 +118,13 @@ pub fn read(object: &Object, sink: &Sink) -> Option<AutoscalerManifest> {
     if sink.problem_count() > before {
         return None;
     }
-    let target = format!("{}/{}", object.id.namespace, target?);
+    let Reference { name, strange_at } = target?;
+    let mut target = format!("{}/{name}", object.id.namespace);
+    if let Some((_, written)) = &strange_at {
+        // A kind of another group is no Deployment: this is the name of none, so the controller finds nothing.
+        target += if written.is_empty() { " of no group" } else { " of " };
+        target += written;
+    }
     let spec = AutoscalerSpec {
         key: Rc::from(object.key()),
         target: Rc::from(target),
@@ -110,7 +133,12 @@ pub fn read(object: &Object, sink: &Sink) -> Option<AutoscalerManifest> {
         metrics,
         behavior,
     };
-    Some(AutoscalerManifest { spec, at, metrics_at, prefix })
+    Some(AutoscalerManifest { spec, at, metrics_at, prefix, strange_target: strange_at })
+}
+
+/// An annotation that is written.
+fn annotation<'a>(fields: &Fields<'a>, name: &str) -> Option<Field<'a>> {
+    fields.look("metadata")?.fields()?.look("annotations")?.fields()?.look(name)
 }
 
 /// An autoscaler as an object: what ASM makes for a gateway, between `least` and `most` pods, for the targets in hundredths.
@@ -158,8 +186,16 @@ fn cpu(percent: i32) -> Metric {
     Metric::Resource { resource: ResourceName::Cpu, container: None, target: ResourceTarget::Utilization(percent) }
 }
 
-/// The Deployment's name.
-fn target(spec: &Fields<'_>) -> Option<String> {
+/// What is to be sized.
+struct Reference {
+    name: String,
+    /// The API version, if no Deployment is of it.
+    strange_at: Option<(Place, String)>,
+}
+
+/// What is to be sized. Of the API version only the group counts, as the real controller asks for all versions of a kind.
+/// Source: pkg/controller/podautoscaler/horizontal.go `reconcileAutoscaler` (`RESTMappings`).
+fn target(spec: &Fields<'_>) -> Option<Reference> {
     let Some(field) = spec.look("scaleTargetRef") else {
         spec.missing("scaleTargetRef", "name what is to be sized: { apiVersion: apps/v1, kind: Deployment, name: … }");
         return None;
@@ -172,8 +208,14 @@ fn target(spec: &Fields<'_>) -> Option<String> {
         }
         Some(found?.text()?.to_owned())
     };
+    for field in ["kind", "name"].iter().filter_map(|key| fields.look(key)) {
+        check_segment(&field);
+    }
     let (kind, name) = (text("kind"), text("name"));
-    fields.allow(&["apiVersion"]);
+    let version = fields.look("apiVersion");
+    let group = version.as_ref().map_or(Some(""), |field| group(field.text()?));
+    let at = version.as_ref().map_or(field.place(), Field::place);
+    let written = version.as_ref().and_then(|field| field.node().text()).unwrap_or_default().to_owned();
     fields.finish();
     let (kind, name) = (kind?, name?);
     if kind == "DaemonSet" {
@@ -185,7 +227,20 @@ fn target(spec: &Fields<'_>) -> Option<String> {
         spec.ignore(&["scaleTargetRef"], "only Deployments are sized here");
         return None;
     }
-    Some(name)
+    Some(Reference { name, strange_at: (group != Some("apps")).then_some((at, written)) })
+}
+
+/// Checks a name that becomes part of a path. Source: validation `ValidateCrossVersionObjectReference`.
+fn check_segment(field: &Field<'_>) {
+    match field.node().text() {
+        Some("") => field.refuse("Required value", "write the kind and the name of an object"),
+        Some(text) => {
+            if let Some(told) = wrong_segment(text) {
+                field.refuse(told, format!("`{text}` is no name: it becomes part of a path"));
+            }
+        }
+        None => {}
+    }
 }
 
 /// A metric's type, and what stands under the key of that type.
@@ -289,7 +344,7 @@ fn name(source: &Fields<'_>) -> Option<MetricId> {
 fn metric_id(name: &Field<'_>, selector: Option<&Field<'_>>) -> Option<MetricId> {
     let selector = selector.map_or(Some(LabelSelector::default()), label_selector);
     let text = name.text()?;
-    if matches!(text, "" | "." | "..") || text.contains(['/', '%']) {
+    if text.is_empty() || wrong_segment(text).is_some() {
         name.refuse(
             format!("`{text}` is no name of a metric"),
             "it is part of a path: no `/`, no `%`, not `.` or `..`",
@@ -318,6 +373,9 @@ fn reference(field: &Field<'_>) -> Option<Rc<str>> {
         }
         found?.text()
     };
+    for field in ["kind", "name"].iter().filter_map(|key| fields.look(key)) {
+        check_segment(&field);
+    }
     let (kind, name) = (text("kind"), text("name"));
     fields.allow(&["apiVersion"]);
     fields.finish();
@@ -459,229 +517,4 @@ fn read_policy(field: &Field<'_>) -> Option<Policy> {
     let value = i32::try_from(value?).ok()?;
     let amount = if is_pods? { Amount::Pods(value) } else { Amount::Percent(value) };
     Some(Policy { amount, period_seconds: u32::try_from(period?).ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::{object, yaml};
-
-    fn load(version: &str, spec: &str) -> (Option<AutoscalerManifest>, Vec<String>, Vec<Option<String>>) {
-        let text = format!(
-            "apiVersion: {version}\nkind: HorizontalPodAutoscaler\nmetadata: {{ name: edge, namespace: ns }}\nspec: {spec}\n"
-        );
-        let (documents, problems) = yaml::parse(&text, 0);
-        assert!(problems.is_empty(), "{text}");
-        let sink = Sink::default();
-        let objects = object::objects(documents, &sink);
-        let manifest = objects.first().and_then(|object| read(object, &sink));
-        let problems =
-            sink.take_problems().iter().map(|problem| format!("{}: {}", problem.path, problem.text)).collect();
-        (manifest, problems, sink.take_notes().into_iter().map(|note| note.text).collect())
-    }
-
-    const TARGET: &str = "scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: edge }, maxReplicas: 5";
-
-    fn metric(text: &str) -> String {
-        format!("{{ {TARGET}, metrics: [ {text} ] }}")
-    }
-
-    #[track_caller]
-    fn refused(version: &str, spec: &str, problem: &str) {
-        let (manifest, problems, _) = load(version, spec);
-        assert!(manifest.is_none(), "{spec}");
-        assert!(problems.iter().any(|told| told.contains(problem)), "{spec}: {problems:?}, not {problem}");
-    }
-
-    #[test]
-    fn what_is_left_out_has_the_apis_defaults() {
-        for version in ["autoscaling/v1", "autoscaling/v2"] {
-            let (manifest, problems, _) = load(version, &format!("{{ {TARGET} }}"));
-            assert_eq!(problems, Vec::<String>::new());
-            let spec = manifest.expect("it is whole").spec;
-            assert_eq!((spec.min_replicas, spec.max_replicas), (1, 5));
-            assert_eq!((&*spec.key, &*spec.target), ("ns/edge", "ns/edge"));
-            assert_eq!(spec.metrics, [cpu(80)]);
-            assert_eq!(spec.behavior, None);
-        }
-        let (manifest, ..) = load("autoscaling/v1", &format!("{{ {TARGET}, targetCPUUtilizationPercentage: 55 }}"));
-        assert_eq!(manifest.expect("it is whole").spec.metrics, [cpu(55)]);
-    }
-
-    #[test]
-    fn every_kind_of_metric_is_read() {
-        let spec = metric(
-            "{ type: Resource, resource: { name: memory, target: { type: AverageValue, averageValue: 200Mi } } },
-             { type: ContainerResource, containerResource: { name: cpu, container: app, target: { type: Utilization, averageUtilization: 70 } } },
-             { type: Pods, pods: { metric: { name: rps }, target: { type: AverageValue, averageValue: 1500m } } },
-             { type: Object, object: { metric: { name: hits }, describedObject: { apiVersion: v1, kind: Service, name: web }, target: { type: Value, value: 2k } } },
-             { type: External, external: { metric: { name: lag, selector: { matchLabels: { a: b } } }, target: { type: AverageValue, averageValue: \"30\" } } }",
-        );
-        let (manifest, problems, _) = load("autoscaling/v2", &spec);
-        assert_eq!(problems, Vec::<String>::new());
-        let labels = [("a".to_owned(), "b".to_owned())].into();
-        let expected = [
-            Metric::Resource {
-                resource: ResourceName::Memory,
-                container: None,
-                target: ResourceTarget::AverageMilli((200 << 20) * 1000),
-            },
-            Metric::Resource {
-                resource: ResourceName::Cpu,
-                container: Some(Rc::from("app")),
-                target: ResourceTarget::Utilization(70),
-            },
-            Metric::Pods { metric: "rps".into(), average_milli: 1500 },
-            Metric::Object {
-                metric: "hits".into(),
-                object: Rc::from("Service/web"),
-                target: ValueTarget::ValueMilli(2_000_000),
-            },
-            Metric::External {
-                metric: MetricId { name: Rc::from("lag"), selector: LabelSelector::of_labels(labels) },
-                target: ValueTarget::AverageMilli(30_000),
-            },
-        ];
-        assert_eq!(manifest.expect("it is whole").spec.metrics, expected);
-    }
-
-    #[test]
-    fn half_a_behavior_fills_the_other() {
-        let behavior = |text: &str| {
-            let (manifest, problems, _) = load("autoscaling/v2", &format!("{{ {TARGET}, behavior: {text} }}"));
-            assert_eq!(problems, Vec::<String>::new(), "{text}");
-            manifest.expect("it is whole").spec.behavior
-        };
-        assert_eq!(behavior("{}"), None);
-        let fast = behavior("{ scaleDown: { stabilizationWindowSeconds: 15 } }").expect("a behavior");
-        assert_eq!(fast.up, ScalingRules::default_up());
-        let down = ScalingRules { stabilization_seconds: Some(15), ..ScalingRules::default_down() };
-        assert_eq!(fast.down, down);
-        let slow = behavior(
-            "{ scaleUp: { selectPolicy: Min, tolerance: 50m, policies: [ { type: Pods, value: 2, periodSeconds: 60 } ] } }",
-        );
-        let up = slow.expect("a behavior").up;
-        assert_eq!(up.policies, [Policy { amount: Amount::Pods(2), period_seconds: 60 }]);
-        assert_eq!((up.select, up.stabilization_seconds, up.tolerance), (SelectPolicy::Min, Some(0), Some(0.05)));
-    }
-
-    #[test]
-    fn what_the_api_server_refuses_is_refused() {
-        let v2 = "autoscaling/v2";
-        refused("autoscaling/v3", "{}", "is no version");
-        refused(v2, "{ maxReplicas: 3 }", "spec.scaleTargetRef: this is missing");
-        refused(v2, "{ scaleTargetRef: { kind: Deployment, name: edge } }", "spec.maxReplicas: this is missing");
-        refused(v2, &format!("{{ {TARGET}, minReplicas: 6 }}"), "minReplicas 6 is above maxReplicas 5");
-        refused(v2, &format!("{{ {TARGET}, minReplicas: 0 }}"), "0 is out of range");
-        refused(v2, &format!("{{ {TARGET}, targetCPUUtilizationPercentage: 5 }}"), "targetCPUUtilizationPercentage");
-        let resource =
-            |target: &str| metric(&format!("{{ type: Resource, resource: {{ name: cpu, target: {target} }} }}"));
-        refused(v2, &resource("{ type: Utilization, averageUtilization: 0 }"), "0 is out of range");
-        refused(v2, &resource("{ type: Utilization }"), "one of two figures");
-        refused(v2, &resource("{ type: Value, value: 3 }"), "no value of its own");
-        refused(v2, &resource("{ type: AverageValue, averageValue: 3 cores }"), "averageValue");
-        refused(v2, &resource("{ type: AverageValue, averageValue: 100m, averageUtilization: 50 }"), "one of two");
-        refused(v2, &metric("{ type: Resource }"), "resource: this is missing");
-        refused(v2, &metric("{ type: Cheddar }"), "not known here");
-        let external = |identifier: &str| {
-            metric(&format!(
-                "{{ type: External, external: {{ metric: {identifier}, target: {{ type: Value, value: 3 }} }} }}"
-            ))
-        };
-        refused(v2, &external("{ name: a/b }"), "`a/b` is no name of a metric");
-        refused(v2, &external("{ name: .. }"), "`..` is no name of a metric");
-        let missing = "{ name: a, selector: { matchExpressions: [ { key: b, operator: In } ] } }";
-        refused(v2, &external(missing), "selector.matchExpressions[0].values: this is missing");
-        let pods = "{ type: Pods, pods: { metric: { name: rps }, target: { type: Value, value: 3 } } }";
-        refused(v2, &metric(pods), "no target for such a metric");
-        let behavior = |text: &str| format!("{{ {TARGET}, behavior: {{ scaleUp: {text} }} }}");
-        refused(v2, &behavior("{ policies: [] }"), "there is no policy");
-        refused(v2, &behavior("{ stabilizationWindowSeconds: 3601 }"), "out of range");
-        refused(v2, &behavior("{ policies: [ { type: Pods, value: 0, periodSeconds: 15 } ] }"), "0 is out of range");
-        refused(v2, &behavior("{ policies: [ { type: Pods, value: 1, periodSeconds: 1801 } ] }"), "out of range");
-        refused(v2, &behavior("{ policys: [] }"), "policys");
-    }
-
-    #[test]
-    fn a_target_that_is_no_deployment_is_noted() {
-        let spec = "{ scaleTargetRef: { apiVersion: apps/v1, kind: StatefulSet, name: db }, maxReplicas: 5 }";
-        let (manifest, problems, notes) = load("autoscaling/v2", spec);
-        assert!(manifest.is_none() && problems.is_empty());
-        assert!(notes.iter().flatten().any(|note| note.contains("only Deployments")), "{notes:?}");
-    }
-
-    #[test]
-    fn the_first_beta_has_its_figures_in_keys_of_their_own() {
-        let beta = "autoscaling/v2beta1";
-        let both = |old: &str, new: &str| {
-            let (found, problems, _) = load(beta, &metric(old));
-            assert_eq!(problems, Vec::<String>::new(), "{old}");
-            let expected = load("autoscaling/v2", &metric(new)).0.expect("it is whole").spec.metrics;
-            assert_eq!(found.expect("it is whole").spec.metrics, expected, "{old}");
-        };
-        both(
-            "{ type: Resource, resource: { name: cpu, targetAverageUtilization: 60 } }",
-            "{ type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 60 } } }",
-        );
-        both(
-            "{ type: Resource, resource: { name: memory, targetAverageValue: 200Mi } }",
-            "{ type: Resource, resource: { name: memory, target: { type: AverageValue, averageValue: 200Mi } } }",
-        );
-        both(
-            "{ type: ContainerResource, containerResource: { name: cpu, container: web, targetAverageValue: 150m } }",
-            "{ type: ContainerResource, containerResource: { name: cpu, container: web, target: { type: AverageValue, averageValue: 150m } } }",
-        );
-        both(
-            "{ type: Pods, pods: { metricName: rps, selector: { matchLabels: { a: b } }, targetAverageValue: 50 } }",
-            "{ type: Pods, pods: { metric: { name: rps, selector: { matchLabels: { a: b } } }, target: { type: AverageValue, averageValue: 50 } } }",
-        );
-        let object = |figures: &str| {
-            format!(
-                "{{ type: Object, object: {{ target: {{ kind: Service, name: web }}, metricName: hits, {figures} }} }}"
-            )
-        };
-        let is_to_be = |target: &str| {
-            format!(
-                "{{ type: Object, object: {{ describedObject: {{ kind: Service, name: web }}, metric: {{ name: hits }}, target: {target} }} }}"
-            )
-        };
-        both(&object("targetValue: 10"), &is_to_be("{ type: Value, value: 10 }"));
-        both(&object("targetValue: 10, averageValue: 3"), &is_to_be("{ type: AverageValue, averageValue: 3 }"));
-        both(
-            "{ type: External, external: { metricName: lag, metricSelector: { matchLabels: { q: x } }, targetValue: 30 } }",
-            "{ type: External, external: { metric: { name: lag, selector: { matchLabels: { q: x } } }, target: { type: Value, value: 30 } } }",
-        );
-        for (text, problem) in [
-            ("{ type: Resource, resource: { name: cpu } }", "targetAverageUtilization"),
-            (
-                "{ type: Resource, resource: { name: cpu, targetAverageUtilization: 60, targetAverageValue: 1 } }",
-                "may not set both",
-            ),
-            (
-                "{ type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 60 } } }",
-                "target",
-            ),
-            ("{ type: Pods, pods: { metricName: rps } }", "targetAverageValue"),
-            ("{ type: Pods, pods: { targetAverageValue: 1 } }", "metricName"),
-            ("{ type: Object, object: { metricName: a, targetValue: 1 } }", "target"),
-            ("{ type: Object, object: { target: { kind: Service, name: web }, metricName: a } }", "targetValue"),
-            (
-                "{ type: External, external: { metricName: a, targetValue: 1, targetAverageValue: 1 } }",
-                "may not set both",
-            ),
-            ("{ type: External, external: { metricName: a, targetValue: 0 } }", "above 0"),
-        ] {
-            refused(beta, &metric(text), problem);
-        }
-        refused(
-            beta,
-            &format!("{{ {TARGET}, behavior: {{ scaleDown: {{ stabilizationWindowSeconds: 15 }} }} }}"),
-            "behavior",
-        );
-        refused(
-            "autoscaling/v2",
-            &metric("{ type: Resource, resource: { name: cpu, targetAverageUtilization: 60 } }"),
-            "target",
-        );
-    }
 }

@@ -4,7 +4,7 @@
 //! with 1 s of patience, 3 failures). Validation follows pkg/apis/apps/validation and pkg/apis/core/validation.
 //! Not simulated: volumes, security.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::containers;
@@ -13,6 +13,7 @@ use super::host_ports;
 use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
+use super::pod_rules;
 use super::pod_text::pod_text;
 use super::priority_class::{self, PodPriority};
 use super::problem::{Place, Problem};
@@ -315,13 +316,14 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     let spec_field = spec_field?;
     let spec = spec_field.fields()?;
     let grace = spec.get("terminationGracePeriodSeconds");
-    let grace_seconds = grace.as_ref().map_or(Some(30), |field| field.whole(0, i64::from(i32::MAX)));
+    let grace_seconds = grace.as_ref().map_or(Some(30), read_grace);
     let placement::Written { mut placement, topology_keys, nodes_at } = placement::read(&spec);
     let priority = priority_class::read_pod(&spec);
     match keeper {
         Keeper::Controller => spec.ignore(&["nodeName"], "not simulated in a template: the scheduler chooses the node"),
         Keeper::Nobody => spec.allow(&["nodeName"]),
     }
+    pod_rules::check_pod(&spec);
     ignore_pod_fields(&spec);
     let Extras { init, gates, scheduling_gates } = pod_extras::read(&spec, grace_seconds);
     placement.gates = scheduling_gates.iter().map(|gate| gate.name.clone()).collect();
@@ -397,6 +399,17 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     })
 }
 
+/// The grace period. A negative one counts as a second. Source: pkg/registry/core/pod/strategy.go `CheckGracefulDelete`.
+fn read_grace(field: &Field<'_>) -> Option<u32> {
+    let seconds = field.integer(i64::MIN, i64::MAX)?;
+    if seconds < 0 {
+        field.note(FidelityStatus::Modelled, Some("it is negative, which counts as 1"));
+        return Some(1);
+    }
+    // Longer than any run.
+    Some(u32::try_from(seconds.min(i64::from(i32::MAX))).expect("it is in range"))
+}
+
 /// A pause before the end must end within the grace period. Source: pkg/apis/core/validation `validateSleepAction`.
 pub(super) fn check_sleeps(containers: &[Field<'_>], grace_seconds: Option<u32>) {
     let path = ["lifecycle", "preStop", "sleep", "seconds"];
@@ -416,7 +429,7 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore_unless("hostNetwork", "false", "pods take their ports of the node, and have addresses of their own");
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
-    spec.ignore(&["ephemeralContainers", "runtimeClassName", "resources"], "not simulated");
+    spec.ignore(&["runtimeClassName", "resources"], "not simulated");
     spec.allow(&[
         "serviceAccountName",
         "serviceAccount",
@@ -489,7 +502,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
     let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes, beside: None };
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
-    let (mut ports, mut declared) = (BTreeMap::new(), Vec::new());
+    let (mut ports, mut declared, mut port_names) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
     for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
         let Some(inner) = port.fields() else { continue };
         let number = inner.look("containerPort").and_then(|field| field.whole::<u16>(1, 65535));
@@ -499,7 +512,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
             ports.insert(name.to_owned(), number);
         }
         declared.extend(number.map(|number| ContainerPort { name: name.map(str::to_owned), number }));
-        inner.allow(&["protocol", "hostPort", "hostIP"]);
+        pod_rules::check_port(&inner, &mut port_names);
         inner.finish();
     }
     let hook = fields.look("lifecycle").and_then(|field| read_lifecycle(&field));
@@ -513,6 +526,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
     } else {
         fields.allow(&["restartPolicy"]);
     }
+    pod_rules::check_container(&fields);
     fields.allow(&[
         "command",
         "args",
@@ -574,7 +588,7 @@ pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
         if name.is_some_and(|name| GATEWAY_ENV.contains(&name)) {
             fields.ignore(&["valueFrom"], "environment from other objects is not read");
         }
-        fields.allow(&["valueFrom"]);
+        pod_rules::check_variable(&fields);
         fields.finish();
     }
     env
@@ -593,8 +607,9 @@ fn read_probe(key: &str, field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Op
         let port = http.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
         let path = http.get("path").and_then(|field| field.text()).unwrap_or("/").to_owned();
         http.ignore(&["host", "httpHeaders"], "probes go to the pod, without headers of their own");
+        pod_rules::check_scheme(&http);
         let is_tls = http.look("scheme").and_then(|scheme| {
-            let is_tls = scheme.choice(&[("HTTP", false), ("HTTPS", true)])?;
+            let is_tls = scheme.node().text() == Some("HTTPS");
             let note = "a gateway speaks no TLS at its ports: there it fails; others are asked without TLS";
             is_tls.then(|| scheme.note(FidelityStatus::Approximated, Some(note)))
         });

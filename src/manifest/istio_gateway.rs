@@ -29,7 +29,7 @@ use super::problem::Place;
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
 use super::resources::read_resources;
-use super::service::{ServiceKind, note_annotations, read_kind, read_policy, read_ports};
+use super::service::{GATEWAY_PROTOCOLS, ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::record::results::FidelityStatus;
@@ -167,7 +167,7 @@ fn check_spec(spec: &Fields<'_>) {
         }
     }
     if let Some(field) = spec.look("ports") {
-        let _ = read_ports(&field);
+        let _ = read_ports(&field, &GATEWAY_PROTOCOLS);
     }
     if let Some(field) = spec.look("resources") {
         let _ = read_resources(&field);
@@ -296,7 +296,7 @@ fn make(object: &Object, spec: &Node, drain: Option<(i64, Place)>, is_managed: b
     let mut service_spec = vec![
         ("selector", labels()),
         ("type", or_default(spec, "serviceType", text("LoadBalancer"))),
-        ("ports", or_default(spec, "ports", Node::list(Place::NOWHERE, Vec::new()))),
+        ("ports", service_ports(spec)),
     ];
     let optional = ["loadBalancerClass", "externalTrafficPolicy"];
     service_spec.extend(optional.iter().filter_map(|key| Some((*key, spec.find(&[key])?.clone()))));
@@ -367,6 +367,24 @@ fn pod_spec(spec: &Node, drain: Option<(i64, Place)>, at: Place) -> Node {
         ["affinity", "nodeSelector", "tolerations"].iter().filter_map(|key| Some((*key, spec.find(&[key])?.clone()))),
     );
     Node::map(at, pod)
+}
+
+/// The Service's ports: what runs over TCP is TCP to it.
+fn service_ports(spec: &Node) -> Node {
+    let mut ports = or_default(spec, "ports", Node::list(Place::NOWHERE, Vec::new()));
+    if let Value::List(items) = &mut ports.value {
+        let maps = items.iter_mut().filter_map(|item| match &mut item.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        });
+        for entry in maps.flatten().filter(|entry| &*entry.key == "protocol") {
+            let is_over_tcp = |text: &str| matches!(text, "HTTP" | "HTTPS" | "HTTP2");
+            if entry.node.text().is_some_and(is_over_tcp) {
+                entry.node = Node::string(entry.node.at, "TCP");
+            }
+        }
+    }
+    ports
 }
 
 fn service_annotations(spec: &Node, drain: Option<(i64, Place)>) -> Node {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::deployment::{Role, Written, check_sleeps, read_container};
+use super::names::is_qualified;
 use super::problem::Problem;
 use super::read::{Field, Fields};
 use super::resources::plus;
@@ -168,28 +169,6 @@ fn read_scheduling_gate(field: &Field<'_>) -> Option<Written> {
     Some(Written { name: text.to_owned(), at: name.place(), path: name.path().to_owned() })
 }
 
-/// A name of at most 63 letters, digits, `-`, `_` and `.`, letters or digits at both ends; before it perhaps a DNS name and a slash.
-/// Source: apimachinery pkg/util/validation (`IsQualifiedName`, `IsDNS1123Subdomain`).
-fn is_qualified(text: &str) -> bool {
-    let (prefix, name) = match text.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, text),
-    };
-    let is_name = |text: &str, length: usize, others: &str| {
-        let is_end = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_alphanumeric());
-        text.len() <= length
-            && is_end(text.bytes().next())
-            && is_end(text.bytes().last())
-            && text.chars().all(|letter| letter.is_ascii_alphanumeric() || others.contains(letter))
-    };
-    let is_dns = |text: &str| {
-        text.len() <= 253
-            && text.split('.').all(|label| is_name(label, 253, "-"))
-            && !text.contains(|letter: char| letter.is_ascii_uppercase())
-    };
-    is_name(name, 63, "-_.") && prefix.is_none_or(is_dns)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,16 +277,5 @@ mod tests {
         assert_eq!(limit("{ memory: 64Mi, cpu: 1 }"), Some((64 << 20, "64Mi".to_owned())));
         assert_eq!(limit("{ memory: \"0\" }"), None);
         assert_eq!(limit("{ cpu: 1 }"), None);
-    }
-
-    #[test]
-    fn names_of_conditions_have_their_bounds() {
-        let (most, more) = ("a".repeat(63), "a".repeat(64));
-        for name in ["ready", "a.b/ready", "service.readiness.alibabacloud.com/edge", "a/B_c.d-e", most.as_str()] {
-            assert!(is_qualified(name), "{name}");
-        }
-        for name in ["", "/ready", "a/", "A.b/ready", "a..b/ready", "a/b/c", "-a", "a-", "a b", more.as_str()] {
-            assert!(!is_qualified(name), "{name}");
-        }
     }
 }

@@ -150,12 +150,30 @@ pub fn bytes(text: &str) -> Result<u64, Wrong> {
     }
 }
 
-/// A Kubernetes quantity in thousandths, rounded up: `200m` is 200, `2` is 2000, `4G` is 4·10¹².
+/// A Kubernetes quantity in thousandths, rounded up: `200m` is 200, `2` is 2000, `4G` is 4·10¹². What is larger than an `i64` holds counts as its largest value.
 ///
 /// # Errors
 ///
 /// If it is none, or negative.
 pub fn kubernetes_millis(text: &str) -> Result<u64, Wrong> {
+    Ok(capped(quantity(text)?))
+}
+
+/// The same in whole units: `500m` is 1, `4G` is 4·10⁹, `8E` is an `i64`'s largest value.
+///
+/// # Errors
+///
+/// If it is none, or negative.
+pub fn kubernetes_units(text: &str) -> Result<u64, Wrong> {
+    Ok(capped(quantity(text)?.div_ceil(1_000)))
+}
+
+fn capped(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
+}
+
+/// A quantity in thousandths.
+fn quantity(text: &str) -> Result<u128, Wrong> {
     let units: [(&str, u128); 15] = [
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),
@@ -180,16 +198,22 @@ pub fn kubernetes_millis(text: &str) -> Result<u64, Wrong> {
         Some((number, _, scale)) => scaled(number, scale * 1_000),
         None => exponent(text).or_else(|| scaled(text, 1_000)),
     };
-    match value.map(u64::try_from) {
-        Some(Ok(millis)) => Ok(millis),
-        _ => wrong(format!("`{text}` is not a quantity"), "write a number such as 2, 200m, 512Mi or 4G"),
+    match value {
+        Some(millis) => Ok(millis),
+        None => wrong(format!("`{text}` is not a quantity"), "write a number such as 2, 200m, 512Mi or 4G"),
     }
 }
 
-/// `1e3` in thousandths.
+/// `1e3` or `5e-1` in thousandths.
 fn exponent(text: &str) -> Option<u128> {
+    const FINE: u128 = 1_000_000_000;
     let (number, power) = text.split_once(['e', 'E'])?;
-    let power: u32 = power.strip_prefix('+').unwrap_or(power).parse().ok()?;
+    if let Some(power) = power.strip_prefix('-') {
+        let power: u32 = power.bytes().all(|byte| byte.is_ascii_digit()).then(|| power.parse().ok())??;
+        return Some(scaled(number, FINE * 1_000)?.div_ceil(FINE.checked_mul(10_u128.checked_pow(power)?)?));
+    }
+    let power = power.strip_prefix('+').unwrap_or(power);
+    let power: u32 = power.bytes().all(|byte| byte.is_ascii_digit()).then(|| power.parse().ok())??;
     scaled(number, 10_u128.checked_pow(power)?.checked_mul(1_000)?)
 }
 
@@ -287,11 +311,31 @@ mod tests {
             ("1.5Ki", 1_536_000),
             ("100u", 1),
             ("0", 0),
+            ("5e-1", 500),
+            ("1E-3", 1),
+            ("1.5e-4", 1),
+            ("9P", 9_000_000_000_000_000_000),
+            ("10P", i64::MAX.unsigned_abs()),
+            ("8Ei", i64::MAX.unsigned_abs()),
         ] {
             assert_eq!(kubernetes_millis(text), Ok(millis), "{text}");
         }
-        for text in ["2 cores", "-1", "4GB", "", "m", "1i", "1.+5", "+", "1e", "1e-3e"] {
+        for text in ["2 cores", "-1", "4GB", "", "m", "1i", "1.+5", "+", "1e", "1e-3e", "1e-", "1e--3", "1e++3"] {
             assert!(kubernetes_millis(text).is_err(), "{text}");
+            assert!(kubernetes_units(text).is_err(), "{text}");
+        }
+        for (text, units) in [
+            ("500m", 1),
+            ("1001m", 2),
+            ("4G", 4_000_000_000),
+            ("1E", 1_000_000_000_000_000_000),
+            ("1Ei", 1 << 60),
+            ("7Ei", 7 << 60),
+            ("9.2E", 9_200_000_000_000_000_000),
+            ("8Ei", i64::MAX.unsigned_abs()),
+            ("10E", i64::MAX.unsigned_abs()),
+        ] {
+            assert_eq!(kubernetes_units(text), Ok(units), "{text}");
         }
     }
 

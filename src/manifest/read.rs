@@ -124,6 +124,15 @@ impl<'a> Field<'a> {
         Self { path: path.to_owned(), ..self }
     }
 
+    /// Another value in its place, told of by the same path.
+    #[must_use]
+    pub fn standing_for<'b>(&self, node: &'b Node) -> Field<'b>
+    where
+        'a: 'b,
+    {
+        Field { node, ..self.clone() }
+    }
+
     /// The same, with problems and notes going elsewhere.
     #[must_use]
     pub fn into_sink<'b>(&self, sink: &'b Sink) -> Field<'b>
@@ -360,6 +369,12 @@ impl<'a> Field<'a> {
     #[must_use]
     pub fn millis(&self) -> Option<u64> {
         self.parsed(quantity::kubernetes_millis)
+    }
+
+    /// The same in whole units, such as bytes.
+    #[must_use]
+    pub fn units(&self) -> Option<u64> {
+        self.parsed(quantity::kubernetes_units)
     }
 
     /// Requests per second.

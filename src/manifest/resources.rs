@@ -12,8 +12,6 @@ use crate::cluster::kubelet::disk::EPHEMERAL_STORAGE;
 use crate::cluster::placement::Unasked;
 use crate::cluster::{Resources, StorageLimit};
 
-const BYTES_PER_MILLI: u64 = 1000;
-
 /// What a container asks for. A request that is not written is the limit, as the API server fills in.
 #[derive(Clone, Default)]
 pub(super) struct Asked {
@@ -44,9 +42,8 @@ pub(super) fn read_resources(field: &Field<'_>) -> Asked {
         let memory_note =
             "a gateway that holds more by the model of gateway.memory is killed; other processes never are";
         let memory = if is_limit { side.approximated("memory", memory_note) } else { side.get("memory") };
-        let bytes =
-            |field: Option<Field<'_>>| field.and_then(|field| field.millis()).map(|millis| millis / BYTES_PER_MILLI);
-        let (memory_bytes, storage_bytes) = (bytes(memory), bytes(side.get(EPHEMERAL_STORAGE)));
+        let memory_bytes = memory.and_then(|field| field.units());
+        let storage_bytes = side.get(EPHEMERAL_STORAGE).and_then(|field| field.units());
         side.allow(&["storage"]);
         let mut extended = BTreeMap::new();
         for (key, _) in side_field.map() {
@@ -145,8 +142,8 @@ pub(super) fn overhead(spec: &Fields<'_>) -> Resources {
     if spec.look("runtimeClassName").is_none() && !field.map().is_empty() {
         field.refuse("only a RuntimeClass gives a pod an overhead", "name it in runtimeClassName, or take this out");
     }
-    let part = |key: &str| fields.get(key).and_then(|field| field.millis()).unwrap_or(0);
-    let (cpu_millicores, memory_bytes) = (part("cpu"), part("memory") / BYTES_PER_MILLI);
+    let cpu_millicores = fields.get("cpu").and_then(|field| field.millis()).unwrap_or(0);
+    let memory_bytes = fields.get("memory").and_then(|field| field.units()).unwrap_or(0);
     fields.finish();
     Resources { cpu_millicores, memory_bytes }
 }

@@ -59,6 +59,8 @@ pub struct ServiceManifest {
     pub draws_node_ports: bool,
     /// Where nodes tell balancers whether they have an endpoint.
     pub health_check_node_port: Option<u16>,
+    /// Where it is written that it has no address of its own: `clusterIP: None`.
+    pub headless_at: Option<Place>,
     /// All node ports that are written, with their places.
     taken: Vec<(u16, Place)>,
     /// The class of the balancer.
@@ -230,10 +232,10 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let class_field = spec.get("loadBalancerClass");
     let load_balancer_class = class_field.and_then(|field| Some((field.text()?.to_owned(), field.place())));
     let publish_not_ready = spec.get("publishNotReadyAddresses").and_then(|field| field.boolean()).unwrap_or(false);
-    let ports = spec.look("ports").map(|field| read_ports(&field)).unwrap_or_default();
-    let is_headless = spec.look("clusterIP").is_some_and(|field| field.node().text() == Some("None"));
+    let ports = spec.look("ports").map(|field| read_ports(&field, &PROTOCOLS)).unwrap_or_default();
+    let headless_at = rules::headless_at(&spec);
     if spec.look("ports").is_none_or(|field| field.node().is_empty())
-        && !is_headless
+        && headless_at.is_none()
         && kind != Some(ServiceKind::ExternalName)
     {
         spec.missing("ports", "a Service has at least one port");
@@ -248,6 +250,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
     let draws = spec.look("allocateLoadBalancerNodePorts").and_then(|field| field.boolean()).unwrap_or(true);
     let health_check = rules::check_type(&spec, known_kind, policy.unwrap_or(TrafficPolicy::Cluster));
     rules::check_node_ports(&spec, known_kind);
+    rules::check_addresses(&spec, known_kind);
     let mut taken = taken_ports(&spec);
     taken.extend(health_check);
     let traffic_distribution = spec.get("trafficDistribution").and_then(|field| read_distribution(&field));
@@ -278,6 +281,7 @@ pub fn read(object: &Object, sink: &Sink) -> Option<ServiceManifest> {
         affinity_at: spec.look("sessionAffinity").map_or(spec.place(), |field| field.place()),
         draws_node_ports: draws,
         health_check_node_port: health_check.map(|(port, _)| port),
+        headless_at,
         taken,
         load_balancer_class,
         annotations,
@@ -373,8 +377,15 @@ fn read_affinity(spec: &Fields<'_>, kind: Option<ServiceKind>, reaches_pods: boo
     Some(timeout)
 }
 
+/// What a Service's port may speak, and whether that is TCP.
+const PROTOCOLS: [(&str, bool); 3] = [("TCP", true), ("UDP", false), ("SCTP", false)];
+/// The same of an `IstioGateway`, which may also name what runs over TCP.
+pub(super) const GATEWAY_PROTOCOLS: [(&str, bool); 6] =
+    [("TCP", true), ("HTTP", true), ("HTTPS", true), ("HTTP2", true), ("UDP", false), ("SCTP", false)];
+
 /// Ports of a Service. A target port of 0, which consoles write, stands for the port itself, as an absent one does.
-pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
+pub(super) fn read_ports(field: &Field<'_>, protocols: &[(&str, bool)]) -> Vec<ServicePort> {
+    rules::check_ports(field);
     let mut ports: Vec<ServicePort> = Vec::new();
     for item in field.items() {
         let Some(fields) = item.fields() else { continue };
@@ -383,11 +394,8 @@ pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
         let node_port = fields.get("nodePort").and_then(|field| rules::node_port(&field));
         fields.allow(&["name", "appProtocol"]);
         let mut is_tcp = true;
-        if let Some(protocol) = fields.look("protocol") {
-            // An IstioGateway may name what runs over TCP.
-            let words =
-                [("TCP", true), ("HTTP", true), ("HTTPS", true), ("HTTP2", true), ("UDP", false), ("SCTP", false)];
-            is_tcp = protocol.choice(&words).unwrap_or(true);
+        if let Some(protocol) = fields.look("protocol").filter(|protocol| protocol.node().text() != Some("")) {
+            is_tcp = protocol.choice(protocols).unwrap_or(true);
             if !is_tcp {
                 protocol.note(FidelityStatus::Ignored, Some("only TCP is simulated"));
             }
@@ -405,9 +413,6 @@ pub(super) fn read_ports(field: &Field<'_>) -> Vec<ServicePort> {
                 None => None,
             },
         };
-        if ports.iter().any(|known| known.port == port) {
-            item.refuse(format!("port {port} stands twice"), "each port of a Service has a number of its own");
-        }
         ports.extend(target.map(|target| ServicePort { port, target, node_port }));
     }
     ports

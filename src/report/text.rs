@@ -81,11 +81,11 @@ pub fn overview(runs: &[&Results], options: &TextOptions<'_>) -> String {
     let what =
         if failed == 0 { format!("all {} runs", runs.len()) } else { format!("{failed} of {} runs", runs.len()) };
     lines.push(String::new());
-    lines.push(with_next(&format!("{word} {what}"), options));
+    lines.push(with_next(&word, &what, options));
     lines.join("\n") + "\n"
 }
 
-/// The verdict and the next command: the last line of a summary, and all that `--quiet` prints.
+/// The verdict and the next command: the end of a summary, and all that `--quiet` prints.
 #[must_use]
 pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
     let errors: Vec<_> = results.slo.iter().filter(|slo| slo.level == Level::Error).collect();
@@ -100,7 +100,7 @@ pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
         Verdict::Pass => options.paint.good("PASS"),
         Verdict::Fail => options.paint.bad("FAIL"),
     };
-    with_next(&format!("{word} {what}"), options)
+    with_next(&word, &what, options)
 }
 
 /// Each gateway's status and address at the end.
@@ -115,8 +115,12 @@ fn status_lines(results: &Results) -> Vec<String> {
     lines
 }
 
-fn with_next(text: &str, options: &TextOptions<'_>) -> String {
-    options.next.map_or(text.to_owned(), |next| format!("{text} · next: {next}"))
+/// A verdict, `PASS` or `FAIL`, and the next command: on a line of its own where one line has no room for both.
+fn with_next(word: &str, what: &str, options: &TextOptions<'_>) -> String {
+    let Some(next) = options.next else { return format!("{word} {what}") };
+    let width = ["PASS ", what, " · next: ", next].map(|part| part.chars().count()).iter().sum::<usize>();
+    let between = if width > WIDTH { "\n" } else { " · " };
+    format!("{word} {what}{between}next: {next}")
 }
 
 fn heading(results: &Results, paint: Paint) -> String {
@@ -377,6 +381,22 @@ mod tests {
         let text = summary(&run, &options) + &overview(&[&run.results], &options);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        }
+    }
+
+    #[test]
+    fn a_next_command_without_room_has_a_line_of_its_own() {
+        let results = LOSING.tell().0.results;
+        let told = |next: &str, paint: Paint| verdict(&results, &TextOptions { next: Some(next), paint, ..PLAIN });
+        let one = told("x", Paint::Plain);
+        let room = WIDTH - one.chars().count() + 1;
+        for (length, lines) in [(room, 1), (room + 1, 2)] {
+            let next = "x".repeat(length);
+            for paint in [Paint::Plain, Paint::Ansi] {
+                assert_eq!(told(&next, paint).lines().count(), lines, "{length}");
+            }
+            assert!(told(&next, Paint::Plain).lines().all(|line| line.chars().count() <= WIDTH));
+            assert!(told(&next, Paint::Plain).ends_with(&format!("next: {next}")));
         }
     }
 

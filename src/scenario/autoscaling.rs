@@ -301,10 +301,17 @@ pub(super) fn owned(resolved: &Resolved, settings: &Settings) -> Option<OwnedRep
 
 /// Notes what an autoscaler asks for and will not get: as a warning where the real controller would not get it either.
 pub(super) fn warn(manifest: &AutoscalerManifest, resolved: &Resolved, settings: &Settings, sink: &Sink) {
-    let AutoscalerManifest { spec, at, metrics_at, prefix } = manifest;
+    let AutoscalerManifest { spec, at, metrics_at, prefix, strange_target } = manifest;
     let note = |at: Place, path: String, text: &str| {
         sink.note(at, format!("{prefix}{path}"), FidelityStatus::Ignored, Some(text));
     };
+    if let Some((at, written)) = strange_target {
+        let text = format!(
+            "`{written}` is not of the group apps, which Deployments are of: the controller reports FailedGetScale and sizes nothing; write apps/v1"
+        );
+        sink.note(*at, format!("{prefix}spec.scaleTargetRef.apiVersion"), FidelityStatus::Warning, Some(&text));
+        return;
+    }
     let Some(target) = resolved.deployments.get(&*spec.target) else {
         let text =
             format!("no Deployment is called {}: the controller reports FailedGetScale and sizes nothing", spec.target);

@@ -202,7 +202,18 @@ fn kind(
         (Location::Cluster, Dialled::NodePort) => {
             refuse("clients in the cluster dial no node ports here", "write address: clusterIP, or location: internet")
         }
-        (Location::Cluster, Dialled::ClusterIp) => Some(DoorKind::ClusterIp),
+        (Location::Cluster, Dialled::ClusterIp) => match service.headless_at {
+            None => Some(DoorKind::ClusterIp),
+            Some(at) => {
+                let text = "a headless Service has no address: DNS tells its clients the addresses of pods, and no kube-proxy is on their way; \
+                            such clients are not simulated";
+                let problem = Problem::at(at, format!("Service {} spec.clusterIP", service.service.key), text);
+                sink.report(
+                    problem.help("take clusterIP: None out, or write location: internet for a Service with a balancer"),
+                );
+                None
+            }
+        },
         (Location::Cluster, Dialled::LoadBalancer) => {
             let leaves = products::has_name(service, settings) || settings.balancer.is_proxy_mode;
             (!leaves).then_some(DoorKind::BalancerFromWithin)

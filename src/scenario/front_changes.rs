@@ -259,7 +259,7 @@ fn contents(service: &ServiceManifest) -> String {
         "{:?}",
         (
             (&service.service, &service.ports, service.kind, service.policy, service.internal_policy),
-            (service.affinity, service.draws_node_ports, service.health_check_node_port),
+            (service.affinity, service.draws_node_ports, service.health_check_node_port, service.headless_at.is_some()),
             (service.load_balancer_class.as_ref().map(|(class, _)| class), annotations),
         )
     )
@@ -376,6 +376,15 @@ fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &Timel
         let place = after.load_balancer_class.as_ref().map_or(entry.place, |(_, place)| *place);
         let problem = Problem::at(place, "spec.loadBalancerClass", "may not change once set");
         sink.report(problem.help("the API server refuses it: another kind of balancer needs another Service"));
+        return None;
+    }
+    let have_addresses = [before, after].iter().all(|service| service.kind != ServiceKind::ExternalName);
+    if have_addresses && before.headless_at.is_some() != after.headless_at.is_some() {
+        let place = after.headless_at.unwrap_or(entry.place);
+        let problem = Problem::at(place, "spec.clusterIPs[0]", "may not change once set");
+        sink.report(
+            problem.help("the API server refuses it: a Service with an address, or without, is another Service"),
+        );
         return None;
     }
     Some(())

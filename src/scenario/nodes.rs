@@ -32,11 +32,9 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, NODES_MAX));
     let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
     let allocatable = fields.get("allocatable").and_then(|field| field.fields());
-    let part = |key: &str, usual: u64| match allocatable.as_ref().and_then(|fields| fields.get(key)) {
-        Some(field) => field.millis(),
-        None => Some(usual),
-    };
-    let (cpu, memory) = (part("cpu", 4000), part("memory", (8 << 30) * 1000));
+    let part = |key: &str| allocatable.as_ref().and_then(|fields| fields.get(key));
+    let cpu = part("cpu").map_or(Some(4000), |field| field.millis());
+    let memory = part("memory").map_or(Some(8 << 30), |field| field.units());
     let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
     let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| room_of(&field));
     let disk = match fields.get("disk") {
@@ -70,7 +68,7 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let taints: Vec<Option<Taint>> = taints.iter().map(placement::taint).collect();
     fields.finish();
     let zones = if zones.is_empty() { vec!["a".to_owned()] } else { zones };
-    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? / 1000 };
+    let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? };
     let taints = taints.into_iter().collect::<Option<_>>()?;
     let (name, at) = (name?.to_owned(), field.place());
     Some(NodeGroup { name, count: count?, zones, allocatable, extended, disk, pods_max: pods_max?, labels, taints, at })

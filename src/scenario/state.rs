@@ -15,6 +15,7 @@ use super::target::{Gateway, Workload, bound_by, front, manifest};
 use crate::cluster::OwnerKind;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::endpoints::selects;
+use crate::cluster::version::Version;
 use crate::manifest::api_versions;
 use crate::manifest::autoscaler::{self, AutoscalerManifest};
 use crate::manifest::daemon_set::{self, DaemonSetManifest};
@@ -26,7 +27,7 @@ use crate::manifest::priority_class;
 use crate::manifest::proxy_config::{ProxyConfig, objects};
 use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceKind, ServiceManifest, wiping};
-use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gateway_api, istio_gateway};
+use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gateway_api, istio_gateway, version_rules};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -428,6 +429,7 @@ impl State {
         &self,
         candidates: &BTreeMap<String, (Object, Object)>,
         target: &Workload,
+        version: Version,
         sink: &Sink,
     ) -> (BTreeMap<String, DeploymentManifest>, BTreeMap<String, Node>, BTreeSet<String>) {
         let (mut deployments, mut templates, mut sized) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
@@ -438,6 +440,7 @@ impl State {
             }
             let workload = Workload::new(OwnerKind::Deployment, key);
             let object = self.edited(object, (&workload, target), sink);
+            version_rules::check(&object, version, sink);
             let manifest = read_quietly(is_made, sink, |sink| deployment::read(&object, sink));
             templates.extend(object.node.find(&["spec", "template"]).map(|node| (key.clone(), node.clone())));
             deployments.extend(manifest.map(|manifest| (key.clone(), manifest)));
@@ -461,7 +464,8 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let (mut deployments, mut templates, mut sized) = self.deployments(&candidates, &target, sink);
+        let version = settings.cluster.version;
+        let (mut deployments, mut templates, mut sized) = self.deployments(&candidates, &target, version, sink);
         let services = self.services(&made, sink);
         let mut loose = self.loose(settings, &services, &target, sink);
         for (key, (object, _)) in &loose.written {

@@ -256,3 +256,67 @@ fn a_budget_and_an_autoscaler_are_deleted() {
         assert!(problems.contains("did you mean"), "{problems}");
     }
 }
+
+#[test]
+fn what_a_version_takes_and_another_refuses() {
+    let env = ("\"proxy:1\"", "\"proxy:1\", env: [ { name: \"1 A\", value: x } ]");
+    let cost = (
+        "metadata: { labels: { istio: edge, tier: front } }",
+        "metadata: { labels: { istio: edge, tier: front }, annotations: { controller.kubernetes.io/pod-deletion-cost: \"05\" } }",
+    );
+    let name = ("kind: Service\nmetadata: { name: edge,", "kind: Service\nmetadata: { name: 1edge,");
+    for (change, refused_in, taken_in, told) in [
+        (env, "1.31", "1.32", "spec.template.spec.containers[0].env[0].name: a valid environment variable name"),
+        (cost, "1.22", "1.21", "pod-deletion-cost]: must be a 32bit integer"),
+        (name, "1.35", "1.36", "metadata.name: a DNS-1035 label must"),
+    ] {
+        let text = load(refused_in, &[change], "", "").err().unwrap_or_else(|| panic!("{refused_in} takes {told}"));
+        assert!(text.contains(told) && text.contains("all.yaml:") && text.lines().count() == 1, "{text}");
+        if let Err(text) = load(taken_in, &[change], "", "") {
+            panic!("{taken_in}: {text}");
+        }
+    }
+    // An edit is judged as well.
+    let edit = |value: &str| {
+        let path = "Deployment/istio-system/edge.spec.template.metadata.annotations[controller.kubernetes.io/pod-deletion-cost]";
+        load("1.33", &[], "", &format!("{{ at: 10s, set: {{ \"{path}\": \"{value}\" }} }}"))
+    };
+    assert!(edit("abc").expect_err("it is refused").contains("must be a 32bit integer"));
+    assert!(edit("5").is_ok());
+}
+
+const AUTOSCALER: &str = "---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: { name: edge, namespace: istio-system }
+spec:
+  scaleTargetRef: { API kind: Deployment, name: edge }
+  minReplicas: 3
+  maxReplicas: 5
+";
+
+#[test]
+fn an_autoscaler_whose_target_has_another_group_sizes_nothing() {
+    let with = |api: &str| AUTOSCALER.replace("API", api);
+    let size = |results: &Results| {
+        let steps = results.autoscaler.iter().filter(|step| step.error.is_none());
+        steps.map(|step| step.desired).max()
+    };
+    let asks = ("\"proxy:1\"", "\"proxy:1\", resources: { requests: { cpu: 100m } }");
+    let sized = results_of("1.33", &[asks], &with("apiVersion: apps/v1beta2,"), "");
+    assert_eq!(size(&sized), Some(3));
+    assert!(sized.fidelity.iter().all(|row| row.status != FidelityStatus::Warning), "{:?}", sized.fidelity);
+    for api in ["apiVersion: extensions/v1beta1,", "apiVersion: v1,", ""] {
+        let lame = results_of("1.33", &[asks], &with(api), "");
+        assert_eq!(size(&lame), None, "{api}");
+        assert!(!lame.autoscaler.is_empty(), "it tries");
+        assert!(lame.autoscaler.iter().all(|step| step.target.starts_with("istio-system/edge of ")), "{api}");
+        let warning = lame.fidelity.iter().find(|row| row.status == FidelityStatus::Warning).expect("a warning");
+        assert!(warning.path.ends_with("spec.scaleTargetRef.apiVersion") || api.is_empty(), "{warning:?}");
+        assert!(warning.line.is_some(), "{warning:?}");
+        assert!(warning.note.as_deref().is_some_and(|note| note.contains("FailedGetScale")), "{warning:?}");
+    }
+    // Newer API servers refuse what has no group.
+    let text = load("1.34", &[], &with(""), "").expect_err("it is refused");
+    assert!(text.contains("apiVersion must specify API group"), "{text}");
+}

@@ -100,6 +100,15 @@ fn clients_come_by_weight() {
 }
 
 #[test]
+fn each_clusters_balancer_has_a_name_of_its_own() {
+    let outcome = run_of(&with_timeline(""), MANIFEST);
+    let status = &outcome.run.results.gateway.status;
+    let names: Vec<&str> = status.iter().filter_map(|status| status.address.as_deref()).collect();
+    assert!(names.len() == 2 && names.iter().all(|name| name.starts_with("nlb-")), "{status:?}");
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
 fn an_upgrade_of_one_cluster_costs_its_share_alone() {
     // The controller takes longer than the pods: new connections go to closed ports for some seconds.
     let lost_in = |timeline: &str| {

@@ -458,3 +458,27 @@ fn ways_that_there_are_not_are_refused() {
     // Node ports of a balancer's Service can be dialled past it.
     assert_eq!(lost(&Drill { clients: "address: nodePort, rtt: 2ms", ..BALANCER }.run()), 0);
 }
+
+#[test]
+fn a_headless_service_in_front_has_no_address_for_clients_within() {
+    let drill = |service: &'static str, timeline: &'static str| Drill { service, timeline, ..CLUSTER_IP };
+    let headless = drill("type: ClusterIP\n  clusterIP: None", "");
+    headless.refused("a headless Service has no address: DNS tells its clients the addresses of pods");
+    let text = headless.world().expect_err("it is refused");
+    assert!(text.contains("all.yaml:") && text.contains("take clusterIP: None out"), "{text}");
+    assert_eq!(lost(&drill("type: ClusterIP\n  clusterIP: 10.0.0.7", "").run()), 0);
+    // What it is it stays.
+    let edit = r#"{ at: 10s, set: { "Service/default/edge.spec.clusterIP": "None" } }"#;
+    drill("type: ClusterIP\n  clusterIP: 10.0.0.7", edit).refused("spec.clusterIPs[0]: may not change once set");
+}
+
+#[test]
+fn what_a_services_spec_may_not_say() {
+    for (service, told) in [
+        ("type: NodePort\n  clusterIP: None", "may not be set to 'None' for NodePort services"),
+        ("type: NodePort\n  externalIPs: [ 1.2.3.400 ]", "spec.externalIPs[0]: must be a valid IP address"),
+        ("type: NodePort\n  ipFamilyPolicy: Dual", "spec.ipFamilyPolicy: `Dual` is not known here"),
+    ] {
+        Drill { service, ..NODE_PORT }.refused(told);
+    }
+}

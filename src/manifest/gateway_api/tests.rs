@@ -30,7 +30,7 @@ spec: { selector: { app: web }, ports: [{ port: 80 }] }
 apiVersion: v1
 kind: Service
 metadata: { name: edge-istio }
-spec: { type: LoadBalancer, selector: { app: edge }, ports: [{ port: 80, targetPort: 8080 }, { port: 81, targetPort: alt }] }
+spec: { type: LoadBalancer, selector: { app: edge }, ports: [{ name: http, port: 80, targetPort: 8080 }, { name: alt, port: 81, targetPort: alt }] }
 ---
 ";
 

@@ -5,7 +5,7 @@
 
 use crate::manifest::read::{Field, Fields};
 use crate::manifest::resources::read_resources;
-use crate::manifest::service::read_ports;
+use crate::manifest::service::{GATEWAY_PROTOCOLS, read_ports};
 use crate::record::results::FidelityStatus;
 
 /// `kernel.parameters`.
@@ -82,7 +82,7 @@ pub(super) fn note(spec: &Fields<'_>) {
     }
     note_switched(spec);
     if let Some(field) = spec.look("meshExpansionPorts") {
-        let _ = read_ports(&field);
+        let _ = read_ports(&field, &GATEWAY_PROTOCOLS);
     }
     spec.ignore(&["meshExpansionPorts", "applicationPorts", "requestedNetworkView"], "legacy fields, not simulated");
     if spec.look("hostNetwork").is_some_and(|field| field.node().text() == Some("true")) {

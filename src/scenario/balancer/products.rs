@@ -75,7 +75,9 @@ pub(in crate::scenario) fn balancer_name(service: &ServiceManifest, settings: &S
         .or_else(|| Some(Locality::of_zone(zone?).region))
         .filter(|region| !region.is_empty());
     let region = region.map(|region| format!("{region}.")).unwrap_or_default();
-    let made_up = format!("{:016x}", XxHash64::oneshot(0, service.service.key.as_bytes()));
+    // Each cluster makes balancers of its own; one that is alone has no name.
+    let cluster = settings.cluster.id.as_deref().map(|id| format!("{id}/")).unwrap_or_default();
+    let made_up = format!("{:016x}", XxHash64::oneshot(0, format!("{cluster}{}", service.service.key).as_bytes()));
     let (namespace, name) = service.service.key.split_once('/').unwrap_or(("", &service.service.key));
     let short = |text: &str| text.chars().take(8).collect::<String>();
     let named = || format!("k8s-{}-{}-{}", short(namespace), short(name), &made_up[..10]);
