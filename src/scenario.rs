@@ -7,7 +7,7 @@
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
 //! - [`operations`]: verbs about pods and nodes; [`node_scaling`]: the cluster autoscaler.
 //! - [`gateway_kind`]: other gateways' ways to end; `shutdown`: the gateway's end, out of all that decides it.
-//! - `state`: the objects at a moment of the timeline, in one cluster; `plan`: a cluster from the start to the end of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run. `sharing`: who gets which balancer. `backends`: what is behind the gateway. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
+//! - `state`: the objects at a moment of the timeline, in one cluster; `plan`: a cluster from the start to the end of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run; `route_changes`: the lines behind what an edit of routes loses. `sharing`: who gets which balancer. `backends`: what is behind the gateway. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
 
 pub mod address;
 pub mod autoscaling;

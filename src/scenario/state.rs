@@ -48,6 +48,8 @@ pub(super) struct State {
     later: BTreeSet<(String, String)>,
     /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
     front: Option<String>,
+    /// The gateway's Deployment, once the drill runs.
+    pub(super) target_of_start: Option<Workload>,
     /// Services as they were when their type last had node ports.
     former: BTreeMap<String, ServiceManifest>,
 }
@@ -198,6 +200,7 @@ impl State {
             }
         }
         self.front.get_or_insert_with(|| resolved.front.clone());
+        self.target_of_start.get_or_insert_with(|| resolved.target.clone());
     }
 
     /// Adds objects as `kubectl apply` would: the last of a name stays.
@@ -522,8 +525,7 @@ impl State {
             services: &services,
             declared: &declared,
             hosts: &[],
-            // The drill runs as soon as it has a Service in front.
-            missing: if self.front.is_some() { Missing::Answered } else { Missing::Refused },
+            missing: if self.target_of_start.is_some() { Missing::Answered } else { Missing::Refused },
             sometimes: &self.sometimes,
             options: Options::of(&settings.gateway.istio),
         };
@@ -566,7 +568,8 @@ impl State {
         (deployments, loose): (&BTreeMap<String, DeploymentManifest>, &Loose),
         sink: &Sink,
     ) {
-        let backends = &settings.backends;
+        // That an object of theirs is deleted later is no slip of the pen.
+        let backends = if self.target_of_start.is_some() { &[][..] } else { &settings.backends[..] };
         for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| settings.runs_here(backend)) {
             let path = format!("spec.backends[{index}]");
             let (kind, field, known): (_, _, Vec<&str>) = match (&backend.deployment, &backend.daemon_set) {

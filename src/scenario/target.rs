@@ -305,6 +305,14 @@ impl State {
         made: &[(Object, istio_gateway::Made)],
         sink: &Sink,
     ) -> Option<Workload> {
+        // Whatever comes later, the drill is about the same one.
+        let is_there = |known: &&Workload| match known.kind {
+            OwnerKind::Deployment => candidates.contains_key(&known.key),
+            OwnerKind::DaemonSet | OwnerKind::Pod => self.objects.iter().any(|object| known.is(object)),
+        };
+        if let Some(known) = self.target_of_start.as_ref().filter(is_there) {
+            return Some(known.clone());
+        }
         if let Some((wanted, place)) = &settings.target {
             return self.named_target((wanted, *place), candidates, sink);
         }

@@ -174,6 +174,12 @@ fn pods_of_a_daemon_set_serve_where_a_backend_names_it() {
     // Without a grace of its own a process ends with what it is asked at that moment.
     let codes: Vec<&str> = results.causes.iter().map(|cause| cause.code.as_str()).collect();
     assert_eq!(codes, ["GD4301"]);
+    // Deleted, its Service has no endpoint: what a backend of the scenario names may go.
+    let deleted = Drill { timeline: "{ at: 10s, delete: { daemonSet: default/log } }", ..named }.run();
+    let results = &deleted.run.results;
+    let codes: Vec<&str> = results.causes.iter().map(|cause| cause.code.as_str()).collect();
+    assert!(codes.contains(&"GD4203") && results.totals.dropped > results.totals.sent / 2, "{codes:?}");
+    assert_eq!(seconds_of(&deleted, "pod_gone", "Pod/default/log-").len(), 4);
 }
 
 #[test]

@@ -176,3 +176,18 @@ fn an_image_that_the_injector_gives_later_counts_for_pods_that_start_later() {
     assert_eq!(ran("distroless", &[first]), (1, vec![0, 0], 2));
     assert_eq!(ran("default", &[first]), (1, vec![6, 6], 0));
 }
+
+#[test]
+fn another_deployment_that_comes_is_no_other_gateway() {
+    let other = "{ apiVersion: apps/v1, kind: Deployment, metadata: { name: batch, namespace: default }, spec: { replicas: 1, selector: { matchLabels: { app: batch } }, \
+                 template: { metadata: { labels: { app: batch } }, spec: { containers: [ { name: batch, image: batch } ] } } } }";
+    let outcome = drill(&[&format!("{{ at: 5s, apply: {{ inline: {other} }} }}")]).run();
+    check_lost(&outcome, &[], 0);
+    let made =
+        outcome.log.events().iter().filter(|event| event.kind == "pod_created" && event.object.contains("batch"));
+    assert_eq!(made.count(), 1);
+    // From the start on nobody knows which of the two is meant.
+    let mut both = drill(&[]);
+    both.more = format!("---\n{other}\n");
+    assert!(both.load().err().is_some_and(|told| told.contains("there are 2 gateways")));
+}
