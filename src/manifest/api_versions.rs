@@ -1,8 +1,9 @@
-//! Versions of APIs that a cluster's API server has, of the kinds whose versions came and went in those that can be simulated.
+//! Versions of APIs that a cluster's API server has: of its own kinds by its version, of Istio's and the Gateway API's as far as their definitions have ever had them.
 //!
-//! Source: Kubernetes "Deprecated API Migration Guide" (1.25, 1.26); release notes of 1.21 (`policy/v1`) and 1.23 (`autoscaling/v2`).
+//! Source: Kubernetes "Deprecated API Migration Guide" (1.16, 1.22, 1.25, 1.26); release notes of 1.21 (`policy/v1`) and 1.23 (`autoscaling/v2`); istio/api
+//! kubernetes/customresourcedefinitions.gen.yaml; kubernetes-sigs/gateway-api config/crd.
 
-use super::object::Object;
+use super::object::{self, GATEWAY_API, ISTIO, Object};
 use super::problem::Problem;
 use super::read::Sink;
 use super::version_rules;
@@ -23,7 +24,13 @@ const fn served(kind: &'static str, api: &'static str, from: u32, until: Option<
 const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 const BUDGET: &str = "PodDisruptionBudget";
 /// The best version last.
-const SERVED: [Served; 6] = [
+const SERVED: [Served; 12] = [
+    served("Deployment", "apps/v1", 9, None),
+    served("DaemonSet", "apps/v1", 9, None),
+    served("Pod", "v1", 0, None),
+    served("Service", "v1", 0, None),
+    served("PriorityClass", "scheduling.k8s.io/v1beta1", 11, Some(Version::new(1, 22))),
+    served("PriorityClass", "scheduling.k8s.io/v1", 14, None),
     served(AUTOSCALER, "autoscaling/v1", 2, None),
     served(AUTOSCALER, "autoscaling/v2beta1", 8, Some(Version::new(1, 25))),
     served(AUTOSCALER, "autoscaling/v2beta2", 12, Some(Version::new(1, 26))),
@@ -31,6 +38,10 @@ const SERVED: [Served; 6] = [
     served(BUDGET, "policy/v1beta1", 5, Some(Version::new(1, 25))),
     served(BUDGET, "policy/v1", 21, None),
 ];
+
+/// Groups of custom resources, with the versions that they have had, the best one last.
+const CUSTOM: [(&str, &[&str]); 2] =
+    [(ISTIO, &["v1alpha3", "v1beta1", "v1"]), (GATEWAY_API, &["v1alpha2", "v1beta1", "v1"])];
 
 impl Served {
     fn is_in(&self, version: Version) -> bool {
@@ -46,9 +57,14 @@ pub fn check(objects: &[Object], version: Version, sink: &Sink) {
             version_rules::check(object, version, sink);
         }
         let kind = object.id.kind.as_str();
+        check_custom(object, sink);
         let of_kind = || SERVED.iter().filter(|it| it.kind == kind);
         let Some(entry) = object.node.entry("apiVersion").filter(|_| of_kind().next().is_some()) else { continue };
         let api = entry.node.text().unwrap_or_default();
+        // A custom resource may be called as one of the API's own.
+        if !object::is_simulated(kind, api) {
+            continue;
+        }
         let known = of_kind().find(|it| it.api == api);
         if known.is_some_and(|it| it.is_in(version)) {
             continue;
@@ -62,6 +78,20 @@ pub fn check(objects: &[Object], version: Version, sink: &Sink) {
         let right = of_kind().rfind(|it| it.is_in(version)).map_or("", |it| it.api);
         let problem = Problem::at(entry.node.at, format!("{}apiVersion", object.prefix()), text);
         sink.report(problem.help(format!("write {right}, or simulate the cluster.version that you have")));
+    }
+}
+
+/// Reports a custom resource of a version that its definition never had.
+fn check_custom(object: &Object, sink: &Sink) {
+    let Some(entry) = object.node.entry("apiVersion") else { return };
+    let api = entry.node.text().unwrap_or_default();
+    let Some((group, version)) = api.split_once('/') else { return };
+    let Some((_, known)) = CUSTOM.iter().find(|(known, _)| *known == group) else { return };
+    let is_simulated = object::is_simulated(&object.id.kind, api);
+    if let Some(best) = known.last().filter(|_| is_simulated && !known.contains(&version)) {
+        let text = format!("no matches for kind \"{}\" in version \"{api}\"", object.id.kind);
+        let problem = Problem::at(entry.node.at, format!("{}apiVersion", object.prefix()), text);
+        sink.report(problem.help(format!("write {group}/{best}")));
     }
 }
 
@@ -94,7 +124,26 @@ mod tests {
                 assert_eq!(is_there, (first..=last).contains(&minor), "{api} in 1.{minor}");
             }
         }
-        assert!(told("Pod", "v1", 20).is_empty(), "other kinds have not changed");
+        assert!(told("ConfigMap", "v9", 20).is_empty(), "what is not simulated is nobody's business");
+        assert!(told("Service", "serving.knative.dev/v1", 20).is_empty());
+    }
+
+    #[test]
+    fn versions_that_nobody_has_are_refused() {
+        for (kind, right, wrong) in [
+            ("Deployment", "apps/v1", "apps/v1beta2"),
+            ("DaemonSet", "apps/v1", "apps/v2"),
+            ("Service", "v1", "v2"),
+            ("Pod", "v1", "v1beta3"),
+            ("Gateway", "networking.istio.io/v1", "networking.istio.io/v9"),
+            ("VirtualService", "networking.istio.io/v1alpha3", "networking.istio.io/v1alpha1"),
+            ("HTTPRoute", "gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v2"),
+        ] {
+            assert_eq!(told(kind, right, 33), [], "{right}");
+            let [(text, help)] = &told(kind, wrong, 33)[..] else { panic!("{wrong}: one problem") };
+            assert!(text.starts_with(&format!("no matches for kind \"{kind}\" in version \"{wrong}\"")), "{text}");
+            assert!(help.as_ref().is_some_and(|help| help.starts_with("write ")), "{help:?}");
+        }
     }
 
     #[test]
