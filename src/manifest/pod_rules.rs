@@ -8,10 +8,39 @@ use std::collections::BTreeSet;
 
 use super::names;
 use super::read::{Field, Fields};
+use super::yaml::{Node, Value};
 use crate::record::results::FidelityStatus;
 
 /// Where a variable's value may come from.
 const SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+
+/// What a variable may be made from. Source: `validEnvDownwardAPIFieldPathExpressions`, `validContainerResourceFieldPathExpressions`.
+const FIELD_PATHS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+const RESOURCES: [&str; 6] = [
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+];
+
+/// Checks fields that are switches.
+fn check_switches(fields: &Fields<'_>, keys: &[&str]) {
+    for field in keys.iter().filter_map(|key| fields.look(key)) {
+        let _ = field.boolean();
+    }
+}
 
 /// Checks a field that has one of a few values.
 fn check_word(fields: &Fields<'_>, key: &str, words: &[&str]) {
@@ -50,14 +79,124 @@ pub(super) fn check_pod(spec: &Fields<'_>) {
     if let Some(field) = spec.look("ephemeralContainers").filter(|field| !field.node().is_empty()) {
         field.refuse("ephemeral containers are not allowed here", "they are added to a running pod: take them out");
     }
+    check_switches(
+        spec,
+        &[
+            "automountServiceAccountToken",
+            "setHostnameAsFQDN",
+            "hostNetwork",
+            "hostPID",
+            "hostIPC",
+            "hostUsers",
+            "shareProcessNamespace",
+            "enableServiceLinks",
+        ],
+    );
+    let servers = spec.look("dnsConfig").and_then(|field| field.fields()?.look("nameservers"));
+    let servers = servers.map(|field| field.items()).unwrap_or_default();
+    let aliases = spec.look("hostAliases").map(|field| field.items()).unwrap_or_default();
+    let aliases = aliases.iter().filter_map(|field| field.fields()?.look("ip"));
+    for field in servers.into_iter().chain(aliases) {
+        check_address(&field);
+    }
+    check_volumes(spec);
     if let Some(os) = spec.look("os").and_then(|field| field.fields()) {
         check_word(&os, "name", &["linux", "windows"]);
         os.finish();
     }
 }
 
+fn check_address(field: &Field<'_>) {
+    if field.text().is_some_and(|text| names::address(text).is_none()) {
+        field.refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", "write an address");
+    }
+}
+
+/// Checks the volumes of a pod, and that what is mounted is one of them.
+fn check_volumes(spec: &Fields<'_>) {
+    let mut known = BTreeSet::new();
+    for volume in spec.look("volumes").map(|field| field.items()).unwrap_or_default() {
+        let Some(fields) = volume.fields() else { continue };
+        let Some(name) = fields.look("name") else {
+            fields.missing("name", "name the volume");
+            continue;
+        };
+        let Some(text) = name.text() else { continue };
+        if let Some(told) = names::wrong_label(text) {
+            name.refuse(told, format!("`{text}` does not: write small letters, digits and dashes"));
+        } else if !known.insert(text) {
+            name.refuse(format!("Duplicate value: \"{text}\""), "each volume has a name of its own");
+        }
+        // Every source is a map.
+        let sources = volume.node().entries().iter().filter(|entry| matches!(entry.node.value, Value::Map(_)));
+        if sources.count() > 1 {
+            volume.refuse("may not specify more than 1 volume type", "leave one of them");
+        }
+        let medium = fields.look("emptyDir").and_then(|field| field.fields()?.look("medium"));
+        if let Some(medium) =
+            medium.filter(|field| field.node().text().is_none_or(|text| !text.starts_with("HugePages")))
+        {
+            let _ = medium.choice(&[("", ()), ("Memory", ())]);
+        }
+    }
+    let containers = ["initContainers", "containers"].iter().filter_map(|key| spec.look(key));
+    for container in containers.flat_map(|field| field.items()) {
+        // What injection adds to the pod is not known here.
+        let is_injected = container.node().find(&["image"]).and_then(Node::text) == Some("auto");
+        let mounts = container.fields().and_then(|fields| fields.look("volumeMounts"));
+        for mount in mounts.filter(|_| !is_injected).map(|field| field.items()).unwrap_or_default() {
+            if let Some(name) = mount.fields().and_then(|fields| fields.look("name"))
+                && name.node().text().is_some_and(|text| !known.contains(text))
+            {
+                let text = format!("Not found: \"{}\"", name.node().text().unwrap_or_default());
+                name.refuse(text, "write the name of one of the pod's volumes");
+            }
+        }
+    }
+}
+
+/// Checks handlers of which only that they are there is of interest here.
+fn check_handlers(fields: &Fields<'_>) {
+    for key in ["postStart", "preStop"] {
+        let hook = fields.look("lifecycle").and_then(|field| field.fields()?.look(key));
+        if let Some(hook) = hook.filter(|field| field.node().is_empty()) {
+            hook.refuse("must specify a handler type", "write exec, httpGet or sleep, or take it out");
+        }
+    }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"].iter().filter_map(|key| fields.look(key)) {
+        let Some(probe) = probe.fields() else { continue };
+        if let Some(exec) = probe.look("exec").and_then(|field| field.fields()) {
+            match exec.look("command").map(|field| field.texts()) {
+                Some(words) if !words.is_empty() => {}
+                _ => exec.missing("command", "write the command that is run"),
+            }
+        }
+        if let Some(grpc) = probe.look("grpc").and_then(|field| field.fields()) {
+            match grpc.look("port") {
+                Some(port) => drop(port.whole::<u16>(1, 65_535)),
+                None => grpc.missing("port", "write the container's port"),
+            }
+        }
+    }
+}
+
 /// Checks what else a container has.
 pub(super) fn check_container(fields: &Fields<'_>) {
+    check_word(fields, "restartPolicy", &["Always", "Never", "OnFailure"]);
+    check_switches(fields, &["stdin", "stdinOnce", "tty"]);
+    for field in ["command", "args"].iter().filter_map(|key| fields.look(key)) {
+        let _ = field.texts();
+    }
+    for field in ["workingDir", "terminationMessagePath"].iter().filter_map(|key| fields.look(key)) {
+        let _ = field.text();
+    }
+    check_handlers(fields);
+    for source in fields.look("envFrom").map(|field| field.items()).unwrap_or_default() {
+        let has = |key: &&str| source.node().find(&[key]).is_some();
+        if ["configMapRef", "secretRef"].iter().filter(|key| has(key)).count() != 1 {
+            source.refuse("must specify one of: `configMapRef` or `secretRef`", "write one of them");
+        }
+    }
     check_word(fields, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"]);
     check_word(fields, "imagePullPolicy", &["Always", "IfNotPresent", "Never"]);
     if let Some(policy) = fields.look("imagePullPolicy") {
@@ -80,7 +219,9 @@ pub(super) fn check_container(fields: &Fields<'_>) {
         match mount.look("mountPath") {
             Some(field) => {
                 let text = field.text().unwrap_or_default();
-                if !text.is_empty() && !paths.insert(text) {
+                if text.contains(':') {
+                    field.refuse("must not contain ':'", "write a path such as /etc/certs");
+                } else if !text.is_empty() && !paths.insert(text) {
                     field.refuse("must be unique", format!("another volume is mounted at {text} already"));
                 }
             }
@@ -109,18 +250,16 @@ pub(super) fn check_port<'a>(fields: &Fields<'a>, names: &mut BTreeSet<&'a str>)
         let note = "not simulated: nobody dials it, and it keeps no other pod off the node";
         field.note(FidelityStatus::Ignored, Some(note));
     }
-    if let Some(field) = fields.look("hostIP").filter(|field| field.node().text() != Some(""))
-        && field.text().is_some_and(|text| names::address(text).is_none())
-    {
-        field.refuse(
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            "write an address, or leave it out",
-        );
+    if let Some(field) = fields.look("hostIP").filter(|field| field.node().text() != Some("")) {
+        check_address(&field);
     }
 }
 
-/// Checks where a variable's value comes from.
+/// Checks a variable's name, and where its value comes from.
 pub(super) fn check_variable(fields: &Fields<'_>) {
+    if let Some(name) = fields.look("name").filter(|name| name.node().text() == Some("")) {
+        name.refuse("Required value", "give the variable a name");
+    }
     let Some(field) = fields.look("valueFrom") else { return };
     let sources = SOURCES.iter().filter(|key| field.node().find(&[key]).is_some()).count();
     let has_value = fields.look("value").is_some_and(|value| value.node().text() != Some(""));
@@ -131,6 +270,27 @@ pub(super) fn check_variable(fields: &Fields<'_>) {
         field.refuse("may not be specified when `value` is not empty", "take value or valueFrom out");
     } else if sources > 1 {
         field.refuse("may not have more than one field specified at a time", "leave one of them");
+    }
+    let inner = |source: &str, key: &str| field.fields()?.look(source)?.fields()?.look(key);
+    if let Some(path) = inner("fieldRef", "fieldPath")
+        && let Some(text) = path.text()
+        && !FIELD_PATHS.contains(&text)
+        && !["metadata.labels['", "metadata.annotations['"].iter().any(|begin| text.starts_with(begin))
+    {
+        path.refuse(
+            format!("`{text}` is no field of a pod that a variable may be made from"),
+            "write metadata.name, for example",
+        );
+    }
+    if let Some(resource) = inner("resourceFieldRef", "resource")
+        && let Some(text) = resource.text()
+        && !RESOURCES.contains(&text)
+        && !["requests.hugepages-", "limits.hugepages-"].iter().any(|begin| text.starts_with(begin))
+    {
+        resource.refuse(
+            format!("`{text}` is no resource that a variable may be made from"),
+            "write limits.cpu, for example",
+        );
     }
 }
 
@@ -181,7 +341,11 @@ mod tests {
             "env: [ { name: A, valueFrom: { secretKeyRef: { name: s, key: k } } }, { name: A, value: b } ]",
             "readinessProbe: { httpGet: { port: 80, scheme: HTTP } }",
             "livenessProbe: { httpGet: { port: 80, scheme: HTTPS } }",
-            "volumeMounts: [ { name: a, mountPath: /a }, { name: a, mountPath: /b } ]",
+            "command: [ sleep, \"5\" ], args: [], workingDir: /, tty: true, stdin: false, restartPolicy: Always",
+            "envFrom: [ { prefix: A, configMapRef: { name: a } } ]",
+            "env: [ { name: A, valueFrom: { fieldRef: { fieldPath: \"metadata.labels['a']\" } } } ]",
+            "env: [ { name: A, valueFrom: { resourceFieldRef: { resource: limits.cpu } } } ]",
+            "livenessProbe: { exec: { command: [ a ] } }, startupProbe: { grpc: { port: 80 } }",
         ] {
             assert_eq!(told("", container), Vec::<String>::new(), "{container}");
         }
@@ -209,10 +373,45 @@ mod tests {
             ("env: [ { name: A, valueFrom: {} } ]", "must specify one of: `fieldRef`"),
             ("env: [ { name: A, valueFrom: { fieldRef: {}, secretKeyRef: {} } } ]", "more than one field"),
             ("readinessProbe: { httpGet: { port: 80, scheme: http } }", "httpGet.scheme: `http`"),
-            ("volumeMounts: [ { name: a, mountPath: /a }, { name: b, mountPath: /a } ]", "mountPath: must be unique"),
-            ("volumeMounts: [ { name: a } ]", "mountPath: this is missing"),
+            ("restartPolicy: Foo", "restartPolicy: `Foo`"),
+            ("command: [ sleep, 5 ]", "command[1]: a text is expected"),
+            ("args: now", "args: a list is expected"),
+            ("workingDir: 5", "workingDir: a text is expected"),
+            ("tty: x", "tty: `x` is not a boolean"),
+            ("lifecycle: { preStop: {} }", "lifecycle.preStop: must specify a handler type"),
+            ("livenessProbe: { exec: {} }", "livenessProbe.exec.command: this is missing"),
+            ("livenessProbe: { grpc: {} }", "livenessProbe.grpc.port: this is missing"),
+            ("envFrom: [ {} ]", "envFrom[0]: must specify one of: `configMapRef`"),
+            ("env: [ { name: \"\", value: a } ]", "env[0].name: Required value"),
+            ("env: [ { name: A, valueFrom: { fieldRef: { fieldPath: spec.foo } } } ]", "`spec.foo` is no field"),
+            ("env: [ { name: A, valueFrom: { resourceFieldRef: { resource: limits.gpu } } } ]", "`limits.gpu` is no"),
         ] {
             check("", container, part);
+        }
+    }
+
+    #[test]
+    fn volumes_are_there_and_are_mounted_once_at_a_place() {
+        const TWO: &str =
+            "volumes: [ { name: a, emptyDir: { medium: Memory } }, { name: b, hostPath: { path: /b } } ],";
+        let mounts = |list: &str| format!("volumeMounts: [ {list} ]");
+        assert_eq!(told(TWO, &mounts("{ name: a, mountPath: /a }, { name: a, mountPath: /b }")), Vec::<String>::new());
+        for (list, part) in [
+            ("{ name: a, mountPath: /a }, { name: b, mountPath: /a }", "mountPath: must be unique"),
+            ("{ name: a }", "mountPath: this is missing"),
+            ("{ name: a, mountPath: \"/a:b\" }", "mountPath: must not contain ':'"),
+            ("{ name: c, mountPath: /a }", "volumeMounts[0].name: Not found: \"c\""),
+        ] {
+            check(TWO, &mounts(list), part);
+        }
+        for (volumes, part) in [
+            ("{ name: A_b, emptyDir: {} }", "volumes[0].name: a lowercase RFC 1123 label"),
+            ("{ name: a }, { name: a }", "volumes[1].name: Duplicate value: \"a\""),
+            ("{ name: a, emptyDir: {}, hostPath: { path: / } }", "may not specify more than 1 volume type"),
+            ("{ name: a, emptyDir: { medium: Disk } }", "emptyDir.medium: `Disk`"),
+            ("{ emptyDir: {} }", "volumes[0].name: this is missing"),
+        ] {
+            check(&format!("volumes: [ {volumes} ],"), "", part);
         }
     }
 
@@ -238,6 +437,10 @@ mod tests {
             ("serviceAccountName: A,", "serviceAccountName: a lowercase RFC 1123 subdomain"),
             ("os: { name: mac },", "os.name: `mac`"),
             ("ephemeralContainers: [ { name: a } ],", "ephemeral containers are not allowed"),
+            ("hostAliases: [ { ip: 1.2.3.400, hostnames: [ a ] } ],", "hostAliases[0].ip: must be a valid IP address"),
+            ("dnsConfig: { nameservers: [ x ] },", "dnsConfig.nameservers[0]: must be a valid IP address"),
+            ("hostNetwork: \"true\",", "hostNetwork: `true` is not a boolean"),
+            ("shareProcessNamespace: maybe,", "shareProcessNamespace: `maybe` is not a boolean"),
             ("preemptionPolicy: Sometimes,", "preemptionPolicy: `Sometimes`"),
         ] {
             check(pod, "", part);
