@@ -292,20 +292,32 @@ fn read_restart_policy(policy: &Field<'_>, keeper: Keeper) {
     }
 }
 
-/// Reads the metadata and the spec of pods.
-pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
-    let metadata = fields.look("metadata");
-    let (mut labels, mut annotations, mut proxy_config) = (BTreeMap::new(), BTreeMap::new(), None);
-    if let Some(metadata) = metadata.and_then(|metadata| metadata.fields()) {
+/// What pods are known by.
+#[derive(Default)]
+struct Known {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    proxy_config: Option<(String, Place)>,
+}
+
+fn read_known(fields: &Fields<'_>) -> Known {
+    let mut known = Known::default();
+    if let Some(metadata) = fields.look("metadata").and_then(|metadata| metadata.fields()) {
         read_metadata(&metadata);
-        labels = metadata.look("labels").map(|field| field.text_map()).unwrap_or_default();
-        annotations = metadata.look("annotations").map(|field| field.text_map()).unwrap_or_default();
+        known.labels = metadata.look("labels").map(|field| field.text_map()).unwrap_or_default();
+        known.annotations = metadata.look("annotations").map(|field| field.text_map()).unwrap_or_default();
         let found = metadata.look("annotations").and_then(|field| field.fields());
         if let Some(config) = found.and_then(|annotations| annotations.look(PROXY_CONFIG)) {
-            proxy_config = config.text().map(|text| (text.to_owned(), config.place()));
+            known.proxy_config = config.text().map(|text| (text.to_owned(), config.place()));
         }
         metadata.finish();
     }
+    known
+}
+
+/// Reads the metadata and the spec of pods.
+pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
+    let Known { labels, annotations, proxy_config } = read_known(fields);
     let spec_field = fields.look("spec");
     if spec_field.is_none() {
         fields.missing(

@@ -455,8 +455,7 @@ impl State {
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
         api_versions::check(&self.objects, settings.cluster.version, sink);
-        let made: Vec<(Object, istio_gateway::Made)> =
-            self.objects.iter().filter_map(|object| self.made(object, sink)).collect();
+        let made: Vec<_> = self.objects.iter().filter_map(|object| self.made(object, sink)).collect();
         // What an IstioGateway makes was checked with it; here only new problems count, such as those of an edit.
         let mut candidates: BTreeMap<String, (Object, Object)> = BTreeMap::new();
         for (origin, made) in &made {
@@ -467,8 +466,8 @@ impl State {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
         let target = self.target(settings, &candidates, &made, sink)?;
-        let version = settings.cluster.version;
-        let (mut deployments, mut templates, mut sized) = self.deployments(&candidates, &target, version, sink);
+        let (mut deployments, mut templates, mut sized) =
+            self.deployments(&candidates, &target, settings.cluster.version, sink);
         let services = self.services(&made, sink);
         let mut loose = self.loose(settings, &services, &target, sink);
         for (key, (object, _)) in &loose.written {
