@@ -3,7 +3,7 @@
 //! Source: Kubernetes "Deprecated API Migration Guide" (1.16, 1.22, 1.25, 1.26); release notes of 1.21 (`policy/v1`) and 1.23 (`autoscaling/v2`); istio/api
 //! kubernetes/customresourcedefinitions.gen.yaml; kubernetes-sigs/gateway-api config/crd.
 
-use super::object::{self, GATEWAY_API, ISTIO, Object};
+use super::object::{GATEWAY_API, ISTIO, Object};
 use super::problem::Problem;
 use super::read::Sink;
 use super::version_rules;
@@ -61,10 +61,6 @@ pub fn check(objects: &[Object], version: Version, sink: &Sink) {
         let of_kind = || SERVED.iter().filter(|it| it.kind == kind);
         let Some(entry) = object.node.entry("apiVersion").filter(|_| of_kind().next().is_some()) else { continue };
         let api = entry.node.text().unwrap_or_default();
-        // A custom resource may be called as one of the API's own.
-        if !object::is_simulated(kind, api) {
-            continue;
-        }
         let known = of_kind().find(|it| it.api == api);
         if known.is_some_and(|it| it.is_in(version)) {
             continue;
@@ -87,8 +83,7 @@ fn check_custom(object: &Object, sink: &Sink) {
     let api = entry.node.text().unwrap_or_default();
     let Some((group, version)) = api.split_once('/') else { return };
     let Some((_, known)) = CUSTOM.iter().find(|(known, _)| *known == group) else { return };
-    let is_simulated = object::is_simulated(&object.id.kind, api);
-    if let Some(best) = known.last().filter(|_| is_simulated && !known.contains(&version)) {
+    if let Some(best) = known.last().filter(|_| !known.contains(&version)) {
         let text = format!("no matches for kind \"{}\" in version \"{api}\"", object.id.kind);
         let problem = Problem::at(entry.node.at, format!("{}apiVersion", object.prefix()), text);
         sink.report(problem.help(format!("write {group}/{best}")));
@@ -124,8 +119,6 @@ mod tests {
                 assert_eq!(is_there, (first..=last).contains(&minor), "{api} in 1.{minor}");
             }
         }
-        assert!(told("ConfigMap", "v9", 20).is_empty(), "what is not simulated is nobody's business");
-        assert!(told("Service", "serving.knative.dev/v1", 20).is_empty());
     }
 
     #[test]

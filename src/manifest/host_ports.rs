@@ -27,7 +27,10 @@ pub(super) fn read(spec: &Fields<'_>, containers: &[Field<'_>]) -> BTreeSet<Host
             continue;
         }
         let Some(number) = number.or(own.filter(|_| is_of_host)) else { continue };
-        let protocol = fields.look("protocol").map_or(Some(Protocol::Tcp), |field| field.choice(&PROTOCOLS));
+        // A word that is none of these is refused where ports are read.
+        let word = fields.look("protocol");
+        let word = word.as_ref().and_then(|field| field.node().text()).filter(|word| !word.is_empty()).unwrap_or("TCP");
+        let protocol = PROTOCOLS.iter().find(|(known, _)| *known == word).map(|(_, protocol)| *protocol);
         let ip = fields.look("hostIP").and_then(|field| field.text()).filter(|ip| !["", "0.0.0.0"].contains(ip));
         let Some(protocol) = protocol else { continue };
         if !taken.insert(HostPort { number, protocol, ip: ip.map(str::to_owned) }) {

@@ -245,11 +245,6 @@ pub(super) fn check_port<'a>(fields: &Fields<'a>, names: &mut BTreeSet<&'a str>)
             field.refuse(format!("Duplicate value: \"{text}\""), "each named port has a name of its own");
         }
     }
-    let host_port = fields.look("hostPort");
-    if let Some(field) = host_port.filter(|field| field.whole::<u16>(0, 65_535).is_some_and(|number| number > 0)) {
-        let note = "not simulated: nobody dials it, and it keeps no other pod off the node";
-        field.note(FidelityStatus::Ignored, Some(note));
-    }
     if let Some(field) = fields.look("hostIP").filter(|field| field.node().text() != Some("")) {
         check_address(&field);
     }

@@ -275,7 +275,14 @@ fn what_is_applied_again_wins_where_it_says_something_and_what_is_gone_stays_gon
     let again = |before: &str| format!("{{ at: 10s, {before} }}, {{ at: 90s, apply: {{ path: manifests/ }} }}");
     let image = "set: { \"target.spec.template.spec.containers[istio-proxy].image\": proxy:2 }";
     // The mark of a restart is nobody's but kubectl's, so it stays; an image goes back, and the pods with it.
-    Drill { timeline: &again("restart: {}"), workloads, ..PLAIN }.is_refused("this changes nothing that is simulated");
+    let unchanged = Drill { timeline: &again("restart: {}"), workloads, ..PLAIN }.load().expect("kubectl takes it");
+    assert!(
+        unchanged
+            .world
+            .fidelity
+            .iter()
+            .any(|row| row.note.as_deref().is_some_and(|note| note.starts_with("unchanged")))
+    );
     assert_eq!(refusals(Drill { timeline: &again(image), workloads, ..PLAIN }.load()), Vec::<String>::new());
     for gone in ["delete: { daemonSet: istio-system/edge }", "delete: {}"] {
         Drill { timeline: &again(gone), workloads, ..PLAIN }

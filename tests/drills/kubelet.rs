@@ -212,7 +212,9 @@ fn a_port_of_the_node_leaves_no_room_for_a_second_pod() {
 fn a_probe_over_tls_never_passes_at_a_gateway() {
     for (scheme, completes) in [("HTTPS", false), ("HTTP", true)] {
         let probe = "target.spec.template.spec.containers[istio-proxy].readinessProbe.httpGet.scheme";
-        let timeline = format!("set: {{ \"{probe}\": {scheme} }}");
+        // That alone would be no other template with HTTP, which is the default.
+        let timeout = probe.replace("httpGet.scheme", "timeoutSeconds");
+        let timeline = format!("set: {{ \"{probe}\": {scheme}, \"{timeout}\": 2 }}");
         let outcome = Drill { timeline: &timeline, extra: GATE, ..USUAL }.run();
         assert_eq!(ended(&outcome), (completes, 4), "{scheme}");
         assert_eq!(lost(&outcome), (0, Vec::new()));

@@ -16,12 +16,12 @@ spec:
   duration: 60s
   manifests: [ { path: manifests/ } ]
   cluster:
-    badImages: [ "bad:1" ]
+    BAD
     nodes: [ { name: pool, count: 1, zones: [a] } ]
     timings: { podStart: 2s, imagePull: 5s, initContainer: 2s, sandboxRemoval: 0s, schedule: 0s }
   backends: [ { service: default/web, serviceTime: 5ms } ]
   load: [ { name: new, rate: 5/s, clients: { reuse: none }, mix: [ { get: "http://shop.example.com/" } ] } ]
-  timeline: [ { at: 5s, restart: {} } ]
+  timeline: [ { at: 5s, TIMELINE } ]
 "#;
 
 const MANIFEST: &str = concat!(
@@ -66,7 +66,17 @@ spec: { clusterIP: None, selector: { istio: edge }, ports: [ { name: http, port:
 /// The rows of one table at these seconds.
 #[track_caller]
 fn tables(manifest: &str, kind: &str, seconds: &[u64]) -> Vec<(Vec<&'static str>, Vec<Vec<String>>)> {
-    let loaded = loaded(SCENARIO, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+    tables_of(&SCENARIO.replace("BAD", "badImages: []").replace("TIMELINE", "restart: {}"), manifest, kind, seconds)
+}
+
+#[track_caller]
+fn tables_of(
+    scenario: &str,
+    manifest: &str,
+    kind: &str,
+    seconds: &[u64],
+) -> Vec<(Vec<&'static str>, Vec<Vec<String>>)> {
+    let loaded = loaded(scenario, manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
     let times = seconds.iter().map(|second| Duration::from_secs(*second)).collect();
     let world = gatedrill::drill::WorldConfig { watch: Some(Watch::At(times)), ..loaded.world };
     let shown = run(world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance").objects;
@@ -81,17 +91,18 @@ fn newest(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().min_by_key(age).expect("a pod").clone()
 }
 
-/// READY and STATUS of the new pod at these seconds.
-fn new_pod(image: &str, seconds: &[u64]) -> Vec<String> {
-    let manifest = MANIFEST.replace("IMAGE", image).replace("BACKENDS", "eni");
-    let shown = tables(&manifest, "pods", seconds).into_iter();
-    shown.map(|(_, rows)| newest(&rows)).map(|row| format!("{} {}", row[1], row[2])).collect()
+/// READY and STATUS of the youngest pod in these rows.
+fn words(rows: &[Vec<String>]) -> String {
+    let row = newest(rows);
+    format!("{} {}", row[1], row[2])
 }
 
 #[test]
 fn containers_are_counted_as_they_start_and_become_ready() {
     // Its image is there: the first takes two seconds, the sidecar another two, the process two more; from the sixth on two of three are ready, from the 20th on all.
-    let shown = new_pod("proxy:1", &[4, 6, 8, 10, 13, 24, 29]);
+    let manifest = MANIFEST.replace("IMAGE", "proxy:1").replace("BACKENDS", "eni");
+    let shown = tables(&manifest, "pods", &[4, 6, 8, 10, 13, 24, 29]);
+    let shown: Vec<String> = shown.iter().map(|(_, rows)| words(rows)).collect();
     assert_eq!(
         shown,
         [
@@ -108,7 +119,11 @@ fn containers_are_counted_as_they_start_and_become_ready() {
 
 #[test]
 fn an_init_container_without_its_image_says_so() {
-    let shown = new_pod("bad:1", &[6, 14]);
+    let manifest = MANIFEST.replace("IMAGE", "proxy:1").replace("BACKENDS", "eni");
+    let timeline = "set: { \"target.spec.template.spec.initContainers[native].image\": \"bad:1\" }";
+    let scenario = SCENARIO.replace("BAD", "badImages: [ \"bad:1\" ]").replace("TIMELINE", timeline);
+    let shown = tables_of(&scenario, &manifest, "pods", &[6, 14]);
+    let shown: Vec<String> = shown.iter().map(|(_, rows)| words(rows)).collect();
     assert_eq!(shown, ["0/3 Init:0/2", "0/3 Init:ErrImagePull"]);
 }
 

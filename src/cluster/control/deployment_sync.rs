@@ -169,6 +169,10 @@ impl Cluster {
 
     /// A pause, or its end, is written down.
     fn note_pause(&self, key: &Rc<str>) {
+        // One that the run finds is made like any other first.
+        if self.stands() {
+            return;
+        }
         let now = self.inner.clock.wall(self.inner.sim.now());
         let mut state = self.inner.state.borrow_mut();
         let Some(known) = state.deployments.get_mut(key) else { return };
