@@ -245,6 +245,8 @@ pub(super) fn check_port<'a>(fields: &Fields<'a>, names: &mut BTreeSet<&'a str>)
             field.refuse(format!("Duplicate value: \"{text}\""), "each named port has a name of its own");
         }
     }
+    // Judged with those of the pod's other containers (`host_ports`).
+    fields.allow(&["hostPort"]);
     if let Some(field) = fields.look("hostIP").filter(|field| field.node().text() != Some("")) {
         check_address(&field);
     }
