@@ -36,6 +36,8 @@ pub(super) struct Evidence<'a> {
     pub(super) flags: Option<Flags>,
     /// Why a proxy in front had no answer of a target.
     pub(super) proxied: Option<Proxied>,
+    /// A rollout has begun in the cluster.
+    pub(super) has_rolled: bool,
     /// The event log.
     pub(super) log: &'a EventLog,
     /// The event with which its pod's endpoints were last told, for losses without an event of their own.
@@ -58,7 +60,9 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, (own, all):
     let is_by_rollout =
         || !matches!(code, CauseCode::LbNoTarget | CauseCode::NoEndpoint) || !was_taken_down(event, evidence.log);
     let found = own.and_then(|own| own.get(&code)).or_else(|| all.get(&code));
-    let source = found.filter(|_| is_by_rollout());
+    // Without a rollout its limits have taken nobody down.
+    let is_limit = |source: &Source| ["axUnavailable", "strategy.type"].iter().any(|end| source.path.ends_with(end));
+    let source = found.filter(|source| is_by_rollout() && (evidence.has_rolled || !is_limit(source)));
     Lost { code, event, source: source.cloned() }
 }
 

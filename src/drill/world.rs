@@ -505,7 +505,9 @@ impl World {
             let front = member.front_trouble(finished, entry.port);
             let front = front.or_else(|| member.port_trouble(seen, entry.port)).or_else(|| member.check_trouble(seen));
             let (pod, ending) = (record.as_ref(), ending.as_deref());
-            let evidence = Evidence { pod, way, node_death, front, ending, flags, proxied, log: &log, last_resort };
+            let has_rolled = member.cluster().has_rolled();
+            let evidence =
+                Evidence { pod, way, node_death, front, ending, flags, proxied, has_rolled, log: &log, last_resort };
             let own = pod.and_then(|pod| member.config.gateways.get(&pod.owner)).map(|pods| &pods.sources);
             cause_of(seen, &evidence, (own, &member.sources.borrow()))
         });

@@ -47,6 +47,12 @@ impl Cluster {
         self.inner.state.borrow().rollouts.clone()
     }
 
+    /// Whether any has begun.
+    #[must_use]
+    pub fn has_rolled(&self) -> bool {
+        !self.inner.state.borrow().rollouts.is_empty()
+    }
+
     /// A rollout that is under way takes note of its pods.
     pub(super) fn note_counts(&self, owner: &Rc<str>) {
         let index = self.inner.state.borrow().rollout_of(owner);
