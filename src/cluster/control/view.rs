@@ -273,19 +273,22 @@ impl State {
 
     pub(super) fn pod_view(&self, id: u64) -> PodView {
         let pod = &self.pods[&id];
+        let status = status_text(pod);
+        // The first status that tells an address is written when the first sync has made or failed to make a container.
+        let has_address = status != "ContainerCreating";
         PodView {
             id,
             name: Rc::clone(&pod.record.name),
             owner: Rc::clone(&pod.owner),
             set: pod.set,
-            status: status_text(pod),
+            status,
             is_ready: pod.is_ready,
             containers: (pod.shown_ready, pod.containers()),
             gates: (pod.open_gates.len(), pod.template.readiness_gates.len()),
             is_deleting: pod.is_deleting(),
             restarts: pod.restarts,
             last_exit: pod.last_exit,
-            ip: pod.ip.or(pod.sandbox_ip),
+            ip: pod.ip.or(pod.sandbox_ip.filter(|_| has_address)),
             node: pod.record.node.clone(),
             created_at: pod.record.created_at,
         }
