@@ -46,6 +46,8 @@ pub struct Settings {
     pub drain: DrainConfig,
     /// How requests are printed; none: not at all.
     pub log: Option<LogFormat>,
+    /// What draws start from, each worker's on its own; none: the system's entropy.
+    pub seed: Option<u64>,
 }
 
 /// A configuration that was found good. It goes to all workers.

@@ -309,6 +309,31 @@ fn live_curl_is_routed_by_host_and_path() {
 }
 
 #[test]
+fn live_a_seed_repeats_what_is_drawn() {
+    if !has("curl") {
+        return;
+    }
+    let (web, api) = (Upstream::start("web"), Upstream::start("api"));
+    let (web, api) = (endpoint("web", &web), endpoint("api", &api));
+    let halves = "        - destination: { host: web, port: { number: 80 } }
+          weight: 50
+        - destination: { host: api, port: { number: 80 } }
+          weight: 50\n---";
+    let manifests = SHOP.replacen("        - destination: { host: web, port: { number: 80 } }\n---", halves, 1);
+    let ways = |seed: &str| {
+        let options = ["--endpoint", &web, "--endpoint", &api, "--workers", "1", "--seed", seed];
+        let gateway = Gateway::start(&manifests, &[&ANY[..], &options].concat());
+        (0..24).map(|_| gateway.get("/").lines().last().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let first = ways("7");
+    let to_web = first.iter().filter(|way| *way == "web /").count();
+    let to_api = first.iter().filter(|way| *way == "api /").count();
+    assert!(to_web > 0 && to_api > 0 && to_web + to_api == 24, "{first:?}");
+    assert_eq!(ways("7"), first);
+    assert_ne!(ways("8"), first);
+}
+
+#[test]
 fn live_requests_are_logged_as_istio_does() {
     if !has("curl") {
         return;

@@ -173,6 +173,9 @@ pub struct GatewayArgs {
     /// How requests are printed to standard output.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessLog::Text)]
     pub access_log: AccessLog,
+    /// Weights, mirrors and faults are drawn from this seed, so that with --workers 1 the same requests go the same ways.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// How requests are printed.

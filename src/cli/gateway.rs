@@ -48,6 +48,7 @@ pub(super) fn gateway(args: &GatewayArgs, color: Color) -> Exit {
             AccessLog::Json => Some(LogFormat::Json),
             AccessLog::Off => None,
         },
+        seed: args.seed,
     };
     match live::serve(&settings, plan, &mut terminal) {
         Ok(End::Drained) => Exit::Ok,

@@ -18,6 +18,7 @@ use super::log;
 use super::sockets;
 use super::worker::{self, Assignment, Command, Start};
 use super::{BindError, End, Event, ListenerPlan, Operator, Plan, ServeError, Settings};
+use crate::engine::random::Streams;
 use crate::gateway::Host;
 use crate::gateway::Order;
 use crate::gateway::agent::{self, Proxy};
@@ -70,10 +71,11 @@ async fn control(settings: &Settings, plan: Plan, operator: &mut impl Operator) 
     let mut addresses = Addresses::default();
     let (assignments, listeners) = addresses.assign(&plan, settings.workers)?;
     let open = Arc::new(AtomicUsize::new(0));
-    let host = LiveHost::new(clock, Arc::default()).map_err(refused("entropy"))?;
+    let streams = Streams::new(settings.seed.map_or_else(entropy, Ok).map_err(refused("entropy"))?);
+    let host = LiveHost::new(clock, streams.stream("live", "control"), Arc::default());
     let is_ready = Rc::new(Cell::new(false));
     let status = settings.status.map(|address| serve_status(&host, address, &is_ready)).transpose()?;
-    let mut fleet = Fleet::start(settings, clock, &open, assignments, &messages)?;
+    let mut fleet = Fleet::start(settings, (clock, streams), &open, assignments, &messages)?;
     if let Err(index) = fleet.all_listen().await {
         return Err(ServeError::WorkerEnded(index));
     }
@@ -198,6 +200,11 @@ impl Proxy for Workers {
     }
 }
 
+/// A seed that nobody knows beforehand.
+fn entropy() -> io::Result<u64> {
+    getrandom::u64().map_err(io::Error::other)
+}
+
 /// The threads.
 struct Fleet {
     workers: Workers,
@@ -218,7 +225,7 @@ impl Drop for SaysEnded {
 impl Fleet {
     fn start(
         settings: &Settings,
-        clock: Clock,
+        (clock, streams): (Clock, Streams),
         open: &Arc<AtomicUsize>,
         assignments: Vec<Assignment>,
         messages: &mpsc::UnboundedSender<Message>,
@@ -236,8 +243,9 @@ impl Fleet {
         for (index, first) in assignments.into_iter().enumerate() {
             let (sender, commands) = mpsc::unbounded_channel();
             let (listening, listens) = oneshot::channel();
+            let random = streams.stream("live", &format!("worker-{index}"));
             let (settings, open, log) = (settings.clone(), Arc::clone(open), lines.clone());
-            let start = Start { settings, clock, open, log, commands, first, listening };
+            let start = Start { settings, clock, random, open, log, commands, first, listening };
             let says_ended = SaysEnded(messages.clone(), index);
             let thread = Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _says_ended = says_ended;

@@ -15,11 +15,10 @@ use std::time::Duration;
 use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::clock::Clock;
+use crate::engine::random;
 use crate::gateway::{Host, Work};
 use crate::units::SimTime;
 
@@ -37,7 +36,7 @@ pub(super) struct LiveHost {
 
 struct Inner {
     clock: Clock,
-    random: RefCell<ChaCha8Rng>,
+    random: RefCell<random::Stream>,
     /// The `date` header, and the second for which it was made.
     date: RefCell<(u64, Option<HeaderValue>)>,
     /// Sockets that were bound for this worker and are not yet listened on, by the number that stands for a port here.
@@ -47,17 +46,10 @@ struct Inner {
 }
 
 impl LiveHost {
-    /// A worker whose clients are counted in `open`.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no entropy.
-    pub(super) fn new(clock: Clock, open: Arc<AtomicUsize>) -> io::Result<Self> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
-        let random = RefCell::new(ChaCha8Rng::from_seed(seed));
-        let date = RefCell::new((u64::MAX, None));
-        Ok(Self { inner: Rc::new(Inner { clock, random, date, bound: RefCell::default(), open }) })
+    /// A worker that draws from `random` and whose clients are counted in `open`.
+    pub(super) fn new(clock: Clock, random: random::Stream, open: Arc<AtomicUsize>) -> Self {
+        let (random, date) = (RefCell::new(random), RefCell::new((u64::MAX, None)));
+        Self { inner: Rc::new(Inner { clock, random, date, bound: RefCell::default(), open }) }
     }
 
     /// Gives the worker a socket to listen on. Ports are numbers that the control gives out: an address has more to it than a port, and two
@@ -96,7 +88,7 @@ impl Host for LiveHost {
     }
 
     fn random(&self) -> u64 {
-        self.inner.random.borrow_mut().next_u64()
+        self.inner.random.borrow_mut().bits()
     }
 
     fn listen(&self, number: u16) -> io::Result<Listener> {

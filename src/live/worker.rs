@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::host::LiveHost;
 use super::log::{LogSender, WorkerLog};
 use super::{Plan, Settings, Tables};
+use crate::engine::random::Stream;
 use crate::gateway::{DownstreamConfig, Gateway, GatewayConfig, Host, Observer, Order};
 
 /// What control tells a worker.
@@ -38,6 +39,7 @@ pub(super) struct Assignment {
 pub(super) struct Start {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
+    pub(super) random: Stream,
     pub(super) open: Arc<AtomicUsize>,
     pub(super) log: Option<LogSender>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
@@ -53,8 +55,8 @@ pub(super) fn run(start: Start) -> io::Result<()> {
 }
 
 async fn work(start: Start) -> io::Result<()> {
-    let Start { settings, clock, open, log, mut commands, first, listening } = start;
-    let host = LiveHost::new(clock, open)?;
+    let Start { settings, clock, random, open, log, mut commands, first, listening } = start;
+    let host = LiveHost::new(clock, random, open);
     let log = log.map(|sender| Rc::new(WorkerLog::new(sender, clock)));
     let observer: Rc<dyn Observer> = match &log {
         None => Rc::new(()),
