@@ -443,6 +443,9 @@ impl Cluster {
                     known.spec = spec;
                     known.generation += 1;
                     known.because = because;
+                    if std::mem::take(&mut known.is_deleted) {
+                        known.created_at = self.inner.sim.now();
+                    }
                 }
                 None => {
                     let fresh = DeploymentState {
@@ -474,7 +477,7 @@ impl Cluster {
     /// A Deployment as it stands.
     #[must_use]
     pub fn deployment(&self, key: &str) -> Option<Deployment> {
-        self.inner.state.borrow().deployments.get(key).map(|known| known.spec.clone())
+        self.inner.state.borrow().deployments.get(key).filter(|known| !known.is_deleted).map(|known| known.spec.clone())
     }
 
     /// Starts all pods anew, as `kubectl rollout restart` does: an annotation of the template changes.

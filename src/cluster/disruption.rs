@@ -7,6 +7,8 @@
 //! - Percentages round up, for `minAvailable` and for `maxUnavailable`; a Deployment's own `maxUnavailable` rounds down.
 //! - Healthy is ready: `minReadySeconds` plays no part. Pods of an old and of a new revision count alike, and a ready surge pod allows one
 //!   disruption more.
+//! - Where the wanted pods have to be known and one of the pods is a `DaemonSet`'s, which has no scale, the controller gives up: no disruption is allowed, and
+//!   what else the status says stays.
 //! - Nothing but the eviction API asks: rollouts, scaling, deletions and taints do not.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/disruption/disruption.go, pkg/registry/core/pod/storage/eviction.go.
@@ -94,6 +96,12 @@ pub struct BudgetStatus {
 }
 
 impl Budget {
+    /// Whether its controller has to know how many pods are wanted.
+    #[must_use]
+    pub fn counts_wanted(self) -> bool {
+        !matches!(self, Self::MinAvailable(IntOrPercent::Int(_)))
+    }
+
     /// The pods that count, and how many of them must be healthy. `matching`: pods that the budget selects; `wanted`: replicas that their
     /// controllers want, all together.
     #[must_use]

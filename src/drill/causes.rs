@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::process::Ending;
+use super::world::entries::{Entries, Entry, entry_behind};
 use crate::cluster::{KillCause, PodRecord};
 use crate::edge::http_proxy::Ending as Proxied;
 use crate::edge::load_balancer::Trial;
@@ -40,6 +41,8 @@ pub(super) struct Evidence<'a> {
     pub(super) has_rolled: bool,
     /// The event log.
     pub(super) log: &'a EventLog,
+    /// What the timeline has done.
+    pub(super) entries: &'a Entries,
     /// The event with which its pod's endpoints were last told, for losses without an event of their own.
     pub(super) last_resort: Option<EventId>,
 }
@@ -57,6 +60,11 @@ pub(super) struct Way {
 pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, (own, all): (Option<&Sources>, &Sources)) -> Lost {
     let (code, event) = code_and_event(finished, evidence);
     let event = event.or(evidence.last_resort);
+    let entry = event.and_then(|event| entry_behind(event, evidence.log, evidence.entries));
+    let code = if entry.is_some_and(|entry| entry.gives_grace) { with_grace(code, evidence) } else { code };
+    if let Some(entry) = entry.filter(|entry| decides(entry, code, event, evidence.log)) {
+        return Lost { code, event, source: Some(entry.source.clone()) };
+    }
     let is_by_rollout =
         || !matches!(code, CauseCode::LbNoTarget | CauseCode::NoEndpoint) || !was_taken_down(event, evidence.log);
     let found = own.and_then(|own| own.get(&code)).or_else(|| all.get(&code));
@@ -64,6 +72,27 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, (own, all):
     let is_limit = |source: &Source| ["axUnavailable", "strategy.type"].iter().any(|end| source.path.ends_with(end));
     let source = found.filter(|source| is_by_rollout() && (evidence.has_rolled || !is_limit(source)));
     Lost { code, event, source: source.cloned() }
+}
+
+/// Whether an entry of the timeline decides a loss, whatever is set elsewhere.
+fn decides(entry: &Entry, code: CauseCode, event: Option<EventId>, log: &EventLog) -> bool {
+    match code {
+        CauseCode::NodeLost => true,
+        CauseCode::DiskPressure => entry.fills_disk,
+        CauseCode::GraceExceeded => entry.gives_grace,
+        CauseCode::LbNoTarget | CauseCode::NoEndpoint => was_taken_down(event, log),
+        _ => false,
+    }
+}
+
+/// What is lost at a pod that has gone, where somebody gave it a grace that was over before it had ended: no other setting would have kept it.
+fn with_grace(code: CauseCode, evidence: &Evidence<'_>) -> CauseCode {
+    let has_gone = matches!(
+        code,
+        CauseCode::ConnectTimeout | CauseCode::LbStaleTarget | CauseCode::StaleNodeRules | CauseCode::ExitInFlight
+    );
+    let was_killed = evidence.pod.is_some_and(|pod| pod.exit_reason == Some("grace period over"));
+    if has_gone && was_killed { CauseCode::GraceExceeded } else { code }
 }
 
 /// Whether the timeline itself took pods away: no setting of a rollout leaves fewer of them then.

@@ -7,6 +7,7 @@ mod actions;
 mod controller;
 mod edits;
 mod endpoints;
+pub(super) mod entries;
 mod front;
 mod member;
 mod push;
@@ -20,6 +21,7 @@ use std::net::Ipv4Addr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use self::entries::Entries;
 use self::member::{Member, Shared};
 use super::causes::{Evidence, Way, cause_of, seen_by_proxy};
 use super::config::{MixEntry, Verb, WorldConfig};
@@ -97,6 +99,8 @@ struct World {
     /// Most memory of one gateway.
     memory_max: Cell<u64>,
     objects: RefCell<Vec<ObjectsShown>>,
+    /// What the timeline has done.
+    entries: RefCell<Entries>,
     /// What the clients of each load are told of the way in.
     names: RefCell<Vec<Rc<Names>>>,
 }
@@ -182,6 +186,7 @@ impl World {
             cpu_ratios: RefCell::default(),
             memory_max: Cell::new(0),
             objects: RefCell::default(),
+            entries: RefCell::default(),
             names: RefCell::default(),
             config,
         });
@@ -364,7 +369,7 @@ impl World {
         let statuses = self.members.iter().map(|member| member.status(now)).collect();
         let log = std::mem::take(&mut *self.around.log.borrow_mut());
         let mut fidelity = self.config.fidelity.clone();
-        fidelity.extend(undone::operations(&log, &self.config.actions));
+        fidelity.extend(undone::operations(&log, &self.entries.borrow()));
         fidelity.extend(undone::restored(&log, self.config.warmup));
         if complete {
             fidelity.extend(self.unfinished(&rollouts));
@@ -506,8 +511,10 @@ impl World {
             let front = front.or_else(|| member.port_trouble(seen, entry.port)).or_else(|| member.check_trouble(seen));
             let (pod, ending) = (record.as_ref(), ending.as_deref());
             let has_rolled = member.cluster().has_rolled();
+            let entries = &*self.entries.borrow();
+            let log = &*log;
             let evidence =
-                Evidence { pod, way, node_death, front, ending, flags, proxied, has_rolled, log: &log, last_resort };
+                Evidence { pod, way, node_death, front, ending, flags, proxied, has_rolled, log, entries, last_resort };
             let own = pod.and_then(|pod| member.config.gateways.get(&pod.owner)).map(|pods| &pods.sources);
             cause_of(seen, &evidence, (own, &member.sources.borrow()))
         });

@@ -275,6 +275,7 @@ pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Sca
         metrics_resolution: said.metrics_resolution,
         kubelet_sampling: said.kubelet_sampling,
         named: named.collect(),
+        selectors: resolved.deployments.iter().map(|(key, it)| (Rc::from(key.as_str()), it.selector.clone())).collect(),
     };
     for manifest in resolved.autoscalers.values() {
         warn(manifest, resolved, settings, sink);

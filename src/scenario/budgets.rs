@@ -1,11 +1,12 @@
-//! Disruption budgets that protect nothing: their selectors mean no pod.
+//! Disruption budgets that protect nothing, since their selectors mean no pod, or all at once, since their controller cannot count.
 
 use super::state::Resolved;
-use crate::cluster::disruption::DisruptionBudget;
+use crate::cluster::disruption::{Budget, DisruptionBudget};
+use crate::manifest::deployment::DeploymentManifest;
 use crate::manifest::{Object, Sink};
 use crate::record::results::FidelityStatus;
 
-/// Warns of budgets among these objects whose selectors mean no pod of any object that is simulated.
+/// Warns of budgets among these objects whose selectors mean no pod of any object that is simulated, or pods that cannot be counted.
 pub(super) fn warn(objects: &[Object], resolved: &Resolved, sink: &Sink) {
     for budget in &resolved.budgets {
         let is_it = |object: &&Object| object.id.kind == "PodDisruptionBudget" && object.key() == *budget.key;
@@ -16,20 +17,24 @@ pub(super) fn warn(objects: &[Object], resolved: &Resolved, sink: &Sink) {
     }
 }
 
-/// Why a budget protects nothing, if it does not.
+/// Why a budget does not do what it is for, if it does not.
 fn fault(budget: &DisruptionBudget, resolved: &Resolved) -> Option<&'static str> {
     let Some(selector) = &budget.selector else {
         return Some("without a selector the budget means no pod, and holds up no eviction");
     };
     let namespace = budget.key.split('/').next();
-    let bare = resolved.pods.values().map(|pod| &pod.manifest);
-    let daemons = resolved.daemons.values().map(|daemon| &daemon.manifest);
-    // The budget is the same object in every cluster.
-    let mut pods = resolved.deployments.values().chain(resolved.elsewhere.values()).chain(bare).chain(daemons);
-    let is_meant = pods.any(|manifest| {
+    let means = |manifest: &DeploymentManifest| {
         let deployment = &manifest.deployment;
         deployment.key.split('/').next() == namespace && selector.matches(&deployment.template.labels)
-    });
+    };
+    if resolved.daemons.values().any(|daemon| means(&daemon.manifest)) {
+        let text = "it allows no eviction, since its controller cannot count the pods of a DaemonSet (\"daemonsets.apps does not implement the scale \
+                    subresource\"): write minAvailable as a number";
+        return budget.budget.is_some_and(Budget::counts_wanted).then_some(text);
+    }
+    let bare = resolved.pods.values().map(|pod| &pod.manifest);
+    // The budget is the same object in every cluster.
+    let mut pods = resolved.deployments.values().chain(resolved.elsewhere.values()).chain(bare);
     let text = "it means no pod that is simulated: compare it with the labels of the pods, and the namespaces";
-    (!is_meant).then_some(text)
+    (!pods.any(means)).then_some(text)
 }

@@ -466,7 +466,7 @@ fn sources(
     settings: &Settings,
     files: &Files,
 ) -> Sources {
-    let of = |resolved: &Resolved| super::sources::sources(resolved, settings, &[], files);
+    let of = |resolved: &Resolved| super::sources::sources(resolved, settings, files);
     let (known, all) = (of(old), of(seen));
     let mut found = all.clone();
     found.retain(|code, source| CODES.contains(code) && known.get(code) != Some(source));

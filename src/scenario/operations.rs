@@ -86,19 +86,6 @@ impl NodeName {
     }
 }
 
-impl OperationSettings {
-    /// The verb and the node of what ends a machine.
-    pub(super) fn killed_machine(&self) -> Option<(&'static str, &NodeName)> {
-        match self {
-            Self::FailNode(node, NodeFailure::Machine, _) => Some(("killNode", node)),
-            Self::ReclaimNode(node, ..) => Some(("reclaimNode", node)),
-            Self::ShutDownNode(node, _) => Some(("shutdownNode", node)),
-            Self::RemoveNode(node) => Some(("removeNode", node)),
-            _ => None,
-        }
-    }
-}
-
 /// Reads what stands under a verb.
 pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
     let fields = field.fields()?;
@@ -313,11 +300,12 @@ impl<'a> NodeNames<'a> {
             ),
             OperationSettings::KillPod(pod, grace_seconds) => (
                 Operation::KillPod { owner: Rc::clone(&owner), pod: pod.clone(), grace_seconds: *grace_seconds },
-                format!("kill {}", told(pod, &owner)),
+                format!("kill {}{}", told(pod, &owner), grace_text(*grace_seconds)),
             ),
             OperationSettings::Drain(name, settings) => {
                 let node = self.choice(name, &owner, sink)?;
-                (Operation::Drain { node, settings: *settings }, format!("drain node {}", name.text))
+                let text = format!("drain node {}{}", name.text, grace_text(settings.grace_seconds));
+                (Operation::Drain { node, settings: *settings }, text)
             }
             OperationSettings::Cordon(name, is_cordoned) => {
                 let node = self.choice(name, &owner, sink)?;
@@ -428,6 +416,11 @@ impl<'a> NodeNames<'a> {
 /// The name of a group's node; `index` counts from 0.
 pub(super) fn node_name(group: &NodeGroup, index: usize) -> String {
     format!("{}-{}", group.name, index + 1)
+}
+
+/// A grace that is another than the pods' own.
+fn grace_text(seconds: Option<u32>) -> String {
+    seconds.map(|seconds| format!(" with {seconds} s of grace")).unwrap_or_default()
 }
 
 fn told(pod: &PodChoice, owner: &str) -> String {

@@ -85,7 +85,7 @@ impl<'a> Plan<'a> {
         editions::warn(&first, settings, sink);
         let mut plan = Self {
             index,
-            sources: sources::sources(&first, settings, timeline, files),
+            sources: sources::sources(&first, settings, files),
             current: first.clone(),
             past: Past::new(Standing::of(&first)),
             named: front::named(&front, settings.loads.len()),

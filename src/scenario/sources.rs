@@ -4,7 +4,7 @@
 //! Service in front, its balancer, the routes and the scenario.
 
 use super::balancer::{self, products};
-use super::settings::{Settings, TimelineEntry, TimelineVerb, defaults};
+use super::settings::{Settings, defaults};
 use super::state::Resolved;
 use super::target::Gateway;
 use super::{sharing, shutdown};
@@ -93,13 +93,17 @@ impl Found<'_> {
         let grace = manifest.deployment.template.grace_seconds.to_string();
         self.add_written(&[CauseCode::GraceExceeded], origin, &[&path], (&path, &grace));
         if let Some(liveness) = &manifest.liveness {
-            self.add(&[CauseCode::ProbeKill], liveness.at, &liveness.path, None);
+            // What it asks and how often is too many words for a line.
+            self.add(&[CauseCode::ProbeKill], liveness.at, &liveness.path, Some("…".to_owned()));
         }
         if let Some(MemoryLimit { written, at, .. }) = &manifest.memory_limit {
             self.add(&[CauseCode::OutOfMemory], *at, "resources.limits.memory", Some(written.clone()));
         }
         if let Some((at, path)) = manifest.storage_limit_at {
-            self.add(&[CauseCode::StorageLimit], at, path, None);
+            let storage = &manifest.deployment.template.storage;
+            let limits = storage.containers.iter().map(|(_, limit)| limit);
+            let first = limits.chain(storage.empty_dirs.iter().filter_map(|volume| volume.limit.as_ref())).next();
+            self.add(&[CauseCode::StorageLimit], at, path, first.map(|limit| limit.written.clone()));
         }
     }
 
@@ -158,7 +162,7 @@ fn of_balancer(front: &ServiceManifest, resolved: &Resolved, settings: &Settings
 }
 
 /// The setting behind each cause of loss: where it is written, or where it would be.
-pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[TimelineEntry], files: &Files) -> Sources {
+pub(super) fn sources(resolved: &Resolved, settings: &Settings, files: &Files) -> Sources {
     let mut found = Found { sources: Sources::new(), files };
     let (Some(front), Some(pods)) = (resolved.front(), resolved.gateways().next()) else { return found.sources };
     let origin = &resolved.origin;
@@ -176,7 +180,7 @@ pub(super) fn sources(resolved: &Resolved, settings: &Settings, timeline: &[Time
     let per_core = settings.cluster.kube_proxy.table.per_core.to_string();
     add(&[CauseCode::ConntrackFull], Place::NOWHERE, "spec.cluster.kubeProxy.conntrack.maxPerCore", Some(per_core));
     let others = of_balancer.into_iter().chain([namespace_source(origin)]);
-    for (code, place, path, value) in kill_sources(settings, timeline).into_iter().chain(others) {
+    for (code, place, path, value) in pressure_sources(settings).into_iter().chain(others) {
         add(&[code], place, &path, value);
     }
     let behind = [CauseCode::UpstreamRefused, CauseCode::UpstreamClosed, CauseCode::NoHealthyUpstream];
@@ -220,18 +224,9 @@ fn policy_written(front: &ServiceManifest) -> (Place, &'static str, &'static str
     }
 }
 
-/// What ends machines, and processes for want of their memory: where it is written, the path, the value.
-fn kill_sources(settings: &Settings, timeline: &[TimelineEntry]) -> Vec<Setting> {
+/// What ends processes for want of their nodes' memory or disk: where it is written, the path, the value.
+fn pressure_sources(settings: &Settings) -> Vec<Setting> {
     let mut sources = Vec::new();
-    let operations = timeline.iter().filter_map(|entry| match &entry.verb {
-        TimelineVerb::Operate(operation) => operation.killed_machine(),
-        _ => None,
-    });
-    // The first of several: each loss goes back to its own in the event log.
-    if let Some((verb, node)) = operations.min_by_key(|(_, node)| node.at()) {
-        let path = format!("spec.timeline.{verb}.node");
-        sources.push((CauseCode::NodeLost, node.at(), path, Some(node.text().to_owned())));
-    }
     if let Some(group) = settings.cluster.nodes.iter().min_by_key(|group| group.allocatable.memory_bytes) {
         let (path, bytes) = ("spec.cluster.nodes.allocatable.memory".to_owned(), group.allocatable.memory_bytes);
         sources.push((CauseCode::NodePressure, group.at, path, Some(bytes.to_string())));

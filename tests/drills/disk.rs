@@ -194,7 +194,9 @@ fn a_node_is_short_of_disk_below_15_percent_and_evicts_one_pod_after_the_other()
         assert_eq!(nodes, ["pool-2", "pool-2"]);
         assert!(codes(&outcome).contains(&"GD4131"), "{:?}", codes(&outcome));
         let cause = outcome.run.results.causes.iter().find(|cause| cause.code == "GD4131").expect("it is there");
-        assert_eq!(cause.source.as_ref().expect("a source").path, "spec.cluster.nodes.disk.size");
+        let source = cause.source.as_ref().expect("a source");
+        assert_eq!(source.path, "spec.timeline");
+        assert!(source.value.as_ref().is_some_and(|value| value.contains("pool-1")), "{source:?}");
     }
 }
 
@@ -316,6 +318,11 @@ fn local_limits_hold_whether_the_node_is_short_or_not() {
             "{gateway} {limits}: {:?}",
             codes(&outcome)
         );
+        // It is told with what is written there.
+        for cause in outcome.run.results.causes.iter().filter(|cause| cause.code == "GD4132") {
+            let value = cause.source.as_ref().and_then(|source| source.value.as_deref()).expect("a value");
+            assert!([limits, volumes].iter().any(|written| written.contains(value)), "{value}");
+        }
         assert!(of_kind(&outcome, "node_disk_pressure").is_empty());
     }
 }

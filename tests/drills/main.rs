@@ -26,6 +26,7 @@ mod rollouts;
 mod scenario_robust;
 #[path = "../support/scenarios.rs"]
 mod scenarios;
+mod selectors;
 mod service_types;
 mod services;
 mod sharing;

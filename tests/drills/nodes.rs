@@ -350,3 +350,40 @@ fn names_that_nobody_has_and_limits_that_contradict_are_refused_with_their_lines
     let timeline = "{ at: 1s, addNode: {} }, { at: 2s, killNode: { node: pool-4 } }";
     assert!(Drill { timeline, ..PODS }.load().is_ok());
 }
+
+/// What a code's losses are put down to.
+fn decided_by<'a>(results: &'a Results, code: &str) -> Vec<&'a str> {
+    let rows = results.causes.iter().filter(|row| row.code == code);
+    let mut all: Vec<&str> = rows.filter_map(|row| row.source.as_ref()?.value.as_deref()).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn losses_of_two_machines_have_two_entries_behind_them() {
+    let timeline = "{ at: 10s, killNode: { node: pool-1 } }, { at: 60s, removeNode: { node: pool-2 } }";
+    let outcome = Drill { timeline, ..PODS }.run();
+    let results = &outcome.run.results;
+    assert_eq!(decided_by(results, "GD4110"), ["kill node pool-1", "remove node pool-2"]);
+    assert!(
+        results
+            .causes
+            .iter()
+            .all(|row| row.code != "GD4110" || row.source.as_ref().is_some_and(|it| it.line.is_some()))
+    );
+}
+
+/// The gateway's drain of 30 s outlasts what the balancer needs; a grace of a second, that somebody asks for, does not.
+#[test]
+fn a_grace_that_the_timeline_gives_is_what_costs() {
+    let lost = |timeline| {
+        let outcome = Drill { timeline, ..PODS }.run();
+        let results = &outcome.run.results;
+        (results.totals.dropped, codes(results).join(" "), decided_by(results, "GD4109").join(" "))
+    };
+    assert_eq!(lost("{ at: 10s, killPod: { pod: oldest } }"), (0, String::new(), String::new()));
+    let (count, codes, by) = lost("{ at: 10s, killPod: { pod: oldest, grace: 1s } }");
+    assert!(count > 0, "{codes}");
+    assert_eq!(codes, "GD4109");
+    assert_eq!(by, "kill the oldest pod of istio-system/edge with 1 s of grace");
+}

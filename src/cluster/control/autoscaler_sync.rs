@@ -4,7 +4,10 @@
 //! own, and the first comes when there can be samples of the run, since nobody knows what the pods used before. As after a restart of the
 //! real controller, it knows no recommendations of before, so the size of its first sync holds back a smaller one for as long as a window says.
 //!
-//! Source: Kubernetes v1.28.7 pkg/controller/podautoscaler/horizontal.go; metrics-server's periods in [`crate::cluster::metrics`].
+//! It looks at all pods that its target's selector matches, also at those of another owner: their use counts, and where two autoscalers see one pod neither
+//! scales.
+//!
+//! Source: Kubernetes v1.28.7 pkg/controller/podautoscaler/horizontal.go (`hpasControllingPodsUnderSelector`); metrics-server's periods in [`crate::cluster::metrics`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use super::calls::MetricsApi;
 use super::pod::Pod;
-use super::{Caller, Cluster, Inner, Kubelets};
+use super::{Caller, Cluster, Inner, Kubelets, namespace_of};
 use crate::cluster::autoscaler::reconcile::{Reading, Sight};
 use crate::cluster::autoscaler::{
     Autoscaler, AutoscalerSpec, Condition, ConditionKind, ContainerRequests, ContainerUsage, Metric, MetricError,
@@ -21,6 +24,7 @@ use crate::cluster::autoscaler::{
 };
 use crate::cluster::metrics::{MetricOf, MetricsServer, NamedMetric, Point, Rates, Usage};
 use crate::cluster::objects::{ContainerRequest, PodTemplate};
+use crate::cluster::selector::LabelSelector;
 use crate::cluster::version::Version;
 use crate::engine::{Datum, EventId, Stream};
 use crate::units::SimTime;
@@ -43,6 +47,8 @@ pub struct AutoscalingConfig {
     pub kubelet_sampling: Duration,
     /// Metrics of pods, objects and of what is outside, by name.
     pub named: Vec<NamedMetric>,
+    /// What targets select, by `namespace/name`: others' pods as well as their own. One that is not here has its own.
+    pub selectors: BTreeMap<Rc<str>, LabelSelector>,
 }
 
 impl AutoscalingConfig {
@@ -54,6 +60,7 @@ impl AutoscalingConfig {
             metrics_resolution: Duration::from_secs(15),
             kubelet_sampling: Duration::from_secs(10),
             named: Vec::new(),
+            selectors: BTreeMap::new(),
         }
     }
 }
@@ -108,6 +115,24 @@ struct Scaler {
 impl Autoscaling {
     fn config(&self) -> AutoscalingConfig {
         self.config.clone().unwrap_or_else(|| AutoscalingConfig::of(Version::new(1, 33)))
+    }
+
+    /// What a target selects, where that may be more than its own pods.
+    fn selector_of(&self, target: &str) -> Option<&LabelSelector> {
+        self.config.as_ref()?.selectors.get(target)
+    }
+
+    /// Whether a target selects this pod.
+    fn selects(&self, target: &str, pod: &Pod) -> bool {
+        match self.selector_of(target) {
+            Some(selector) => namespace_of(target) == &*pod.record.namespace && selector.matches(&pod.template.labels),
+            None => *pod.owner == *target,
+        }
+    }
+
+    /// Whether an autoscaler looks at this pod.
+    fn looks_at(&self, pod: &Pod) -> bool {
+        self.scalers.values().any(|scaler| self.selects(&scaler.autoscaler.spec.target, pod))
     }
 }
 
@@ -188,12 +213,20 @@ impl Cluster {
         self.inner.autoscaling.borrow().steps.clone()
     }
 
-    /// The pods of a Deployment as an autoscaler sees them, in the order of their creation.
+    /// The pods that a Deployment selects as an autoscaler sees them, in the order of their creation.
     #[must_use]
     pub fn autoscaled_pods(&self, target: &str) -> Vec<PodView> {
-        let state = self.inner.state.borrow();
-        let pods = state.ordered_pods_of(target).into_iter();
-        pods.map(|pod| view(pod, &self.inner)).collect()
+        let (selected, state) = (self.selected_pods(target), self.inner.state.borrow());
+        selected.iter().map(|id| view(&state.pods[id], &self.inner)).collect()
+    }
+
+    /// The pods that a target selects, whoever owns them, in the order of their creation.
+    fn selected_pods(&self, target: &str) -> BTreeSet<u64> {
+        let (autoscaling, state) = (self.inner.autoscaling.borrow(), self.inner.state.borrow());
+        match autoscaling.selector_of(target) {
+            Some(selector) => state.pods_with(namespace_of(target), |labels| selector.matches(labels)),
+            None => state.pods_of(target).map(|pod| pod.record.id).collect(),
+        }
     }
 
     fn start_syncs(&self, key: Rc<str>, uid: u64) {
@@ -333,10 +366,16 @@ impl Cluster {
     }
 
     fn scale_of(&self, target: &str) -> Option<Scale> {
-        let of_target = |scaler: &&Scaler| &*scaler.autoscaler.spec.target == target;
-        let is_shared = self.inner.autoscaling.borrow().scalers.values().filter(of_target).count() > 1;
-        let state = self.inner.state.borrow();
-        let known = state.deployments.get(target)?;
+        let (pods, state) = (self.selected_pods(target), self.inner.state.borrow());
+        // Pods of one set are alike.
+        let alike: BTreeMap<u64, &Pod> = pods.iter().map(|id| &state.pods[id]).map(|pod| (pod.set, pod)).collect();
+        let is_shared = {
+            let autoscaling = self.inner.autoscaling.borrow();
+            let targets = autoscaling.scalers.values().map(|scaler| &*scaler.autoscaler.spec.target);
+            let looks = |other: &str| other == target || alike.values().any(|pod| autoscaling.selects(other, pod));
+            targets.filter(|other| looks(other)).count() > 1
+        };
+        let known = state.deployments.get(target).filter(|known| !known.is_deleted)?;
         Some(Scale {
             spec_replicas: known.spec.replicas,
             status_replicas: known.status.replicas,
@@ -372,13 +411,10 @@ impl Cluster {
         }
     }
 
-    /// Reads the counters of a Deployment's pods from now on.
+    /// Reads the counters of the pods that a Deployment selects from now on.
     fn watch_pods(&self, target: &str) {
-        let running: Vec<u64> = {
-            let state = self.inner.state.borrow();
-            let running = state.ordered_pods_of(target).into_iter().filter(|pod| pod.ip.is_some());
-            running.map(|pod| pod.record.id).collect()
-        };
+        let mut running = self.selected_pods(target);
+        running.retain(|id| self.inner.state.borrow().pods[id].ip.is_some());
         for id in running {
             self.watch_pod(id);
         }
@@ -387,15 +423,13 @@ impl Cluster {
     /// A pod's container runs: its counters are read if an autoscaler looks at it. The first reading comes with the start, the others one period
     /// apart; those of pods that the run finds at phases of their own.
     pub(in crate::cluster) fn watch_pod(&self, id: u64) {
-        let Some((identity, owner)) =
-            self.inner.state.borrow().pods.get(&id).map(|pod| (Rc::clone(&pod.identity), Rc::clone(&pod.owner)))
-        else {
-            return;
+        let identity = match self.inner.state.borrow().pods.get(&id) {
+            Some(pod) if self.inner.autoscaling.borrow().looks_at(pod) => Rc::clone(&pod.identity),
+            _ => return,
         };
         let period = {
             let mut autoscaling = self.inner.autoscaling.borrow_mut();
-            let is_target = autoscaling.scalers.values().any(|scaler| scaler.autoscaler.spec.target == owner);
-            if !is_target || autoscaling.source.is_some() || !autoscaling.watched.insert(id) {
+            if autoscaling.source.is_some() || !autoscaling.watched.insert(id) {
                 return;
             }
             autoscaling.config().kubelet_sampling
@@ -461,11 +495,10 @@ struct Pipeline<'a> {
 impl Pipeline<'_> {
     /// The target's pods that have samples.
     fn rates(&self) -> Vec<(Rc<str>, Rates, Rc<PodTemplate>)> {
-        let state = self.cluster.inner.state.borrow();
+        let (selected, state) = (self.cluster.selected_pods(self.target), self.cluster.inner.state.borrow());
         let autoscaling = self.cluster.inner.autoscaling.borrow();
         let Some(server) = &autoscaling.server else { return Vec::new() };
-        let pods = state.ordered_pods_of(self.target).into_iter();
-        let rates = pods.filter_map(|pod| {
+        let rates = selected.iter().map(|id| &state.pods[id]).filter_map(|pod| {
             Some((Rc::clone(&pod.record.name), server.rates(pod.record.id)?, Rc::clone(&pod.template)))
         });
         rates.collect()
@@ -492,8 +525,8 @@ impl Pipeline<'_> {
             }
             MetricOf::Pods(curve) => {
                 let sample = Sample { milli: curve.at(self.now), at: self.now, window: Duration::ZERO };
-                let state = self.cluster.inner.state.borrow();
-                let running = state.ordered_pods_of(self.target).into_iter().filter(|pod| pod.ip.is_some());
+                let (selected, state) = (self.cluster.selected_pods(self.target), self.cluster.inner.state.borrow());
+                let running = selected.iter().map(|id| &state.pods[id]).filter(|pod| pod.ip.is_some());
                 running.for_each(|pod| add(Rc::clone(&pod.record.name), sample));
             }
             MetricOf::Object(..) | MetricOf::External(_) => {}

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::pod::Pod;
 use super::{Caller, Cluster, State, Work, in_namespace, namespace_of};
 use crate::cluster::disruption::{
-    Answer, BudgetPod, BudgetStatus, BudgetView, DisruptedPods, DisruptionBudget, EvictedPod, decide, settle,
+    Answer, Budget, BudgetPod, BudgetStatus, BudgetView, DisruptedPods, DisruptionBudget, EvictedPod, decide, settle,
 };
 use crate::engine::{Datum, EventId, Stream};
 use crate::units::SimTime;
@@ -132,6 +132,7 @@ impl Cluster {
             let Some(known) = state.budgets.get_mut(key) else { return };
             let protected: Vec<&Pod> = protected.iter().map(|id| &state.pods[id]).collect();
             let owners: BTreeSet<&Rc<str>> = protected.iter().map(|pod| &pod.owner).collect();
+            let has_daemons = owners.iter().any(|owner| state.daemons.contains_key(*owner));
             let wanted = owners.iter().filter_map(|owner| state.deployments.get(*owner));
             let wanted: i32 = wanted.map(|owner| owner.spec.replicas).sum();
             let pods: Vec<BudgetPod<'_>> = protected
@@ -139,8 +140,12 @@ impl Cluster {
                 .map(|pod| BudgetPod { name: &pod.record.name, is_ready: pod.is_ready, is_deleting: pod.is_deleting() })
                 .collect();
             let next = settle(&mut known.disrupted, &pods, now);
-            known.is_observed = true;
-            let status = BudgetStatus::of(known.spec.budget, &pods, wanted, &known.disrupted, now);
+            let is_countable = !(has_daemons && known.spec.budget.is_some_and(Budget::counts_wanted));
+            known.is_observed |= is_countable;
+            let status = match is_countable {
+                true => BudgetStatus::of(known.spec.budget, &pods, wanted, &known.disrupted, now),
+                false => BudgetStatus { disruptions_allowed: 0, ..known.status },
+            };
             let has_changed = std::mem::replace(&mut known.status, status) != status;
             (next, has_changed)
         };

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::World;
+use super::entries::Entry;
 use super::member::Member;
 use crate::cluster::owner;
 use crate::drill::config::{Action, Verb};
@@ -70,6 +71,7 @@ impl World {
         };
         let data = vec![("action", action.text.as_str().into())];
         let event = self.around.log.borrow_mut().record(now, None, "timeline", object, data);
+        self.entries.borrow_mut().insert(event, Entry::of(action, verb));
         if let Verb::FailZone(zone, back_after) = verb {
             self.fail_zone(action.member, zone, *back_after, event);
         }

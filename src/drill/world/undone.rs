@@ -3,20 +3,20 @@
 
 use std::time::Duration;
 
+use super::entries::Entries;
 use crate::cluster::{PodView, Rollout};
-use crate::drill::config::Action;
 use crate::engine::{Datum, Event, EventLog};
+use crate::record::Source;
 use crate::record::results::{Fidelity, FidelityStatus};
 use crate::units::SimTime;
 
 /// What the timeline asked for in vain, in the order of time, each with the line of its entry.
-pub(super) fn operations(log: &EventLog, actions: &[Action]) -> Vec<Fidelity> {
+pub(super) fn operations(log: &EventLog, entries: &Entries) -> Vec<Fidelity> {
     let told = log.events().iter().filter_map(|event| {
         let root = log.causes(event.id).find(|cause| cause.kind == "timeline")?;
         let asked = text(root, "action")?;
         let note = note(event, asked)?;
-        let place = actions.iter().find(|action| action.text == asked).and_then(|action| action.place.clone());
-        let (file, line) = place.map_or((None, None), |(file, line)| (Some(file), Some(line)));
+        let Source { file, line, .. } = entries.get(&root.id)?.source.clone();
         let path = format!("timeline, {asked}");
         Some(Fidelity { path, file, line, status: FidelityStatus::Warning, note: Some(note) })
     });
@@ -73,7 +73,9 @@ fn note(event: &Event, asked: &str) -> Option<String> {
         // A drain asks again; who asks once is answered once.
         "eviction_denied" if asked.starts_with("evict") => {
             let budget = text(event, "budget").map(|budget| format!(" by the budget {budget}")).unwrap_or_default();
-            Some(format!("the eviction of {name} was denied{budget}"))
+            // Who is asked one time is told why where it is not for want of a spare pod.
+            let why = if budget.is_empty() { reason() } else { String::new() };
+            Some(format!("the eviction of {name} was denied{budget}{why}"))
         }
         _ => None,
     }

@@ -14,6 +14,7 @@ use crate::edge::NO_PORT;
 use crate::edge::balancer::{HealthChange, TargetId};
 use crate::edge::product::GateOpens;
 use crate::engine::EventId;
+use crate::units::SimTime;
 
 /// What a health check does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,6 +114,30 @@ impl LoadBalancer {
         Some((span, failed.collect()))
     }
 
+    /// A pod that the run finds without a listener has long failed its checks: one that a Service selects, say, and no Gateway.
+    async fn heed_the_past(&self, id: TargetId, ip: Ipv4Addr, because: &mut EventId) {
+        let inner = &self.inner;
+        // Who stands listens before the first nanosecond is over.
+        inner.sim.sleep_until(SimTime::from_nanos(1)).await;
+        let live = inner.live();
+        let Some(check) = live.balancer.health_check else { return };
+        let at = SocketAddrV4::new(ip, live.usual_port());
+        let is_pod = live.targets.mode == BackendMode::Pods && live.probe == Probe::Tcp && at.port() != NO_PORT;
+        if !is_pod || inner.host.is_served(at) {
+            return;
+        }
+        let changes: Vec<HealthChange> = {
+            let (mut state, now) = (inner.state.borrow_mut(), inner.sim.now());
+            let mut probed = || state.balancer.handle_probe(now, id, false, Some(*because));
+            (0..check.unhealthy_threshold).filter_map(|_| probed()).collect()
+        };
+        if changes.contains(&HealthChange::Unhealthy) {
+            let name = inner.state.borrow().names.get(&id).cloned().unwrap_or_else(|| Rc::from(""));
+            *because = inner.tell(Some(*because), "target_unhealthy", &name, ip);
+            inner.state.borrow_mut().balancer.set_why(id, *because);
+        }
+    }
+
     /// Probes a target for as long as it is registered.
     pub(super) async fn probe(&self, id: TargetId, ip: Ipv4Addr, mut because: EventId, stands: bool) {
         let inner = &self.inner;
@@ -128,6 +153,7 @@ impl LoadBalancer {
             }
         }
         if stands {
+            self.heed_the_past(id, ip, &mut because).await;
             // Its probes began at some time before the run.
             next = next.after(inner.config.first_probe.unwrap_or_else(|| {
                 inner.streams.stream("lb-probe-phase", &ip.to_string()).uniform(Duration::ZERO, check.interval)
