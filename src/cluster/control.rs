@@ -46,6 +46,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
+pub use self::bare_pods::PodEdit;
 pub(in crate::cluster) use self::calls::Caller;
 use self::calls::Clients;
 use self::daemon_set_sync::DaemonState;

@@ -23,6 +23,7 @@ use crate::cluster::{DaemonSet, OwnerKind, TargetPort};
 use crate::drill::config::{ClusterChange, ServiceChange};
 use crate::drill::{Action, ClusterSpec, FrontSpec, GatewayPods, GatewaySpec, Share, Size, Sources, Verb};
 use crate::manifest::object::GATEWAY_API;
+use crate::manifest::pod::PodManifest;
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
@@ -341,12 +342,18 @@ fn changes(
     for (key, pod) in &next.pods {
         match current.pods.get(key) {
             None => verbs.push(Verb::Pod(Box::new(pod.pod()))),
-            Some(before) if before.pod() != pod.pod() => {
-                let problem = Problem::at(entry.place, "spec.timeline", format!("Pod {key} cannot change"));
-                sink.report(problem.help("pod updates may not change what a pod is made from: give it another name"));
+            Some(before) if before.fixed != pod.fixed || before.pod().node_name != pod.pod().node_name => {
+                refuse_pod_update(entry, key, sink);
             }
-            // As with `kubectl apply`: one that is gone by then is made anew, and one that is there stays.
-            Some(_) if is_applied(entry, "Pod", key) => verbs.push(Verb::Pod(Box::new(pod.pod()))),
+            // As with `kubectl apply`: one that is gone by then is made anew.
+            Some(before) if is_applied(entry, "Pod", key) => {
+                note_pod_update(entry, (before, pod), sink);
+                verbs.push(Verb::Pod(Box::new(pod.pod())));
+            }
+            Some(before) if before.pod() != pod.pod() => {
+                note_pod_update(entry, (before, pod), sink);
+                verbs.push(Verb::EditPod(Box::new(pod.pod())));
+            }
             Some(_) => {}
         }
     }
@@ -390,6 +397,24 @@ fn changes(
     verbs.extend(sharing_changes((current, next), settings, sink));
     verbs.extend(service_changes(&moments, made));
     verbs
+}
+
+/// The API server refuses it, in its words; or it is an image of which nothing is simulated.
+fn refuse_pod_update(entry: &TimelineEntry, key: &str, sink: &Sink) {
+    let text = format!("Pod {key}: spec: Forbidden: pod updates may not change fields other than an image");
+    sink.report(Problem::at(entry.place, "spec.timeline", text).help(
+        "labels, annotations and the image of the container whose process is simulated may change: for all else give the pod another name",
+    ));
+}
+
+/// What is read when a pod is made is read once.
+fn note_pod_update(entry: &TimelineEntry, (before, after): (&PodManifest, &PodManifest), sink: &Sink) {
+    let config = |pod: &PodManifest| pod.manifest.proxy_config.as_ref().map(|(text, _)| text.clone());
+    if config(before) != config(after) {
+        let text = "proxy.istio.io/config is read when a pod is made: this one keeps what it was made with, whatever restarts in it";
+        let path = format!("Pod {} metadata.annotations", after.manifest.deployment.key);
+        sink.note(entry.place, path, FidelityStatus::Warning, Some(text));
+    }
 }
 
 /// Whether an entry of the timeline applies this very object.
