@@ -462,6 +462,39 @@ fn what_a_clb_cannot_change_stops_its_controller_until_it_is_taken_back() {
 }
 
 #[test]
+fn an_annotation_that_is_rejected_in_mid_run_leaves_the_balancer_as_it_was_until_it_is_mended() {
+    let restart = "{ at: 30s, restart: {} }";
+    let drill = |entries: &[&str]| Drill::annotated(entries, &[("scheduler", "rr"), ("persistence-timeout", "0")]);
+    let alone = drill(&[restart]).run();
+    // A number that is none is not read at all, and nobody follows the pods that the restart brings.
+    let unread = annotate("10s", "persistence-timeout", "soon");
+    let outcome = drill(&[&unread, restart]).run();
+    let failed = |outcome: &Outcome| count(outcome, "lb_sync_failed");
+    let lost = |outcome: &Outcome| outcome.run.results.totals.dropped;
+    assert_eq!((failed(&outcome), count(&outcome, "target_deregistered")), (4, 0));
+    assert!(lost(&outcome) > 4 * lost(&alone), "{} and {}", lost(&outcome), lost(&alone));
+    assert!(warnings(&outcome).contains("SyncLoadBalancerFailed"), "{}", warnings(&outcome));
+    assert!(warnings(&outcome).contains("listeners and targets stay"), "{}", warnings(&outcome));
+    // Mended before the restart it costs nothing.
+    let mended = drill(&[&unread, &annotate("20s", "persistence-timeout", "0"), restart]).run();
+    assert_eq!((count(&mended, "target_deregistered"), lost(&mended)), (2, lost(&alone)));
+    // A word that the cloud does not know fails at the listeners, when the targets are there.
+    let word = annotate("10s", "scheduler", "random");
+    let rejected = drill(&[&word, restart]).run();
+    assert_eq!((count(&rejected, "target_deregistered"), lost(&rejected)), (2, lost(&alone)));
+    assert!(failed(&rejected) >= 4 && warnings(&rejected).contains("targets are followed"), "{}", warnings(&rejected));
+    // While it is wrong no listener is made for another port.
+    let port = ports("30s", &[(80, 80)]);
+    let closed = drill(&[&word, &port]).run();
+    assert_eq!(count(&closed, "lb_listener_deleted"), 0);
+    // At the start it is an error, and so is what nobody knows the end of.
+    let start = Drill::annotated(&[restart], &[("scheduler", "random")]).load().err().unwrap_or_default();
+    assert!(start.contains("the API rejects `random`"), "{start}");
+    let unknown = drill(&[&annotate("10s", "spec", "huge")]).load().err().unwrap_or_default();
+    assert!(unknown.contains("huge"), "{unknown}");
+}
+
+#[test]
 fn a_traffic_policy_changes_which_nodes_are_targets() {
     let policy = |value: &str| {
         format!("{{ at: 20s, set: {{ \"IstioGateway/istio-system/edge.spec.externalTrafficPolicy\": {value} }} }}")

@@ -482,3 +482,63 @@ fn what_a_services_spec_may_not_say() {
         Drill { service, ..NODE_PORT }.refused(told);
     }
 }
+
+/// The Service in front becomes a name at 10 s.
+const NAMED: &str = r#"{ at: 10s, set: { "Service/default/edge.spec.type": ExternalName, "Service/default/edge.spec.externalName": shop.example.org } }"#;
+
+#[test]
+fn a_service_that_becomes_a_name_loses_its_address_its_ports_and_its_balancer() {
+    // All nodes have heard of it 100 ms later.
+    for drill in [Drill { timeline: NAMED, ..NODE_PORT }, Drill { timeline: NAMED, ..CLUSTER_IP }] {
+        let outcome = drill.run();
+        assert_eq!(causes(&outcome), [("GD4117", 1990)]);
+        let source = outcome.run.results.causes[0].source.as_ref().expect("a line");
+        assert_eq!((source.path.as_str(), source.value.as_deref()), ("spec.type", Some("ExternalName")));
+        let told = outcome.run.results.fidelity.iter().any(|row| {
+            row.path == "Service default/edge spec.type"
+                && row.note.as_ref().is_some_and(|note| note.contains("a name in DNS"))
+        });
+        assert!(told);
+    }
+    // A balancer of pods serves until its controller has come, 2 s later, and is gone then.
+    let pods = Drill {
+        annotations: "service.beta.kubernetes.io/backend-type: eni",
+        service: "type: LoadBalancer",
+        timeline: NAMED,
+        ..BALANCER
+    };
+    let outcome = pods.run();
+    assert_eq!(codes(&outcome), ["GD4111"]);
+    assert!(lost(&outcome).abs_diff(1800) <= 3, "{}", lost(&outcome));
+    // One of nodes has nobody behind its ports before that.
+    let outcome = Drill { timeline: NAMED, ..BALANCER }.run();
+    assert_eq!(codes(&outcome), ["GD4111", "GD4117"]);
+    assert!(lost(&outcome).abs_diff(1990) <= 3, "{}", lost(&outcome));
+}
+
+#[test]
+fn a_service_that_was_a_name_has_other_node_ports_unless_they_are_written_and_another_address() {
+    let back = |kind: &str, more: &str| -> &'static str {
+        let edit = format!(
+            "\"Service/default/edge.spec.type\": {kind}, \"Service/default/edge.spec.externalName\": null{more}"
+        );
+        format!("{NAMED}, {{ at: 20s, set: {{ {edit} }} }}").leak()
+    };
+    // The name has no ports of nodes, so they are given anew; each edit has its own line.
+    let given = Drill { timeline: back("NodePort", ""), ..NODE_PORT }.run();
+    assert_eq!(causes(&given), [("GD4117", 990), ("GD4117", 1000)]);
+    let written = back("NodePort", ", \"Service/default/edge.spec.ports[0].nodePort\": 30080");
+    assert_eq!(causes(&Drill { timeline: written, ..NODE_PORT }.run()), [("GD4117", 1000)]);
+    Drill { timeline: back("ClusterIP", ""), ..CLUSTER_IP }
+        .refused("a Service that was an ExternalName gets another address");
+    // Another balancer has an address that nobody dials.
+    let outcome = Drill {
+        annotations: "service.beta.kubernetes.io/backend-type: eni",
+        service: "type: LoadBalancer",
+        timeline: back("LoadBalancer", ""),
+        ..BALANCER
+    }
+    .run();
+    assert!(lost(&outcome).abs_diff(1800) <= 3, "{:?}", causes(&outcome));
+    assert_eq!(count(&outcome, "lb_created"), 1);
+}
