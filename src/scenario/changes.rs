@@ -15,7 +15,7 @@ use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::target::{self, Workload};
 use super::world::gateway_specs;
-use super::{autoscaling, front, gateway_template, route_changes, sharing, shutdown, sources};
+use super::{autoscaling, departures, front, gateway_template, route_changes, sharing, shutdown, sources};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::{Operation, PodChoice};
@@ -55,6 +55,20 @@ pub(super) fn workload(entry: &TimelineEntry, current: &Resolved, past: &Past, s
         found
     };
     let workload = entry.of.as_ref().map_or_else(|| Some(current.target.clone()), named)?;
+    if past.is_elsewhere && entry.cluster.is_none() && workload == current.target {
+        // What is for the gateway is for those that are left; all else may be for what is here.
+        let is_for_it = matches!(
+            entry.verb,
+            TimelineVerb::Restart
+                | TimelineVerb::Scale(_)
+                | TimelineVerb::Rollback(_)
+                | TimelineVerb::Pause(_)
+                | TimelineVerb::Delete
+                | TimelineVerb::ConfigPush
+                | TimelineVerb::DeleteService(..)
+        );
+        return (!is_for_it).then_some(workload);
+    }
     if past.is_deleted(&workload.owner()) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
         let problem = Problem::at(entry.place, "spec.timeline", format!("{workload} has been deleted by then"));
         sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
@@ -114,6 +128,7 @@ pub(super) fn act(
     let Some(workload) = workload(entry, current, past, sink) else { return Vec::new() };
     let key = workload.key.clone();
     let at = entry.at;
+    let written = departures::written(state, current);
     let told = |verb: Option<Verb>, text: String| {
         vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text, place: None }]
     };
@@ -253,32 +268,36 @@ pub(super) fn act(
         TimelineVerb::ConfigPush => return told(Some(Verb::ConfigPush), "push all configuration".to_owned()),
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
+    let departure = written.and_then(|before| departures::of_entry(entry, &before, state, settings, sink));
+    let mut verbs = Vec::new();
+    if let Some(departure) = departure {
+        past.delete(&current.target.owner());
+        past.is_elsewhere = !departure.is_last;
+        verbs.push((deletion(&current.target), format!("delete {}", current.target)));
+        if !past.standing.is_deleted() {
+            let written = ("spec.clusterIds", departure.written.as_str());
+            let moment = (&TimelineEntry { place: departure.place, ..entry.clone() }, &*current);
+            let gone = fate::delete(moment, &mut past.standing, written, settings, made.files, sink);
+            verbs.extend(gone.map(|gone| (gone, format!("delete Service {}", current.front_key()))));
+        }
+    }
     gateway_template::follow(state, current, entry.place, sink);
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
     state.note(&next);
     made.backends.add(&next, settings, sink);
-    let mut verbs = changes(entry, (current, &next), past, &mut made, settings, sink);
+    let changed = changes(entry, (current, &next), past, &mut made, settings, sink);
+    verbs.extend(changed.into_iter().map(|verb| (verb, text.clone())));
     if verbs.is_empty() {
         // As with kubectl, that is no error.
         if let Some(text) = shutdown::unread_edit(current, &next, settings) {
             sink.note(entry.place, "spec.timeline".to_owned(), FidelityStatus::Warning, Some(&text));
         }
-        verbs.push(Verb::Unchanged);
+        verbs.push((Verb::Unchanged, text));
     }
     *current = next;
-    let first = Some(entry.phase.clone());
-    verbs
-        .drain(..)
-        .enumerate()
-        .map(|(index, verb)| Action {
-            at,
-            member: 0,
-            phase: if index == 0 { first.clone() } else { None },
-            verb: Some(verb),
-            text: text.clone(),
-            place: None,
-        })
-        .collect()
+    let phases = std::iter::once(Some(entry.phase.clone())).chain(std::iter::repeat(None));
+    let actions = verbs.into_iter().zip(phases);
+    actions.map(|((verb, text), phase)| Action { at, member: 0, phase, verb: Some(verb), text, place: None }).collect()
 }
 
 /// Whether a Deployment is paused, so that kubectl neither restarts it nor takes it back.

@@ -343,3 +343,44 @@ fn pods_of_no_deployment_run_where_their_backend_runs() {
         }
     }
 }
+
+#[test]
+fn a_cluster_that_a_gateway_no_longer_names_loses_it_and_the_others_keep_it() {
+    let ids = |at: &str, named: &str| {
+        format!("{{ at: {at}, set: {{ \"IstioGateway/istio-system/edge.spec.clusterIds\": [{named}] }} }}")
+    };
+    let left = ids("20s", "c-1");
+    let outcome = run_of(&with_timeline(&left), MANIFEST);
+    let deleted = run_of(&with_timeline("{ at: 20s, delete: {}, cluster: c-2 }"), MANIFEST);
+    let (totals, same) = (&outcome.run.results.totals, &deleted.run.results.totals);
+    assert_eq!((totals.sent, totals.dropped), (same.sent, same.dropped), "it goes as what is deleted goes");
+    // A quarter of 100/s from when its balancer is gone, 2 s later.
+    assert!(totals.dropped.abs_diff(25 * 38) < 130, "{totals:?}");
+    assert_eq!(requests_in(&outcome, "c-1").1, 0);
+    let [cause] = &outcome.run.results.causes[..] else { panic!("{:?}", outcome.run.results.causes) };
+    let source = cause.source.as_ref().expect("the line of the edit");
+    assert_eq!((cause.code.as_str(), source.path.as_str()), ("GD4111", "spec.clusterIds"));
+    assert_eq!((source.value.as_deref(), source.line.is_some()), (Some("c-1"), true));
+    let told = |row: &gatedrill::record::results::Fidelity| row.note.clone().unwrap_or_default();
+    assert!(outcome.run.results.fidelity.iter().any(|row| told(row).contains("it names `c-2` no longer")));
+    // What comes later is for the cluster that is left.
+    let replicas = "{ at: 30s, set: { \"IstioGateway/istio-system/edge.spec.replicaCount\": 3 } }";
+    let later = run_of(&with_timeline(&format!("{left}, {replicas}, {{ at: 40s, restart: {{}} }}")), MANIFEST);
+    let rollouts: Vec<&str> = later.run.results.rollouts.iter().map(|rollout| &*rollout.object).collect();
+    assert_eq!(rollouts, ["c-1/istio-system/istio-edge"]);
+    let made = |cluster: &str| {
+        let prefix = format!("{cluster}/");
+        later.run.results.pods.iter().filter(|pod| pod.name.starts_with(&prefix)).count()
+    };
+    assert_eq!((made("c-1"), made("c-2")), (6, 3));
+    // What is gone does not come back, and nobody else is there.
+    for (entries, expected) in [
+        (format!("{left}, {}", ids("40s", "c-1, c-2")), "the gateway is gone from `c-2` by then"),
+        (format!("{left}, {{ at: 40s, restart: {{}}, cluster: c-2 }}"), "has been deleted by then"),
+        (ids("20s", "c-1, c-3"), "no cluster is called `c-3`"),
+        (ids("20s", ""), "the gateway is deployed to no cluster"),
+    ] {
+        let text = told_problems(&with_timeline(&entries), MANIFEST);
+        assert!(text.contains(expected) && text.contains(".yaml:"), "{expected}: {text}");
+    }
+}
