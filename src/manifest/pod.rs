@@ -7,10 +7,11 @@
 
 use std::rc::Rc;
 
-use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Keeper, Written, read_pod};
+use super::deployment::{DeploymentManifest, Keeper, Written, read_pod};
 use super::object::Object;
 use super::pod_text::pod_text;
 use super::read::Sink;
+use super::rolling_update::DEFAULT_STRATEGY;
 use super::yaml::{Node, Value};
 use crate::cluster::selector::LabelSelector;
 use crate::cluster::{BarePod, Deployment};
