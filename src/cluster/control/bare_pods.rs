@@ -81,7 +81,9 @@ impl Cluster {
             }
             set.template = Rc::new(after);
             let after = Rc::clone(&set.template);
-            state.pods.get_mut(&id).expect("a pod of a set is there").template = Rc::clone(&after);
+            if let Some(pod) = state.pods.get_mut(&id) {
+                pod.template = Rc::clone(&after);
+            }
             state.file_anew(id);
             (id, before, after)
         };

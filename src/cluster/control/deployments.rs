@@ -49,10 +49,11 @@ impl Cluster {
         self.enqueue(Work::Deployment(key));
     }
 
-    /// A Deployment as it stands.
+    /// A Deployment as it stands; none once it has been deleted.
     #[must_use]
     pub fn deployment(&self, key: &str) -> Option<Deployment> {
-        self.inner.state.borrow().deployments.get(key).map(|known| known.spec.clone())
+        let state = self.inner.state.borrow();
+        state.deployments.get(key).filter(|known| !known.is_deleted).map(|known| known.spec.clone())
     }
 
     /// Starts all pods anew, as `kubectl rollout restart` does: an annotation of the template changes.
