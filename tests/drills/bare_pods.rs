@@ -4,19 +4,13 @@
 //! their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{count, edge_behind_nlb, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: bare }
-spec:
-  duration: 90s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("bare", "  duration: 90s\n  seed: 5\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 2, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
     timings: { podStart: 3s }
   loadBalancer: { controllerLatency: 2s }
@@ -24,26 +18,10 @@ spec:
   load:
     - { name: new, rate: 40/s, arrivals: constant, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
-
-const MANIFEST: &str = concat!(
-    r#"
-apiVersion: istio.alibabacloud.com/v1
-kind: IstioGateway
-metadata: { name: edge, namespace: istio-system }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 2
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
-"#,
-    shop_of_istio_edge!()
+"#
 );
+
+const MANIFEST: &str = concat!(edge_behind_nlb!("2"), shop_of_istio_edge!());
 
 fn pod(name: &str, labels: &str, spec: &str) -> String {
     let container = "{ name: web, image: web, resources: { requests: { cpu: 500m, memory: 128Mi } } }";
@@ -59,12 +37,7 @@ fn load(backend: &str, timeline: &str, more: &str) -> Result<Scenario, String> {
 }
 
 fn drill(backend: &str, timeline: &str, more: &str) -> Outcome {
-    let scenario = load(backend, timeline, more).unwrap_or_else(|problems| panic!("{problems}"));
-    run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
-}
-
-fn count(outcome: &Outcome, kind: &str) -> usize {
-    outcome.log.events().iter().filter(|event| event.kind == kind).count()
+    ran(load(backend, timeline, more))
 }
 
 /// Two of them, on a node each.
@@ -271,8 +244,7 @@ fn an_image_that_is_edited_restarts_the_container_in_place_once_the_image_is_the
         let scenario = SCENARIO.replace("podStart: 3s", "podStart: 3s, imagePull: 4s");
         let scenario = scenario.replace("    timings", &format!("    badImages: [ {bad} ]\n    timings"));
         let text = scenario.replace("BACKEND", "pod: default/web-1, serviceTime: 5ms").replace("TIMELINE", timeline);
-        let scenario = loaded(&text, &format!("{MANIFEST}{one}"), &[], None).unwrap_or_else(|all| panic!("{all}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(loaded(&text, &format!("{MANIFEST}{one}"), &[], None))
     };
     let pulled = slow("", &other);
     assert!(pulled.run.results.totals.dropped.abs_diff(160) <= 3, "{:?}", pulled.run.results.totals);

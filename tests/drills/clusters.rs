@@ -4,21 +4,15 @@
 //! alone; and everything that is told says which cluster it is of. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Outcome, Verb, run};
 use gatedrill::edge::OnRemoval;
 use gatedrill::scenario::Scenario;
 use std::time::Duration;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: clusters }
-spec:
-  duration: 60s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  clusters:
+const SCENARIO: &str = concat!(
+    scenario_head!("clusters", "  duration: 60s\n  seed: 5\n"),
+    r#"  clusters:
     - { id: c-1, weight: 3, nodes: [ { name: pool, count: 2, zones: [a, b] } ], timings: { podStart: 3s } }
     - { id: c-2, nodes: [ { name: pool, count: 3, zones: [a, b, c] } ], timings: { podStart: 3s } }
   loadBalancer: { controllerLatency: 2s }
@@ -26,7 +20,8 @@ spec:
   load:
     - { name: new, rate: 100/s, clients: { reuse: none, timeout: 2s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -368,11 +363,12 @@ fn a_cluster_that_a_gateway_no_longer_names_loses_it_and_the_others_keep_it() {
     let later = run_of(&with_timeline(&format!("{left}, {replicas}, {{ at: 40s, restart: {{}} }}")), MANIFEST);
     let rollouts: Vec<&str> = later.run.results.rollouts.iter().map(|rollout| &*rollout.object).collect();
     assert_eq!(rollouts, ["c-1/istio-system/istio-edge"]);
-    let made = |cluster: &str| {
+    let made = |outcome: &Outcome, cluster: &str| {
         let prefix = format!("{cluster}/");
-        later.run.results.pods.iter().filter(|pod| pod.name.starts_with(&prefix)).count()
+        outcome.run.results.pods.iter().filter(|pod| pod.name.starts_with(&prefix)).count()
     };
-    assert_eq!((made("c-1"), made("c-2")), (6, 3));
+    assert_eq!((made(&later, "c-1"), made(&later, "c-2")), (6, 3));
+    assert_eq!((made(&deleted, "c-1"), made(&deleted, "c-2")), (2, 3), "ASM keeps no size of what is gone");
     // What is gone does not come back, and nobody else is there.
     for (entries, expected) in [
         (format!("{left}, {}", ids("40s", "c-1, c-2")), "the gateway is gone from `c-2` by then"),
