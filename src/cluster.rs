@@ -46,7 +46,7 @@ pub use api_client::{ClientLimits, ClientRates};
 pub use control::view::{DaemonSetView, DeploymentView, NodeView, PodView, SetView};
 pub use control::{
     AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,
-    PodCounts, PodRecord, Rollout,
+    PodCounts, PodEdit, PodRecord, Rollout,
 };
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};

@@ -16,6 +16,7 @@ mod balancer;
 mod budgets;
 mod changes;
 mod control_plane;
+mod departures;
 pub mod disks;
 mod editions;
 mod edits;

@@ -10,7 +10,7 @@
 //!
 //! What one sync does stands with its object: `deployment_sync`, `replica_set_sync`, `daemon_set_sync`, `endpoints_sync`, `disruption_sync`, `node_sync`, `node_failure`, `node_pressure`, `node_disk`,
 //! `node_shutdown`, `services`, `pod`.
-//! `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
+//! `queue` is when it comes. `deployments` is what is done to Deployments from outside, `operations` carries out what is done to pods and nodes, `node_scaling` is the cluster autoscaler.
 //!
 //! Source: Kubernetes v1.28.7 pkg/controller/{deployment,replicaset}, staging/src/k8s.io/endpointslice.
 
@@ -19,6 +19,7 @@ mod bare_pods;
 mod calls;
 mod daemon_set_sync;
 mod deployment_sync;
+mod deployments;
 mod disruption_sync;
 mod endpoints_sync;
 mod node_disk;
@@ -32,6 +33,7 @@ mod placing;
 mod pod;
 mod pod_deletion;
 mod pods;
+mod queue;
 mod remains;
 mod replica_set_sync;
 mod rollouts;
@@ -46,6 +48,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::autoscaler_sync::{AutoscalerStep, AutoscalingConfig, reading_text};
+pub use self::bare_pods::PodEdit;
 pub(in crate::cluster) use self::calls::Caller;
 use self::calls::Clients;
 use self::daemon_set_sync::DaemonState;
@@ -431,99 +434,6 @@ impl Cluster {
         this
     }
 
-    /// Creates a Deployment, or replaces it: another template is another revision. What changes nothing is no change.
-    pub fn apply_deployment(&self, spec: Deployment, because: Option<EventId>) {
-        let key = Rc::clone(&spec.key);
-        {
-            let mut state = self.inner.state.borrow_mut();
-            match state.deployments.get_mut(&key) {
-                Some(known) if known.spec == spec => return,
-                Some(known) => {
-                    known.template = Rc::new(spec.template.clone());
-                    known.spec = spec;
-                    known.generation += 1;
-                    known.because = because;
-                    if std::mem::take(&mut known.is_deleted) {
-                        known.created_at = self.inner.sim.now();
-                    }
-                }
-                None => {
-                    let fresh = DeploymentState {
-                        template: Rc::new(spec.template.clone()),
-                        spec,
-                        generation: 1,
-                        observed_generation: 0,
-                        status: DeploymentStatus::default(),
-                        unavailable: 0,
-                        is_available: false,
-                        progress: None,
-                        because,
-                        rollout: None,
-                        announced: None,
-                        revision: 0,
-                        sets: BTreeSet::new(),
-                        pods_made: 0,
-                        created_at: self.inner.sim.now(),
-                        is_deleted: false,
-                        hops: self.inner.streams.stream("controller-hop", &key),
-                    };
-                    state.deployments.insert(Rc::clone(&key), fresh);
-                }
-            }
-        }
-        self.enqueue(Work::Deployment(key));
-    }
-
-    /// A Deployment as it stands.
-    #[must_use]
-    pub fn deployment(&self, key: &str) -> Option<Deployment> {
-        self.inner.state.borrow().deployments.get(key).filter(|known| !known.is_deleted).map(|known| known.spec.clone())
-    }
-
-    /// Starts all pods anew, as `kubectl rollout restart` does: an annotation of the template changes.
-    pub fn restart(&self, key: &str, because: Option<EventId>) {
-        if let Some(mut spec) = self.deployment(key) {
-            let now = self.inner.sim.now().to_string();
-            spec.template.annotations.insert("kubectl.kubernetes.io/restartedAt".to_owned(), now);
-            self.apply_deployment(spec, because);
-        }
-    }
-
-    /// Wants another number of pods.
-    pub fn scale(&self, key: &str, replicas: i32, because: Option<EventId>) {
-        if let Some(mut spec) = self.deployment(key) {
-            spec.replicas = replicas;
-            self.apply_deployment(spec, because);
-        }
-    }
-
-    /// Deletes a Deployment, and with it its sets and their pods, which end as any deleted pod does.
-    pub fn delete_deployment(&self, key: &str, because: Option<EventId>) {
-        let Some(mut spec) = self.deployment(key) else { return };
-        // The garbage collector deletes what nobody owns any more; to pods it is a scale-in to nothing. The emptied objects stay here, unseen.
-        spec.replicas = 0;
-        spec.is_paused = false;
-        self.apply_deployment(spec, because);
-        if let Some(known) = self.inner.state.borrow_mut().deployments.get_mut(key) {
-            known.is_deleted = true;
-            known.rollout = None;
-        }
-        self.inner.state.borrow_mut().forget_remains(|pod| *pod.owner == *key);
-    }
-
-    /// Gives the living pods of a Deployment, in the order of their creation, the annotation
-    /// `controller.kubernetes.io/pod-deletion-cost`: the cheaper goes first.
-    pub fn set_deletion_costs(&self, owner: &str, costs: &[i32]) {
-        let mut state = self.inner.state.borrow_mut();
-        let pods = state.ordered_pods_of(owner).into_iter().filter(|pod| pod.is_active());
-        let ids: Vec<u64> = pods.map(|pod| pod.record.id).collect();
-        for (id, cost) in ids.iter().zip(costs) {
-            if let Some(pod) = state.pods.get_mut(id) {
-                pod.deletion_cost = *cost;
-            }
-        }
-    }
-
     /// The pods of an owner by state.
     #[must_use]
     pub fn counts(&self, owner: &str) -> PodCounts {
@@ -608,81 +518,6 @@ impl Cluster {
         // A machine that has booted gives its pods other addresses than their numbers'.
         let is_moved = found.is_none() && state.spare_ips > 0;
         found.or_else(|| is_moved.then(|| state.pods.values().find(|pod| pod.ip == Some(ip))).flatten())
-    }
-
-    /// What a change of a set asks for: of a `DaemonSet`'s revisions the whole is synced.
-    fn settled_on(&self, work: Work) -> Work {
-        let Work::Set(id) = work else { return work };
-        let state = self.inner.state.borrow();
-        let of_daemon = state.sets.get(&id).filter(|set| set.keeper == Keeper::DaemonSet);
-        of_daemon.map_or(Work::Set(id), |set| Work::Daemon(Rc::clone(&set.owner)))
-    }
-
-    /// Asks for a sync, a hop from now; one that is asked for already is not asked for twice.
-    fn enqueue(&self, work: Work) {
-        let work = self.settled_on(work);
-        let hop = {
-            let mut state = self.inner.state.borrow_mut();
-            let state = &mut *state;
-            let hops = match &work {
-                Work::Deployment(key) => state.deployments.get_mut(key).map(|known| &mut known.hops),
-                Work::Set(id) => {
-                    let owner = state.sets.get(id).map(|set| &set.owner);
-                    owner.and_then(|owner| state.deployments.get_mut(owner)).map(|known| &mut known.hops)
-                }
-                Work::Daemon(owner) => state.daemons.get_mut(owner).map(DaemonState::hops),
-                Work::Budget(key) => state.budgets.get_mut(key).map(BudgetState::hops),
-            };
-            let Some(hops) = hops else { return };
-            if !state.queued.insert(work.clone()) {
-                return;
-            }
-            let hop = self.inner.config.hop.draw(hops);
-            if self.stands() { Duration::ZERO } else { hop }
-        };
-        let this = self.clone();
-        self.inner.sim.spawn("controller", async move {
-            this.inner.sim.sleep(hop).await;
-            let caller = match &work {
-                Work::Deployment(_) => Some(Caller::Deployments),
-                Work::Budget(_) => Some(Caller::Budgets),
-                // A set's sync waits for each of its calls.
-                Work::Set(_) | Work::Daemon(_) => None,
-            };
-            if let Some(caller) = caller {
-                this.inner.sim.sleep(this.wait_for(caller)).await;
-            }
-            this.inner.state.borrow_mut().queued.remove(&work);
-            match work {
-                Work::Deployment(key) => this.sync_deployment(&key),
-                Work::Set(id) => this.sync_set(id),
-                Work::Daemon(owner) => this.sync_daemon_set(&owner),
-                Work::Budget(key) => this.sync_budget(&key),
-            }
-        });
-    }
-
-    /// Asks for a sync after a delay, unless one is to come before that anyway: an earlier wish swallows later ones.
-    /// Source: Kubernetes v1.28.7 staging/src/k8s.io/client-go/util/workqueue/delaying_queue.go.
-    fn enqueue_after(&self, work: Work, delay: Duration) {
-        let work = self.settled_on(work);
-        let due_at = self.inner.sim.now().after(delay);
-        {
-            let mut state = self.inner.state.borrow_mut();
-            if state.delayed.get(&work).is_some_and(|earlier| *earlier <= due_at) {
-                return;
-            }
-            state.delayed.insert(work.clone(), due_at);
-        }
-        let this = self.clone();
-        self.inner.sim.spawn("delayed", async move {
-            this.inner.sim.sleep_until(due_at).await;
-            let is_due = this.inner.state.borrow().delayed.get(&work) == Some(&due_at);
-            if is_due {
-                this.inner.state.borrow_mut().delayed.remove(&work);
-                this.enqueue(work);
-            }
-        });
     }
 
     pub(super) fn tell(

@@ -12,6 +12,7 @@
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted by the same sync: at once, unless the end of the run *before* holds it
 //!   back ([`super::kubelet::backoff`]).
+//! - A container whose image is edited is ended as by a deletion, hook and grace included, and runs the other image as soon as that is on the node, whatever its back-off was ([`edits`]).
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
 //! - A pod that the kubelet ends by itself, for want of memory or disk or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
 //!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).
@@ -30,6 +31,7 @@
 
 mod around;
 mod beside;
+mod edits;
 mod ending;
 
 use std::cell::{Cell, RefCell};
@@ -53,6 +55,7 @@ use super::ticks::Ticks;
 use super::{Process, Runtime, StartingPod};
 use crate::engine::{Datum, Delay, EventId, Signal, Sim, Stream, TaskGroup};
 use crate::units::SimTime;
+use edits::ImageInUse;
 use ending::{Progress, Why};
 
 /// The kubelet asks the container runtime so often what has ended. Source: pkg/kubelet/kubelet.go `genericPlegRelistPeriod`.
@@ -119,6 +122,8 @@ pub(super) struct Agent {
     unready: Cell<usize>,
     /// All of those, ready or not.
     beside: Cell<usize>,
+    /// The image that its process is made from.
+    image: RefCell<ImageInUse>,
 }
 
 struct OnNode {
@@ -140,6 +145,7 @@ enum Ending {
     Deletion,
     Eviction,
     Unwell,
+    Edit,
     Exit,
 }
 
@@ -161,6 +167,7 @@ impl Agent {
             last_event: Cell::new(None),
             unready: Cell::new(0),
             beside: Cell::new(0),
+            image: RefCell::new(ImageInUse::of(pod)),
         }
     }
 
@@ -340,7 +347,7 @@ impl Agent {
         for container in template.beside().filter(|it| it.starts_before || self.cluster.stands()) {
             self.pull_image(&bound.node, &container.image).await;
         }
-        self.pull_image(&bound.node, &template.image).await;
+        self.pull_own_image(&bound.node).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
         self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;
@@ -431,12 +438,13 @@ impl Agent {
         loop {
             let unwell = container.unwell();
             let exited = container.process().exited();
-            let by_itself = until(evicted.raised(), until(unwell.raised(), exited));
+            let by_itself = until(evicted.raised(), until(unwell.raised(), until(self.image_edited(), exited)));
             let ending = match until(self.told_to_end(), by_itself).await {
                 None => Ending::Deletion,
                 Some(None) => Ending::Eviction,
                 Some(Some(None)) => Ending::Unwell,
-                Some(Some(Some(()))) => Ending::Exit,
+                Some(Some(Some(None))) => Ending::Edit,
+                Some(Some(Some(Some(())))) => Ending::Exit,
             };
             match ending {
                 Ending::Deletion => break,
@@ -456,13 +464,29 @@ impl Agent {
                         break;
                     }
                 }
+                Ending::Edit => {
+                    let kill = self.end_process(&container, &template, template.grace_seconds, Why::Edited, &progress);
+                    if until(self.told_to_end(), pin!(kill)).await.is_none() {
+                        break;
+                    }
+                }
                 Ending::Exit => self.has_exited(&container, ContainerExit::BY_ITSELF, None),
             }
             let exited_at = self.sim().now();
             let exit_before = last_exit.replace(exited_at);
             backoff.forget_expired(exited_at);
             let is_killed = matches!(ending, Ending::Unwell);
-            if !is_killed || backoff.try_restart_after_kill(exit_before, exited_at) != Restart::Now {
+            if self.has_other_image() {
+                // The kubelet counts by the container's hash: of the other one it knows no run.
+                backoff = CrashBackoff::default();
+                let pull = pin!(self.pull_own_image(&running.pod.node));
+                let pulled = until(evicted.raised(), pull);
+                match until(self.told_to_end(), pin!(pulled)).await {
+                    None => break,
+                    Some(None) => continue,
+                    Some(Some(())) => {}
+                }
+            } else if !is_killed || backoff.try_restart_after_kill(exit_before, exited_at) != Restart::Now {
                 let relist = syncs.uniform(Duration::ZERO, RELIST_PERIOD);
                 if until(self.told_to_end(), self.sim().sleep(relist)).await.is_none() {
                     break;

@@ -573,8 +573,10 @@ pub enum Verb {
     Process(Rc<str>, String, Box<GatewaySpec>),
     /// A further Service of type `LoadBalancer` is deleted.
     Unshare(Rc<str>),
-    /// A pod without a controller is created.
+    /// A pod without a controller is applied: made if it is not there, else edited.
     Pod(Box<BarePod>),
+    /// A pod without a controller is edited, if it is there.
+    EditPod(Box<BarePod>),
     /// A `DaemonSet` is applied.
     DaemonSet(Box<DaemonSet>),
     /// A `DaemonSet` is deleted, its pods with it.

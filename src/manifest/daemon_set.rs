@@ -8,10 +8,11 @@
 
 use std::rc::Rc;
 
-use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Pods, int_or_percent, read_template};
+use super::deployment::{DeploymentManifest, Pods, read_template};
 use super::object::Object;
 use super::problem::Place;
 use super::read::{Field, Fields, Sink};
+use super::rolling_update::{DEFAULT_STRATEGY, int_or_percent};
 use super::selector;
 use crate::cluster::daemon_set::{Update, with_tolerations};
 use crate::cluster::int_or_percent::IntOrPercent;

@@ -16,19 +16,16 @@ use super::pod_extras::{self, Extras};
 use super::pod_rules;
 use super::pod_text::pod_text;
 use super::priority_class::{self, PodPriority};
+use super::probes::read_probe;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::resources::{self, Asked, read_resources, unasked};
+use super::rolling_update::{DEFAULT_STRATEGY, read_strategy};
 use super::selector;
 use super::volumes;
 use super::yaml::{Node, Value};
-use crate::cluster::deployment::Strategy;
-use crate::cluster::int_or_percent::IntOrPercent;
-use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::selector::LabelSelector;
-use crate::cluster::{
-    ContainerPort, ContainerRequest, Deployment, PodTemplate, Probe, ProbeAction, Probes, Resources, StorageLimit,
-};
+use crate::cluster::{ContainerPort, ContainerRequest, Deployment, PodTemplate, Probes, Resources, StorageLimit};
 use crate::record::results::FidelityStatus;
 
 /// The variables that mean something to a simulated gateway. Source: istio pilot/cmd/pilot-agent/options.
@@ -173,74 +170,6 @@ impl Pods {
             priority: self.priority,
         }
     }
-}
-
-pub(super) const DEFAULT_STRATEGY: Strategy =
-    Strategy::RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) };
-
-fn read_strategy(field: &Field<'_>) -> Option<Strategy> {
-    let fields = field.fields()?;
-    let kind =
-        fields.get("type").map_or(Some(true), |kind| kind.choice(&[("RollingUpdate", true), ("Recreate", false)]));
-    let rolling = fields.look("rollingUpdate");
-    fields.finish();
-    let strategy = match (kind?, rolling) {
-        (false, rolling) => {
-            if let Some(rolling) = rolling.filter(|rolling| !rolling.node().is_empty()) {
-                rolling.refuse("`rollingUpdate` has no meaning with type Recreate", "remove it");
-            }
-            Strategy::Recreate
-        }
-        (true, None) => DEFAULT_STRATEGY,
-        (true, Some(rolling)) => {
-            let fields = rolling.fields()?;
-            let quarter = Some(IntOrPercent::Percent(25));
-            let surge = fields.get("maxSurge").map_or(quarter, |field| int_or_percent(&field));
-            let unavailable = fields.get("maxUnavailable").map_or(quarter, |field| int_or_percent(&field));
-            fields.finish();
-            rolling_update(&rolling, surge?, unavailable?)?
-        }
-    };
-    Some(strategy)
-}
-
-/// A rolling update, unless it could never move.
-pub(super) fn rolling_update(
-    field: &Field<'_>,
-    max_surge: IntOrPercent,
-    max_unavailable: IntOrPercent,
-) -> Option<Strategy> {
-    if matches!(max_unavailable, IntOrPercent::Percent(percent) if percent > 100) {
-        field.refuse("more than 100% cannot be unavailable", "write maxUnavailable: 100% or less");
-        return None;
-    }
-    let is_zero = |value| matches!(value, IntOrPercent::Int(0) | IntOrPercent::Percent(0));
-    if is_zero(max_surge) && is_zero(max_unavailable) {
-        field.refuse(
-            "the surge and the unavailable pods are both 0, so no pod could ever be replaced",
-            "let one of them be 1 or more, or 25%: with a surge and no unavailable pod nothing is taken away early",
-        );
-        return None;
-    }
-    Some(Strategy::RollingUpdate { max_surge, max_unavailable })
-}
-
-/// A number of pods or a percentage of them. A number in quotes is refused, as the API server does.
-pub(super) fn int_or_percent(field: &Field<'_>) -> Option<IntOrPercent> {
-    let text = field.scalar()?;
-    // A sign is none of its own: the API server takes digits and `%`.
-    if let Some(percent) = IntOrPercent::parse_percent(text).ok().filter(|_| !text.starts_with('+')) {
-        if matches!(percent, IntOrPercent::Percent(number) if number < 0) {
-            field.refuse(format!("`{text}` is negative"), "write 0% or more");
-            return None;
-        }
-        return Some(percent);
-    }
-    if text.parse::<i64>().is_ok() {
-        return field.whole(0, i64::from(i32::MAX)).map(IntOrPercent::Int);
-    }
-    field.refuse(format!("`{text}` is neither a number nor a percentage"), "write 1, or 25%");
-    None
 }
 
 pub(super) struct Pods {
@@ -604,89 +533,6 @@ pub(super) fn read_env(field: &Field<'_>) -> BTreeMap<String, (String, Place)> {
         fields.finish();
     }
     env
-}
-
-/// A probe: `key` names it. One without a handler, or with two, is refused, as the API server does.
-fn read_probe(key: &str, field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<Probe> {
-    let fields = field.fields()?;
-    let handlers: Vec<Field<'_>> =
-        ["httpGet", "tcpSocket", "exec", "grpc"].into_iter().filter_map(|key| fields.look(key)).collect();
-    if handlers.len() != 1 {
-        field.refuse(format!("a probe asks in one way, and here are {}", handlers.len()), "write httpGet or tcpSocket");
-    }
-    let action = if let Some(http) = fields.look("httpGet") {
-        let http = http.fields()?;
-        let port = http.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
-        let path = http.get("path").and_then(|field| field.text()).unwrap_or("/").to_owned();
-        http.ignore(&["host", "httpHeaders"], "probes go to the pod, without headers of their own");
-        pod_rules::check_scheme(&http);
-        let is_tls = http.look("scheme").and_then(|scheme| {
-            let is_tls = scheme.node().text() == Some("HTTPS");
-            let note = "a gateway speaks no TLS at its ports: there it fails; others are asked without TLS";
-            is_tls.then(|| scheme.note(FidelityStatus::Approximated, Some(note)))
-        });
-        http.finish();
-        port.map(
-            |port| if is_tls.is_some() { ProbeAction::Https { port, path } } else { ProbeAction::Http { port, path } },
-        )
-    } else if let Some(tcp) = fields.look("tcpSocket") {
-        let tcp = tcp.fields()?;
-        let port = tcp.require("port", "write the container's port").and_then(|port| read_port(&port, ports));
-        tcp.ignore(&["host"], "probes go to the pod");
-        tcp.finish();
-        port.map(|port| ProbeAction::Tcp { port })
-    } else {
-        fields.ignore(&["exec", "grpc"], "only HTTP and TCP probes are simulated; this one always passes");
-        None
-    };
-    let spec = read_probe_spec(key == "readinessProbe", &fields);
-    fields.finish();
-    Some(Probe { action: action?, spec: spec? })
-}
-
-/// The numbers of a probe. A 0 is what the API server takes for an absent one (pkg/apis/core/v1/defaults.go).
-fn read_probe_spec(is_readiness: bool, fields: &Fields<'_>) -> Option<ProbeSpec> {
-    let usual = ProbeSpec::default();
-    let number = |key: &str, usual: u32| match fields.get(key) {
-        Some(field) => field.whole(0, i64::from(i32::MAX)).map(|number| if number == 0 { usual } else { number }),
-        None => Some(usual),
-    };
-    let initial_delay_seconds = number("initialDelaySeconds", usual.initial_delay_seconds);
-    let period_seconds = number("periodSeconds", usual.period_seconds);
-    let timeout_seconds = number("timeoutSeconds", usual.timeout_seconds);
-    let success_threshold = number("successThreshold", usual.success_threshold);
-    let failure_threshold = number("failureThreshold", usual.failure_threshold);
-    if let Some(field) = fields.look("successThreshold")
-        && !is_readiness
-        && success_threshold.is_some_and(|count| count != 1)
-    {
-        field.refuse("only a readiness probe counts successes", "write 1, or leave it out");
-    }
-    let grace = fields.get("terminationGracePeriodSeconds");
-    if let Some(field) = grace.as_ref().filter(|_| is_readiness) {
-        field.refuse("a readiness probe ends no container", "leave it out");
-    }
-    Some(ProbeSpec {
-        initial_delay_seconds: initial_delay_seconds?,
-        period_seconds: period_seconds?,
-        timeout_seconds: timeout_seconds?,
-        success_threshold: success_threshold?,
-        failure_threshold: failure_threshold?,
-        termination_grace_seconds: grace.and_then(|field| field.whole(1, i64::from(i32::MAX))),
-    })
-}
-
-fn read_port(field: &Field<'_>, ports: &BTreeMap<String, u16>) -> Option<u16> {
-    let text = field.scalar()?;
-    if let Some(number) = ports.get(text) {
-        return Some(*number);
-    }
-    if text.parse::<i64>().is_err() {
-        let known: Vec<&str> = ports.keys().map(String::as_str).collect();
-        field.sink().report(field.problem(format!("no container port is called `{text}`")).did_you_mean(text, known));
-        return None;
-    }
-    field.whole(1, 65535)
 }
 
 /// A node as text in which the order of keys does not matter.

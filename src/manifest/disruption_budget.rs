@@ -5,9 +5,9 @@
 
 use std::rc::Rc;
 
-use super::deployment::int_or_percent;
 use super::object::Object;
 use super::read::{Field, Sink};
+use super::rolling_update::int_or_percent;
 use super::selector::label_selector;
 use crate::cluster::disruption::{Budget, DisruptionBudget, UnhealthyPods};
 use crate::cluster::int_or_percent::IntOrPercent;

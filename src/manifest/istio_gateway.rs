@@ -21,7 +21,7 @@ mod drain;
 mod rest;
 
 use super::autoscaler;
-use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, int_or_percent, read_env, rolling_update};
+use super::deployment::{PROXY_CONFIG, REPLICAS_MAX, read_env};
 use super::hook::read_lifecycle;
 use super::object::{Object, ObjectId};
 use super::placement;
@@ -29,6 +29,7 @@ use super::problem::Place;
 use super::proxy_config;
 use super::read::{Field, Fields, Sink};
 use super::resources::read_resources;
+use super::rolling_update::{int_or_percent, rolling_update};
 use super::service::{GATEWAY_PROTOCOLS, ServiceKind, note_annotations, read_kind, read_policy, read_ports};
 use super::yaml::{Entry, Node, Value};
 use crate::cluster::int_or_percent::IntOrPercent;

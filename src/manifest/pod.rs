@@ -7,10 +7,12 @@
 
 use std::rc::Rc;
 
-use super::deployment::{DEFAULT_STRATEGY, DeploymentManifest, Keeper, Written, read_pod};
+use super::deployment::{DeploymentManifest, Keeper, Written, read_pod};
 use super::object::Object;
+use super::pod_text::pod_text;
 use super::read::Sink;
-use super::yaml::Value;
+use super::rolling_update::DEFAULT_STRATEGY;
+use super::yaml::{Node, Value};
 use crate::cluster::selector::LabelSelector;
 use crate::cluster::{BarePod, Deployment};
 use crate::record::results::FidelityStatus;
@@ -22,6 +24,8 @@ pub struct PodManifest {
     pub manifest: DeploymentManifest,
     /// The node that it names, past the scheduler.
     pub node: Option<Written>,
+    /// What no edit of it may change, as text: all of its specification but the image of the container whose process is simulated.
+    pub fixed: String,
 }
 
 impl PodManifest {
@@ -63,7 +67,21 @@ pub fn read(object: &Object, sink: &Sink) -> Option<PodManifest> {
         let name = node.text().filter(|name| !name.is_empty())?.to_owned();
         Some(Written { name, at: node.at, path: format!("{prefix}spec.nodeName") })
     });
-    Some(PodManifest { manifest: pods.with(deployment, LabelSelector::default()), node })
+    let fixed = fixed(object, pods.template.containers.first().map(|container| &*container.name));
+    Some(PodManifest { manifest: pods.with(deployment, LabelSelector::default()), node, fixed })
+}
+
+/// Its specification without the image of this container.
+fn fixed(object: &Object, container: Option<&str>) -> String {
+    let Some(mut spec) = object.node.find(&["spec"]).cloned() else { return String::new() };
+    let Value::Map(fields) = &mut spec.value else { return String::new() };
+    let containers = fields.iter_mut().find(|field| &*field.key == "containers").map(|field| &mut field.node.value);
+    let Some(Value::List(containers)) = containers else { return pod_text(&spec) };
+    let is_it = |node: &&mut Node| container.is_none() || node.find(&["name"]).and_then(Node::text) == container;
+    if let Some(Value::Map(fields)) = containers.iter_mut().find(is_it).map(|node| &mut node.value) {
+        fields.retain(|field| &*field.key != "image");
+    }
+    pod_text(&spec)
 }
 
 /// Whether its metadata names a controller.

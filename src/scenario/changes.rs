@@ -15,7 +15,7 @@ use super::settings::{Settings, TimelineEntry, TimelineVerb};
 use super::state::{Resolved, State};
 use super::target::{self, Workload};
 use super::world::gateway_specs;
-use super::{autoscaling, front, gateway_template, route_changes, sharing, shutdown, sources};
+use super::{autoscaling, departures, front, gateway_template, route_changes, sharing, shutdown, sources};
 use crate::cluster::autoscaler::AutoscalerSpec;
 use crate::cluster::disruption::DisruptionBudget;
 use crate::cluster::operation::{Operation, PodChoice};
@@ -23,6 +23,7 @@ use crate::cluster::{DaemonSet, OwnerKind, TargetPort};
 use crate::drill::config::{ClusterChange, ServiceChange};
 use crate::drill::{Action, ClusterSpec, FrontSpec, GatewayPods, GatewaySpec, Share, Size, Sources, Verb};
 use crate::manifest::object::GATEWAY_API;
+use crate::manifest::pod::PodManifest;
 use crate::manifest::routes::Upstream;
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Node, Object, Place, Problem, Sink, quantity};
@@ -54,6 +55,20 @@ pub(super) fn workload(entry: &TimelineEntry, current: &Resolved, past: &Past, s
         found
     };
     let workload = entry.of.as_ref().map_or_else(|| Some(current.target.clone()), named)?;
+    if past.is_elsewhere && entry.cluster.is_none() && workload == current.target {
+        // What is for the gateway is for those that are left; all else may be for what is here.
+        let is_for_it = matches!(
+            entry.verb,
+            TimelineVerb::Restart
+                | TimelineVerb::Scale(_)
+                | TimelineVerb::Rollback(_)
+                | TimelineVerb::Pause(_)
+                | TimelineVerb::Delete
+                | TimelineVerb::ConfigPush
+                | TimelineVerb::DeleteService(..)
+        );
+        return (!is_for_it).then_some(workload);
+    }
     if past.is_deleted(&workload.owner()) && !matches!(entry.verb, TimelineVerb::Phase | TimelineVerb::Load(..)) {
         let problem = Problem::at(entry.place, "spec.timeline", format!("{workload} has been deleted by then"));
         sink.report(problem.help("what is deleted cannot be restored in the run: compare two scenarios instead"));
@@ -113,6 +128,7 @@ pub(super) fn act(
     let Some(workload) = workload(entry, current, past, sink) else { return Vec::new() };
     let key = workload.key.clone();
     let at = entry.at;
+    let written = departures::written(state, current);
     let told = |verb: Option<Verb>, text: String| {
         vec![Action { at, member: 0, phase: Some(entry.phase.clone()), verb, text, place: None }]
     };
@@ -252,32 +268,36 @@ pub(super) fn act(
         TimelineVerb::ConfigPush => return told(Some(Verb::ConfigPush), "push all configuration".to_owned()),
         TimelineVerb::Phase => return told(None, entry.phase.clone()),
     };
+    let departure = written.and_then(|before| departures::of_entry(entry, &before, state, settings, sink));
+    let mut verbs = Vec::new();
+    if let Some(departure) = departure {
+        past.delete(&current.target.owner());
+        past.is_elsewhere = !departure.is_last;
+        verbs.push((deletion(&current.target), format!("delete {}", current.target)));
+        if !past.standing.is_deleted() {
+            let written = ("spec.clusterIds", departure.written.as_str());
+            let moment = (&TimelineEntry { place: departure.place, ..entry.clone() }, &*current);
+            let gone = fate::delete(moment, &mut past.standing, written, settings, made.files, sink);
+            verbs.extend(gone.map(|gone| (gone, format!("delete Service {}", current.front_key()))));
+        }
+    }
     gateway_template::follow(state, current, entry.place, sink);
     let Some(next) = state.resolve(settings, sink) else { return Vec::new() };
     state.note(&next);
     made.backends.add(&next, settings, sink);
-    let mut verbs = changes(entry, (current, &next), past, &mut made, settings, sink);
+    let changed = changes(entry, (current, &next), past, &mut made, settings, sink);
+    verbs.extend(changed.into_iter().map(|verb| (verb, text.clone())));
     if verbs.is_empty() {
         // As with kubectl, that is no error.
         if let Some(text) = shutdown::unread_edit(current, &next, settings) {
             sink.note(entry.place, "spec.timeline".to_owned(), FidelityStatus::Warning, Some(&text));
         }
-        verbs.push(Verb::Unchanged);
+        verbs.push((Verb::Unchanged, text));
     }
     *current = next;
-    let first = Some(entry.phase.clone());
-    verbs
-        .drain(..)
-        .enumerate()
-        .map(|(index, verb)| Action {
-            at,
-            member: 0,
-            phase: if index == 0 { first.clone() } else { None },
-            verb: Some(verb),
-            text: text.clone(),
-            place: None,
-        })
-        .collect()
+    let phases = std::iter::once(Some(entry.phase.clone())).chain(std::iter::repeat(None));
+    let actions = verbs.into_iter().zip(phases);
+    actions.map(|((verb, text), phase)| Action { at, member: 0, phase, verb: Some(verb), text, place: None }).collect()
 }
 
 /// Whether a Deployment is paused, so that kubectl neither restarts it nor takes it back.
@@ -341,12 +361,18 @@ fn changes(
     for (key, pod) in &next.pods {
         match current.pods.get(key) {
             None => verbs.push(Verb::Pod(Box::new(pod.pod()))),
-            Some(before) if before.pod() != pod.pod() => {
-                let problem = Problem::at(entry.place, "spec.timeline", format!("Pod {key} cannot change"));
-                sink.report(problem.help("pod updates may not change what a pod is made from: give it another name"));
+            Some(before) if before.fixed != pod.fixed || before.pod().node_name != pod.pod().node_name => {
+                refuse_pod_update(entry, key, sink);
             }
-            // As with `kubectl apply`: one that is gone by then is made anew, and one that is there stays.
-            Some(_) if is_applied(entry, "Pod", key) => verbs.push(Verb::Pod(Box::new(pod.pod()))),
+            // As with `kubectl apply`: one that is gone by then is made anew.
+            Some(before) if is_applied(entry, "Pod", key) => {
+                note_pod_update(entry, (before, pod), sink);
+                verbs.push(Verb::Pod(Box::new(pod.pod())));
+            }
+            Some(before) if before.pod() != pod.pod() => {
+                note_pod_update(entry, (before, pod), sink);
+                verbs.push(Verb::EditPod(Box::new(pod.pod())));
+            }
             Some(_) => {}
         }
     }
@@ -390,6 +416,24 @@ fn changes(
     verbs.extend(sharing_changes((current, next), settings, sink));
     verbs.extend(service_changes(&moments, made));
     verbs
+}
+
+/// The API server refuses it, in its words; or it is an image of which nothing is simulated.
+fn refuse_pod_update(entry: &TimelineEntry, key: &str, sink: &Sink) {
+    let text = format!("Pod {key}: spec: Forbidden: pod updates may not change fields other than an image");
+    sink.report(Problem::at(entry.place, "spec.timeline", text).help(
+        "labels, annotations and the image of the container whose process is simulated may change: for all else give the pod another name",
+    ));
+}
+
+/// What is read when a pod is made is read once.
+fn note_pod_update(entry: &TimelineEntry, (before, after): (&PodManifest, &PodManifest), sink: &Sink) {
+    let config = |pod: &PodManifest| pod.manifest.proxy_config.as_ref().map(|(text, _)| text.clone());
+    if config(before) != config(after) {
+        let text = "proxy.istio.io/config is read when a pod is made: this one keeps what it was made with, whatever restarts in it";
+        let path = format!("Pod {} metadata.annotations", after.manifest.deployment.key);
+        sink.note(entry.place, path, FidelityStatus::Warning, Some(text));
+    }
 }
 
 /// Whether an entry of the timeline applies this very object.

@@ -30,6 +30,11 @@ const NODE_PORT_FIRST: u16 = 31_080;
 /// The way in.
 pub(super) fn spec(resolved: &Resolved, settings: &Settings, sink: &Sink) -> Option<FrontSpec> {
     let service = resolved.front()?;
+    if service.kind == ServiceKind::ExternalName {
+        let problem = Problem::at(service.kind_at, "spec.type", "an ExternalName leads to no pod");
+        sink.report(problem.help("write LoadBalancer, NodePort or ClusterIP"));
+        return None;
+    }
     check_ports(resolved, service, sink);
     spec_with(resolved, settings, (&node_ports(service, &BTreeMap::new()), service), sink)
 }
@@ -70,12 +75,7 @@ pub(super) fn spec_with(
         ServiceKind::LoadBalancer => {
             Some(balancer::config(resolved, settings, (ports.clone(), node_ports.clone()), sink)?)
         }
-        ServiceKind::NodePort | ServiceKind::ClusterIp => None,
-        ServiceKind::ExternalName => {
-            let problem = Problem::at(service.kind_at, "spec.type", "an ExternalName leads to no pod");
-            sink.report(problem.help("write LoadBalancer, NodePort or ClusterIP"));
-            return None;
-        }
+        ServiceKind::NodePort | ServiceKind::ClusterIp | ServiceKind::ExternalName => None,
     };
     check_ip_mode(settings, sink);
     let mut doors = Vec::new();
@@ -109,8 +109,12 @@ fn is_node_port(door: &DoorSpec) -> bool {
     door.kind == DoorKind::NodePort
 }
 
-/// The Service's ports, and what its pods listen on.
+/// The Service's ports, and what its pods listen on: none of an `ExternalName`, which is a name in DNS and nothing else.
 fn ports(resolved: &Resolved, service: &ServiceManifest) -> Option<BTreeMap<u16, u16>> {
+    if service.kind == ServiceKind::ExternalName {
+        // kube-proxies leave it out. Source: pkg/proxy/util/utils.go `ShouldSkipService`.
+        return Some(BTreeMap::new());
+    }
     let named = &resolved.target()?.ports;
     let of = |target: &TargetPort| match target {
         TargetPort::Number(number) => *number,

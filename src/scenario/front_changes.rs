@@ -8,6 +8,7 @@
 //!   of addresses, another `…-loadbalancer-id`. An NLB's controller goes on with the rest.
 //! - An NLB moves to other zones when its list names one that it is not in: an added one gets an address, one that is left out then goes. A list that is only
 //!   shorter changes nothing.
+//! - An annotation of which the controller, or the cloud, makes nothing leaves the balancer as it is: [`rejected`].
 //! - What becomes of the balancer of a Service that is no `LoadBalancer` any more, or becomes one, or is deleted: [`fate`]. Node ports stay as long as the type has any.
 //! - What the API server does not let change is refused here.
 //!
@@ -15,18 +16,20 @@
 //! nlbv2/{model_applier,loadbalancer,listeners,server_groups}.go, pkg/controller/helper (hash of a Service); Kubernetes pkg/apis/core/validation.
 
 pub(super) mod fate;
+mod rejected;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::settings::{Settings, TimelineEntry, TimelineVerb};
+use super::balancer::products;
+use super::settings::{Location, Settings, TimelineEntry, TimelineVerb};
 use super::state::Resolved;
 use super::{balancer, front, sharing};
 use crate::cluster::endpoints::selects;
 use crate::drill::config::{BalancerEdit, BalancerFate, FrontChange, FrontPorts, Listening};
 use crate::drill::{FrontSpec, Sources, Verb};
-use crate::edge::NO_PORT;
 use crate::edge::load_balancer::Failure;
+use crate::edge::{LoadBalancerConfig, NO_PORT};
 use crate::manifest::service::{ServiceKind, ServiceManifest};
 use crate::manifest::{Files, Place, Problem, Sink};
 use crate::record::results::FidelityStatus;
@@ -82,7 +85,7 @@ const CODES: [CauseCode; 11] = [
 /// The Service in front as the cloud has it: what was written last of each annotation, and the ports that nodes were given.
 #[derive(Clone, Default)]
 pub(super) struct Standing {
-    annotations: BTreeMap<String, (String, Place)>,
+    annotations: Annotations,
     node_ports: BTreeMap<u16, u16>,
     /// As its balancer was made for.
     first: Option<ServiceManifest>,
@@ -94,7 +97,12 @@ pub(super) struct Standing {
     is_deleted: bool,
     /// The balancer that it reused while it wanted one.
     left: Option<fate::Left>,
+    /// The annotations that the controller could read last, while it cannot read those that are written.
+    readable: Option<Annotations>,
 }
+
+/// By name, each with where it is written.
+type Annotations = BTreeMap<String, (String, Place)>;
 
 impl Standing {
     /// That of the start.
@@ -108,6 +116,7 @@ impl Standing {
             zones: service.balancer_annotation("zone-maps").cloned().filter(|_| balancer::is_nlb(service)),
             is_deleted: false,
             left: None,
+            readable: None,
         }
     }
 
@@ -289,11 +298,17 @@ pub(super) fn change(
         return refuse_deleted(after, entry, sink);
     }
     refuse_fixed(before, after, entry, sink)?;
+    refuse_other_address((before, after), settings, entry, sink)?;
+    warn_external_name(after, sink);
     warn_selector(next, sink);
     warn_ports(moments, sink);
     let old_standing = standing.clone();
-    let (old, _) = old_standing.clone().follow(current, &Sink::default());
-    let (seen, trouble) = standing.follow(next, sink);
+    let (old, _) = old_standing.clone().follow(&old_standing.as_read(current), &Sink::default());
+    let has_balancer = [before, after].iter().all(|it| products::kind(it, settings) == ServiceKind::LoadBalancer);
+    let rejected = if has_balancer { standing.reject(&old, next, settings, sink) } else { None };
+    let (seen, trouble) = standing.follow(&standing.as_read(next), sink);
+    let stays = rejected.as_ref().is_some_and(|failure| !failure.stops_all);
+    let trouble = rejected.or(trouble);
     let (old_spec, new_spec) = (of_front(&old, settings, &old_standing, &Sink::default())?, {
         let fresh = Sink::default();
         let made = of_front(&seen, settings, standing, &fresh);
@@ -313,6 +328,10 @@ pub(super) fn change(
     let edit = new_spec.balancer.clone().and_then(|config| {
         let old_config = old_spec.balancer.as_ref()?;
         let mut edit = balancer_edit((standing.first.as_ref()?, after), (old_config, config), sink);
+        if stays {
+            keep_listeners(&mut edit.config, old_config, balancer::is_nlb(after));
+            edit.writes_listeners = false;
+        }
         edit.failure = trouble.or(edit.failure);
         Some(edit)
     });
@@ -390,10 +409,36 @@ fn refuse_fixed(before: &ServiceManifest, after: &ServiceManifest, entry: &Timel
     Some(())
 }
 
+/// From an `ExternalName` a Service comes back with another address of its own, unless it is written. What its clients make of that is not simulated.
+fn refuse_other_address(
+    (before, after): (&ServiceManifest, &ServiceManifest),
+    settings: &Settings,
+    entry: &TimelineEntry,
+    sink: &Sink,
+) -> Option<()> {
+    let is_back = before.kind == ServiceKind::ExternalName && after.kind != ServiceKind::ExternalName;
+    if is_back && settings.loads.iter().any(|load| load.way.location == Location::Cluster) {
+        let text = "a Service that was an ExternalName gets another address, and when clients in the cluster find it is not simulated";
+        let problem = Problem::at(entry.place, "spec.type", text);
+        sink.report(problem.help("compare two scenarios instead"));
+        return None;
+    }
+    Some(())
+}
+
+/// Whoever asks DNS for it is sent elsewhere; those of a drill go on dialling what they found.
+fn warn_external_name(service: &ServiceManifest, sink: &Sink) {
+    if service.kind == ServiceKind::ExternalName {
+        let text = "an ExternalName is a name in DNS: it has no address, no port of the nodes and no balancer any more; clients go on dialling what they found at the start";
+        let path = format!("Service {} spec.type", service.service.key);
+        sink.note(service.kind_at, path, FidelityStatus::Warning, Some(text));
+    }
+}
+
 /// What the controller makes of a balancer that is to be as `new`.
 fn balancer_edit(
     (first, after): (&ServiceManifest, &ServiceManifest),
-    (old, new): (&crate::edge::LoadBalancerConfig, crate::edge::LoadBalancerConfig),
+    (old, new): (&LoadBalancerConfig, LoadBalancerConfig),
     sink: &Sink,
 ) -> BalancerEdit {
     let writes_listeners = sharing::writes_listeners(after);
@@ -403,17 +448,22 @@ fn balancer_edit(
         let (place, text) =
             (after.annotations_at, "the listeners of this balancer are not the controller's: they stay");
         sink.note(place, format!("Service {}", after.service.key), FidelityStatus::Warning, Some(text));
-        config.ports.clone_from(&old.ports);
-        config.idle = old.idle;
-        config.limits.listener_connections_per_s = old.limits.listener_connections_per_s;
-        if !is_nlb {
-            // All of these are a CLB's listener's.
-            config.balancer = old.balancer.clone();
-            config.probe = old.probe.clone();
-            config.http.clone_from(&old.http);
-        }
+        keep_listeners(&mut config, old, is_nlb);
     }
     BalancerEdit { config, writes_listeners, failure: failure((first, after), is_nlb, sink) }
+}
+
+/// The listeners stay as they are.
+fn keep_listeners(config: &mut LoadBalancerConfig, old: &LoadBalancerConfig, is_nlb: bool) {
+    config.ports.clone_from(&old.ports);
+    config.idle = old.idle;
+    config.limits.listener_connections_per_s = old.limits.listener_connections_per_s;
+    if !is_nlb {
+        // All of these are a CLB's listener's.
+        config.balancer = old.balancer.clone();
+        config.probe = old.probe.clone();
+        config.http.clone_from(&old.http);
+    }
 }
 
 /// Why the controller cannot do it.
@@ -506,7 +556,8 @@ fn sources(
     }
     let gone: Vec<String> =
         before.ports.keys().filter(|port| !after.ports.contains_key(port)).map(u16::to_string).collect();
-    if !gone.is_empty() {
+    let is_name = next.front().is_some_and(|service| service.kind == ServiceKind::ExternalName);
+    if !gone.is_empty() && !is_name {
         let place = edited_at(moments, &["Service", "IstioGateway"], &["ports"]);
         found.insert(
             CauseCode::FrontPortClosed,

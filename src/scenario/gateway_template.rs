@@ -20,6 +20,9 @@ const FIELDS: [(&str, &str); 6] = [
 
 /// Writes into the target's template what an entry at `at` has changed of these fields.
 pub(super) fn follow(state: &mut State, current: &Resolved, at: Place, sink: &Sink) {
+    if state.departed.is_some() {
+        return;
+    }
     let before = &current.origin;
     let Some(after) = state.objects.iter().find(|object| object.id == before.id && object.id.kind == "IstioGateway")
     else {

@@ -18,6 +18,8 @@ pub(super) struct Past {
     /// The templates of each.
     revisions: BTreeMap<String, History>,
     deleted: BTreeSet<String>,
+    /// The target has left this cluster, and others have it still.
+    pub(super) is_elsewhere: bool,
     /// The Service in front, as the cloud has it.
     pub(super) standing: Standing,
     /// What gateway processes read at their start, by the owner of their pods and the `other` of their template.

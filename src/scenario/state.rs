@@ -50,6 +50,8 @@ pub(super) struct State {
     front: Option<String>,
     /// The gateway's Deployment, once the drill runs.
     pub(super) target_of_start: Option<Workload>,
+    /// The `IstioGateway` of the target as it was when it was still deployed to this cluster, once it is not: here it stays as it was.
+    pub(super) departed: Option<Object>,
     /// Services as they were when their type last had node ports.
     former: BTreeMap<String, ServiceManifest>,
 }
@@ -218,6 +220,9 @@ impl State {
     /// `DaemonSet` does.
     pub(super) fn apply_later(&mut self, objects: &[Object]) {
         for object in objects {
+            if self.has_departed(object) {
+                continue;
+            }
             let written = |object: &Object| match object.id.kind.as_str() {
                 "IstioGateway" | "Gateway" => self.made(object, &Sink::default()).map(|(_, made)| made.deployment),
                 "Deployment" | "DaemonSet" => Some(object.clone()),
@@ -231,6 +236,11 @@ impl State {
             }
         }
         self.apply(objects.iter().cloned());
+    }
+
+    /// Whether this is the `IstioGateway` that is no longer deployed here.
+    fn has_departed(&self, object: &Object) -> bool {
+        self.departed.as_ref().is_some_and(|departed| departed.id == object.id)
     }
 
     /// Whether somebody wrote this Service.
@@ -278,6 +288,7 @@ impl State {
                     Err(text) => sink.report(Problem::at(patch.at, patch.text.clone(), text)),
                 }
             }
+            "IstioGateway" if self.has_departed(object) => self.patch(patch, sink),
             "IstioGateway" | "Gateway" => {
                 let id = object.id.clone();
                 let before = self.made(object, &Sink::default());
@@ -327,6 +338,7 @@ impl State {
 
     /// What a controller makes of an object, and the object as this cluster gets it.
     fn made(&self, object: &Object, sink: &Sink) -> Option<(Object, istio_gateway::Made)> {
+        let object = self.departed.as_ref().filter(|departed| departed.id == object.id).unwrap_or(object);
         match object.id.kind.as_str() {
             "IstioGateway" => istio_gateway::read(object, self.cluster.as_deref(), self.generation, sink),
             _ => Some((object.clone(), gateway_api::made::make(object, &self.objects)?)),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::balancers::{Case, LINE, lost, ran, said};
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::manifest::service::annotations::ROWS;
 use gatedrill::record::results::FidelityStatus;
@@ -261,15 +261,9 @@ fn what_looks_like_an_annotation_and_is_none_is_told() {
     ]);
 }
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: annotations }
-spec:
-  duration: 30s
-  seed: 3
-  manifests: [ { path: manifests/ } ]
-  cluster: { version: "1.33", nodes: [ { name: pool, count: 8, zones: [a, b], allocatable: { cpu: "64", memory: 64Gi } } ] }
+const SCENARIO: &str = concat!(
+    scenario_head!("annotations", "  duration: 30s\n  seed: 3\n"),
+    r#"  cluster: { version: "1.33", nodes: [ { name: pool, count: 8, zones: [a, b], allocatable: { cpu: "64", memory: 64Gi } } ] }
   gateway: { istio: "1.26" }
   balancers: [ { id: lb-hand } ]
   loadBalancer: { controllerLatency: 2s }
@@ -277,7 +271,8 @@ spec:
   load:
     - { name: new, rate: 20/s, arrivals: constant, clients: { reuse: none }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: []
-"#;
+"#
+);
 
 /// The resource's annotations are on line 3, its pods' on line 7, the Service's from line 8 on.
 const GATEWAY: &str = concat!(

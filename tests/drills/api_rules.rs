@@ -3,23 +3,18 @@
 //! Method: one Deployment whose words are changed, loaded and not run; each refusal has its other side.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, run};
+use crate::shop::{ran, scenario_head, shop_of_istio_edge};
 use gatedrill::record::results::{FidelityStatus, Results};
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: rules }
-spec:
-  duration: 60s
-  manifests: [ { path: manifests/ } ]
-  cluster: { version: "VERSION", nodes: [ { name: pool, count: 2, zones: [a] } ], timings: { podStart: 2s } }
+const SCENARIO: &str = concat!(
+    scenario_head!("rules", "  duration: 60s\n"),
+    r#"  cluster: { version: "VERSION", nodes: [ { name: pool, count: 2, zones: [a] } ], timings: { podStart: 2s } }
   backends: [ { service: default/web, serviceTime: 5ms } ]
   load: [ { name: new, rate: 5/s, clients: { reuse: none }, mix: [ { get: "http://shop.example.com/" } ] } ]
   timeline: [ { at: 5s, phase: x } TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"apiVersion: apps/v1
@@ -61,8 +56,7 @@ fn results(version: &str, more: &str, timeline: &str) -> Results {
 
 #[track_caller]
 fn results_of(version: &str, changes: &[(&str, &str)], more: &str, timeline: &str) -> Results {
-    let scenario = load(version, changes, more, timeline).unwrap_or_else(|problems| panic!("{problems}"));
-    let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    let outcome = ran(load(version, changes, more, timeline));
     let totals = &outcome.run.results.totals;
     assert_eq!(totals.sent, totals.ok + totals.backend_error + totals.dropped);
     outcome.run.results

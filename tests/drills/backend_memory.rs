@@ -4,43 +4,26 @@
 //! memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{count, edge_behind_nlb, new_clients, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: memory }
-spec:
-  duration: 100s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("memory", "  duration: 100s\n  seed: 5\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 1, zones: [a, b], allocatable: { cpu: "8", memory: 4Gi } } ]
     timings: { podStart: 3s }
   backends: [ { service: default/web, BACKEND } ]
   load:
-    - { name: new, rate: 2/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-  timeline: [ { at: 5s, phase: under-way } ]
-"#;
+"#,
+    new_clients!("2/s"),
+    r#"  timeline: [ { at: 5s, phase: under-way } ]
+"#
+);
 
 const MANIFEST: &str = concat!(
-    r#"
-apiVersion: istio.alibabacloud.com/v1
-kind: IstioGateway
-metadata: { name: edge, namespace: istio-system }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 1
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
----
+    edge_behind_nlb!("1"),
+    r#"---
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: web, namespace: default }
@@ -72,12 +55,7 @@ fn load(memory: &str, limit: &str, most: u32) -> Result<Scenario, String> {
 }
 
 fn drill(memory: &str, limit: &str, most: u32) -> Outcome {
-    let scenario = load(memory, limit, most).unwrap_or_else(|problems| panic!("{problems}"));
-    run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
-}
-
-fn count(outcome: &Outcome, kind: &str) -> usize {
-    outcome.log.events().iter().filter(|event| event.kind == kind).count()
+    ran(load(memory, limit, most))
 }
 
 /// Events of a kind whose data contain a text.
@@ -156,8 +134,7 @@ fn a_limit_that_is_edited_holds_for_the_pods_of_its_revision() {
         let scenario = SCENARIO.replace("{ at: 5s, phase: under-way }", &timeline);
         let scenario = scenario.replace("BACKEND", "deployment: default/web, memory: { base: 200MiB }");
         let manifest = MANIFEST.replace("LIMIT", "1Gi").replace("MOST", "2");
-        let scenario = loaded(&scenario, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let outcome = ran(loaded(&scenario, &manifest, &[], None));
         let killed = outcome
             .log
             .events()

@@ -6,23 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::loaded;
-use crate::shop::{self, annotation_lines, shop_of_edge};
+use crate::shop::{self, annotation_lines, scenario_head, shop_of_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::manifest::Problems;
 use gatedrill::manifest::service::annotations::{Effect, ROWS, Values};
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: balancers }
-spec:
-  duration: 30s
-  seed: 5
-  target: default/edge
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("balancers", "  duration: 30s\n  seed: 5\n  target: default/edge\n"),
+    r#"  cluster:
     nodes:
       - { name: m, count: 4, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi } }
       - { name: e, count: 1, labels: { pool: edge }, allocatable: { cpu: "4", memory: 8Gi } }
@@ -36,7 +29,8 @@ spec:
       clients: { timeout: 3s, CLIENTS }
       mix: [ { weight: 1, get: "URL" } ]
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"

@@ -4,46 +4,24 @@
 //! their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{count, edge_behind_nlb, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: bare }
-spec:
-  duration: 90s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("bare", "  duration: 90s\n  seed: 5\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 2, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
     timings: { podStart: 3s }
   loadBalancer: { controllerLatency: 2s }
   backends: [ { service: default/web, BACKEND } ]
   load:
-    - { name: new, rate: 40/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
+    - { name: new, rate: 40/s, arrivals: constant, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
-
-const MANIFEST: &str = concat!(
-    r#"
-apiVersion: istio.alibabacloud.com/v1
-kind: IstioGateway
-metadata: { name: edge, namespace: istio-system }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 2
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
-"#,
-    shop_of_istio_edge!()
+"#
 );
+
+const MANIFEST: &str = concat!(edge_behind_nlb!("2"), shop_of_istio_edge!());
 
 fn pod(name: &str, labels: &str, spec: &str) -> String {
     let container = "{ name: web, image: web, resources: { requests: { cpu: 500m, memory: 128Mi } } }";
@@ -59,12 +37,7 @@ fn load(backend: &str, timeline: &str, more: &str) -> Result<Scenario, String> {
 }
 
 fn drill(backend: &str, timeline: &str, more: &str) -> Outcome {
-    let scenario = load(backend, timeline, more).unwrap_or_else(|problems| panic!("{problems}"));
-    run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
-}
-
-fn count(outcome: &Outcome, kind: &str) -> usize {
-    outcome.log.events().iter().filter(|event| event.kind == kind).count()
+    ran(load(backend, timeline, more))
 }
 
 /// Two of them, on a node each.
@@ -159,10 +132,15 @@ fn what_bare_pods_cannot_be_is_refused_with_its_line() {
         ),
         (
             "pod: default/web-1",
-            "{ at: 1s, apply: { inline: { apiVersion: v1, kind: Pod, metadata: { name: web-1, namespace: default, labels: { app: web } }, spec: { \
-             containers: [ { name: web, image: web:2 } ] } } } }",
+            "{ at: 1s, set: { \"Pod/default/web-1.spec.terminationGracePeriodSeconds\": 5 } }",
             web.clone(),
-            "Pod default/web-1 cannot change",
+            "Pod default/web-1: spec: Forbidden: pod updates may not change fields other than an image",
+        ),
+        (
+            "pod: default/web-1",
+            "{ at: 1s, set: { \"Pod/default/web-1.spec.nodeName\": pool-2 } }",
+            web.clone(),
+            "pod updates may not change fields other than an image",
         ),
         (
             "pod: istio-system/lone",
@@ -218,4 +196,71 @@ fn a_pod_may_name_its_node_and_no_other_than_there_is() {
     assert_eq!(quiet.run.results.totals.dropped, 0);
     let told = load("pod: default/web-1", "{ at: 10s, phase: nothing }", &named("pool-3")).err().unwrap_or_default();
     assert!(told.contains("no node is called `pool-3`") && told.contains(".yaml:"), "{told}");
+}
+
+/// What is lost, and how often a container starts and ends by a signal.
+fn edited(timeline: &str, pods: &str) -> (u64, usize, usize, Outcome) {
+    let outcome = drill("pod: default/web-1, serviceTime: 5ms", timeline, pods);
+    let started = outcome.log.events().iter().filter(|event| event.kind == "container_started");
+    let started = started.filter(|event| event.object.starts_with("Pod/default/web-")).count();
+    (outcome.run.results.totals.dropped, started, count(&outcome, "sigterm"), outcome)
+}
+
+fn set(at: &str, path: &str, value: &str) -> String {
+    format!("{{ at: {at}, set: {{ \"Pod/default/web-1.{path}\": {value} }} }}")
+}
+
+#[test]
+fn labels_that_are_edited_take_a_pod_out_of_its_service_and_back_and_nothing_restarts() {
+    let leave = set("10s", "metadata.labels", "{ app: other }");
+    let join = set("40s", "metadata.labels", "{ app: web, more: here }");
+    // The other one serves all of it.
+    let (lost, started, signals, outcome) = edited(&leave, &two());
+    assert_eq!((lost, started, signals, count(&outcome, "pod_edited")), (0, 2, 0, 1));
+    // Nobody is left for 30 s at 40/s, give or take what the gateway needs to hear of it: as long both times.
+    let (lost, started, signals, outcome) = edited(&format!("{leave}, {join}"), &pod("web-1", "app: web", ""));
+    assert_eq!((started, signals, count(&outcome, "pod_created")), (1, 0, 3));
+    let codes: Vec<&str> = outcome.run.results.causes.iter().map(|cause| cause.code.as_str()).collect();
+    assert_eq!(codes, ["GD4203"]);
+    assert!(lost.abs_diff(1200) <= 20, "{lost}");
+    let causes = &outcome.run.results.causes[0];
+    assert!((10_000..11_500).contains(&causes.first_ms) && (40_000..41_500).contains(&causes.last_ms), "{causes:?}");
+    // What keeps it in the Service changes nothing.
+    assert_eq!(edited(&set("10s", "metadata.labels", "{ app: web, more: here }"), &two()).0, 0);
+}
+
+#[test]
+fn an_image_that_is_edited_restarts_the_container_in_place_once_the_image_is_there() {
+    let one = pod("web-1", "app: web", "nodeSelector: { kubernetes.io/hostname: pool-1 },");
+    let other = set("10s", "spec.containers[0].image", "\"web:2\"");
+    // Its process dies of the signal at once, and the image comes in no time.
+    let (quick, started, signals, outcome) = edited(&other, &one);
+    assert_eq!((started, signals, count(&outcome, "pod_created")), (2, 1, 3));
+    assert!(quick <= 2, "{quick}");
+    let told = outcome.log.events().iter().find(|event| event.kind == "sigterm").expect("a signal");
+    assert!(format!("{:?}", told.data).contains("its definition changed"), "{told:?}");
+    // The image is pulled when the container has ended: 4 s at 40/s.
+    let slow = |bad: &str, timeline: &str| {
+        let scenario = SCENARIO.replace("podStart: 3s", "podStart: 3s, imagePull: 4s");
+        let scenario = scenario.replace("    timings", &format!("    badImages: [ {bad} ]\n    timings"));
+        let text = scenario.replace("BACKEND", "pod: default/web-1, serviceTime: 5ms").replace("TIMELINE", timeline);
+        ran(loaded(&text, &format!("{MANIFEST}{one}"), &[], None))
+    };
+    let pulled = slow("", &other);
+    assert!(pulled.run.results.totals.dropped.abs_diff(160) <= 3, "{:?}", pulled.run.results.totals);
+    // Who edits it back has the image there: 10 s lost in all if it cannot be pulled, and all that follows if nobody does.
+    let typo = set("10s", "spec.containers[0].image", "\"web:typo\"");
+    let back = slow("\"web:typo\"", &format!("{typo}, {}", set("20s", "spec.containers[0].image", "web")));
+    assert!(back.run.results.totals.dropped.abs_diff(400) <= 3, "{:?}", back.run.results.totals);
+    assert!(count(&back, "image_pull_failed") >= 1);
+    let stuck = slow("\"web:typo\"", &typo);
+    assert!(stuck.run.results.totals.dropped.abs_diff(80 * 40) <= 3, "{:?}", stuck.run.results.totals);
+}
+
+#[test]
+fn an_edit_of_a_pod_that_is_gone_finds_nothing_and_an_apply_makes_it_anew() {
+    let kill = "{ at: 10s, killPod: { pod: default/web-1 } }";
+    let (_, started, _, outcome) =
+        edited(&format!("{kill}, {}", set("40s", "metadata.labels", "{ app: web, a: b }")), &two());
+    assert_eq!((started, count(&outcome, "nothing_found"), count(&outcome, "pod_edited")), (2, 1, 0));
 }

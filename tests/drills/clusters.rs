@@ -4,21 +4,15 @@
 //! alone; and everything that is told says which cluster it is of. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Outcome, Verb, run};
 use gatedrill::edge::OnRemoval;
 use gatedrill::scenario::Scenario;
 use std::time::Duration;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: clusters }
-spec:
-  duration: 60s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  clusters:
+const SCENARIO: &str = concat!(
+    scenario_head!("clusters", "  duration: 60s\n  seed: 5\n"),
+    r#"  clusters:
     - { id: c-1, weight: 3, nodes: [ { name: pool, count: 2, zones: [a, b] } ], timings: { podStart: 3s } }
     - { id: c-2, nodes: [ { name: pool, count: 3, zones: [a, b, c] } ], timings: { podStart: 3s } }
   loadBalancer: { controllerLatency: 2s }
@@ -26,7 +20,8 @@ spec:
   load:
     - { name: new, rate: 100/s, clients: { reuse: none, timeout: 2s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -341,5 +336,47 @@ fn pods_of_no_deployment_run_where_their_backend_runs() {
             assert_eq!([made("c-1"), made("c-2")], expected, "{backend}");
             assert_eq!(outcome.run.results.totals.dropped, 0, "{backend}: it is found from both");
         }
+    }
+}
+
+#[test]
+fn a_cluster_that_a_gateway_no_longer_names_loses_it_and_the_others_keep_it() {
+    let ids = |at: &str, named: &str| {
+        format!("{{ at: {at}, set: {{ \"IstioGateway/istio-system/edge.spec.clusterIds\": [{named}] }} }}")
+    };
+    let left = ids("20s", "c-1");
+    let outcome = run_of(&with_timeline(&left), MANIFEST);
+    let deleted = run_of(&with_timeline("{ at: 20s, delete: {}, cluster: c-2 }"), MANIFEST);
+    let (totals, same) = (&outcome.run.results.totals, &deleted.run.results.totals);
+    assert_eq!((totals.sent, totals.dropped), (same.sent, same.dropped), "it goes as what is deleted goes");
+    // A quarter of 100/s from when its balancer is gone, 2 s later.
+    assert!(totals.dropped.abs_diff(25 * 38) < 130, "{totals:?}");
+    assert_eq!(requests_in(&outcome, "c-1").1, 0);
+    let [cause] = &outcome.run.results.causes[..] else { panic!("{:?}", outcome.run.results.causes) };
+    let source = cause.source.as_ref().expect("the line of the edit");
+    assert_eq!((cause.code.as_str(), source.path.as_str()), ("GD4111", "spec.clusterIds"));
+    assert_eq!((source.value.as_deref(), source.line.is_some()), (Some("c-1"), true));
+    let told = |row: &gatedrill::record::results::Fidelity| row.note.clone().unwrap_or_default();
+    assert!(outcome.run.results.fidelity.iter().any(|row| told(row).contains("it names `c-2` no longer")));
+    // What comes later is for the cluster that is left.
+    let replicas = "{ at: 30s, set: { \"IstioGateway/istio-system/edge.spec.replicaCount\": 3 } }";
+    let later = run_of(&with_timeline(&format!("{left}, {replicas}, {{ at: 40s, restart: {{}} }}")), MANIFEST);
+    let rollouts: Vec<&str> = later.run.results.rollouts.iter().map(|rollout| &*rollout.object).collect();
+    assert_eq!(rollouts, ["c-1/istio-system/istio-edge"]);
+    let made = |outcome: &Outcome, cluster: &str| {
+        let prefix = format!("{cluster}/");
+        outcome.run.results.pods.iter().filter(|pod| pod.name.starts_with(&prefix)).count()
+    };
+    assert_eq!((made(&later, "c-1"), made(&later, "c-2")), (6, 3));
+    assert_eq!((made(&deleted, "c-1"), made(&deleted, "c-2")), (2, 3), "ASM keeps no size of what is gone");
+    // What is gone does not come back, and nobody else is there.
+    for (entries, expected) in [
+        (format!("{left}, {}", ids("40s", "c-1, c-2")), "the gateway is gone from `c-2` by then"),
+        (format!("{left}, {{ at: 40s, restart: {{}}, cluster: c-2 }}"), "has been deleted by then"),
+        (ids("20s", "c-1, c-3"), "no cluster is called `c-3`"),
+        (ids("20s", ""), "the gateway is deployed to no cluster"),
+    ] {
+        let text = told_problems(&with_timeline(&entries), MANIFEST);
+        assert!(text.contains(expected) && text.contains(".yaml:"), "{expected}: {text}");
     }
 }

@@ -4,46 +4,32 @@
 //! from memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{edge_behind_nlb, new_clients, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: daemons }
-spec:
-  duration: 4m
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("daemons", "  duration: 4m\n  seed: 5\n"),
+    r#"  cluster:
     version: "VERSION"
     nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
     timings: { podStart: 3s }
   loadBalancer: { controllerLatency: 2s }
   backends: [ { service: default/web, BACKEND } ]
   load:
-    - { name: new, rate: 20/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-  timeline: [ TIMELINE ]
-"#;
+"#,
+    new_clients!("20/s"),
+    r#"  timeline: [ TIMELINE ]
+"#
+);
 
 const MANIFEST: &str = concat!(
-    r#"
-apiVersion: istio.alibabacloud.com/v1
-kind: IstioGateway
-metadata: { name: edge, namespace: istio-system }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 4
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  resources: { requests: { cpu: "1", memory: 256Mi }, limits: { cpu: "1", memory: 1Gi } }
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
-"#,
+    edge_behind_nlb!(
+        " { name: edge, namespace: istio-system }",
+        "4",
+        "  resources: { requests: { cpu: \"1\", memory: 256Mi }, limits: { cpu: \"1\", memory: 1Gi } }\n",
+        "eni"
+    ),
     shop_of_istio_edge!()
 );
 
@@ -88,8 +74,7 @@ impl Drill<'_> {
     }
 
     fn run(&self) -> Outcome {
-        let scenario = self.load().unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(self.load())
     }
 }
 

@@ -3,21 +3,15 @@
 //! Goal: each threshold decides, on both sides of it. Method: a gateway and a backend on nodes of 100 GiB; only what lies on the disks differs from run to run.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{filled, new_clients, of_kind, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::engine::{Datum, Event};
 use gatedrill::scenario::Scenario;
 use gatedrill::units::SimTime;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: disk }
-spec:
-  duration: DURATION
-  seed: 7
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("disk", "  duration: DURATION\n  seed: 7\n"),
+    r#"  cluster:
     version: "VERSION"
     nodes: [ { name: pool, count: 2, zones: [a, b], allocatable: { cpu: "8", memory: 16Gi }, NODE } ]
     timings: { podStart: 2s, imagePull: 5s }
@@ -27,9 +21,11 @@ spec:
   gateway: { GATEWAY }
   backends: [ { service: default/web, deployment: default/web, serviceTime: 1ms, BACKEND } ]
   load:
-    - { name: new, rate: 6/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-  timeline: [ TIMELINE ]
-"#;
+"#,
+    new_clients!("6/s"),
+    r#"  timeline: [ TIMELINE ]
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -102,33 +98,25 @@ const USUAL: Drill<'_> = Drill {
 
 impl Drill<'_> {
     fn load(&self) -> Result<Scenario, String> {
-        let fill = |text: &str| {
-            [
-                ("NODE", self.node),
-                ("CLUSTER", self.cluster),
-                ("GATEWAY", self.gateway),
-                ("BACKEND", self.backend),
-                ("VOLUMES", self.volumes),
-                ("REQUESTS", self.requests),
-                ("LIMITS", self.limits),
-                ("TIMELINE", self.timeline),
-                ("VERSION", self.version),
-                ("DURATION", self.duration),
-            ]
-            .iter()
-            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
-        };
-        loaded(&fill(SCENARIO), &fill(MANIFEST), &[], None).map_err(|problems| problems.to_string())
+        let values = [
+            ("NODE", self.node),
+            ("CLUSTER", self.cluster),
+            ("GATEWAY", self.gateway),
+            ("BACKEND", self.backend),
+            ("VOLUMES", self.volumes),
+            ("REQUESTS", self.requests),
+            ("LIMITS", self.limits),
+            ("TIMELINE", self.timeline),
+            ("VERSION", self.version),
+            ("DURATION", self.duration),
+        ];
+        loaded(&filled(SCENARIO, &values), &filled(MANIFEST, &values), &[], None)
+            .map_err(|problems| problems.to_string())
     }
 
     fn run(&self) -> Outcome {
-        let scenario = self.load().unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(self.load())
     }
-}
-
-fn of_kind<'a>(outcome: &'a Outcome, kind: &str) -> Vec<&'a Event> {
-    outcome.log.events().iter().filter(|event| event.kind == kind).collect()
 }
 
 fn text<'a>(event: &'a Event, key: &str) -> &'a str {

@@ -17,19 +17,13 @@ mod types;
 mod zones;
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{count, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::record::results::{FidelityStatus, Results};
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: edits }
-spec:
-  duration: 60s
-  seed: 3
-  manifests: [ { path: manifests/ } ]
-  TARGET
+const SCENARIO: &str = concat!(
+    scenario_head!("edits", "  duration: 60s\n  seed: 3\n"),
+    r#"  TARGET
   cluster:
     KNOBS
     nodes: [ { name: pool, count: 2, zones: [a, b] } ]
@@ -41,7 +35,8 @@ spec:
     - { name: second, rate: SECOND, arrivals: constant, clients: { CLIENTS timeout: 2s }, mix: [ { get: "http://shop.example.com:8080/" } ] }
   timeline:
 TIMELINE
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"apiVersion: istio.alibabacloud.com/v1
@@ -119,8 +114,7 @@ impl Drill {
     }
 
     fn run(&self) -> Outcome {
-        let scenario = self.load().unwrap_or_else(|problems| panic!("{problems}"));
-        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let outcome = ran(self.load());
         let totals = &outcome.run.results.totals;
         assert_eq!(totals.sent, totals.ok + totals.backend_error + totals.dropped);
         outcome
@@ -155,10 +149,6 @@ fn check_quiet(outcome: &Outcome) {
     let results = &outcome.run.results;
     assert_eq!(results.pods.len(), 2, "no pod came or went");
     assert!(results.rollouts.is_empty() && results.pods.iter().all(|pod| pod.restarts == 0));
-}
-
-fn count(outcome: &Outcome, kind: &str) -> usize {
-    outcome.log.events().iter().filter(|event| event.kind == kind).count()
 }
 
 /// When an event of a kind was first told, in milliseconds from the start.
@@ -292,8 +282,7 @@ fn clients_ask_for_ports_that_there_are_at_some_time() {
     let later = Drill::new(&[&ports("20s", &[(80, 80), (8080, 8080)])]);
     let manifest =
         MANIFEST.replace("SERVICE", &later.service).replace(", { name: alt, port: 8080, targetPort: 8080 }", "");
-    let scenario = loaded(&later.text(), &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-    let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    let outcome = ran(loaded(&later.text(), &manifest, &[], None));
     assert_eq!(outcome.run.results.totals.dropped, 24 * 50, "until the balancer has its listener");
 }
 
@@ -305,8 +294,7 @@ fn routes_reach_pods_when_the_control_plane_has_told_them() {
         let drill = Drill::new(&[route]);
         let text = drill.text().replace("configPropagation: 200ms", &format!("configPropagation: {propagation}"));
         let manifest = MANIFEST.replace("SERVICE", &drill.service);
-        let scenario = loaded(&text, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let outcome = ran(loaded(&text, &manifest, &[], None));
         check_quiet(&outcome);
         let results = &outcome.run.results;
         results.totals.sent - results.totals.ok
@@ -393,8 +381,7 @@ fn an_idle_timeout_holds_for_connections_that_are_opened_after_it() {
             "rate: [ { for: 30s, at: 1/s }, { for: 20s, at: 0/s }, { for: 50s, at: 1/s } ]",
         );
         let manifest = MANIFEST.replace("SERVICE", &drill.service);
-        let scenario = loaded(&text, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let outcome = ran(loaded(&text, &manifest, &[], None));
         let found: Vec<(String, u64)> =
             outcome.run.results.causes.iter().map(|of| (of.code.clone(), of.count)).collect();
         let line = outcome.run.results.causes.first().and_then(|cause| cause.source.as_ref()?.line);
@@ -462,6 +449,39 @@ fn what_a_clb_cannot_change_stops_its_controller_until_it_is_taken_back() {
 }
 
 #[test]
+fn an_annotation_that_is_rejected_in_mid_run_leaves_the_balancer_as_it_was_until_it_is_mended() {
+    let restart = "{ at: 30s, restart: {} }";
+    let drill = |entries: &[&str]| Drill::annotated(entries, &[("scheduler", "rr"), ("persistence-timeout", "0")]);
+    let alone = drill(&[restart]).run();
+    // A number that is none is not read at all, and nobody follows the pods that the restart brings.
+    let unread = annotate("10s", "persistence-timeout", "soon");
+    let outcome = drill(&[&unread, restart]).run();
+    let failed = |outcome: &Outcome| count(outcome, "lb_sync_failed");
+    let lost = |outcome: &Outcome| outcome.run.results.totals.dropped;
+    assert_eq!((failed(&outcome), count(&outcome, "target_deregistered")), (4, 0));
+    assert!(lost(&outcome) > 4 * lost(&alone), "{} and {}", lost(&outcome), lost(&alone));
+    assert!(warnings(&outcome).contains("SyncLoadBalancerFailed"), "{}", warnings(&outcome));
+    assert!(warnings(&outcome).contains("listeners and targets stay"), "{}", warnings(&outcome));
+    // Mended before the restart it costs nothing.
+    let mended = drill(&[&unread, &annotate("20s", "persistence-timeout", "0"), restart]).run();
+    assert_eq!((count(&mended, "target_deregistered"), lost(&mended)), (2, lost(&alone)));
+    // A word that the cloud does not know fails at the listeners, when the targets are there.
+    let word = annotate("10s", "scheduler", "random");
+    let rejected = drill(&[&word, restart]).run();
+    assert_eq!((count(&rejected, "target_deregistered"), lost(&rejected)), (2, lost(&alone)));
+    assert!(failed(&rejected) >= 4 && warnings(&rejected).contains("targets are followed"), "{}", warnings(&rejected));
+    // While it is wrong no listener is made for another port.
+    let port = ports("30s", &[(80, 80)]);
+    let closed = drill(&[&word, &port]).run();
+    assert_eq!(count(&closed, "lb_listener_deleted"), 0);
+    // At the start it is an error, and so is what nobody knows the end of.
+    let start = Drill::annotated(&[restart], &[("scheduler", "random")]).load().err().unwrap_or_default();
+    assert!(start.contains("the API rejects `random`"), "{start}");
+    let unknown = drill(&[&annotate("10s", "spec", "huge")]).load().err().unwrap_or_default();
+    assert!(unknown.contains("huge"), "{unknown}");
+}
+
+#[test]
 fn a_traffic_policy_changes_which_nodes_are_targets() {
     let policy = |value: &str| {
         format!("{{ at: 20s, set: {{ \"IstioGateway/istio-system/edge.spec.externalTrafficPolicy\": {value} }} }}")
@@ -470,8 +490,7 @@ fn a_traffic_policy_changes_which_nodes_are_targets() {
         let mut drill = Drill::new(&[&policy(then)]);
         drill.service.push_str(&format!("\n  externalTrafficPolicy: {first}\n  serviceAnnotations: {{ service.beta.kubernetes.io/backend-type: ecs }}"));
         let manifest = MANIFEST.replace("SERVICE", &drill.service).replace("replicaCount: 2", "replicaCount: 1");
-        let scenario = loaded(&drill.text(), &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(loaded(&drill.text(), &manifest, &[], None))
     };
     // One pod on two nodes: the node without one goes, or comes.
     let local = drill("Cluster", "Local");
@@ -552,8 +571,7 @@ fn what_a_process_reads_at_its_start_needs_a_restart() {
     let drains = |entries: &[&str]| {
         let drill = Drill::new(entries);
         let manifest = format!("{}{config}", MANIFEST.replace("SERVICE", &drill.service));
-        let scenario = loaded(&drill.text(), &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let outcome = ran(loaded(&drill.text(), &manifest, &[], None));
         let pods = outcome.run.results.pods.iter();
         let spans: Vec<u64> =
             pods.filter_map(|pod| Some(pod.exited_ms?.saturating_sub(pod.sigterm_ms?) / 1000)).collect();
@@ -579,8 +597,7 @@ fn another_services_pods_are_those_that_its_selector_names_by_now() {
     let text = drill.text().replace("backends: [ { service: default/web, serviceTime: 5ms } ]", backends);
     let manifest = format!("{}{deployment}", MANIFEST.replace("SERVICE", &drill.service));
     let text = text.replace("duration: 60s", "duration: 30s\n  target: istio-system/istio-edge");
-    let scenario = loaded(&text, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-    let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    let outcome = ran(loaded(&text, &manifest, &[], None));
     // The gateway hears of it 500 ms and 200 ms later, and has nobody to send to.
     let results = &outcome.run.results;
     assert!(results.totals.ok.abs_diff(1070) <= 3, "{:?}", results.totals);
@@ -610,8 +627,7 @@ fn a_subset_has_the_endpoints_that_its_labels_name_by_now() {
         let text = text.replace("duration: 60s", "duration: 30s\n  target: istio-system/istio-edge");
         let manifest = MANIFEST.replace("SERVICE", &drill.service).replace("host: web,", "host: web, subset: now,");
         let manifest = format!("{manifest}---\n{}{}", rule("one"), deployment("one"));
-        let scenario = loaded(&text, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(loaded(&text, &manifest, &[], None))
     };
     assert_eq!(ok(&["{ at: 10s, phase: more }"]).run.results.totals.dropped, 0);
     // Nobody has those labels: the gateway hears of it 200 ms later.

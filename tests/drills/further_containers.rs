@@ -3,26 +3,21 @@
 //! Method: a restart of one pod, and the same without the second container; what the pod's own life shows is compared.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, run};
+use crate::shop::{ran, scenario_head, shop_of_istio_edge};
 use gatedrill::record::results::{FidelityStatus, Pod, Results};
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: beside }
-spec:
-  duration: 90s
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("beside", "  duration: 90s\n"),
+    r#"  cluster:
     badImages: [ BAD ]
     nodes: [ { name: pool, count: 1, zones: [a] } ]
     timings: { podStart: 2s, imagePull: 5s, initContainer: 1s, sandboxRemoval: 0s, schedule: 0s }
   backends: [ { service: default/web, serviceTime: 5ms } ]
   load: [ { name: new, rate: 5/s, clients: { reuse: none }, mix: [ { get: "http://shop.example.com/" } ] } ]
   timeline: [ { at: 5s, TIMELINE } ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"apiVersion: apps/v1
@@ -57,8 +52,7 @@ fn load(more: &str, bad: &str, timeline: &str) -> Result<Scenario, String> {
 
 #[track_caller]
 fn results(more: &str, bad: &str, timeline: &str) -> Results {
-    let scenario = load(more, bad, timeline).unwrap_or_else(|problems| panic!("{problems}"));
-    let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    let outcome = ran(load(more, bad, timeline));
     let totals = &outcome.run.results.totals;
     assert_eq!(totals.sent, totals.ok + totals.backend_error + totals.dropped);
     outcome.run.results

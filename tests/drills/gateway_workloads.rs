@@ -7,22 +7,15 @@
 use std::time::Duration;
 
 use crate::scenarios::loaded;
-use crate::shop::{lost, moments, ran, refusals, seconds, shop_of_istio_edge};
+use crate::shop::{lost, moments, ran, refusals, scenario_head, seconds, shop_of_istio_edge};
 use gatedrill::drill::{Outcome, Watch};
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::Pod;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: workloads }
-spec:
-  duration: 150s
-  seed: 5
-  TARGET
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("workloads", "  duration: 150s\n  seed: 5\n  TARGET\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
     timings: { podStart: 3s, endpointPropagation: 500ms }
   loadBalancer: { controllerLatency: 8s }
@@ -30,7 +23,8 @@ spec:
   load:
     - { name: new, rate: 40/s, arrivals: constant, clients: { reuse: none, timeout: 3s, rtt: 2ms }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 /// The Service in front of pods with `app: edge`, and the shop behind.
 const FRONT: &str = concat!(
@@ -357,7 +351,7 @@ fn views_show_the_set() {
     let mut scenario =
         Drill { timeline: "{ at: 10s, restart: {} }", workloads: &workloads, ..PLAIN }.load().expect("it is whole");
     scenario.world.watch = Some(Watch::At(vec![Duration::from_secs(5)]));
-    let outcome = ran(Ok(scenario));
+    let outcome = ran::<String>(Ok(scenario));
     let table = outcome.objects[0].tables.iter().find(|table| table.kind == "ds").expect("a table of them");
     assert_eq!(table.rows[0][..6], ["edge", "4", "4", "4", "4", "4"].map(str::to_owned));
     assert!(outcome.objects[0].tables.iter().any(|table| table.kind == "pods" && table.rows.len() == 4));

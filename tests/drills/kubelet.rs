@@ -4,20 +4,14 @@
 //! rule is about differs from run to run.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{filled, new_clients, of_kind, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::engine::Event;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: kubelet }
-spec:
-  duration: 150s
-  seed: 11
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("kubelet", "  duration: 150s\n  seed: 11\n"),
+    r#"  cluster:
     version: "VERSION"
     nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "8", memory: MEMORY } } ]
     timings: { podStart: 3s, initContainer: 2s, endpointPropagation: 200ms }
@@ -25,9 +19,11 @@ spec:
   gateway: { memory: { base: BASE } }
   backends: [ { service: default/web } ]
   load:
-    - { name: new, rate: 40/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-  timeline: [ { at: 20s, TIMELINE } ]
-"#;
+"#,
+    new_clients!("40/s"),
+    r#"  timeline: [ { at: 20s, TIMELINE } ]
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -96,31 +92,23 @@ const USUAL: Drill<'_> = Drill {
 
 impl Drill<'_> {
     fn load(&self) -> Result<Scenario, String> {
-        let fill = |text: &str| {
-            [
-                ("EXTRA", self.extra),
-                ("TIMELINE", self.timeline),
-                ("BACKEND", self.backend),
-                ("INTERVAL", self.interval),
-                ("VERSION", self.version),
-                ("CONTAINER", self.container),
-                ("MEMORY", self.memory),
-                ("BASE", self.base),
-            ]
-            .iter()
-            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
-        };
-        loaded(&fill(SCENARIO), &fill(MANIFEST), &[], None).map_err(|problems| problems.to_string())
+        let values = [
+            ("EXTRA", self.extra),
+            ("TIMELINE", self.timeline),
+            ("BACKEND", self.backend),
+            ("INTERVAL", self.interval),
+            ("VERSION", self.version),
+            ("CONTAINER", self.container),
+            ("MEMORY", self.memory),
+            ("BASE", self.base),
+        ];
+        loaded(&filled(SCENARIO, &values), &filled(MANIFEST, &values), &[], None)
+            .map_err(|problems| problems.to_string())
     }
 
     fn run(&self) -> Outcome {
-        let scenario = self.load().unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(self.load())
     }
-}
-
-fn of_kind<'a>(outcome: &'a Outcome, kind: &str) -> Vec<&'a Event> {
-    outcome.log.events().iter().filter(|event| event.kind == kind).collect()
 }
 
 /// The time of an object's first event of a kind, in milliseconds.

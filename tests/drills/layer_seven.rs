@@ -12,22 +12,15 @@ mod sticky;
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use crate::shop::{self, PREFIX, annotation_lines, lost, moments, only, shop_of_edge, spread_edge};
+use crate::shop::{self, PREFIX, annotation_lines, lost, moments, only, scenario_head, shop_of_edge, spread_edge};
 use gatedrill::drill::Outcome;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: layer-seven }
-spec:
-  duration: DURATION
-  seed: 5
-  target: default/edge
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("layer-seven", "  duration: DURATION\n  seed: 5\n  target: default/edge\n"),
+    r#"  cluster:
     nodes:
       - { name: edge, count: 4, labels: { pool: edge }, allocatable: { cpu: "4", memory: 8Gi } }
       - { name: other, count: 2, allocatable: { cpu: "4", memory: 8Gi } }
@@ -42,7 +35,8 @@ spec:
       clients: { timeout: PATIENCE, rtt: 20ms, CLIENTS }
       mix: [ { weight: 1, get: "URL" } ]
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     spread_edge!(""),

@@ -4,21 +4,15 @@
 //! the end, so a hook that waits for balancers waits for nothing. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{edge_behind_nlb, new_clients, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::engine::Event;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: shutdown }
-spec:
-  duration: 90s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("shutdown", "  duration: 90s\n  seed: 5\n"),
+    r#"  cluster:
     version: VERSION
     nodes: [ { name: pool, count: 3, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
     kubelet: { KUBELET }
@@ -26,29 +20,19 @@ spec:
   loadBalancer: { controllerLatency: 2s }
   backends: [ { service: default/web } ]
   load:
-    - { name: new, rate: 100/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-  timeline: [ { at: 20s, shutdownNode: { node: busiest OPTIONS } } ]
-"#;
+"#,
+    new_clients!("100/s"),
+    r#"  timeline: [ { at: 20s, shutdownNode: { node: busiest OPTIONS } } ]
+"#
+);
 
 const MANIFEST: &str = concat!(
-    r#"
-apiVersion: istio.alibabacloud.com/v1
-kind: IstioGateway
-metadata:
-  name: edge
-  namespace: istio-system
-  annotations: { asm.alibabacloud.com/gateway-drain-timeout-seconds: "20" }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 3
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
-"#,
+    edge_behind_nlb!(
+        "\n  name: edge\n  namespace: istio-system\n  annotations: { asm.alibabacloud.com/gateway-drain-timeout-seconds: \"20\" }",
+        "3",
+        "",
+        "eni"
+    ),
     shop_of_istio_edge!()
 );
 
@@ -58,8 +42,7 @@ fn load(version: &str, kubelet: &str, options: &str) -> Result<Scenario, String>
 }
 
 fn drill(kubelet: &str) -> Outcome {
-    let scenario = load("\"1.33\"", kubelet, "").unwrap_or_else(|problems| panic!("{problems}"));
-    run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+    ran(load("\"1.33\"", kubelet, ""))
 }
 
 fn seconds_of(outcome: &Outcome, kind: &str) -> Vec<u64> {

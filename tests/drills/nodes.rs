@@ -4,51 +4,35 @@
 //! many pods a drain takes. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{edge_behind_nlb, new_clients, ran, scenario_head, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::engine::Event;
 use gatedrill::record::results::Results;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: nodes }
-spec:
-  duration: DURATION
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("nodes", "  duration: DURATION\n  seed: 5\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: COUNT, zones: [a, b, c], allocatable: { cpu: "4", memory: 8Gi } } ]
     timings: { podStart: 3s }
   loadBalancer: { controllerLatency: 2s }
   backends: [ { service: default/web } ]
   load:
-    - { name: new, rate: 40/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-    - { name: kept, rate: 40/s, clients: { connections: 20, reuse: lru, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
+"#,
+    new_clients!("40/s"),
+    r#"    - { name: kept, rate: 40/s, clients: { connections: 20, reuse: lru, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
-    r#"
-apiVersion: istio.alibabacloud.com/v1
-kind: IstioGateway
-metadata:
-  name: edge
-  namespace: istio-system
-  annotations: { asm.alibabacloud.com/gateway-drain-timeout-seconds: "30" }
-spec:
-  gatewayType: ingress
-  clusterIds: [c-1]
-  replicaCount: 4
-  serviceType: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  externalTrafficPolicy: POLICY
-  serviceAnnotations:
-    service.beta.kubernetes.io/backend-type: BACKEND
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
----
+    edge_behind_nlb!(
+        "\n  name: edge\n  namespace: istio-system\n  annotations: { asm.alibabacloud.com/gateway-drain-timeout-seconds: \"30\" }",
+        "4",
+        "  externalTrafficPolicy: POLICY\n",
+        "BACKEND"
+    ),
+    r#"---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: { name: edge, namespace: istio-system }
@@ -98,8 +82,7 @@ impl Drill {
     }
 
     fn run(&self) -> Outcome {
-        let scenario = self.load().unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(self.load())
     }
 }
 

@@ -4,29 +4,25 @@
 //! long as the gap that clients see. Method: small scenarios from memory, run to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
-use gatedrill::drill::{Continue, Outcome, run};
+use crate::shop::{new_clients, of_kind, ran, scenario_head, service_behind_nlb, shop_of_istio_edge};
+use gatedrill::drill::Outcome;
 use gatedrill::engine::{Datum, Event};
 use gatedrill::record::results::FidelityStatus;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: operations }
-spec:
-  duration: DURATION
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("operations", "  duration: DURATION\n  seed: 5\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 3, zones: [a, b], allocatable: { cpu: "4", memory: 8Gi } } ]
     timings: { podStart: 3s }
     AUTOSCALER
   loadBalancer: { controllerLatency: 2s }
   backends: [ { service: default/web, serviceTime: 5ms } ]
   load:
-    - { name: new, rate: 10/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-  timeline: [ TIMELINE ]
-"#;
+"#,
+    new_clients!("10/s"),
+    r#"  timeline: [ TIMELINE ]
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -49,20 +45,8 @@ spec:
           readinessProbe: { httpGet: { path: /healthz/ready, port: 15021 }, periodSeconds: 2 }
           resources: { requests: { cpu: 200m, memory: 256Mi } }
 ---
-apiVersion: v1
-kind: Service
-metadata:
-  name: istio-edge
-  namespace: istio-system
-  annotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-spec:
-  type: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  selector: { istio: edge }
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
 "#,
+    service_behind_nlb!(),
     shop_of_istio_edge!()
 );
 
@@ -90,13 +74,8 @@ impl Drill<'_> {
             .replace("STRATEGY", self.strategy)
             .replace("ANNOTATIONS", self.annotations)
             .replace("VOLUMES", self.volumes);
-        let scenario = loaded(&scenario, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance")
+        ran(loaded(&scenario, &manifest, &[], None))
     }
-}
-
-fn of_kind<'a>(outcome: &'a Outcome, kind: &str) -> Vec<&'a Event> {
-    outcome.log.events().iter().filter(|event| event.kind == kind).collect()
 }
 
 fn reason(event: &Event) -> &str {

@@ -3,23 +3,18 @@
 //! Goal: a request that is due at the very moment a phase begins counts in it, also as the first of its load. Method: constant arrivals, so that one is due then.
 
 use crate::scenarios::loaded;
-use crate::shop::{ran, shop_of_edge};
+use crate::shop::{ran, scenario_head, shop_of_edge};
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: phases }
-spec:
-  duration: 30s
-  target: default/edge
-  manifests: [ { path: manifests/ } ]
-  cluster: { nodes: [ { name: pool, count: 2, allocatable: { cpu: "4", memory: 8Gi } } ] }
+const SCENARIO: &str = concat!(
+    scenario_head!("phases", "  duration: 30s\n  target: default/edge\n"),
+    r#"  cluster: { nodes: [ { name: pool, count: 2, allocatable: { cpu: "4", memory: 8Gi } } ] }
   backends: [ { service: default/web, replicas: 1, serviceTime: 5ms } ]
   load:
     - { name: always, rate: 10/s, arrivals: constant, mix: [ { get: "http://shop.example.com/" } ] }
     - { name: late, rate: [ { for: 10s, at: 0/s }, { for: 20s, at: 20/s } ], arrivals: constant, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ { at: 10s, phase: more }, { at: 20s, phase: end } ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"

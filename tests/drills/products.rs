@@ -8,23 +8,16 @@
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use crate::shop::{self, annotation_lines, moments, only, shop_of_edge, spread_edge};
+use crate::shop::{self, annotation_lines, moments, only, scenario_head, shop_of_edge, spread_edge};
 use gatedrill::drill::Outcome;
 use gatedrill::engine::Datum;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: products }
-spec:
-  duration: DURATION
-  seed: 5
-  target: default/edge
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("products", "  duration: DURATION\n  seed: 5\n  target: default/edge\n"),
+    r#"  cluster:
     nodes:
       - { name: edge, count: 4, labels: { pool: edge }, allocatable: { cpu: "4", memory: 8Gi } }
       - { name: other, count: 4, allocatable: { cpu: "4", memory: 8Gi } }
@@ -40,7 +33,8 @@ spec:
       clients: { timeout: 3s, CLIENTS }
       mix: [ { weight: 1, get: "http://shop.example.com/" } ]
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     spread_edge!("      GATES\n"),

@@ -10,19 +10,13 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_assume, proptest};
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{new_clients, scenario_head, service_behind_nlb, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::{Datum, Event};
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: random }
-spec:
-  duration: 120s
-  seed: SEED
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("random", "  duration: 120s\n  seed: SEED\n"),
+    r#"  cluster:
     version: "VERSION"
     nodes: [ { name: pool, count: 4, zones: [a, b], allocatable: { cpu: "3", memory: 4Gi }, disk: { size: 20GiB, used: 4GiB } } ]
     timings: { podStart: { min: 1s, max: 4s }, imagePull: 2s }
@@ -32,10 +26,12 @@ spec:
   gateway: { cpuPerRequest: 20ms, memory: { base: 100MiB }, disk: { base: 100MiB, logPerRequest: 400B } }
   backends: [ { service: default/web, serviceTime: 5ms } ]
   load:
-    - { name: new, rate: 10/s, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
-    - { name: kept, rate: 10/s, clients: { connections: 5, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
+"#,
+    new_clients!("10/s"),
+    r#"    - { name: kept, rate: 10/s, clients: { connections: 5, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -63,20 +59,9 @@ kind: PodDisruptionBudget
 metadata: { name: edge, namespace: istio-system }
 spec: { maxUnavailable: 1, selector: { matchLabels: { istio: edge } } }
 ---
-apiVersion: v1
-kind: Service
-metadata:
-  name: istio-edge
-  namespace: istio-system
-  annotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-spec:
-  type: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  selector: { istio: edge }
-  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
-AUTOSCALER
+"#,
+    service_behind_nlb!(),
+    r#"AUTOSCALER
 "#,
     shop_of_istio_edge!()
 );

@@ -4,19 +4,12 @@
 //! constant arrivals, so that a count says exactly what happened; both sides of each rule.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_edge;
+use crate::shop::{count, scenario_head, shop_of_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: service-types }
-spec:
-  duration: 30s
-  seed: 5
-  target: default/edge
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("service-types", "  duration: 30s\n  seed: 5\n  target: default/edge\n"),
+    r#"  cluster:
     version: "VERSION"
     nodes: NODES
     kubeProxy: PROXY
@@ -30,7 +23,8 @@ spec:
       clients: { connections: 20, reuse: none, timeout: 3s, CLIENTS }
       mix: [ { weight: 1, get: "http://shop.example.comPORT/" } ]
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"
@@ -177,10 +171,6 @@ fn shares(outcome: &Outcome) -> Vec<u64> {
         outcome.run.results.pods.iter().map(|pod| pod.requests).filter(|count| *count > 0).collect();
     shares.sort_unstable_by(|a, b| b.cmp(a));
     shares
-}
-
-fn count(outcome: &Outcome, kind: &str) -> usize {
-    outcome.log.events().iter().filter(|event| event.kind == kind).count()
 }
 
 #[test]
@@ -481,4 +471,64 @@ fn what_a_services_spec_may_not_say() {
     ] {
         Drill { service, ..NODE_PORT }.refused(told);
     }
+}
+
+/// The Service in front becomes a name at 10 s.
+const NAMED: &str = r#"{ at: 10s, set: { "Service/default/edge.spec.type": ExternalName, "Service/default/edge.spec.externalName": shop.example.org } }"#;
+
+#[test]
+fn a_service_that_becomes_a_name_loses_its_address_its_ports_and_its_balancer() {
+    // All nodes have heard of it 100 ms later.
+    for drill in [Drill { timeline: NAMED, ..NODE_PORT }, Drill { timeline: NAMED, ..CLUSTER_IP }] {
+        let outcome = drill.run();
+        assert_eq!(causes(&outcome), [("GD4117", 1990)]);
+        let source = outcome.run.results.causes[0].source.as_ref().expect("a line");
+        assert_eq!((source.path.as_str(), source.value.as_deref()), ("spec.type", Some("ExternalName")));
+        let told = outcome.run.results.fidelity.iter().any(|row| {
+            row.path == "Service default/edge spec.type"
+                && row.note.as_ref().is_some_and(|note| note.contains("a name in DNS"))
+        });
+        assert!(told);
+    }
+    // A balancer of pods serves until its controller has come, 2 s later, and is gone then.
+    let pods = Drill {
+        annotations: "service.beta.kubernetes.io/backend-type: eni",
+        service: "type: LoadBalancer",
+        timeline: NAMED,
+        ..BALANCER
+    };
+    let outcome = pods.run();
+    assert_eq!(codes(&outcome), ["GD4111"]);
+    assert!(lost(&outcome).abs_diff(1800) <= 3, "{}", lost(&outcome));
+    // One of nodes has nobody behind its ports before that.
+    let outcome = Drill { timeline: NAMED, ..BALANCER }.run();
+    assert_eq!(codes(&outcome), ["GD4111", "GD4117"]);
+    assert!(lost(&outcome).abs_diff(1990) <= 3, "{}", lost(&outcome));
+}
+
+#[test]
+fn a_service_that_was_a_name_has_other_node_ports_unless_they_are_written_and_another_address() {
+    let back = |kind: &str, more: &str| -> &'static str {
+        let edit = format!(
+            "\"Service/default/edge.spec.type\": {kind}, \"Service/default/edge.spec.externalName\": null{more}"
+        );
+        format!("{NAMED}, {{ at: 20s, set: {{ {edit} }} }}").leak()
+    };
+    // The name has no ports of nodes, so they are given anew; each edit has its own line.
+    let given = Drill { timeline: back("NodePort", ""), ..NODE_PORT }.run();
+    assert_eq!(causes(&given), [("GD4117", 990), ("GD4117", 1000)]);
+    let written = back("NodePort", ", \"Service/default/edge.spec.ports[0].nodePort\": 30080");
+    assert_eq!(lost(&Drill { timeline: written, ..NODE_PORT }.run()), 1000, "as long as nodes do not hear of it");
+    Drill { timeline: back("ClusterIP", ""), ..CLUSTER_IP }
+        .refused("a Service that was an ExternalName gets another address");
+    // Another balancer has an address that nobody dials.
+    let outcome = Drill {
+        annotations: "service.beta.kubernetes.io/backend-type: eni",
+        service: "type: LoadBalancer",
+        timeline: back("LoadBalancer", ""),
+        ..BALANCER
+    }
+    .run();
+    assert!(lost(&outcome).abs_diff(1800) <= 3, "{:?}", causes(&outcome));
+    assert_eq!(count(&outcome, "lb_created"), 1);
 }

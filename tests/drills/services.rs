@@ -3,20 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_edge;
+use crate::shop::{scenario_head, shop_of_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::record::results::FidelityStatus;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: services }
-spec:
-  duration: 30s
-  seed: 5
-  target: default/edge
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("services", "  duration: 30s\n  seed: 5\n  target: default/edge\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 2 } ]
 KNOBS
   backends: [ { service: default/web, replicas: 2, serviceTime: 5ms, errorRatio: 0 } ]
@@ -27,7 +20,8 @@ KNOBS
       clients: { connections: 20, reuse: none, rtt: 2ms }
       mix: [ { weight: 1, get: "http://shop.example.com/" } ]
 TIMELINE
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"

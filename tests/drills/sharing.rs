@@ -5,19 +5,13 @@
 //! to their end.
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Outcome, Watch, run};
 use gatedrill::record::results::Results;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: sharing }
-spec:
-  duration: 60s
-  seed: 3
-  manifests: [ { path: manifests/ } ]
-  cluster: { CLUSTER nodes: [ { name: pool, count: 2, zones: [a, b] } ], timings: { podStart: 3s } }
+const SCENARIO: &str = concat!(
+    scenario_head!("sharing", "  duration: 60s\n  seed: 3\n"),
+    r#"  cluster: { CLUSTER nodes: [ { name: pool, count: 2, zones: [a, b] } ], timings: { podStart: 3s } }
   balancers:
     - { id: lb-hand, region: cn-hangzhou }
     - { id: lb-other }
@@ -28,7 +22,8 @@ spec:
   load:
     - { name: new, rate: 50/s, arrivals: constant, clients: { reuse: none, timeout: 2s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"

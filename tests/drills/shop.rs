@@ -1,11 +1,80 @@
 //! The shop that most drills ask for: its Gateway at the pods of `edge`, its VirtualService, and the Service `web` behind it. A drill's own documents stand
-//! before these. And what drills do with it: annotations of the Service in front, a run whose books balance, and what it tells.
+//! before these. How most scenarios and gateways begin. And what drills do with it: annotations of the Service in front, a run whose books balance, and what it tells.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use gatedrill::drill::{Continue, Outcome, run};
+use gatedrill::engine::Event;
 use gatedrill::manifest::Problems;
 use gatedrill::scenario::Scenario;
+
+/// The beginning of a scenario of this name; `lines` of its spec come before its manifests.
+macro_rules! scenario_head {
+    ($name:literal, $lines:literal) => {
+        concat!(
+            "\napiVersion: gatedrill/v1\nkind: Scenario\nmetadata: { name: ",
+            $name,
+            " }\nspec:\n",
+            $lines,
+            "  manifests: [ { path: manifests/ } ]\n"
+        )
+    };
+}
+
+/// A load whose clients open a connection for each request to the shop.
+macro_rules! new_clients {
+    ($rate:literal) => {
+        concat!(
+            "    - { name: new, rate: ",
+            $rate,
+            ", clients: { reuse: none, timeout: 3s }, mix: [ { get: \"http://shop.example.com/\" } ] }\n"
+        )
+    };
+}
+
+/// ASM's gateway `edge` behind an NLB in two zones, with so many replicas; `metadata` as it is written otherwise, `more` lines of its spec, and what the targets are.
+macro_rules! edge_behind_nlb {
+    ($replicas:literal) => {
+        edge_behind_nlb!(" { name: edge, namespace: istio-system }", $replicas, "", "eni")
+    };
+    ($metadata:literal, $replicas:literal, $more:literal, $targets:literal) => {
+        concat!(
+            "\napiVersion: istio.alibabacloud.com/v1\nkind: IstioGateway\nmetadata:",
+            $metadata,
+            "\nspec:\n  gatewayType: ingress\n  clusterIds: [c-1]\n  replicaCount: ",
+            $replicas,
+            "\n  serviceType: LoadBalancer\n  loadBalancerClass: alibabacloud.com/nlb\n",
+            $more,
+            "  serviceAnnotations:\n    service.beta.kubernetes.io/backend-type: ",
+            $targets,
+            r#"
+    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
+  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
+"#
+        )
+    };
+}
+
+/// The Service of such a gateway, where its Deployment is written by itself.
+macro_rules! service_behind_nlb {
+    () => {
+        r#"apiVersion: v1
+kind: Service
+metadata:
+  name: istio-edge
+  namespace: istio-system
+  annotations:
+    service.beta.kubernetes.io/backend-type: eni
+    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
+spec:
+  type: LoadBalancer
+  loadBalancerClass: alibabacloud.com/nlb
+  selector: { istio: edge }
+  ports: [ { name: http, port: 80, targetPort: 80, protocol: TCP } ]
+"#
+    };
+}
 
 /// Behind pods with `istio: edge` in `istio-system`; `with` servers that follow the first.
 macro_rules! shop_of_istio_edge {
@@ -110,7 +179,14 @@ spec:
     };
 }
 
-pub(crate) use {shop_of_edge, shop_of_istio_edge, spread_edge};
+pub(crate) use {
+    edge_behind_nlb, new_clients, scenario_head, service_behind_nlb, shop_of_edge, shop_of_istio_edge, spread_edge,
+};
+
+/// A text with each of these words replaced, in their order.
+pub(crate) fn filled(text: &str, values: &[(&str, &str)]) -> String {
+    values.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+}
 
 /// Annotations as lines of the Service in front, and one more that nobody reads. A name with a slash is whole already, others begin with Alibaba's prefix.
 pub(crate) fn annotation_lines<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
@@ -124,7 +200,7 @@ pub(crate) const PREFIX: &str = "service.beta.kubernetes.io/alibaba-cloud-loadba
 
 /// The run of a scenario without a problem. Each of its losses has one cause, and each request one end.
 #[track_caller]
-pub(crate) fn ran(loaded: Result<Scenario, Problems>) -> Outcome {
+pub(crate) fn ran<E: Display>(loaded: Result<Scenario, E>) -> Outcome {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => panic!("{problems}"),
@@ -148,6 +224,16 @@ pub(crate) fn refusals(loaded: Result<Scenario, Problems>) -> Vec<String> {
 /// Lost requests by the codes of their causes.
 pub(crate) fn lost(outcome: &Outcome) -> BTreeMap<&str, u64> {
     outcome.run.results.causes.iter().map(|row| (row.code.as_str(), row.count)).collect()
+}
+
+/// The events of a kind.
+pub(crate) fn of_kind<'a>(outcome: &'a Outcome, kind: &str) -> Vec<&'a Event> {
+    outcome.log.events().iter().filter(|event| event.kind == kind).collect()
+}
+
+/// How many there are.
+pub(crate) fn count(outcome: &Outcome, kind: &str) -> usize {
+    of_kind(outcome, kind).len()
 }
 
 /// When events of a kind happened after the start, in seconds.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, run};
 use gatedrill::gateway::shutdown::{Contour, Haproxy, IngressNginx, StopSignal, Traefik};
 use gatedrill::gateway::{DrainStrategy, Move, Order, ShutdownMode};
@@ -12,15 +12,9 @@ use gatedrill::record::CauseCode;
 use gatedrill::record::results::FidelityStatus;
 use gatedrill::scenario::Scenario;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: shutdown }
-spec:
-  duration: 40s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  loadBalancer: { controllerLatency: 1s }
+const SCENARIO: &str = concat!(
+    scenario_head!("shutdown", "  duration: 40s\n  seed: 5\n"),
+    r#"  loadBalancer: { controllerLatency: 1s }
   cluster: { version: "1.33" }
   gateway: { istio: "1.26" }
   backends: [ { service: default/web, replicas: 2, serviceTime: 5ms, errorRatio: 0 } ]
@@ -31,7 +25,8 @@ spec:
       clients: { connections: 20, reuse: none, rtt: 2ms }
       mix: [ { weight: 1, get: "http://shop.example.com/" } ]
   timeline: []
-"#;
+"#
+);
 
 /// `ANNOTATIONS` is on line 6, those of the Service on line 12.
 const MADE: &str = r#"apiVersion: istio.alibabacloud.com/v1

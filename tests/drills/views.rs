@@ -5,24 +5,20 @@
 use std::time::Duration;
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Watch, run};
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: views }
-spec:
-  duration: 60s
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("views", "  duration: 60s\n"),
+    r#"  cluster:
     BAD
     nodes: [ { name: pool, count: 1, zones: [a] } ]
     timings: { podStart: 2s, imagePull: 5s, initContainer: 2s, sandboxRemoval: 0s, schedule: 0s }
   backends: [ { service: default/web, serviceTime: 5ms } ]
   load: [ { name: new, rate: 5/s, clients: { reuse: none }, mix: [ { get: "http://shop.example.com/" } ] } ]
   timeline: [ { at: 5s, TIMELINE } ]
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"apiVersion: apps/v1

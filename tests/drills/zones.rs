@@ -3,20 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::loaded;
-use crate::shop::shop_of_istio_edge;
+use crate::shop::{scenario_head, shop_of_istio_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::engine::Datum;
 use gatedrill::record::results::Phase;
 
-const SCENARIO: &str = r#"
-apiVersion: gatedrill/v1
-kind: Scenario
-metadata: { name: zones }
-spec:
-  duration: 40s
-  seed: 5
-  manifests: [ { path: manifests/ } ]
-  cluster:
+const SCENARIO: &str = concat!(
+    scenario_head!("zones", "  duration: 40s\n  seed: 5\n"),
+    r#"  cluster:
     nodes: [ { name: pool, count: 2, zones: [r-a, r-b] } ]
   backends:
     - { service: default/web, replicas: 2, zones: [r-a, r-b], serviceTime: 5ms, errorRatio: 0 }
@@ -28,7 +22,8 @@ spec:
       clients: { connections: 20, reuse: none, rtt: 2ms }
       mix: [ { weight: 1, get: "http://shop.example.com/" } ]
 TIMELINE
-"#;
+"#
+);
 
 const MANIFEST: &str = concat!(
     r#"apiVersion: istio.alibabacloud.com/v1

@@ -1,6 +1,11 @@
 //! Pods without a controller: placed, run and counted as any other, and when they end nobody makes another.
 //!
+//! Of one that is there the API server lets labels, annotations and images change, and little else. Its endpoints follow its labels at once, and its kubelet restarts the container whose
+//! image is another ([`crate::cluster::node_agent`]); whatever else was made with the pod stays.
+//!
 //! Inside such a pod is the only one of a set that no controller looks at, so that whoever looks for pods by their labels finds it among the others.
+//!
+//! Source: Kubernetes v1.28.7 pkg/apis/core/validation (`ValidatePodUpdate`).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,9 +13,30 @@ use std::time::Duration;
 use super::node_sync::{GC_PERIOD, GC_QUARANTINE};
 use super::replica_set_sync::Birth;
 use super::{Caller, Cluster, Keeper, ReplicaSet};
-use crate::cluster::objects::BarePod;
+use crate::cluster::objects::{BarePod, PodTemplate};
 use crate::cluster::scheduler::Change;
 use crate::engine::EventId;
+
+/// What an edit of a pod has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PodEdit {
+    /// It has other labels, annotations or images now.
+    Edited,
+    /// It was so already.
+    Unchanged,
+    /// There is no such pod.
+    NotFound,
+}
+
+/// What may change of a pod, changed as it is `wanted`.
+fn edited(template: &PodTemplate, wanted: &PodTemplate) -> PodTemplate {
+    PodTemplate {
+        labels: wanted.labels.clone(),
+        annotations: wanted.annotations.clone(),
+        image: wanted.image.clone(),
+        ..template.clone()
+    }
+}
 
 impl Cluster {
     /// Creates a pod; whether there was none of this name.
@@ -38,6 +64,52 @@ impl Cluster {
             self.collect_orphan(id, node);
         }
         true
+    }
+
+    /// Writes labels, annotations and the image of a pod that is there.
+    pub fn edit_pod(&self, wanted: &BarePod, because: Option<EventId>) -> PodEdit {
+        let owner = wanted.owner();
+        let (id, before, after) = {
+            let mut state = self.inner.state.borrow_mut();
+            let found = state.sets.values_mut().find(|set| set.keeper == Keeper::Nobody && set.owner == owner);
+            let Some((set, id)) = found.and_then(|set| set.pods.first().copied().map(|id| (set, id))) else {
+                return PodEdit::NotFound;
+            };
+            let (before, after) = (Rc::clone(&set.template), edited(&set.template, &wanted.template));
+            if after == *before {
+                return PodEdit::Unchanged;
+            }
+            set.template = Rc::new(after);
+            let after = Rc::clone(&set.template);
+            if let Some(pod) = state.pods.get_mut(&id) {
+                pod.template = Rc::clone(&after);
+            }
+            state.file_anew(id);
+            (id, before, after)
+        };
+        self.note_event(id, because);
+        let has_other_labels = before.labels != after.labels;
+        let changed = [
+            ("labels", has_other_labels),
+            ("annotations", before.annotations != after.annotations),
+            ("image", before.image != after.image),
+        ];
+        let changed: Vec<&str> = changed.into_iter().filter(|(_, is_other)| *is_other).map(|(name, _)| name).collect();
+        self.tell_of_pod(id, "pod_edited", vec![("changed", changed.join(",").as_str().into())]);
+        let (namespace, event, image_edits) = {
+            let state = self.inner.state.borrow();
+            let pod = &state.pods[&id];
+            (Rc::clone(&pod.record.namespace), pod.last_event, pod.image_edits.clone())
+        };
+        if has_other_labels {
+            self.publish_endpoints_of(id, Some(event));
+            self.enqueue_budgets_of(&namespace, &before.labels);
+            self.enqueue_budgets_of(&namespace, &after.labels);
+        }
+        if let Some(edits) = image_edits.filter(|_| before.image != after.image) {
+            edits.raise();
+        }
+        PodEdit::Edited
     }
 
     /// A pod that names a node which is not there is deleted after a while, unless the node comes.

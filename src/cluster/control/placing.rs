@@ -170,6 +170,22 @@ fn kind_with(set: &ReplicaSet, labels: Labels, peers: Option<LabelSelector>) -> 
 }
 
 impl State {
+    /// A pod without a controller has another template, and asks for as much as before: the scheduler sees another kind of pod where it is.
+    pub(super) fn file_anew(&mut self, id: u64) {
+        let Some(pod) = self.pods.get(&id) else { return };
+        let Some(former) = self.placing.kinds.remove(&pod.set) else { return };
+        let set = self.sets.get(&pod.set).expect("a pod has its set");
+        let services = &self.services.known;
+        let kind = self.placing.kind_of(pod.set, set, || selector_of_services(services, set));
+        let Some(index) = pod.node_index else { return };
+        let cache = &mut self.placing.scheduler.cache;
+        cache.release(former, index, pod.is_deleting());
+        cache.place(kind, index);
+        if pod.is_deleting() {
+            cache.terminate(kind, index);
+        }
+    }
+
     /// Puts a pod onto a node, whether it fits or not; why its kubelet does not take it, if it does not.
     pub(super) fn place_named(&mut self, id: u64, index: usize) -> Option<String> {
         let pod = self.pods.get(&id).expect("a pod that is placed is there");

@@ -9,6 +9,7 @@ use super::{Caller, Cluster, Keeper, Kubelets, State, Work};
 use crate::cluster::api_clock::ApiClock;
 use crate::cluster::demands::Demands;
 use crate::cluster::deployment::{PodPhase, Strategy};
+use crate::cluster::notice::Notice;
 use crate::cluster::objects::PodTemplate;
 use crate::cluster::scheduler::Change;
 use crate::engine::{Datum, EventId, Signal};
@@ -30,6 +31,8 @@ pub(in crate::cluster) struct Pod {
     /// Why that node's kubelet does not take it, if it does not.
     pub(in crate::cluster) misfit: Option<Rc<str>>,
     pub(in crate::cluster) template: Rc<PodTemplate>,
+    /// Its template has another image; only of a pod without a controller.
+    pub(in crate::cluster) image_edits: Option<Rc<Notice>>,
     pub(in crate::cluster) node_index: Option<usize>,
     pub(in crate::cluster) ip: Option<Ipv4Addr>,
     /// The address that its sandbox has before any of its containers runs. Lists show it, and nobody is there to answer.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::Kubelets;
 use super::pod::{Pod, PodRecord};
-use super::{Caller, Cluster, SetStatus, Work, suffix};
+use super::{Caller, Cluster, Keeper, SetStatus, Work, suffix};
 use crate::cluster::deployment::PodPhase;
 use crate::cluster::replica_set::{BURST, Candidate, choose_to_delete};
 use crate::cluster::{hollow, node_agent};
@@ -287,6 +287,7 @@ impl Cluster {
                 node_name,
                 misfit: None,
                 template: Rc::clone(&set.template),
+                image_edits: (set.keeper == Keeper::Nobody).then(Rc::default),
                 node_index: None,
                 ip: None,
                 phase: PodPhase::Pending,

@@ -29,6 +29,8 @@ pub(super) enum Why {
     Probe,
     /// Its pod is evicted by the kubelet, for this.
     Evicted(KillCause),
+    /// Its image is edited.
+    Edited,
     /// Its machine shuts down.
     Shutdown,
 }
@@ -39,13 +41,15 @@ impl Why {
             Self::Deleted => None,
             Self::Probe => Some("probe failed"),
             Self::Evicted(_) => Some("evicted"),
+            // Source: pkg/kubelet/kuberuntime/kuberuntime_manager.go `computePodActions`.
+            Self::Edited => Some("its definition changed"),
             Self::Shutdown => Some("the node is shutting down"),
         }
     }
 
     fn kill_cause(self) -> Option<KillCause> {
         match self {
-            Self::Deleted | Self::Shutdown => None,
+            Self::Deleted | Self::Edited | Self::Shutdown => None,
             Self::Probe => Some(KillCause::Probe),
             Self::Evicted(cause) => Some(cause),
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::World;
 use super::entries::Entry;
 use super::member::Member;
-use crate::cluster::owner;
+use crate::cluster::{BarePod, PodEdit, owner};
 use crate::drill::config::{Action, Verb};
 use crate::drill::objects::{Front, Watch, tables};
 use crate::engine::EventId;
@@ -106,9 +106,10 @@ impl Member {
             Verb::DeleteBudget(key) => cluster.delete_budget(key),
             Verb::Pod(pod) => {
                 if !cluster.apply_pod((**pod).clone(), Some(event)) {
-                    self.tell_of("pod_unchanged", format!("Pod/{}", pod.key), event);
+                    self.edit_pod(pod, event);
                 }
             }
+            Verb::EditPod(pod) => self.edit_pod(pod, event),
             Verb::DaemonSet(daemon) => cluster.apply_daemon_set((**daemon).clone(), Some(event)),
             Verb::DeleteDaemonSet(key) => drop(cluster.delete_daemon_set(key, Some(event))),
             Verb::Operate(operation) => cluster.operate(operation, event),
@@ -136,6 +137,16 @@ impl Member {
         }
     }
 
+    /// A pod without a controller is edited. The mesh's control plane hears of its labels, by which it tells subsets apart.
+    fn edit_pod(&self, pod: &BarePod, event: EventId) {
+        let object = format!("Pod/{}", pod.key);
+        match self.cluster().edit_pod(pod, Some(event)) {
+            PodEdit::Edited => self.find_subsets_anew(),
+            PodEdit::Unchanged => self.tell_of("pod_unchanged", object, event),
+            PodEdit::NotFound => self.tell_of("nothing_found", object, event),
+        }
+    }
+
     /// Tells what an action has come to.
     fn tell_of(&self, kind: &'static str, object: String, because: EventId) {
         let (now, object) = (self.around.sim.now(), self.identity().object(object));
@@ -152,7 +163,7 @@ fn object_of(verb: &Verb, target: &str, front: &str) -> String {
         Verb::StopAutoscaling(key) => format!("HorizontalPodAutoscaler/{key}"),
         Verb::Budget(budget) => format!("PodDisruptionBudget/{}", budget.key),
         Verb::DeleteBudget(key) => format!("PodDisruptionBudget/{key}"),
-        Verb::Pod(pod) => format!("Pod/{}", pod.key),
+        Verb::Pod(pod) | Verb::EditPod(pod) => format!("Pod/{}", pod.key),
         Verb::DaemonSet(daemon) => format!("DaemonSet/{}", daemon.key),
         Verb::DeleteDaemonSet(key) => format!("DaemonSet/{key}"),
         Verb::Share(shared) => format!("Service/{}", shared.service.key),

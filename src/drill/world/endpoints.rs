@@ -296,6 +296,15 @@ impl Member {
         }
     }
 
+    /// The same for all clusters that have endpoints by their labels.
+    pub(super) fn find_subsets_anew(&self) {
+        for spec in self.config.backends.iter().filter(|spec| spec.has_pods) {
+            if !self.subset_of(&spec.cluster).is_empty() {
+                self.find_anew(&spec.cluster);
+            }
+        }
+    }
+
     /// How many clusters a gateway has that starts now.
     pub(super) fn cluster_count(&self, spec: &GatewaySpec) -> usize {
         let (later, gone) = (self.clusters.borrow(), self.gone_clusters.borrow());

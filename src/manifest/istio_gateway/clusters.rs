@@ -74,7 +74,8 @@ pub fn check_against(objects: &[Object], known: &[(&str, Place)], sink: &Sink) {
     }
 }
 
-fn check_names(object: &Object, known: &[(&str, Place)], sink: &Sink) {
+/// Checks the clusters that a gateway names against those that there are.
+pub fn check_names(object: &Object, known: &[(&str, Place)], sink: &Sink) {
     let names = || known.iter().map(|(id, _)| *id);
     let named = ids(object);
     if named.is_empty() {

@@ -30,6 +30,7 @@ pub fn wipe(object: &mut Node, before: &ServiceManifest) {
         ("allocateLoadBalancerNodePorts", has_balancer, Some(draws)),
         ("healthCheckNodePort", has_balancer && is_local, health_port.as_deref()),
         ("externalTrafficPolicy", has_node_ports, Some(policy)),
+        ("clusterIP", kind != ServiceKind::ExternalName, before.service.face.cluster_ip.as_deref()),
     ];
     // What the type decides is looked at once, before anything is taken out.
     let Some(spec) = inner(object, "spec") else { return };

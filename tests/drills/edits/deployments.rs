@@ -83,8 +83,7 @@ fn what_is_set_before_the_start_loses_to_what_is_applied_later() {
         let drill = drill(timeline);
         let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
         let manifest = DEPLOYMENT.replace("SERVICE", &drill.service);
-        let scenario = loaded(&drill.text(), &manifest, &set, None).unwrap_or_else(|problems| panic!("{problems}"));
-        run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance").run.results
+        ran(loaded(&drill.text(), &manifest, &set, None)).run.results
     };
     let image = format!("target.{IMAGE}=proxy:9");
     let hook = "target.spec.template.spec.containers[0].lifecycle={ preStop: { sleep: { seconds: 6 } } }";
