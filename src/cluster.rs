@@ -17,6 +17,7 @@ mod demands;
 pub mod deployment;
 pub mod disruption;
 pub mod drain;
+pub mod endpoint_list;
 pub mod endpoints;
 pub mod feed;
 pub mod hollow;
@@ -48,6 +49,7 @@ pub use control::{
     AutoscalerConfig, AutoscalerStep, AutoscalingConfig, BudgetReport, Cluster, ClusterConfig, Kill, KillCause,
     PodCounts, PodEdit, PodRecord, Rollout,
 };
+pub use endpoint_list::EndpointList;
 pub use feed::{EndpointView, EndpointWatch};
 pub use hollow::{HollowKubelet, HollowPod};
 pub use identity::{CLUSTERS_MAX, Identity};

@@ -19,9 +19,9 @@ pub mod events;
 pub mod executor;
 pub mod random;
 
-pub use delay::Delay;
+pub use delay::{Delay, Spread};
 pub use events::{Datum, Event, EventId, EventLog, Fingerprint};
 pub use executor::{Sim, Sleep, Stall, TaskGroup, TaskHandle, TimerKey, Wakeup};
-pub use random::{Stream, Streams};
+pub use random::{Names, Stream, Streams};
 
 pub use crate::units::Signal;

@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod assignment;
 pub mod balance;
 pub mod cluster;
 pub mod cors;
@@ -34,6 +35,7 @@ mod upstream;
 
 pub use access::{AccessRecord, Flags, Observer};
 pub use agent::AgentConfig;
+pub use assignment::LoadAssignment;
 pub use balance::Policy;
 pub use cluster::{ClusterConfig, EndpointConfig};
 pub use downstream::{DownstreamConfig, Peer, Prepared, Refusal, Verdict};

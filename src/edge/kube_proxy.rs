@@ -33,7 +33,7 @@ use categories::{Candidate, Policies, TrafficPolicy, categorize};
 use health::{ProxyHealth, SYNC_PERIOD, ServiceHealth};
 use shortcut::Shortcut;
 
-use crate::cluster::EndpointView;
+use crate::cluster::EndpointList;
 use crate::cluster::endpoints::EndpointConditions;
 use crate::cluster::version::Version;
 use crate::engine::{EventId, Stream};
@@ -119,7 +119,7 @@ pub struct KubeProxy {
     node: Rc<str>,
     rules: ServiceRules,
     /// The endpoints that its rules are for.
-    endpoints: Rc<[EndpointView]>,
+    endpoints: EndpointList,
     /// What they lead to, once somebody has asked.
     found: Option<Found>,
     affinity: Option<Affinity>,
@@ -128,12 +128,7 @@ pub struct KubeProxy {
     health: ProxyHealth,
     /// The last change of any endpoint that its rules know, and of one on this node.
     last_change: [Option<EventId>; 2],
-    /// What has been written since they were looked for.
-    unread: Vec<Rc<[EndpointView]>>,
 }
-
-/// So many lists of endpoints wait at most until somebody wants to know why there is none.
-const UNREAD_MAX: usize = 64;
 
 /// What rules lead to.
 #[derive(Clone, Debug)]
@@ -145,7 +140,8 @@ struct Found {
 }
 
 impl Found {
-    fn of(endpoints: &[EndpointView], node: &str, rules: ServiceRules) -> Self {
+    fn of(endpoints: &EndpointList, node: &str, rules: ServiceRules) -> Self {
+        let ips: Vec<Ipv4Addr> = endpoints.iter().map(|endpoint| endpoint.ip).collect();
         let candidates: Vec<Candidate<'_>> = endpoints
             .iter()
             .map(|endpoint| Candidate {
@@ -161,7 +157,7 @@ impl Found {
         let found = categorize(&candidates, rules.policies, None);
         let destinations = |indexes: &Option<Vec<usize>>| -> Vec<Destination> {
             let indexes = indexes.iter().flatten();
-            let of = |index: &usize| Destination { ip: endpoints[*index].ip, is_remote: !candidates[*index].is_local };
+            let of = |index: &usize| Destination { ip: ips[*index], is_remote: !candidates[*index].is_local };
             indexes.map(of).collect()
         };
         Self {
@@ -186,13 +182,12 @@ impl KubeProxy {
         Self {
             node,
             rules,
-            endpoints: Rc::from([]),
+            endpoints: EndpointList::default(),
             found: None,
             affinity: rules.affinity.map(|timeout| Affinity::new(timeout, clients_max)),
             last_chosen: None,
             health: ProxyHealth::new(2 * SYNC_PERIOD),
             last_change: [None; 2],
-            unread: Vec::new(),
         }
     }
 
@@ -218,30 +213,18 @@ impl KubeProxy {
     }
 
     /// Writes the rules for these endpoints.
-    pub fn sync(&mut self, endpoints: &Rc<[EndpointView]>) {
+    pub fn sync(&mut self, endpoints: &EndpointList) {
         self.health.handle_synced();
-        self.unread.push(Rc::clone(endpoints));
-        if self.unread.len() > UNREAD_MAX {
-            self.read_changes();
+        for (last, change) in self.last_change.iter_mut().zip(endpoints.last_changes(&self.node)) {
+            *last = (*last).max(change);
         }
-        (self.endpoints, self.found) = (Rc::clone(endpoints), None);
+        (self.endpoints, self.found) = (endpoints.clone(), None);
         if self.affinity.is_some() {
             let found = Found::of(endpoints, &self.node, self.rules);
             if let Some(affinity) = &mut self.affinity {
                 affinity.keep(|ip| found.reaches(ip));
             }
             self.found = Some(found);
-        }
-    }
-
-    /// Looks for the last changes in what it has written rules for.
-    fn read_changes(&mut self) {
-        let unread = std::mem::take(&mut self.unread);
-        for endpoint in unread.iter().flat_map(|endpoints| &**endpoints) {
-            let places = if endpoint.node == self.node { 2 } else { 1 };
-            for last in &mut self.last_change[..places] {
-                *last = (*last).max(endpoint.because);
-            }
         }
     }
 
@@ -302,14 +285,13 @@ impl KubeProxy {
 
     /// The endpoints that its rules are for.
     #[must_use]
-    pub fn endpoints(&self) -> &Rc<[EndpointView]> {
+    pub fn endpoints(&self) -> &EndpointList {
         &self.endpoints
     }
 
     /// The last change that left a connection no endpoint: of those on this node, if there are others elsewhere.
     #[must_use]
     pub fn why_none(&mut self) -> Option<EventId> {
-        self.read_changes();
         let [anywhere, here] = self.last_change;
         if self.found().has_any { here } else { anywhere }
     }
@@ -319,6 +301,7 @@ impl KubeProxy {
 mod tests {
     use super::categories::Reach;
     use super::*;
+    use crate::cluster::EndpointView;
     use crate::engine::Streams;
     use std::collections::BTreeSet;
 
@@ -348,7 +331,7 @@ mod tests {
 
     fn proxy(rules: ServiceRules, endpoints: &[EndpointView]) -> KubeProxy {
         let mut proxy = KubeProxy::new(Rc::from("a"), rules);
-        proxy.sync(&Rc::from(endpoints));
+        proxy.sync(&EndpointList::from(endpoints.to_vec()));
         proxy
     }
 
@@ -410,7 +393,7 @@ mod tests {
         proxy.handle_change(at(10));
         assert_eq!([69, 70].map(|seconds| proxy.service_health(at(seconds)).status()), [200, 503]);
         assert_eq!(proxy.service_health(at(70)).local_endpoints, 1);
-        proxy.sync(&Rc::from([endpoint(1, "a", "ready")]));
+        proxy.sync(&EndpointList::from(vec![endpoint(1, "a", "ready")]));
         assert_eq!(proxy.service_health(at(70)).status(), 200);
     }
 
@@ -461,7 +444,7 @@ mod tests {
             |proxy: &mut KubeProxy| told(&proxy.choose(SimTime::ZERO, CLIENT, Origin::External, &mut stream));
         let first: Vec<String> = (0..4).map(|_| choose(&mut proxy)).collect();
         assert_eq!(first, ["1", "2 remote", "3 remote", "1"]);
-        proxy.sync(&Rc::from([endpoint(1, "a", "ready"), endpoint(3, "b", "ready")]));
+        proxy.sync(&EndpointList::from(vec![endpoint(1, "a", "ready"), endpoint(3, "b", "ready")]));
         assert_eq!([choose(&mut proxy), choose(&mut proxy)], ["3 remote", "1"]);
     }
 
@@ -480,11 +463,11 @@ mod tests {
         assert!((1..=20).all(|turn| choose(&mut proxy, turn * 50) == first));
         let others: Vec<EndpointView> =
             endpoints.iter().filter(|endpoint| endpoint.ip.octets()[3] != first).cloned().collect();
-        proxy.sync(&Rc::from(others));
+        proxy.sync(&EndpointList::from(others.to_vec()));
         let second = choose(&mut proxy, 1001);
         assert_ne!(second, first);
         // The first one comes back, and is unknown.
-        proxy.sync(&Rc::from(endpoints));
+        proxy.sync(&EndpointList::from(endpoints.to_vec()));
         assert_eq!(choose(&mut proxy, 1002), second);
         // After the timeout the choice is made anew: not always the same.
         let later: BTreeSet<u8> = (0..20).map(|turn| choose(&mut proxy, 2000 + turn * 61)).collect();

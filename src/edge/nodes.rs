@@ -19,7 +19,7 @@ use super::NO_PORT;
 use super::conntrack::{ConnectionTable, Full, TableSize};
 use super::kube_proxy::health::ServiceHealth;
 use super::kube_proxy::{KubeProxy, NodePath, Origin, ProxyMode, ServiceRules};
-use crate::cluster::{EndpointView, Identity};
+use crate::cluster::{EndpointList, Identity};
 use crate::engine::{EventId, EventLog, Sim, Stream, Streams};
 use crate::net::{ConnectionId, ConnectionMap, Net, Sever, Syn, Verdict};
 use crate::units::SimTime;
@@ -253,7 +253,7 @@ impl Nodes {
     }
 
     /// A node's kube-proxy writes its rules for the Service's endpoints, and for what it has heard of the Service itself.
-    pub fn handle_endpoints(&self, node: &str, endpoints: &Rc<[EndpointView]>) {
+    pub fn handle_endpoints(&self, node: &str, endpoints: &EndpointList) {
         let now = self.inner.sim.now();
         if let Some(node) = self.inner.state.borrow_mut().nodes.get_mut(node) {
             if let Some((_, face)) = node.announced.take_if(|(at, _)| *at <= now) {
@@ -330,13 +330,13 @@ impl Nodes {
         let state = self.inner.state.borrow();
         let mut living = state.places.iter().filter_map(|place| state.nodes.get(&place.name)).filter(|it| !it.is_dead);
         // Most have rules for one and the same list.
-        let mut right: Option<&Rc<[EndpointView]>> = None;
+        let mut right: Option<&EndpointList> = None;
         living.all(|node| {
             let known = node.proxy.endpoints();
             if node.announced.is_some() {
                 return false;
             }
-            if right.is_some_and(|right| Rc::ptr_eq(right, known)) {
+            if right.is_some_and(|right| right.is_same(known)) {
                 return true;
             }
             right = Some(known);

@@ -40,8 +40,8 @@ pub struct Selection {
 
 /// Judges the endpoints; `gate_of` says of a pod with the gate whether its containers are ready, and nothing of any other.
 #[must_use]
-pub fn select(endpoints: &[EndpointView], gate_of: impl Fn(Ipv4Addr) -> Option<bool>) -> Selection {
-    let mut selection = Selection { endpoints: endpoints.to_vec(), gated: Vec::new(), looks_again: false };
+pub fn select(endpoints: Vec<EndpointView>, gate_of: impl Fn(Ipv4Addr) -> Option<bool>) -> Selection {
+    let mut selection = Selection { endpoints, gated: Vec::new(), looks_again: false };
     for endpoint in &mut selection.endpoints {
         if endpoint.terminating {
             endpoint.ready = false;
@@ -89,7 +89,7 @@ mod tests {
             ("terminating", Some(true), false, false, false),
             ("terminating", Some(false), false, false, false),
         ] {
-            let selection = select(&[endpoint(state)], |_| gate);
+            let selection = select(vec![endpoint(state)], |_| gate);
             let found = (selection.endpoints[0].ready, !selection.gated.is_empty(), selection.looks_again);
             assert_eq!(found, (taken, gated, looks_again), "{state}, {gate:?}");
         }

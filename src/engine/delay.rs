@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Stream;
+use super::random::{lognormal_quantile, unit};
 
 /// A span that is the same each time, or drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,10 +62,87 @@ impl Delay {
     }
 }
 
+/// A delay whose draws are compared with spans, most of them without being worked out to the end: the quantile of a lognormal distribution costs more than all
+/// else about a draw.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    delay: Delay,
+    /// The quantiles of 0, 1/256 … 1, where working one out costs something.
+    quantiles: Vec<Duration>,
+}
+
+/// Far more than what rounding makes of a quantile, so that two of them are in the order of their ranks.
+const MARGIN: Duration = Duration::from_micros(1);
+
+impl Spread {
+    /// The draws of this delay.
+    #[must_use]
+    pub fn new(delay: Delay) -> Self {
+        let quantiles = match delay {
+            Delay::Lognormal { p50, p99 } => {
+                let inner = (1..=u8::MAX).map(|rank| lognormal_quantile(f64::from(rank) / 256.0, p50, p99));
+                std::iter::once(Duration::ZERO).chain(inner).chain([Duration::MAX]).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self { delay, quantiles }
+    }
+
+    /// One draw.
+    ///
+    /// # Panics
+    ///
+    /// As [`Delay::draw`].
+    pub fn draw(&self, stream: &mut Stream) -> Duration {
+        self.delay.draw(stream)
+    }
+
+    /// Whether one draw is at most `span`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Delay::draw`].
+    pub fn is_within(&self, span: Duration, stream: &mut Stream) -> bool {
+        let Delay::Lognormal { p50, p99 } = self.delay else { return self.delay.draw(stream) <= span };
+        let bits = stream.bits();
+        let rank = usize::try_from(bits >> 56).expect("eight bits");
+        if self.quantiles[rank + 1].saturating_add(MARGIN) <= span {
+            true
+        } else if self.quantiles[rank] > span.saturating_add(MARGIN) {
+            false
+        } else {
+            lognormal_quantile(unit(bits), p50, p99) <= span
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::Streams;
+
+    /// What is told without working a draw out is what the draw says, to the nanosecond.
+    #[test]
+    fn a_draw_is_within_what_it_is_at_most() {
+        let millis = Duration::from_millis;
+        let streams = Streams::new(3);
+        for delay in [
+            Delay::Lognormal { p50: millis(300), p99: millis(2000) },
+            Delay::Lognormal { p50: millis(300), p99: millis(300) },
+            Delay::Uniform { min: millis(1), max: millis(9) },
+            Delay::Constant(millis(4)),
+        ] {
+            let spread = Spread::new(delay.clone());
+            for number in 0..5000 {
+                let names = streams.names("delay", "d");
+                let draw = delay.draw(&mut names.numbered(number));
+                assert_eq!(spread.draw(&mut names.numbered(number)), draw);
+                let within = |span| spread.is_within(span, &mut names.numbered(number));
+                assert!(within(draw) && within(draw * 2) && within(Duration::MAX), "{delay:?} {number}");
+                assert!(!within(draw - Duration::from_nanos(1)) && !within(Duration::ZERO), "{delay:?} {number}");
+            }
+        }
+    }
 
     #[test]
     fn draws_stay_within_what_was_asked() {

@@ -33,12 +33,32 @@ impl Streams {
     /// The stream for one purpose of one entity, such as `("arrivals", "shoppers")`. The same names give the same draws.
     #[must_use]
     pub fn stream(&self, purpose: &str, entity: &str) -> Stream {
+        self.names(purpose, entity).stream("")
+    }
+
+    /// The streams for one purpose of all entities whose names begin so.
+    #[must_use]
+    pub fn names(&self, purpose: &str, beginning: &str) -> Names {
         let mut name = Fnv::default();
         name.write(&self.seed.to_le_bytes());
         name.write(purpose.as_bytes());
         // No name contains this byte, so ("a", "bc") and ("ab", "c") differ.
         name.write(&[0xff]);
-        name.write(entity.as_bytes());
+        name.write(beginning.as_bytes());
+        Names(name)
+    }
+}
+
+/// The streams of entities whose names begin alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Names(Fnv);
+
+impl Names {
+    /// The stream of the entity whose name ends so.
+    #[must_use]
+    pub fn stream(&self, end: &str) -> Stream {
+        let mut name = self.0;
+        name.write(end.as_bytes());
         let mut state = name.0;
         let mut key = [0; 32];
         for word in key.chunks_exact_mut(8) {
@@ -46,9 +66,25 @@ impl Streams {
         }
         Stream { generator: ChaCha8Rng::from_seed(key) }
     }
+
+    /// The stream of the entity whose name ends with this number.
+    #[must_use]
+    pub fn numbered(&self, number: u64) -> Stream {
+        let mut digits = [0; 20];
+        let (mut left, mut first) = (number, digits.len());
+        loop {
+            first -= 1;
+            digits[first] = b'0' + u8::try_from(left % 10).expect("a digit");
+            left /= 10;
+            if left == 0 {
+                return self.stream(std::str::from_utf8(&digits[first..]).expect("digits"));
+            }
+        }
+    }
 }
 
 /// FNV-1a, 64 bit.
+#[derive(Clone, Copy, Debug)]
 struct Fnv(u64);
 
 impl Default for Fnv {
@@ -111,9 +147,8 @@ impl Stream {
     }
 
     /// Uniform in the open interval (0, 1), in steps of 2⁻⁵³.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are exact in a double")]
     pub fn unit(&mut self) -> f64 {
-        ((self.bits() >> 11) as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
+        unit(self.bits())
     }
 
     /// Exponential with this mean: the gap between Poisson arrivals.
@@ -140,10 +175,20 @@ impl Stream {
 
     /// Lognormal, given by what people measure: its median and its 99th percentile.
     pub fn lognormal(&mut self, p50: Duration, p99: Duration) -> Duration {
-        let sigma = libm::log(p99.as_secs_f64() / p50.as_secs_f64()) / NORMAL_P99;
-        let unit = self.unit();
-        scaled(p50, libm::exp(sigma * normal_quantile(unit)))
+        lognormal_quantile(self.unit(), p50, p99)
     }
+}
+
+/// Where 64 bits lie in the open interval (0, 1), in steps of 2⁻⁵³.
+#[expect(clippy::cast_precision_loss, reason = "53 bits are exact in a double")]
+pub(super) fn unit(bits: u64) -> f64 {
+    ((bits >> 11) as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
+}
+
+/// The quantile of a lognormal distribution, given by its median and its 99th percentile; `unit` is in (0, 1).
+pub(super) fn lognormal_quantile(unit: f64, p50: Duration, p99: Duration) -> Duration {
+    let sigma = libm::log(p99.as_secs_f64() / p50.as_secs_f64()) / NORMAL_P99;
+    scaled(p50, libm::exp(sigma * normal_quantile(unit)))
 }
 
 /// The 99th percentile of the standard normal distribution.
@@ -196,6 +241,17 @@ mod tests {
             (42, "arrivalss", "hoppers"),
         ] {
             assert_ne!(draws(42, "arrivals", "shoppers"), draws(seed, purpose, entity), "{seed} {purpose} {entity}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_two_parts_is_the_name() {
+        let streams = Streams::new(5);
+        let names = streams.names("endpoint", "svc/node-1/");
+        for number in [0, 7, 10, 120, u64::MAX] {
+            let whole = streams.stream("endpoint", &format!("svc/node-1/{number}")).bits();
+            assert_eq!(names.numbered(number).bits(), whole, "{number}");
+            assert_eq!(names.stream(&number.to_string()).bits(), whole, "{number}");
         }
     }
 

@@ -61,6 +61,11 @@ impl Policy {
     /// A table of the default size.
     pub const MAGLEV: Self = Self::Maglev { table_size: 65_537 };
 
+    /// Whether hosts have their turns, one after the other, where their weights differ.
+    const fn takes_turns(self) -> bool {
+        matches!(self, Self::LeastRequest | Self::RoundRobin)
+    }
+
     fn is_hashing(self) -> bool {
         matches!(self, Self::RingHash { .. } | Self::Maglev { .. })
     }
@@ -246,6 +251,14 @@ impl HostSets {
         &self.load
     }
 
+    /// Whether a picker that hears of them draws where its turns begin, hosts in slow start aside.
+    #[must_use]
+    pub fn takes_seed(&self) -> bool {
+        let takes_turns = self.config.policy.takes_turns();
+        let is_uneven = |group: &Group| takes_turns && !group.has_equal_weights && group.members.len() > 1;
+        self.sets.iter().any(|set| !set.localities.is_empty() || is_uneven(&set.whole))
+    }
+
     fn is_in_slow_start(&self, now: SimTime) -> bool {
         self.config.slow_start.is_some_and(|slow_start| !slow_start.window.is_zero()) && now <= self.slow_start_ends_at
     }
@@ -362,6 +375,11 @@ impl Picker {
         Self { seed: Some(seed), schedules: Vec::new() }
     }
 
+    /// Draws where turns begin, unless that is known.
+    pub fn take_seed(&mut self, draw: impl FnOnce(u64) -> u64) {
+        self.seed.get_or_insert_with(|| draw(SEED_BOUND));
+    }
+
     /// Takes note of hosts that changed. `draw` gives a number uniform below its argument.
     pub fn refresh(
         &mut self,
@@ -371,7 +389,7 @@ impl Picker {
         mut draw: impl FnMut(u64) -> u64,
     ) {
         self.schedules.resize_with(sets.sets.len(), Schedule::default);
-        let takes_turns = matches!(sets.config.policy, Policy::LeastRequest | Policy::RoundRobin);
+        let takes_turns = sets.config.policy.takes_turns();
         let is_in_slow_start = sets.is_in_slow_start(now);
         let mut picks = || {
             let seed = *self.seed.get_or_insert_with(|| draw(SEED_BOUND));

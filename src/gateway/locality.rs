@@ -61,6 +61,14 @@ pub struct EndpointPolicy {
     pub tells_unready: bool,
 }
 
+/// What of a gateway's site its endpoints depend on: gateways of one view are told the same.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct View {
+    locality: Option<Locality>,
+    /// The values of labels that endpoints are compared by, in the order of the policy.
+    labels: Vec<Option<String>>,
+}
+
 /// Which endpoints come first.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub enum LocalityPolicy {
@@ -147,6 +155,23 @@ impl LocalityPolicy {
 }
 
 impl EndpointPolicy {
+    /// What a gateway there sees of endpoints as all others do that see the same.
+    #[must_use]
+    pub fn view(&self, gateway: &Site) -> View {
+        match &self.locality {
+            LocalityPolicy::Alike => View::default(),
+            LocalityPolicy::Failover { regions, labels } => {
+                let compares_places = labels.is_empty() || !regions.is_empty();
+                let own = |label: &String| gateway.labels.get(label).cloned();
+                View {
+                    locality: compares_places.then(|| gateway.locality.clone()),
+                    labels: labels.iter().map(own).collect(),
+                }
+            }
+            LocalityPolicy::Distribute(_) => View { locality: Some(gateway.locality.clone()), labels: Vec::new() },
+        }
+    }
+
     /// The endpoints as a gateway there is told of them.
     #[must_use]
     pub fn assign(&self, gateway: &Site, endpoints: &[(EndpointConfig, Site)]) -> Vec<EndpointConfig> {

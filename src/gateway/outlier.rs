@@ -296,6 +296,12 @@ impl Detector {
         self.hosts.get(&host).is_some_and(|monitor| monitor.ejected.is_some())
     }
 
+    /// Whether any host is out of rotation.
+    #[must_use]
+    pub fn has_ejected(&self) -> bool {
+        self.ejected_count > 0
+    }
+
     /// When the next sweep is due, if any host waits for it.
     #[must_use]
     pub fn next_sweep(&self) -> Option<SimTime> {

@@ -18,7 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 
 use super::access::{AccessRecord, Observer};
-use super::cluster::{ClusterConfig, EndpointConfig};
+use super::assignment::LoadAssignment;
+use super::cluster::ClusterConfig;
 use super::downstream::{DownstreamConfig, Peer};
 use super::drain::DrainConfig;
 use super::host::{Host, Work};
@@ -188,9 +189,9 @@ impl<H: Host> Gateway<H> {
     }
 
     /// Makes these the endpoints of a cluster. Those that stay keep their connections, counts and ejections. A cluster that is not known has none.
-    pub fn set_endpoints(&self, cluster: &str, endpoints: &[EndpointConfig]) {
+    pub fn set_endpoints(&self, cluster: &str, assignment: &LoadAssignment) {
         if let Some(cluster) = self.shared.cluster(cluster) {
-            cluster.set_endpoints(endpoints, self.worker());
+            cluster.set_endpoints(assignment, self.worker());
         }
     }
 

@@ -1,7 +1,8 @@
 //! Clusters and their endpoints: who is in rotation, who is picked, what becomes of who fails.
 //!
 //! Endpoints that stay keep their connections, counts and ejections. One that is taken away closes its idle connections; busy
-//! ones finish first. Settings that change make a new cluster of the old one, as a new one from xDS does: connections, counts and
+//! ones finish first. An assignment of endpoints is shared with other gateways; what a process knows of an endpoint it keeps from the endpoint's first use
+//! on, and a cluster that nobody has asked for an endpoint only remembers what it was told. Settings that change make a new cluster of the old one, as a new one from xDS does: connections, counts and
 //! ejections begin anew, and what is under way ends as it began.
 //!
 //! An ejection ends with a sweep: the only timer of outlier detection, and it runs while an endpoint is ejected.
@@ -20,6 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::access::Observer;
+use super::assignment::{LoadAssignment, balanced};
 use super::balance::{BalancedHost, HostSets, PickRequest, Picker};
 use super::cluster::{ClusterConfig, EndpointConfig};
 use super::host::{Host, random_below};
@@ -36,11 +38,27 @@ pub(super) struct Cluster {
     name: Arc<str>,
     observer: Rc<dyn Observer>,
     terms: RefCell<Rc<Terms>>,
-    endpoints: RefCell<Vec<Rc<Endpoint>>>,
-    sets: RefCell<HostSets>,
+    hosts: RefCell<Hosts>,
+    /// What it was told before anybody asked it for an endpoint: of hundreds of clusters a process may use few.
+    unread: RefCell<Vec<LoadAssignment>>,
+    /// It has been asked for an endpoint.
+    is_used: Cell<bool>,
     /// One for each worker.
     pickers: Vec<RefCell<Picker>>,
     is_sweeping: Cell<bool>,
+}
+
+/// So many assignments are kept unread at most.
+const UNREAD_MAX: usize = 64;
+
+/// The endpoints of a cluster.
+#[derive(Default)]
+struct Hosts {
+    assigned: LoadAssignment,
+    /// What this process knows of each of them; nothing of those that it has not used, unless they are counted.
+    endpoints: Vec<OnceCell<Rc<Endpoint>>>,
+    /// None before the first assignment.
+    sets: Option<Rc<HostSets>>,
 }
 
 /// The settings of a cluster, and what is counted under them.
@@ -56,7 +74,6 @@ struct Terms {
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     terms: Rc<Terms>,
-    config: RefCell<EndpointConfig>,
     outlier_id: Option<HostId>,
     in_rotation_since: Cell<Option<SimTime>>,
     /// Requests on its connections. Those that wait for one do not count.
@@ -86,6 +103,55 @@ impl Terms {
             now: Rc::new(move || clock.now()),
         }
     }
+
+    /// Whether hosts are young for a time, from when they are first in rotation.
+    fn has_slow_start(&self) -> bool {
+        self.config.balance.slow_start.is_some()
+    }
+
+    /// Whether each host is known from when it is first assigned: its age counts, or its number among all.
+    fn knows_all(&self) -> bool {
+        self.has_slow_start() || self.detector.is_some()
+    }
+
+    /// Whether the hosts in rotation are those that are ready, and all of the same age.
+    fn has_all_in_rotation(&self) -> bool {
+        !self.has_slow_start() && self.detector.as_ref().is_none_or(|detector| !detector.borrow().has_ejected())
+    }
+}
+
+impl Hosts {
+    /// What this process knows of an endpoint, from now on.
+    fn endpoint(&self, index: usize, terms: &Rc<Terms>, workers: usize) -> &Rc<Endpoint> {
+        let address = self.assigned.endpoints()[index].address;
+        self.endpoints[index].get_or_init(|| Rc::new(Endpoint::new(address, terms, workers)))
+    }
+
+    /// Requests in flight to an endpoint.
+    fn active(&self, index: usize) -> u32 {
+        self.endpoints[index].get().map_or(0, |endpoint| endpoint.active.get())
+    }
+
+    /// Those that this process knows anything of.
+    fn known(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
+        self.endpoints.iter().filter_map(OnceCell::get)
+    }
+
+    /// Sorted for balancing.
+    fn sorted(&self, terms: &Terms, now: SimTime) -> Rc<HostSets> {
+        if terms.has_all_in_rotation() {
+            return self.assigned.sorted(&terms.config);
+        }
+        let host = |(config, endpoint): (&EndpointConfig, &OnceCell<Rc<Endpoint>>)| {
+            let host = balanced(config, &terms.config);
+            match endpoint.get() {
+                Some(endpoint) => endpoint.in_rotation(host, now),
+                None => host,
+            }
+        };
+        let hosts = self.assigned.endpoints().iter().zip(&self.endpoints).map(host).collect();
+        Rc::new(HostSets::new(terms.config.balance, u64::from(terms.config.panic_threshold_percent), hosts))
+    }
 }
 
 impl Cluster {
@@ -97,13 +163,13 @@ impl Cluster {
         observer: Rc<dyn Observer>,
         host: &H,
     ) -> Self {
-        let sets = HostSets::new(config.balance, u64::from(config.panic_threshold_percent), Vec::new());
         Self {
             name,
             observer,
             terms: RefCell::new(Rc::new(Terms::new(config, host))),
-            endpoints: RefCell::default(),
-            sets: RefCell::new(sets),
+            hosts: RefCell::default(),
+            unread: RefCell::default(),
+            is_used: Cell::new(false),
             pickers: (0..workers).map(|_| RefCell::default()).collect(),
             is_sweeping: Cell::new(false),
         }
@@ -114,62 +180,100 @@ impl Cluster {
         if self.terms.borrow().config == config {
             return;
         }
-        let former = self.endpoints.take();
-        let configs: Vec<EndpointConfig> = former.iter().map(|endpoint| endpoint.config.borrow().clone()).collect();
-        former.iter().for_each(|endpoint| endpoint.retire());
+        let former = self.hosts.take();
+        former.known().for_each(|endpoint| endpoint.retire());
         *self.terms.borrow_mut() = Rc::new(Terms::new(config, host));
-        self.set_endpoints(&configs, host);
+        let last = self.unread.take().pop().unwrap_or(former.assigned);
+        self.set_endpoints(&last, host);
     }
 
     /// Makes these the endpoints. Those that stay keep their connections, counts and ejections.
-    pub(super) fn set_endpoints<H: Host>(&self, configs: &[EndpointConfig], host: &H) {
+    pub(super) fn set_endpoints<H: Host>(&self, assignment: &LoadAssignment, host: &H) {
         let terms = Rc::clone(&self.terms.borrow());
-        let former = self.endpoints.take().into_iter();
-        let mut known: BTreeMap<SocketAddr, Rc<Endpoint>> =
-            former.map(|endpoint| (endpoint.address, endpoint)).collect();
-        let next = configs.iter().map(|config| match known.remove(&config.address) {
-            Some(endpoint) => {
-                *endpoint.config.borrow_mut() = config.clone();
-                endpoint
+        let unread_count = {
+            let mut unread = self.unread.borrow_mut();
+            // Where hosts are numbered it matters who came before whom.
+            if !terms.knows_all() {
+                unread.clear();
             }
-            None => Rc::new(Endpoint::new(config.clone(), &terms, self.pickers.len())),
-        });
-        let next: Vec<Rc<Endpoint>> = next.collect();
-        known.values().for_each(|endpoint| endpoint.retire());
-        *self.endpoints.borrow_mut() = next;
+            unread.push(assignment.clone());
+            unread.len()
+        };
+        if self.is_used.get() || terms.has_slow_start() || unread_count > UNREAD_MAX {
+            self.read(host);
+        } else if assignment.takes_seed(&terms.config) {
+            let draw = |bound| random_below(host.random(), bound);
+            self.pickers.iter().for_each(|picker| picker.borrow_mut().take_seed(draw));
+        }
+    }
+
+    /// Takes in what it was told.
+    fn read<H: Host>(&self, host: &H) {
+        let unread = self.unread.take();
+        if unread.is_empty() {
+            return;
+        }
+        unread.into_iter().for_each(|assignment| self.take_in(assignment));
         self.refresh(host);
+    }
+
+    fn take_in(&self, assigned: LoadAssignment) {
+        let terms = Rc::clone(&self.terms.borrow());
+        let former = self.hosts.take();
+        let next = Hosts { endpoints: vec![OnceCell::new(); assigned.endpoints().len()], assigned, sets: former.sets };
+        let mut gone = BTreeMap::new();
+        for endpoint in former.endpoints.into_iter().filter_map(OnceCell::into_inner) {
+            let index = next.assigned.index_of(endpoint.address);
+            let place = index.map(|index| &next.endpoints[index]).filter(|place| place.get().is_none());
+            match place {
+                Some(place) => place.set(endpoint).unwrap_or_else(|_| unreachable!("the place is free")),
+                None => drop(gone.insert(endpoint.address, endpoint)),
+            }
+        }
+        if terms.knows_all() {
+            (0..next.endpoints.len()).for_each(|index| {
+                next.endpoint(index, &terms, self.pickers.len());
+            });
+        }
+        gone.values().for_each(|endpoint| endpoint.retire());
+        *self.hosts.borrow_mut() = next;
     }
 
     /// Sorts the endpoints anew, after a change of them or of their health.
     fn refresh<H: Host>(&self, host: &H) {
-        let (endpoints, terms) = (self.endpoints.borrow(), self.terms.borrow());
         let now = host.now();
-        let hosts = endpoints.iter().map(|endpoint| endpoint.balanced(now)).collect();
-        let sets = HostSets::new(terms.config.balance, u64::from(terms.config.panic_threshold_percent), hosts);
+        let hosts = self.hosts.borrow();
+        let sets = hosts.sorted(&self.terms.borrow(), now);
         for picker in &self.pickers {
-            let active = |index: usize| endpoints[index].active.get();
-            picker.borrow_mut().refresh(&sets, now, active, |bound| random_below(host.random(), bound));
+            let draw = |bound| random_below(host.random(), bound);
+            picker.borrow_mut().refresh(&sets, now, |index| hosts.active(index), draw);
         }
-        *self.sets.borrow_mut() = sets;
+        drop(hosts);
+        self.hosts.borrow_mut().sets = Some(sets);
     }
 
     /// An endpoint for the next try.
     pub(super) fn pick<H: Host>(&self, worker: usize, host: &H, context: &PickContext<'_>) -> Option<Rc<Endpoint>> {
-        let (endpoints, sets) = (self.endpoints.borrow(), self.sets.borrow());
+        if !self.is_used.replace(true) {
+            self.read(host);
+        }
+        let hosts = self.hosts.borrow();
+        let sets = hosts.sets.as_ref()?;
+        let assigned = hosts.assigned.endpoints();
         let is_avoiding = context.retry.avoids_previous_hosts && !context.tried.is_empty();
         let is_leaving_priorities = context.retry.retry_remote_localities && context.tried.len() > 1;
-        let load = is_leaving_priorities.then(|| sets.load().without(&tried_priorities(&endpoints, context.tried)));
+        let load = is_leaving_priorities.then(|| sets.load().without(&tried_priorities(assigned, context.tried)));
         let request =
             PickRequest { hash: context.hash, repicks: if is_avoiding { REPICKS_MAX } else { 0 }, load: load.as_ref() };
         let chosen = self.pickers[worker].borrow_mut().pick(
-            &sets,
+            sets,
             &request,
-            |index| context.tried.contains(&endpoints[index].address),
-            |index| endpoints[index].active.get(),
+            |index| context.tried.contains(&assigned[index].address),
+            |index| hosts.active(index),
             host.now(),
             |bound| random_below(host.random(), bound),
         );
-        chosen.map(|index| Rc::clone(&endpoints[index]))
+        chosen.map(|index| Rc::clone(hosts.endpoint(index, &self.terms.borrow(), self.pickers.len())))
     }
 
     /// A retry begins, if the circuit breaker has room; it is in flight until the permit is dropped.
@@ -216,8 +320,8 @@ impl Cluster {
             return;
         }
         self.refresh(host);
-        let endpoints = self.endpoints.borrow();
-        let address = |id| endpoints.iter().find(|endpoint| endpoint.outlier_id == Some(id)).map(|found| found.address);
+        let hosts = self.hosts.borrow();
+        let address = |id| hosts.known().find(|endpoint| endpoint.outlier_id == Some(id)).map(|found| found.address);
         for ejection in told {
             match *ejection {
                 Ejection::Ejected(id, detection) => {
@@ -237,16 +341,16 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.endpoints.take().iter().for_each(|endpoint| endpoint.retire());
+        self.hosts.take().known().for_each(|endpoint| endpoint.retire());
     }
 }
 
 /// The priorities that a retry leaves out: those tried before, as of every second try.
-fn tried_priorities(endpoints: &[Rc<Endpoint>], tried: &[SocketAddr]) -> Vec<bool> {
+fn tried_priorities(endpoints: &[EndpointConfig], tried: &[SocketAddr]) -> Vec<bool> {
     let counted = &tried[..tried.len() - tried.len() % 2];
     let mut priorities = Vec::new();
     for endpoint in endpoints.iter().filter(|endpoint| counted.contains(&endpoint.address)) {
-        let priority = endpoint.priority();
+        let priority = usize::try_from(endpoint.priority).expect("a priority is a small number");
         priorities.resize(priorities.len().max(priority + 1), false);
         priorities[priority] = true;
     }
@@ -254,12 +358,10 @@ fn tried_priorities(endpoints: &[Rc<Endpoint>], tried: &[SocketAddr]) -> Vec<boo
 }
 
 impl Endpoint {
-    fn new(config: EndpointConfig, terms: &Rc<Terms>, workers: usize) -> Self {
-        let address = config.address;
+    fn new(address: SocketAddr, terms: &Rc<Terms>, workers: usize) -> Self {
         Self {
             address,
             terms: Rc::clone(terms),
-            config: RefCell::new(config),
             outlier_id: terms.detector.as_ref().map(|detector| detector.borrow_mut().add()),
             in_rotation_since: Cell::new(None),
             active: Cell::new(0),
@@ -268,29 +370,15 @@ impl Endpoint {
         }
     }
 
-    fn priority(&self) -> usize {
-        usize::try_from(self.config.borrow().priority).expect("a priority is a small number")
-    }
-
-    fn balanced(&self, now: SimTime) -> BalancedHost {
+    /// As a balancer sees it, by whether it is ejected and since when it is in rotation.
+    fn in_rotation(&self, host: BalancedHost, now: SimTime) -> BalancedHost {
         let detector = self.terms.detector.as_ref().zip(self.outlier_id);
         let is_ejected = detector.is_some_and(|(detector, id)| detector.borrow().is_ejected(id));
-        let is_healthy = self.config.borrow().is_healthy && !is_ejected;
+        let is_healthy = host.is_healthy && !is_ejected;
         if is_healthy && self.in_rotation_since.get().is_none() {
             self.in_rotation_since.set(Some(now));
         }
-        BalancedHost {
-            weight: self.config.borrow().weight.max(1),
-            priority: self.priority(),
-            locality: self.config.borrow().locality.clone(),
-            is_healthy,
-            hash_key: self.terms.config.balance.policy.hashes().then(|| self.hash_key()),
-            slow_start_since: self.in_rotation_since.get(),
-        }
-    }
-
-    fn hash_key(&self) -> Arc<str> {
-        self.config.borrow().hash_key.clone().unwrap_or_else(|| Arc::from(self.address.to_string()))
+        BalancedHost { is_healthy, slow_start_since: self.in_rotation_since.get(), ..host }
     }
 
     fn retire(&self) {

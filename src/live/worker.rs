@@ -14,7 +14,7 @@ use super::host::LiveHost;
 use super::log::{LogSender, WorkerLog};
 use super::{Plan, Settings, Tables};
 use crate::engine::random::Stream;
-use crate::gateway::{DownstreamConfig, Gateway, GatewayConfig, Host, Observer, Order};
+use crate::gateway::{DownstreamConfig, Gateway, GatewayConfig, Host, LoadAssignment, Observer, Order};
 
 /// What control tells a worker.
 pub(super) enum Command {
@@ -111,7 +111,7 @@ impl Worker {
 
     fn set_endpoints(&self) {
         for (name, cluster) in &self.current.borrow().clusters {
-            self.gateway.set_endpoints(name, &cluster.endpoints);
+            self.gateway.set_endpoints(name, &LoadAssignment::new(cluster.endpoints.clone()));
         }
     }
 

@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Cluster;
 use super::node_sync::NodeState;
@@ -21,7 +20,7 @@ use super::pods::Pods;
 use super::services::ServiceState;
 use super::{Caller, in_namespace, namespace_of};
 use crate::cluster::endpoints::{EndpointConditions, EndpointPod, MAX_ENDPOINTS_PER_SLICE, TerminatingPods, selects};
-use crate::cluster::feed::EndpointView;
+use crate::cluster::feed::{EndpointView, Way};
 use crate::engine::{Datum, EventId};
 use crate::units::SimTime;
 
@@ -46,8 +45,8 @@ impl Cluster {
                 let members = state.pods_with(namespace_of(key), |labels| selects(selector, labels));
                 let service = state.services.known.get_mut(key).expect("the service has just been seen");
                 service.members = members;
-                for id in service.members.iter().chain(&service.snapshot_pods) {
-                    service.unseen.pods.entry(*id).or_default();
+                for id in service.members.iter().copied().chain(service.snapshot.pods()) {
+                    service.unseen.pods.entry(id).or_default();
                 }
             }
             keys
@@ -173,17 +172,10 @@ impl Cluster {
             log.record(now, because, "endpoint", object.as_str(), endpoint_data(endpoint.ip, states, true));
         }
         drop(log);
-        changes.carry_out(service);
+        service.snapshot = service.snapshot.with(changes.changed, &changes.left);
         service.change += 1;
-        for (consumer, queue) in &service.consumers {
-            let delay = if self.stands() {
-                Duration::ZERO
-            } else {
-                let purpose = format!("{}/{consumer}/{}", service.spec.key, service.change);
-                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
-            };
-            queue.borrow_mut().push(now.after(delay), Rc::clone(&service.snapshot), service.edition);
-        }
+        let way = if self.stands() { Way::AtOnce } else { Way::Change(service.change) };
+        service.feed.tell_all(now, way, &service.snapshot, service.edition);
     }
 }
 
@@ -210,7 +202,7 @@ fn difference(service: &ServiceState, pods: &Pods, nodes: &[NodeState]) -> Chang
         let has_node = |pod: &&Pod| pod.node_index.is_none_or(|index| nodes[index].is_there());
         let pod = pod.filter(|pod| service.spec.publish_not_ready || has_node(pod));
         let state = pod.and_then(|pod| Some((pod, state_of(pod, service.spec.publish_not_ready)?)));
-        let known = service.snapshot_pods.binary_search(id).ok().map(|index| &service.snapshot[index]);
+        let known = service.snapshot.of_pod(*id);
         match (state, known) {
             // Whatever else has happened to the pod, its endpoint is as it was.
             (Some((_, state)), Some(known)) if (known.ip, known.conditions()) == state => {}
@@ -227,27 +219,6 @@ fn difference(service: &ServiceState, pods: &Pods, nodes: &[NodeState]) -> Chang
         }
     }
     changes
-}
-
-impl Changes {
-    /// Makes the snapshot that has them.
-    fn carry_out(mut self, service: &mut ServiceState) {
-        let former = service.snapshot_pods.iter().zip(&*service.snapshot);
-        let mut next: Vec<(u64, EndpointView)> = Vec::with_capacity(service.snapshot_pods.len() + self.changed.len());
-        for (id, known) in former {
-            while let Some(entry) = self.changed.first_entry().filter(|entry| entry.key() < id) {
-                next.push(entry.remove_entry());
-            }
-            match self.changed.remove(id) {
-                Some(other) => next.push((*id, other)),
-                None if self.left.binary_search(id).is_ok() => {}
-                None => next.push((*id, known.clone())),
-            }
-        }
-        next.extend(self.changed);
-        let (ids, endpoints): (Vec<u64>, Vec<EndpointView>) = next.into_iter().unzip();
-        (service.snapshot_pods, service.snapshot) = (ids, Rc::from(endpoints));
-    }
 }
 
 /// The address and the conditions of a pod's endpoint, if it has one.

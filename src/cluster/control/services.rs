@@ -5,21 +5,17 @@
 //!
 //! Who watches a Service that is deleted, or that is not there yet, goes on: it hears of the one that comes by the same name.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Cluster;
 use super::calls::Caller;
 use super::endpoints_sync::{Unseen, slices_of};
-use crate::cluster::feed::{EndpointWatch, Queue, Snapshot};
+use crate::cluster::endpoint_list::EndpointList;
+use crate::cluster::feed::{EndpointWatch, Feed, Way};
 use crate::cluster::objects::Service;
 use crate::units::SimTime;
-
-/// Who watches a Service, by name.
-type Consumers = Vec<(Rc<str>, Rc<RefCell<Queue>>)>;
 
 /// All Services.
 #[derive(Default)]
@@ -27,7 +23,7 @@ pub(super) struct Services {
     /// Those that there are.
     pub(super) known: BTreeMap<Rc<str>, ServiceState>,
     /// Who waits for one that there is not.
-    awaited: BTreeMap<Rc<str>, Consumers>,
+    awaited: BTreeMap<Rc<str>, Feed>,
     /// The edits of all of them so far.
     edits: u64,
 }
@@ -37,12 +33,10 @@ pub(super) struct ServiceState {
     pub(super) spec: Service,
     /// Grows with each edit.
     pub(super) edition: u64,
-    pub(super) consumers: Consumers,
+    pub(super) feed: Feed,
     /// Pods that it selects, whether or not they have an endpoint.
     pub(super) members: BTreeSet<u64>,
-    pub(super) snapshot: Snapshot,
-    /// The pods behind the snapshot's endpoints, one by one.
-    pub(super) snapshot_pods: Vec<u64>,
+    pub(super) snapshot: EndpointList,
     pub(super) unseen: Unseen,
     pub(super) change: u64,
     pub(super) created_at: SimTime,
@@ -55,13 +49,8 @@ impl Cluster {
         let Some(service) = state.services.known.remove(key) else { return };
         state.services.edits += 1;
         let edition = state.services.edits;
-        for (consumer, queue) in &service.consumers {
-            let purpose = format!("{key}/{consumer}/deleted");
-            let delay =
-                self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose));
-            queue.borrow_mut().push(self.inner.sim.now().after(delay), Rc::from([]), edition);
-        }
-        state.services.awaited.entry(Rc::from(key)).or_default().extend(service.consumers);
+        service.feed.tell_all(self.inner.sim.now(), Way::Deletion, &EndpointList::default(), edition);
+        state.services.awaited.insert(Rc::from(key), service.feed);
     }
 
     /// Creates a Service, or replaces it; who watches it goes on doing so. Which edition of it this is.
@@ -79,10 +68,9 @@ impl Cluster {
                     let fresh = ServiceState {
                         spec,
                         edition,
-                        consumers: services.awaited.remove(&key).unwrap_or_default(),
+                        feed: services.awaited.remove(&key).unwrap_or_else(|| self.feed(&key)),
                         members: BTreeSet::new(),
-                        snapshot: Rc::from([]),
-                        snapshot_pods: Vec::new(),
+                        snapshot: EndpointList::default(),
                         unseen: Unseen::default(),
                         change: 0,
                         created_at: self.inner.sim.now(),
@@ -96,12 +84,16 @@ impl Cluster {
         edition
     }
 
+    /// Nobody watches this Service yet.
+    fn feed(&self, key: &str) -> Feed {
+        Feed::new(self.inner.streams, key, self.inner.config.endpoint_propagation.clone())
+    }
+
     /// Tells a consumer of a Service's endpoints once more; when it does at the latest. Of an edit of the Service, by its number, it hears as of its endpoints.
     pub fn retell_endpoints(&self, service: &str, consumer: &str, edit: Option<u64>) -> Option<SimTime> {
         let state = self.inner.state.borrow();
         let known = state.services.known.get(service)?;
-        let its = known.consumers.iter().filter(|(name, _)| **name == *consumer);
-        its.map(|(name, queue)| self.retell(known, (name, queue), edit)).max()
+        known.feed.named(consumer).into_iter().map(|consumer| self.retell(known, consumer, edit)).max()
     }
 
     /// Tells all consumers of a Service's endpoints of an edit that they hear of with these: each of its slices is written anew, when its controller may call.
@@ -112,19 +104,15 @@ impl Cluster {
         self.when_called(Caller::Endpoints, calls, move |this| {
             let state = this.inner.state.borrow();
             let Some(known) = state.services.known.get(&key) else { return };
-            for (name, queue) in &known.consumers {
-                this.retell(known, (name, queue), Some(edit));
+            for consumer in 0..known.feed.consumer_count() {
+                this.retell(known, consumer, Some(edit));
             }
         });
     }
 
-    fn retell(&self, service: &ServiceState, (consumer, queue): (&str, &RefCell<Queue>), edit: Option<u64>) -> SimTime {
-        let delay = edit.map_or(Duration::ZERO, |edit| {
-            let purpose = format!("{}/{consumer}/edit-{edit}", service.spec.key);
-            self.inner.config.endpoint_propagation.draw(&mut self.inner.streams.stream("endpoint", &purpose))
-        });
-        let at = self.inner.sim.now().after(delay);
-        queue.borrow_mut().push(at, Rc::clone(&service.snapshot), service.edition)
+    fn retell(&self, service: &ServiceState, consumer: usize, edit: Option<u64>) -> SimTime {
+        let way = edit.map_or(Way::AtOnce, Way::Edit);
+        service.feed.tell(consumer, self.inner.sim.now(), way, &service.snapshot, service.edition)
     }
 
     /// Watches a Service's endpoints on behalf of `consumer`; none if there is no such Service.
@@ -137,29 +125,26 @@ impl Cluster {
     /// Watches the endpoints of a Service that may come later.
     #[must_use]
     pub fn await_endpoints(&self, service: &str, consumer: &str) -> EndpointWatch {
-        let queue = Rc::new(RefCell::new(Queue::default()));
-        let named = (Rc::from(consumer), Rc::clone(&queue));
         let mut state = self.inner.state.borrow_mut();
-        match state.services.known.get_mut(service) {
+        match state.services.known.get(service) {
             Some(known) => {
-                known.consumers.push(named);
-                queue.borrow_mut().push(self.inner.sim.now(), Rc::clone(&known.snapshot), known.edition);
+                let (watch, index) = known.feed.join(&self.inner.sim, consumer);
+                known.feed.tell(index, self.inner.sim.now(), Way::AtOnce, &known.snapshot, known.edition);
+                watch
             }
-            None => state.services.awaited.entry(Rc::from(service)).or_default().push(named),
+            None => {
+                let feed = state.services.awaited.entry(Rc::from(service)).or_insert_with(|| self.feed(service));
+                feed.join(&self.inner.sim, consumer).0
+            }
         }
-        EndpointWatch::new(&self.inner.sim, queue)
     }
 
     /// The endpoints of a Service that are ready, as its slices have them now.
     #[must_use]
     pub fn ready_endpoints(&self, service: &str) -> Vec<Ipv4Addr> {
         let state = self.inner.state.borrow();
-        let snapshot = state.services.known.get(service).map(|service| Rc::clone(&service.snapshot));
-        snapshot
-            .iter()
-            .flat_map(|all| all.iter())
-            .filter(|endpoint| endpoint.ready)
-            .map(|endpoint| endpoint.ip)
-            .collect()
+        let snapshot = state.services.known.get(service).map(|service| &service.snapshot);
+        let ready = snapshot.into_iter().flat_map(EndpointList::iter).filter(|endpoint| endpoint.ready);
+        ready.map(|endpoint| endpoint.ip).collect()
     }
 }

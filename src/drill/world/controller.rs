@@ -27,7 +27,7 @@ impl Member {
             let mut seen = watch.next().await;
             let mut known = BTreeSet::new();
             loop {
-                let selection = select(&seen, |ip| cluster.gated_at(ip, &gate));
+                let selection = select(seen.to_vec(), |ip| cluster.gated_at(ip, &gate));
                 if !balancer.is_cross_zone() {
                     balancer.set_node_zones(zones(&cluster));
                 }

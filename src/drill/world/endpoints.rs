@@ -17,8 +17,8 @@ use crate::drill::Sources;
 use crate::drill::config::{BackendSpec, ClusterChange, ServiceChange};
 use crate::drill::process::{GatewayProcess, GatewaySpec, Surroundings};
 use crate::engine::EventId;
-use crate::gateway::EndpointConfig;
 use crate::gateway::locality::{Locality, REGION, SUBZONE, Site};
+use crate::gateway::{EndpointConfig, LoadAssignment};
 use crate::units::SimTime;
 
 /// Where each of the nodes is.
@@ -86,6 +86,7 @@ impl Member {
     }
 
     fn write_endpoints(&self, spec: &BackendSpec, home: usize, found: Sited) {
+        self.assignments.borrow_mut().remove(&spec.cluster);
         self.endpoints.borrow_mut().entry(Arc::clone(&spec.cluster)).or_default().insert(home, found);
     }
 
@@ -180,16 +181,28 @@ impl Member {
     }
 
     fn tell(&self, cluster: &str, process: &GatewayProcess) {
+        if let Some(assignment) = self.assignment(cluster, &process.site) {
+            process.gateway.set_endpoints(cluster, &assignment);
+        }
+    }
+
+    /// What gateways at a site are told of a cluster's endpoints: one list for all that see the same.
+    fn assignment(&self, cluster: &str, site: &Site) -> Option<LoadAssignment> {
         let (endpoints, clusters) = (self.endpoints.borrow(), self.clusters.borrow());
-        let Some(homes) = endpoints.get(cluster) else { return };
+        let (name, homes) = endpoints.get_key_value(cluster)?;
         let backend = || self.config.backends.iter().find(|spec| &*spec.cluster == cluster);
         let changed = clusters.get(cluster).map(|spec| &spec.endpoints);
-        let Some(policy) = changed.or_else(|| Some(&backend()?.endpoints)) else { return };
-        let assigned = match homes.len() {
-            1 => homes.values().next().map(|found| policy.assign(&process.site, found)),
-            _ => Some(policy.assign(&process.site, &homes.values().flatten().cloned().collect::<Sited>())),
-        };
-        process.gateway.set_endpoints(cluster, &assigned.unwrap_or_default());
+        let policy = changed.or_else(|| Some(&backend()?.endpoints))?;
+        let mut assignments = self.assignments.borrow_mut();
+        let by_view = assignments.entry(Arc::clone(name)).or_default();
+        let known = by_view.entry(policy.view(site)).or_insert_with(|| {
+            let assigned = match homes.len() {
+                1 => homes.values().next().map(|found| policy.assign(site, found)),
+                _ => Some(policy.assign(site, &homes.values().flatten().cloned().collect::<Sited>())),
+            };
+            LoadAssignment::new(assigned.unwrap_or_default())
+        });
+        Some(known.clone())
     }
 
     /// Clusters have other settings, come to be, or go; pods hear of it with the next push.
@@ -199,6 +212,7 @@ impl Member {
             self.gone_clusters.borrow_mut().remove(&spec.name);
             let old = self.subset_of(&spec.name);
             self.clusters.borrow_mut().insert(Arc::clone(&spec.name), spec.clone());
+            self.assignments.borrow_mut().remove(&spec.name);
             if old != spec.subset {
                 self.find_anew(&spec.name);
             }
@@ -275,6 +289,7 @@ impl Member {
                 let all = homes.values_mut().flatten();
                 all.for_each(|(endpoint, _)| endpoint.address.set_port(port));
             }
+            member.assignments.borrow_mut().remove(&spec.cluster);
             member.tell_endpoints(&spec.cluster);
         });
     }

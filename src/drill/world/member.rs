@@ -26,9 +26,9 @@ use crate::drill::process::{
 use crate::edge::door::Door;
 use crate::edge::{LoadBalancer, Nodes};
 use crate::engine::{Datum, EventId};
-use crate::gateway::locality::{Locality, Site};
+use crate::gateway::locality::{Locality, Site, View};
 use crate::gateway::outlier::Detection;
-use crate::gateway::{AccessRecord, EndpointConfig, Flags, Observer, Routes};
+use crate::gateway::{AccessRecord, EndpointConfig, Flags, LoadAssignment, Observer, Routes};
 use crate::net::{Host, LinkConfig, Net};
 use crate::units::SimTime;
 
@@ -81,6 +81,8 @@ pub(super) struct Member {
     pub(super) routes: RefCell<Rc<Routes>>,
     /// Of each cluster of the gateway, as the control plane knows them, by the index of the Kubernetes cluster they are in.
     pub(super) endpoints: RefCell<BTreeMap<Arc<str>, BTreeMap<usize, Sited>>>,
+    /// What gateways are told of them, by what they see; forgotten when it changes.
+    pub(super) assignments: RefCell<BTreeMap<Arc<str>, BTreeMap<View, LoadAssignment>>>,
     /// Clusters of the gateway that are not as the gateways began with.
     pub(super) clusters: RefCell<BTreeMap<Arc<str>, ClusterSpec>>,
     /// Those that are not there now: their Services, or the Services' ports, are gone.
@@ -165,6 +167,7 @@ impl Member {
             kubelet: kubelet.clone(),
             routes: RefCell::new(Rc::new(config.routes.clone())),
             endpoints: RefCell::default(),
+            assignments: RefCell::default(),
             clusters: RefCell::default(),
             gone_clusters: RefCell::default(),
             targets: RefCell::default(),

@@ -110,7 +110,7 @@ impl Member {
             sim.spawn("cloud-controller-manager", async move {
                 loop {
                     let seen = watch.next().await;
-                    seen_by.handle_endpoints(&seen);
+                    seen_by.handle_endpoints(&seen.to_vec());
                 }
             });
         }

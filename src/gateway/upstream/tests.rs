@@ -73,7 +73,7 @@ impl World {
     fn cluster(&self, config: ClusterConfig, endpoints: &[EndpointConfig]) -> Rc<Cluster> {
         let witness = Witness { log: Rc::clone(&self.log), sim: self.sim.clone() };
         let cluster = Cluster::new(Arc::from("web"), config, 1, Rc::new(witness), &self.host);
-        cluster.set_endpoints(endpoints, &self.host);
+        cluster.set_endpoints(&LoadAssignment::new(endpoints.to_vec()), &self.host);
         Rc::new(cluster)
     }
 
@@ -309,12 +309,12 @@ fn endpoints_that_come_and_go_leave_ejections_as_they_are() {
     let world = world();
     let cluster = watched(&world, OutlierConfig::ISTIO, 0);
     fail(&cluster, &world, 21);
-    cluster.set_endpoints(&endpoints(21..33), &world.host);
+    cluster.set_endpoints(&LoadAssignment::new(endpoints(21..33)), &world.host);
     assert!(!is_picked(&cluster, &world, 21) && is_picked(&cluster, &world, 32));
-    cluster.set_endpoints(&endpoints(22..32), &world.host);
+    cluster.set_endpoints(&LoadAssignment::new(endpoints(22..32)), &world.host);
     fail(&cluster, &world, 22);
     assert!(!is_picked(&cluster, &world, 22), "the one that went made room");
-    cluster.set_endpoints(&endpoints(21..32), &world.host);
+    cluster.set_endpoints(&LoadAssignment::new(endpoints(21..32)), &world.host);
     assert!(is_picked(&cluster, &world, 21), "one that comes back is new");
 }
 
@@ -336,7 +336,7 @@ fn unready_endpoints_count_but_are_not_used() {
     let cluster = world.cluster(ClusterConfig::ISTIO, &configs);
     assert!(!is_picked(&cluster, &world, 21) && is_picked(&cluster, &world, 22));
     configs[0].is_healthy = true;
-    cluster.set_endpoints(&configs, &world.host);
+    cluster.set_endpoints(&LoadAssignment::new(configs), &world.host);
     assert!(is_picked(&cluster, &world, 21));
 }
 

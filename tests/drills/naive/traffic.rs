@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use gatedrill::cluster::EndpointView;
+use gatedrill::cluster::{EndpointList, EndpointView};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::edge::kube_proxy::categories::{Policies, Reach, TrafficPolicy};
 use gatedrill::edge::kube_proxy::shortcut::Shortcut;
@@ -42,7 +42,7 @@ fn sent(policy: TrafficPolicy, endpoints: &[EndpointView]) -> (BTreeMap<String, 
     let (uses_terminating, shortcut) = (true, Shortcut::Local);
     let rules = ServiceRules { mode: ProxyMode::Iptables, policies, affinity: None, uses_terminating, shortcut };
     let mut proxy = KubeProxy::new(Rc::from("a"), rules);
-    proxy.sync(&Rc::from(endpoints));
+    proxy.sync(&EndpointList::from(endpoints.to_vec()));
     let mut stream = Streams::new(1).stream("node", "a");
     let mut counts = BTreeMap::new();
     for client in 0..1000 {

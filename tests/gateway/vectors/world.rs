@@ -15,7 +15,7 @@ use gatedrill::gateway::outlier::Detection;
 use gatedrill::gateway::routes::{Action, Fault, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
 use gatedrill::gateway::{
     AccessRecord, ClusterConfig, Destination, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig,
-    Observer,
+    LoadAssignment, Observer,
 };
 use gatedrill::net::{Host, LinkConfig, Net, TcpStream};
 use gatedrill::units::SimTime;
@@ -163,12 +163,12 @@ impl World {
     /// Makes these the endpoints of a cluster.
     pub(crate) fn set_endpoints(&self, cluster: &str, endpoints: impl Iterator<Item = u8>) {
         let endpoints: Vec<_> = endpoints.map(endpoint).map(EndpointConfig::new).collect();
-        self.gateway.set_endpoints(cluster, &endpoints);
+        self.configure_endpoints(cluster, &endpoints);
     }
 
     /// The same, each as it is given.
     pub(crate) fn configure_endpoints(&self, cluster: &str, endpoints: &[EndpointConfig]) {
-        self.gateway.set_endpoints(cluster, endpoints);
+        self.gateway.set_endpoints(cluster, &LoadAssignment::new(endpoints.to_vec()));
     }
 
     /// A host without a server: it refuses connections.
