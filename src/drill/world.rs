@@ -95,6 +95,8 @@ struct World {
     cpu_seen: Cell<Duration>,
     /// The last action began a phase that ends when the gateway has settled; how often a second found it busy since.
     unsettled_s: Cell<Option<u64>>,
+    /// Within so many seconds its effect begins at the latest.
+    begins_within_s: Cell<u64>,
     cpu_ratios: RefCell<Vec<f64>>,
     /// Most memory of one gateway.
     memory_max: Cell<u64>,
@@ -183,6 +185,7 @@ impl World {
             recorder: RefCell::new(Some(recorder(&config))),
             cpu_seen: Cell::new(Duration::ZERO),
             unsettled_s: Cell::new(None),
+            begins_within_s: Cell::new(0),
             cpu_ratios: RefCell::default(),
             memory_max: Cell::new(0),
             objects: RefCell::default(),
@@ -303,7 +306,7 @@ impl World {
         let Some(seconds) = self.unsettled_s.get() else { return };
         let is_quiet = self.members.iter().all(|member| member.is_quiet());
         // The second of the action itself proves nothing: its controllers may not have begun.
-        if seconds > 0 && is_quiet {
+        if seconds > self.begins_within_s.get() && is_quiet {
             self.unsettled_s.set(None);
             self.look_at_change("the phase ends");
             // Requests that are due at this very instant have been counted already.
@@ -372,7 +375,7 @@ impl World {
         fidelity.extend(undone::operations(&log, &self.entries.borrow()));
         fidelity.extend(undone::restored(&log, self.config.warmup));
         if complete {
-            fidelity.extend(self.unfinished(&rollouts));
+            fidelity.extend(self.unfinished(&rollouts, &log));
         }
         let mut gateway_pods = BTreeSet::new();
         for member in &self.members {
@@ -413,7 +416,7 @@ impl World {
     }
 
     /// Rollouts that have not come to an end, and were not overtaken by another: the last of each Deployment.
-    fn unfinished(&self, rollouts: &[crate::cluster::Rollout]) -> Vec<record::results::Fidelity> {
+    fn unfinished(&self, rollouts: &[crate::cluster::Rollout], log: &EventLog) -> Vec<record::results::Fidelity> {
         let is_last = |index: usize| rollouts[index + 1..].iter().all(|later| later.object != rollouts[index].object);
         let open = (0..rollouts.len()).filter(|index| rollouts[*index].ended_at.is_none() && is_last(*index));
         open.map(|index| {
@@ -421,7 +424,7 @@ impl World {
                 let pods = member.cluster().all_pod_views();
                 pods.into_iter().filter(|pod| *member.identity().key(&pod.owner) == *rollouts[index].object)
             });
-            undone::rollout(&rollouts[index], &found.collect::<Vec<_>>())
+            undone::rollout(&rollouts[index], &found.collect::<Vec<_>>(), log)
         })
         .collect()
     }

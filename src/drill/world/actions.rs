@@ -1,10 +1,13 @@
 //! What the timeline does to a world, and the looks at its objects.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::World;
 use super::entries::Entry;
 use super::member::Member;
+use crate::cluster::kubelet::pressure;
+use crate::cluster::operation::Operation;
 use crate::cluster::{BarePod, PodEdit, owner};
 use crate::drill::config::{Action, Verb};
 use crate::drill::objects::{Front, Watch, tables};
@@ -65,6 +68,7 @@ impl World {
         // The phase of another load lasts until the next one.
         self.unsettled_s.set(if matches!(verb, Verb::Load(..)) { None } else { Some(0) });
         let member = &self.members[action.member];
+        self.begins_within_s.set(begins_within(verb, &self.members[action.member]).as_secs());
         let object = match verb {
             Verb::Load(name, _) => format!("Load/{}", name.as_deref().unwrap_or("*")),
             verb => member.identity().object(object_of(verb, &member.config.target, &member.config.front.service)),
@@ -151,6 +155,16 @@ impl Member {
     fn tell_of(&self, kind: &'static str, object: String, because: EventId) {
         let (now, object) = (self.around.sim.now(), self.identity().object(object));
         self.around.log.borrow_mut().record(now, Some(because), kind, object, Vec::new());
+    }
+}
+
+/// How long nothing may show of what somebody looks for from time to time.
+fn begins_within(verb: &Verb, member: &Member) -> Duration {
+    match verb {
+        Verb::Operate(Operation::FillDisk { .. }) => pressure::CHECK_PERIOD,
+        // The hops around a sync are well below a second.
+        Verb::Autoscale(_) => member.config.scaling.config.rules.sync_period + Duration::from_secs(1),
+        _ => Duration::ZERO,
     }
 }
 

@@ -82,24 +82,35 @@ fn note(event: &Event, asked: &str) -> Option<String> {
 }
 
 /// A rollout that was not completed, and what its pods were waiting for.
-pub(super) fn rollout(rollout: &Rollout, pods: &[PodView]) -> Fidelity {
-    let mut states: Vec<(&str, usize)> = Vec::new();
+pub(super) fn rollout(rollout: &Rollout, pods: &[PodView], log: &EventLog) -> Fidelity {
+    let mut states: Vec<(String, usize)> = Vec::new();
     for pod in pods.iter().filter(|pod| !pod.is_ready && !pod.is_deleting) {
-        match states.iter_mut().find(|(status, _)| *status == pod.status) {
+        let why = unplaced(pod, log).map(|why| format!(" ({})", why.trim_end_matches('.'))).unwrap_or_default();
+        let state = format!("{}{why}", pod.status);
+        match states.iter_mut().find(|(known, _)| *known == state) {
             Some((_, count)) => *count += 1,
-            None => states.push((&pod.status, 1)),
+            None => states.push((state, 1)),
         }
     }
     let states: Vec<String> = states.into_iter().map(|(status, count)| format!("{count} {status}")).collect();
-    let pods = if states.is_empty() {
-        "every pod was ready".to_owned()
-    } else {
-        format!("pods that were not ready: {}", states.join(", "))
+    let ending = pods.iter().filter(|pod| pod.is_deleting).count();
+    let pods = match (states.is_empty(), ending) {
+        (false, _) => format!("pods that were not ready: {}", states.join(", ")),
+        // Until they are gone their places are taken.
+        (true, 1..) => format!("pods that had not ended yet: {ending} Terminating"),
+        (true, 0) => "every pod was ready".to_owned(),
     };
     let stuck = if rollout.stuck_at.is_some() { ", and its progressDeadlineSeconds had passed" } else { "" };
     let note = format!("it was not completed when the run ended{stuck}; {pods}");
     let path = format!("rollout of {}, revision {}", rollout.object, rollout.revision);
     Fidelity { path, file: None, line: None, status: FidelityStatus::Warning, note: Some(note) }
+}
+
+/// Why the scheduler last found no node for a pod that waits for one.
+fn unplaced<'a>(pod: &PodView, log: &'a EventLog) -> Option<&'a str> {
+    let is_it = |event: &&Event| event.kind == "pod_unschedulable" && event.object.rsplit('/').next() == Some(&*pod.name);
+    let waits = pod.node.is_none().then(|| log.events().iter().rev().find(is_it));
+    text(waits??, "reason")
 }
 
 fn text<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
