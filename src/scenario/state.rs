@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::address::{Patch, Subject};
 use super::budgets;
 use super::edits::{Edits, is_refused};
+use super::judging::Legible;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
 use super::target::{Gateway, Workload, bound_by, front, manifest};
@@ -24,8 +25,8 @@ use crate::manifest::disruption_budget;
 use crate::manifest::istio_gateway::Generation;
 use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
-use crate::manifest::proxy_config::{ProxyConfig, objects};
-use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
+use crate::manifest::proxy_config::ProxyConfig;
+use crate::manifest::routes::{self, Around, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceKind, ServiceManifest, wiping};
 use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gateway_api, istio_gateway, version_rules};
 
@@ -43,7 +44,9 @@ pub(super) struct State {
     /// Edits of Deployments and `DaemonSet`s, by the owner of their pods; those from before the start are among them as soon as the target is known.
     edits: Edits,
     /// Services and their ports that there are at some time, as far as is known.
-    sometimes: BTreeMap<String, BTreeSet<u16>>,
+    pub(super) sometimes: BTreeMap<String, BTreeSet<u16>>,
+    /// Services that are there, of which nothing else is known.
+    pub(super) described: Vec<String>,
     /// Deployments, pods and `DaemonSet`s that the timeline brings, by kind and `namespace/name`.
     later: BTreeSet<(String, String)>,
     /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
@@ -133,25 +136,6 @@ impl Resolved {
     }
 }
 
-/// Reports what is wrong with each object by itself.
-pub(super) fn check_each(objects: &[Object], sink: &Sink) {
-    for object in objects {
-        match object.id.kind.as_str() {
-            "IstioGateway" => drop(istio_gateway::read(object, None, Generation::default(), sink)),
-            "Deployment" => drop(deployment::read(object, sink)),
-            "Service" => drop(service::read(object, sink)),
-            "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
-            "DaemonSet" => drop(daemon_set::read(object, sink)),
-            "Pod" => drop(pod::read(object, sink)),
-            "PriorityClass" => drop(priority_class::read(object, sink)),
-            "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
-            "ProxyConfig" | "ASMProxyConfig" => drop(objects::read(object, sink)),
-            // Routes can only be judged beside the Services they name.
-            _ => {}
-        }
-    }
-}
-
 impl State {
     /// No objects yet.
     pub(super) fn new(generation: Generation) -> Self {
@@ -162,16 +146,19 @@ impl State {
     pub(super) fn foresee(&mut self, timeline: &[TimelineEntry]) {
         for entry in timeline {
             let TimelineVerb::Apply(objects) = &entry.verb else { continue };
-            for object in objects {
-                if ["Deployment", "Pod", "DaemonSet"].contains(&object.id.kind.as_str()) {
-                    self.later.insert((object.id.kind.clone(), object.key()));
-                }
-                if object.id.kind == "Service"
-                    && let Some(service) = service::read(object, &Sink::default())
-                {
-                    self.remember(&service);
-                }
-            }
+            objects.iter().for_each(|object| self.foresee_object(object));
+        }
+    }
+
+    /// One that the timeline brings.
+    pub(super) fn foresee_object(&mut self, object: &Object) {
+        if ["Deployment", "Pod", "DaemonSet"].contains(&object.id.kind.as_str()) {
+            self.later.insert((object.id.kind.clone(), object.key()));
+        }
+        if object.id.kind == "Service"
+            && let Some(service) = service::read(object, &Sink::default())
+        {
+            self.remember(&service);
         }
     }
 
@@ -465,7 +452,10 @@ impl State {
         for object in written("Deployment") {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
-        let target = self.target(settings, &candidates, &made, sink)?;
+        let Some(target) = self.target(settings, &candidates, &made, sink) else {
+            self.judge_routes_alone(settings, &self.services(&made, sink), sink);
+            return None;
+        };
         let (mut deployments, mut templates, mut sized) =
             self.deployments(&candidates, &target, settings.cluster.version, sink);
         let services = self.services(&made, sink);
@@ -507,7 +497,17 @@ impl State {
             written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
         let of_target = manifest(&target, &deployments, &loose);
         if sink.problem_count() > before {
-            // Routes refer to all of these; without them they would only repeat what is wrong.
+            let legible = Legible {
+                settings,
+                target: &target,
+                deployments: &deployments,
+                loose: &loose,
+                templates: &templates,
+                services: &services,
+                front: known_front,
+                place,
+            };
+            self.judge_routes(&legible, sink);
             return None;
         }
         let ports = of_target?.ports.clone();
@@ -518,18 +518,19 @@ impl State {
         let bound_by = bound_by((&target.key, &labels), &pods, in_front, &services);
         // What has a manifest at some time is there when its manifest says so.
         let described = settings.backends.iter().map(|backend| backend.service.clone());
+        let described = described.chain(self.described.iter().cloned());
         let declared: Vec<String> = described.filter(|key| !self.sometimes.contains_key(key)).collect();
         let around = Around {
             proxy: Proxy::Pods { labels: &labels, ports: &ports, front: &bound_by },
             services: &services,
             declared: &declared,
             hosts: &[],
-            missing: if self.target_of_start.is_some() { Missing::Answered } else { Missing::Refused },
+            missing: self.missing(),
             sometimes: &self.sometimes,
             options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
-        self.check_backends(settings, &services, (&deployments, &loose), sink);
+        self.check_backends(settings, &services, (&deployments, &loose), None, sink);
         let strangers = self.strangers(&pods, in_front, (&routing, &around), sink);
         gateways.retain(|gateway| !strangers.contains(&gateway.workload));
         self.check_pods(settings, (&services, &front), (&loose, &gateways), sink);
@@ -560,11 +561,13 @@ impl State {
         (sink.problem_count() == before).then_some(resolved)
     }
 
-    fn check_backends(
+    /// Checks what the backends name; if some objects could not be read, these are the Services among them.
+    pub(super) fn check_backends(
         &self,
         settings: &Settings,
         services: &BTreeMap<String, ServiceManifest>,
         (deployments, loose): (&BTreeMap<String, DeploymentManifest>, &Loose),
+        unread: Option<&BTreeSet<String>>,
         sink: &Sink,
     ) {
         // That an object of theirs is deleted later is no slip of the pen.
@@ -578,6 +581,7 @@ impl State {
             };
             if let Some((name, place)) = backend.pods()
                 && !known.contains(&name.as_str())
+                && !(unread.is_some() && self.keys_of(kind).contains(name))
                 && !self.later.contains(&(kind.to_owned(), name.clone()))
             {
                 let text = format!("no {kind} is called `{name}`");
@@ -597,6 +601,7 @@ impl State {
             if let Some((_, place)) = backend.pods()
                 && !services.contains_key(&backend.service)
                 && !self.sometimes.contains_key(&backend.service)
+                && !unread.is_some_and(|unread| unread.contains(&backend.service))
             {
                 let text = format!("no Service is called `{}`", backend.service);
                 let problem = Problem::at(*place, format!("{path}.{field}"), text);
