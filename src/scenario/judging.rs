@@ -74,6 +74,7 @@ pub(super) fn judge(settings: Option<&Settings>, state: &State, timeline: &[Time
         for view in settings.of_each_cluster() {
             let mut state = state.clone();
             state.cluster.clone_from(&view.cluster.id);
+            state.version = Some(view.cluster.version);
             state.foresee(timeline);
             drop(state.resolve(&view, sink));
         }

@@ -28,7 +28,7 @@ use crate::manifest::priority_class;
 use crate::manifest::proxy_config::ProxyConfig;
 use crate::manifest::routes::{self, Around, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceKind, ServiceManifest, wiping};
-use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gateway_api, istio_gateway, version_rules};
+use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gated, gateway_api, istio_gateway, version_rules};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) objects: Vec<Object>,
     /// The cluster in which they stand, if it has a name.
     pub(super) cluster: Option<Rc<str>>,
+    /// The version of Kubernetes there.
+    pub(super) version: Option<Version>,
     /// Edits of the target before the start: of a variant, of `--set`.
     target_patches: Vec<Patch>,
     /// Edits of Deployments and `DaemonSet`s, by the owner of their pods; those from before the start are among them as soon as the target is known.
@@ -309,7 +311,15 @@ impl State {
         let lasting = self.target_patches.iter().filter(|_| workload == target);
         lasting.for_each(|patch| patch.apply(&mut object.node, sink));
         self.edits.write(&workload.owner(), &mut object.node, sink);
+        self.serve(&mut object, sink);
         object
+    }
+
+    /// Takes out what this cluster's API server drops.
+    fn serve(&self, object: &mut Object, sink: &Sink) {
+        if let Some(version) = self.version {
+            gated::drop_fields(object, version, sink);
+        }
     }
 
     /// What a controller makes of an object, and the object as this cluster gets it.
@@ -324,22 +334,23 @@ impl State {
     fn services(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, ServiceManifest> {
         let mut services = BTreeMap::new();
         for (_, made) in made {
-            let object = self.wiped(&made.service);
+            let object = self.wiped(&made.service, sink);
             let manifest = read_quietly(true, sink, |sink| service::read(&object, sink));
             services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
         }
         for object in self.objects.iter().filter(|object| object.id.kind == "Service") {
-            services.extend(service::read(&self.wiped(object), sink).map(|manifest| (object.key(), manifest)));
+            services.extend(service::read(&self.wiped(object, sink), sink).map(|manifest| (object.key(), manifest)));
         }
         services
     }
 
-    /// A Service without the fields that went with its former type.
-    fn wiped(&self, object: &Object) -> Object {
+    /// A Service without the fields that went with its former type, and those that the API server drops.
+    fn wiped(&self, object: &Object, sink: &Sink) -> Object {
         let mut object = object.clone();
         if let Some(former) = self.former.get(&object.key()) {
             wiping::wipe(&mut object.node, former);
         }
+        self.serve(&mut object, sink);
         object
     }
 
@@ -351,7 +362,9 @@ impl State {
             autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
         }
         for object in self.objects.iter().filter(|object| object.id.kind == "HorizontalPodAutoscaler") {
-            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+            let mut served = object.clone();
+            self.serve(&mut served, sink);
+            autoscalers.extend(autoscaler::read(&served, sink).map(|manifest| (object.key(), manifest)));
         }
         autoscalers
     }
@@ -493,8 +506,12 @@ impl State {
         let (elsewhere, deployments): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deployments.into_iter().partition(|(key, _)| is_elsewhere(key));
         autoscalers.retain(|_, manifest| !is_elsewhere(&manifest.spec.target));
-        let budgets =
-            written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
+        let budget = |object: &Object| {
+            let mut object = object.clone();
+            self.serve(&mut object, sink);
+            disruption_budget::read(&object, sink)
+        };
+        let budgets = written("PodDisruptionBudget").filter_map(budget).collect();
         let of_target = manifest(&target, &deployments, &loose);
         if sink.problem_count() > before {
             let legible = Legible {
