@@ -15,6 +15,7 @@ mod containers;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption_budget;
+pub mod gated;
 pub mod gateway_api;
 pub mod hook;
 mod host_ports;

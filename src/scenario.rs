@@ -7,6 +7,7 @@
 //! - [`address`]: paths of `--set`, `set` and variants. [`slo`]: expressions and their evaluation.
 //! - [`operations`]: verbs about pods and nodes; [`node_scaling`]: the cluster autoscaler.
 //! - [`gateway_kind`]: other gateways' ways to end; `shutdown`: the gateway's end, out of all that decides it.
+//! - `judging`: what is wrong with objects where something keeps the world from being made.
 //! - `state`: the objects at a moment of the timeline, in one cluster; `plan`: a cluster from the start to the end of the timeline; `past`: what earlier moments leave to later ones; `rates`: loads that change in mid-run; `route_changes`: the lines behind what an edit of routes loses. `sharing`: who gets which balancer. `backends`: what is behind the gateway. `balancer`, `world`, [`autoscaling`]: into the settings of edge and drill. `resolved`: back into YAML.
 
 pub mod address;
@@ -25,6 +26,7 @@ mod front_changes;
 pub mod gateway_kind;
 mod gateway_template;
 mod images;
+mod judging;
 pub mod kubelet;
 pub mod node_scaling;
 mod nodes;
@@ -128,6 +130,21 @@ pub fn load(input: &Input<'_>) -> Result<Scenario, Problems> {
     }
 }
 
+/// What stands under `spec`, as far as it could be read.
+struct Spec {
+    /// None if something could not be read that objects are judged by.
+    settings: Option<Settings>,
+    /// Whether all of the settings could be read.
+    is_whole: bool,
+    /// The Services of backends that could not be read.
+    described: Vec<String>,
+    /// None if some could not be read.
+    objects: Option<Vec<Object>>,
+    /// What entries of the timeline bring that could not be read.
+    lost: Vec<Object>,
+    timeline: Vec<TimelineEntry>,
+}
+
 struct Loader<'a> {
     files: Files,
     sink: Sink,
@@ -141,25 +158,37 @@ impl Loader<'_> {
         let variants = self.variants(&document);
         let (scenario_patches, object_patches) = self.patches(input, &variants);
         if let Some(seed) = input.seed {
-            let Ok(seed) = i64::try_from(seed) else {
-                let problem = Problem::nowhere(format!("the seed {seed} is out of range"));
-                self.sink.report(problem.help(format!("write 0 to {}", i64::MAX)));
-                return None;
-            };
-            let patch = Patch::new("seed", Place::NOWHERE, Node::number(Place::NOWHERE, seed));
-            self.write(&patch.ok()?, &mut document);
+            match i64::try_from(seed) {
+                Ok(seed) => {
+                    let patch = Patch::new("seed", Place::NOWHERE, Node::number(Place::NOWHERE, seed));
+                    self.write(&patch.ok()?, &mut document);
+                }
+                Err(_) => {
+                    let problem = Problem::nowhere(format!("the seed {seed} is out of range"));
+                    self.sink.report(problem.help(format!("write 0 to {}", i64::MAX)));
+                }
+            }
         }
         for patch in &scenario_patches {
             self.write(patch, &mut document);
         }
-        let name = self.envelope(&document)?;
+        let name = self.envelope(&document);
         let spec_node = document.find(&["spec"])?.clone();
-        let (settings, objects, timeline) = self.spec(&spec_node)?;
-        let mut state = State::new(shutdown::generation(&settings));
-        state.apply(objects);
+        let Spec { settings, is_whole, described, objects, lost, timeline } = self.spec(&spec_node)?;
+        let generation = settings.as_ref().map(shutdown::generation).unwrap_or_default();
+        let mut state = State::new(generation);
+        state.apply(objects?);
+        state.described = described;
+        lost.iter().for_each(|object| state.foresee_object(object));
         for patch in &object_patches {
             state.patch(patch, &self.sink);
         }
+        let (Some(settings), true, Some(name)) = (&settings, is_whole, name) else {
+            // The objects are judged as far as that needs no more of the scenario, so that all problems are told at once.
+            judging::judge(settings.as_ref(), &state, &timeline, &self.sink);
+            return None;
+        };
+        let settings = settings.clone();
         let id = ScenarioId { name, variant: input.variant.map(str::to_owned), input_hash: self.input_hash(input) };
         let resolved = resolved::write(&id, &document, &settings, &state, &timeline, &object_patches);
         let ingredients = world::Ingredients { settings: &settings, state, timeline: &timeline, id: id.clone() };
@@ -295,7 +324,7 @@ impl Loader<'_> {
         name
     }
 
-    fn spec(&mut self, spec_node: &Node) -> Option<(Settings, Vec<Object>, Vec<TimelineEntry>)> {
+    fn spec(&mut self, spec_node: &Node) -> Option<Spec> {
         // The sink is shared while files are added: it is moved out and back.
         let sink = std::mem::take(&mut self.sink);
         let found = self.spec_with(spec_node, &sink);
@@ -303,10 +332,10 @@ impl Loader<'_> {
         found
     }
 
-    fn spec_with(&mut self, spec_node: &Node, sink: &Sink) -> Option<(Settings, Vec<Object>, Vec<TimelineEntry>)> {
+    fn spec_with(&mut self, spec_node: &Node, sink: &Sink) -> Option<Spec> {
         let root = SpecField { sink, node: spec_node };
         let spec = root.fields()?;
-        let settings = read::settings(&spec);
+        let read::Read { settings, is_whole, described } = read::settings(&spec);
         let manifests = spec.require("manifests", "name the manifests: manifests: [ { path: manifests/ } ]");
         let before = sink.problem_count();
         let objects = manifests.as_ref().map(|field| self.manifests(field)).unwrap_or_default();
@@ -315,31 +344,39 @@ impl Loader<'_> {
         let duration = duration.and_then(|text| crate::manifest::quantity::duration(text).ok());
         let entries = spec.get("timeline").map(|field| field.items()).unwrap_or_default();
         let mut timeline = Vec::new();
-        for entry in &entries {
-            let mut apply = |field: &Field<'_>| self.manifest(field);
-            timeline.extend(timeline::entry(entry, duration, &mut apply));
+        let mut lost = Vec::new();
+        for field in &entries {
+            let mut coming = Vec::new();
+            let mut apply = |field: &Field<'_>| {
+                coming = self.manifest(field);
+                coming.clone()
+            };
+            match timeline::entry(field, duration, &mut apply) {
+                Some(entry) => timeline.push(entry),
+                None => {
+                    judging::check_each(&coming, sink);
+                    lost.extend(coming);
+                }
+            }
         }
         timeline.sort_by_key(|entry: &TimelineEntry| entry.at);
         if let Some(field) = spec.get("variants") {
             let _ = read::variants(&field);
         }
         spec.finish();
-        let Some(settings) = settings else {
-            // The objects are judged as far as that needs no scenario, so that all problems are told at once.
-            state::check_each(&objects, sink);
-            return None;
-        };
         let slo_places: Vec<Place> =
             spec.get("slo").map(|field| field.items()).unwrap_or_default().iter().map(Field::place).collect();
         // An entry that could not be read would have begun a phase: nobody can say which names are wrong then.
-        if timeline.len() == entries.len() {
-            read::check_references(&settings, &timeline, &slo_places, sink);
+        if let Some(settings) = settings.as_ref().filter(|_| is_whole && timeline.len() == entries.len()) {
+            read::check_references(settings, &timeline, &slo_places, sink);
         }
-        // Objects can be judged only if they could all be read: what is missing would be told again and again.
+        // Objects can be judged beside each other only if they could all be read: what is missing would be told again and again.
         if !are_whole {
-            state::check_each(&objects, sink);
+            judging::check_each(&objects, sink);
+            judging::check_coming(&timeline, sink);
         }
-        are_whole.then_some((settings, objects, timeline))
+        let objects = are_whole.then_some(objects);
+        Some(Spec { settings, is_whole, described, objects, lost, timeline })
     }
 
     fn manifests(&mut self, field: &Field<'_>) -> Vec<Object> {

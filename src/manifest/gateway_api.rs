@@ -109,6 +109,11 @@ pub(super) fn translate(objects: &[Object], around: &Around<'_>, clusters: &Clus
     }
 }
 
+/// Reports what the API server would refuse of each object by itself.
+pub fn check(objects: &[Object], sink: &Sink) {
+    drop(Objects::read(objects, sink));
+}
+
 /// What the status of all objects says, whoever they are for.
 #[must_use]
 pub fn status(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Status {

@@ -197,6 +197,12 @@ pub fn read(objects: &[Object], around: &Around<'_>, sink: &Sink) -> Routing {
     routing
 }
 
+/// Reports what is wrong with each routing object by itself.
+pub fn check_each(objects: &[Object], sink: &Sink) {
+    istio::check(objects, sink);
+    gateway_api::check(objects, sink);
+}
+
 /// Nothing configures the pods behind a Service.
 fn tell_no_gateway(front: &ServiceManifest, missing: Missing, sink: &Sink) {
     if missing == Missing::Answered {

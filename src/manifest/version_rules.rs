@@ -6,6 +6,8 @@
 //! | a variable's name beyond letters, digits, `_`, `-` and `.` | before 1.32 (KEP-4369, `RelaxedEnvironmentVariableValidation`) |
 //! | a deletion cost that is no number | from 1.22 on (KEP-2255, `PodDeletionCost`) |
 //! | metrics of single containers | before 1.27 (KEP-1610, `HPAContainerMetrics`) |
+//! | a probe over gRPC | before 1.24 (KEP-2727, `GRPCContainerProbe`) |
+//! | `trafficDistribution` of another value than `PreferClose` | from 1.31 on, before 1.34 (KEP-3015, `PreferSameTrafficDistribution`) |
 //! | an autoscaler's target without an API group | from 1.34 on (kubernetes/kubernetes pull 132537) |
 //!
 //! Source: Kubernetes pkg/features/kube_features.go; pkg/apis/core/validation/validation.go (`ValidateServiceName`, `ValidateEnv`,
@@ -24,6 +26,9 @@ const SERVICE_NAMES: Version = Version::new(1, 36);
 const VARIABLES: Version = Version::new(1, 32);
 const CONTAINER_METRICS: Version = Version::new(1, 27);
 const TARGET_GROUPS: Version = Version::new(1, 34);
+const GRPC_PROBES: Version = Version::new(1, 24);
+/// When `trafficDistribution` came, and when it got its other values.
+const DISTRIBUTIONS: (Version, Version) = (Version::new(1, 31), Version::new(1, 34));
 
 /// Reports what this version refuses of an object.
 pub fn check(object: &Object, version: Version, sink: &Sink) {
@@ -72,6 +77,20 @@ impl Rules<'_> {
             let help = format!("`{name}` is not one: write at most 63 small letters, digits and dashes{begins}");
             self.refuse(at, "metadata.name", text, &help);
         }
+        let (first, all) = DISTRIBUTIONS;
+        let is_limited = (first..all).contains(&self.version);
+        let distribution = object.node.find(&["spec", "trafficDistribution"]).filter(|_| is_limited);
+        if let Some((node, text)) = distribution.and_then(|node| Some((node, node.text()?)))
+            && ["PreferSameZone", "PreferSameNode"].contains(&text)
+        {
+            let told = format!("Unsupported value: \"{text}\": Kubernetes {} has it from {all} on", self.version);
+            self.refuse(
+                node.at,
+                "spec.trafficDistribution",
+                &told,
+                "write PreferClose, or simulate a newer cluster.version",
+            );
+        }
     }
 
     fn check_pods(&self, pods: &Node, path: &str) {
@@ -87,6 +106,7 @@ impl Rules<'_> {
         for list in ["initContainers", "containers"] {
             let containers = pods.find(&["spec", list]).map(Node::items).unwrap_or_default();
             for (index, container) in containers.iter().enumerate() {
+                self.check_probes(container, &format!("{path}spec.{list}[{index}]"));
                 let variables = container.find(&["env"]).map(Node::items).unwrap_or_default();
                 for (place, node) in variables.iter().map(|item| item.find(&["name"])).enumerate() {
                     let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else { continue };
@@ -101,6 +121,18 @@ impl Rules<'_> {
                         );
                     }
                 }
+            }
+        }
+    }
+
+    fn check_probes(&self, container: &Node, path: &str) {
+        for probe in
+            ["livenessProbe", "readinessProbe", "startupProbe"].into_iter().filter(|_| self.version < GRPC_PROBES)
+        {
+            if let Some(node) = container.find(&[probe, "grpc"]) {
+                let text = format!("must specify a handler type: Kubernetes {} drops probes over gRPC", self.version);
+                let help = "write exec, httpGet or tcpSocket, or simulate cluster.version \"1.24\" or newer";
+                self.refuse(node.at, &format!("{path}.{probe}"), &text, help);
             }
         }
     }
@@ -216,6 +248,26 @@ mod tests {
         for text in ["abc", "+5", "05", "", "-", "-05", "2147483648", "1.5", "5 "] {
             refused(&cost(text), (22, 40), "must be a 32bit integer");
         }
+    }
+
+    #[test]
+    fn probes_over_grpc() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: a }\nspec: { containers: [ { livenessProbe: { grpc: { port: 80 } } } ] }\n";
+        refused(pod, (19, 23), "spec.containers[0].livenessProbe: must specify a handler type");
+        let text = deployment("", "").replace("image: a,", "image: a, readinessProbe: { grpc: { port: 80 } },");
+        refused(&text, (19, 23), "spec.template.spec.containers[0].readinessProbe: must specify");
+    }
+
+    #[test]
+    fn distributions_of_traffic() {
+        let service = |value: &str| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{ name: a }}\nspec: {{ trafficDistribution: {value} }}\n"
+            )
+        };
+        refused(&service("PreferClose"), NEVER, "");
+        refused(&service("PreferSameZone"), (31, 33), "spec.trafficDistribution: Unsupported value");
+        refused(&service("PreferSameNode"), (31, 33), "spec.trafficDistribution: Unsupported value");
     }
 
     fn autoscaler(target: &str, metrics: &str) -> String {

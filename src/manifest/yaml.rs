@@ -162,28 +162,58 @@ impl Node {
     }
 }
 
-/// The documents of a text up to its first syntax error, and the problems found. Empty documents are left out.
+/// Documents with syntax errors after which a text is read on: whatever has more is no YAML.
+const BROKEN_MAX: usize = 20;
+
+/// The documents of a text but for those with a syntax error, and the problems found. Empty documents are left out.
 #[must_use]
 pub fn parse(text: &str, file_index: usize) -> (Vec<Node>, Vec<Problem>) {
     let mut builder = Builder { file_index, ..Builder::default() };
+    let mut next = parse_from(text, 0, &mut builder);
+    for _ in 1..BROKEN_MAX {
+        let Some(start) = next else { break };
+        // Blanks in place of what was read keep all places as they are.
+        let read = text[..start].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' });
+        let rest: String = read.chain(text[start..].chars()).collect();
+        next = parse_from(&rest, start, &mut builder);
+    }
+    builder.documents.retain(|node| !matches!(node.value, Value::Null));
+    (builder.documents, builder.problems)
+}
+
+/// Reads the documents that begin at `start` or later; after a syntax error, where the document behind the broken one begins.
+fn parse_from(text: &str, start: usize, builder: &mut Builder) -> Option<usize> {
+    let mut document_start = start;
     // Spans count in bytes only with a borrowed text.
     let parser = Parser::new_from_str_with_options(text, granit_parser::options! { emit_comments: false });
     for next in parser {
         match next {
-            Ok((event, span)) => builder.handle(event, span),
+            Ok((event, span)) => {
+                if matches!(event, Event::DocumentStart(..)) {
+                    document_start = span.byte_range().map_or(document_start, |range| range.start.max(document_start));
+                }
+                builder.handle(event, span);
+            }
             Err(error) => {
                 let start = error.marker().byte_offset().unwrap_or(0).min(text.len());
-                let place = Place::new(file_index, start, start);
+                let place = Place::new(builder.file_index, start, start);
                 builder.problems.push(Problem::at(place, "", format!("this is not YAML: {}", error.info())));
-                break;
+                builder.open.clear();
+                builder.anchors.clear();
+                return document_after(text, document_start);
             }
         }
         if builder.is_over {
             break;
         }
     }
-    builder.documents.retain(|node| !matches!(node.value, Value::Null));
-    (builder.documents, builder.problems)
+    None
+}
+
+/// Where the document behind the one that begins at `start` begins: three dashes at the start of a line are content of none.
+fn document_after(text: &str, start: usize) -> Option<usize> {
+    let is_marker = |at: &usize| matches!(text.as_bytes().get(at + 4), None | Some(b' ' | b'\t' | b'\n' | b'\r'));
+    text[start..].match_indices("\n---").map(|(index, _)| start + index).find(is_marker).map(|at| at + 1)
 }
 
 enum Open {
@@ -432,6 +462,22 @@ mod tests {
         assert_eq!(documents("---\n---\na: 1\n---\n").len(), 1);
         let (documents, problems) = parse("a: 1\n---\nb: [1, 2\nc: 3\n", 0);
         assert_eq!((documents.len(), problems.len()), (1, 1), "{problems:?}");
+    }
+
+    #[test]
+    fn what_follows_a_broken_document_is_read() {
+        let text = "a: ü\n---\nb: [1, 2\nc: 3\n---\nd: 'x\n--- # here\ne: 1\nf: \"---\"\n---- g\n---\ng: 1\n";
+        let (documents, problems) = parse(text, 0);
+        let mut files = super::super::Files::default();
+        files.add("f.yaml", text);
+        let line = |place: Place| files.position(place).map(|(_, line, _)| line);
+        let found: Vec<_> =
+            documents.iter().map(|node| (&*node.entries()[0].key, line(node.entries()[0].key_at))).collect();
+        assert_eq!(found, [("a", Some(1)), ("g", Some(12))], "{problems:?}");
+        let lines: Vec<_> = problems.iter().map(|problem| line(problem.place)).collect();
+        assert_eq!(lines, [Some(4), Some(6), Some(10)], "{problems:?}");
+        // What is no YAML at all is told of as often as somebody can read.
+        assert_eq!(parse(&"a: [\n---\n".repeat(1000), 0).1.len(), BROKEN_MAX);
     }
 
     #[test]

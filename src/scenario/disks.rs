@@ -47,11 +47,11 @@ pub(super) fn costs(field: &Field<'_>) -> Option<DiskSettings> {
     let (base, request, log) = (size("base"), size("perRequest"), size("logPerRequest"));
     let volume_field = fields.get("volume");
     let volume = match &volume_field {
-        Some(field) => Some(Rc::from(field.text()?)),
-        None => None,
+        Some(field) => field.text().map(|text| Some(Rc::from(text))),
+        None => Some(None),
     };
     fields.finish();
-    let costs = DiskCosts { base_bytes: base?, request_bytes: request?, log_bytes: log?, volume };
+    let costs = DiskCosts { base_bytes: base?, request_bytes: request?, log_bytes: log?, volume: volume? };
     Some(DiskSettings { costs, volume_at: volume_field.map(|field| field.place()) })
 }
 

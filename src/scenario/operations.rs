@@ -90,7 +90,7 @@ impl NodeName {
 pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
     let fields = field.fields()?;
     let operation = match verb {
-        "evict" => Some(OperationSettings::Evict(pod(&fields)?)),
+        "evict" => pod(&fields).map(OperationSettings::Evict),
         "killPod" => {
             let (pod, grace) = (pod(&fields), grace(&fields));
             Some(OperationSettings::KillPod(pod?, grace?))
@@ -111,7 +111,9 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             };
             Some(OperationSettings::Drain(node?, settings))
         }
-        "cordonNode" | "uncordonNode" => Some(OperationSettings::Cordon(node(&fields)?, verb == "cordonNode")),
+        "cordonNode" | "uncordonNode" => {
+            node(&fields).map(|node| OperationSettings::Cordon(node, verb == "cordonNode"))
+        }
         "killNode" => {
             let (node, back_after) = (node(&fields), optional(&fields, "for"));
             let failure = fields.get("mode").map_or(Some(NodeFailure::Machine), |field| field.choice(&FAILURES));
@@ -139,7 +141,7 @@ pub(super) fn read(verb: &str, field: &Field<'_>) -> Option<OperationSettings> {
             let fill = disks::fill(&fields);
             Some(OperationSettings::FillDisk(node?, fill?, back_after?))
         }
-        "removeNode" => Some(OperationSettings::RemoveNode(node(&fields)?)),
+        "removeNode" => node(&fields).map(OperationSettings::RemoveNode),
         _ => {
             let group = fields.get("group").map(|field| field.text());
             let count = fields.get("count").map_or(Some(1), |field| field.whole::<usize>(1, ADDED_MAX));

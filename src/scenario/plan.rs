@@ -62,6 +62,7 @@ impl<'a> Plan<'a> {
         sink: &Sink,
     ) -> Option<Self> {
         state.cluster.clone_from(&settings.cluster.id);
+        state.version = Some(settings.cluster.version);
         state.foresee(timeline);
         let first = state.resolve(settings, sink)?;
         state.note(&first);

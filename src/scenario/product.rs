@@ -68,13 +68,21 @@ impl ProductSettings {
     }
 }
 
+/// What not all products have, and nobody else reads.
+const OWN_KEYS: [&str; 4] = ["idleTimeout", "registrationTime", "deregistrationTime", "failover"];
+
 /// Reads it, and refuses what another product has.
 pub(super) fn read(balancer: Option<&Fields<'_>>, at: Place) -> Option<ProductSettings> {
     let get = |key: &str| balancer.and_then(|fields| fields.get(key));
     let profile = get("profile");
     let product = match &profile {
-        Some(field) => field.choice(&Product::NAMES)?,
-        None => Product::Alibaba,
+        Some(field) => field.choice(&Product::NAMES),
+        None => Some(Product::Alibaba),
+    };
+    let Some(product) = product else {
+        // Nobody can say what a product has whose name is not known.
+        OWN_KEYS.iter().for_each(|key| drop(get(key)));
+        return None;
     };
     let is_alibaba = product == Product::Alibaba;
     let has_leader = product == Product::MetalLb;

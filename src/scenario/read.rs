@@ -22,20 +22,36 @@ use crate::record::results::Level;
 /// Virtual time a run may last. A day of a busy gateway is more than anyone waits for.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// What `spec` says, as far as it could be read.
+pub(super) struct Read {
+    /// None if something that objects are judged by could not be read: the target, the clusters, the gateway, the Service of a backend. Other parts that could
+    /// not be read are left out, or as they are by default.
+    pub(super) settings: Option<Settings>,
+    /// Whether all of it could be read.
+    pub(super) is_whole: bool,
+    /// The Services of backends that could not be read: they are there.
+    pub(super) described: Vec<String>,
+}
+
 /// Reads `spec`. The keys `manifests`, `timeline` and `variants` are left to the caller.
-pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
+pub(super) fn settings(spec: &Fields<'_>) -> Read {
     let duration = spec.require("duration", "write the virtual time to measure, such as duration: 4m");
     let duration = duration.and_then(|field| bounded(&field, field.positive_duration()?));
     let warmup = spec.get("warmup").map_or(Some(Duration::ZERO), |field| bounded(&field, field.duration()?));
     let seed = spec.get("seed").map_or(Some(1), |field| field.whole::<u64>(0, i64::MAX));
-    let target = spec.get("target").and_then(|field| Some((workload(&field)?, field.place())));
+    let target = match spec.get("target") {
+        Some(field) => workload(&field).map(|name| Some((name, field.place()))),
+        None => Some(None),
+    };
     let clusters = cluster::clusters(spec);
     let balancer = balancer::balancer(spec.get("loadBalancer").as_ref());
     let balancers = spec.get("balancers").map(|field| field.items()).unwrap_or_default();
     let balancers: Vec<_> = balancers.iter().map(balancer::known_balancer).collect();
     let gateway = gateway::gateway(spec.get("gateway").as_ref());
-    let backends = spec.get("backends").map(|field| field.items()).unwrap_or_default();
-    let backends: Vec<_> = backends.iter().map(backend::backend).collect();
+    let backends_fields = spec.get("backends").map(|field| field.items()).unwrap_or_default();
+    let backends: Vec<_> = backends_fields.iter().map(backend::backend).collect();
+    let broken = backends_fields.iter().zip(&backends).filter(|(_, backend)| backend.is_none());
+    let described: Option<Vec<String>> = broken.map(|(field, _)| backend::service(field)).collect();
     let loads_field =
         spec.require("load", "say who asks: load: [ { name: …, rate: 100/s, mix: [ { get: http://… } ] } ]");
     let loads: Vec<_> =
@@ -47,20 +63,32 @@ pub(super) fn settings(spec: &Fields<'_>) -> Option<Settings> {
     }
     load::duplicates(&loads_field.map(|field| field.items()).unwrap_or_default());
     let slos: Vec<_> = spec.get("slo").map(|field| field.items()).unwrap_or_default().iter().map(read_slo).collect();
-    Some(Settings {
-        duration: duration?,
-        warmup: warmup?,
-        seed: seed?,
-        target,
-        cluster: clusters.as_ref()?.first()?.clone(),
-        clusters: clusters?,
-        balancer: balancer?,
-        balancers: balancers.into_iter().collect::<Option<_>>()?,
-        gateway: gateway?,
-        backends: backends.into_iter().collect::<Option<_>>()?,
-        loads: loads.into_iter().collect::<Option<_>>()?,
-        slos: slos.into_iter().collect::<Option<_>>()?,
-    })
+    let is_whole = duration.is_some()
+        && warmup.is_some()
+        && seed.is_some()
+        && balancer.is_some()
+        && balancers.iter().all(Option::is_some)
+        && backends.iter().all(Option::is_some)
+        && loads.iter().all(Option::is_some)
+        && slos.iter().all(Option::is_some);
+    let legible = || {
+        Some(Settings {
+            duration: duration.unwrap_or(DURATION_MAX),
+            warmup: warmup.unwrap_or_default(),
+            seed: seed.unwrap_or(1),
+            target: target?,
+            cluster: clusters.as_ref()?.first()?.clone(),
+            clusters: clusters?,
+            balancer: balancer.or_else(|| balancer::balancer(None))?,
+            balancers: balancers.into_iter().flatten().collect(),
+            gateway: gateway?,
+            backends: backends.into_iter().flatten().collect(),
+            loads: loads.into_iter().flatten().collect(),
+            slos: slos.into_iter().flatten().collect(),
+        })
+    };
+    let settings = described.as_ref().and_then(|_| legible());
+    Read { is_whole: is_whole && settings.is_some(), settings, described: described.unwrap_or_default() }
 }
 
 fn bounded(field: &Field<'_>, span: Duration) -> Option<Duration> {

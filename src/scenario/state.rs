@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::address::{Patch, Subject};
 use super::budgets;
 use super::edits::{Edits, is_refused};
+use super::judging::Legible;
 use super::settings::{BackendSettings, Settings, TimelineEntry, TimelineVerb};
 use super::shutdown;
 use super::target::{Gateway, Workload, bound_by, front, manifest};
@@ -24,10 +25,10 @@ use crate::manifest::disruption_budget;
 use crate::manifest::istio_gateway::Generation;
 use crate::manifest::pod::{self, PodManifest};
 use crate::manifest::priority_class;
-use crate::manifest::proxy_config::{ProxyConfig, objects};
-use crate::manifest::routes::{self, Around, Missing, Options, Proxy, Routing};
+use crate::manifest::proxy_config::ProxyConfig;
+use crate::manifest::routes::{self, Around, Options, Proxy, Routing};
 use crate::manifest::service::{self, ServiceKind, ServiceManifest, wiping};
-use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gateway_api, istio_gateway, version_rules};
+use crate::manifest::{Node, Note, Object, Place, Problem, Sink, gated, gateway_api, istio_gateway, version_rules};
 
 /// The objects, and the edits of what is made from them.
 #[derive(Clone, Debug, Default)]
@@ -38,12 +39,16 @@ pub(super) struct State {
     pub(super) objects: Vec<Object>,
     /// The cluster in which they stand, if it has a name.
     pub(super) cluster: Option<Rc<str>>,
+    /// The version of Kubernetes there.
+    pub(super) version: Option<Version>,
     /// Edits of the target before the start: of a variant, of `--set`.
     target_patches: Vec<Patch>,
     /// Edits of Deployments and `DaemonSet`s, by the owner of their pods; those from before the start are among them as soon as the target is known.
     edits: Edits,
     /// Services and their ports that there are at some time, as far as is known.
-    sometimes: BTreeMap<String, BTreeSet<u16>>,
+    pub(super) sometimes: BTreeMap<String, BTreeSet<u16>>,
+    /// Services that are there, of which nothing else is known.
+    pub(super) described: Vec<String>,
     /// Deployments, pods and `DaemonSet`s that the timeline brings, by kind and `namespace/name`.
     later: BTreeSet<(String, String)>,
     /// The Service in front, which clients dial: the same from the start on, whatever it selects later.
@@ -135,25 +140,6 @@ impl Resolved {
     }
 }
 
-/// Reports what is wrong with each object by itself.
-pub(super) fn check_each(objects: &[Object], sink: &Sink) {
-    for object in objects {
-        match object.id.kind.as_str() {
-            "IstioGateway" => drop(istio_gateway::read(object, None, Generation::default(), sink)),
-            "Deployment" => drop(deployment::read(object, sink)),
-            "Service" => drop(service::read(object, sink)),
-            "HorizontalPodAutoscaler" => drop(autoscaler::read(object, sink)),
-            "DaemonSet" => drop(daemon_set::read(object, sink)),
-            "Pod" => drop(pod::read(object, sink)),
-            "PriorityClass" => drop(priority_class::read(object, sink)),
-            "PodDisruptionBudget" => drop(disruption_budget::read(object, sink)),
-            "ProxyConfig" | "ASMProxyConfig" => drop(objects::read(object, sink)),
-            // Routes can only be judged beside the Services they name.
-            _ => {}
-        }
-    }
-}
-
 impl State {
     /// No objects yet.
     pub(super) fn new(generation: Generation) -> Self {
@@ -164,16 +150,19 @@ impl State {
     pub(super) fn foresee(&mut self, timeline: &[TimelineEntry]) {
         for entry in timeline {
             let TimelineVerb::Apply(objects) = &entry.verb else { continue };
-            for object in objects {
-                if ["Deployment", "Pod", "DaemonSet"].contains(&object.id.kind.as_str()) {
-                    self.later.insert((object.id.kind.clone(), object.key()));
-                }
-                if object.id.kind == "Service"
-                    && let Some(service) = service::read(object, &Sink::default())
-                {
-                    self.remember(&service);
-                }
-            }
+            objects.iter().for_each(|object| self.foresee_object(object));
+        }
+    }
+
+    /// One that the timeline brings.
+    pub(super) fn foresee_object(&mut self, object: &Object) {
+        if ["Deployment", "Pod", "DaemonSet"].contains(&object.id.kind.as_str()) {
+            self.later.insert((object.id.kind.clone(), object.key()));
+        }
+        if object.id.kind == "Service"
+            && let Some(service) = service::read(object, &Sink::default())
+        {
+            self.remember(&service);
         }
     }
 
@@ -333,7 +322,15 @@ impl State {
         let lasting = self.target_patches.iter().filter(|_| workload == target);
         lasting.for_each(|patch| patch.apply(&mut object.node, sink));
         self.edits.write(&workload.owner(), &mut object.node, sink);
+        self.serve(&mut object, sink);
         object
+    }
+
+    /// Takes out what this cluster's API server drops.
+    fn serve(&self, object: &mut Object, sink: &Sink) {
+        if let Some(version) = self.version {
+            gated::drop_fields(object, version, sink);
+        }
     }
 
     /// What a controller makes of an object, and the object as this cluster gets it.
@@ -349,22 +346,23 @@ impl State {
     fn services(&self, made: &[(Object, istio_gateway::Made)], sink: &Sink) -> BTreeMap<String, ServiceManifest> {
         let mut services = BTreeMap::new();
         for (_, made) in made {
-            let object = self.wiped(&made.service);
+            let object = self.wiped(&made.service, sink);
             let manifest = read_quietly(true, sink, |sink| service::read(&object, sink));
             services.extend(manifest.map(|manifest| (made.service.key(), manifest)));
         }
         for object in self.objects.iter().filter(|object| object.id.kind == "Service") {
-            services.extend(service::read(&self.wiped(object), sink).map(|manifest| (object.key(), manifest)));
+            services.extend(service::read(&self.wiped(object, sink), sink).map(|manifest| (object.key(), manifest)));
         }
         services
     }
 
-    /// A Service without the fields that went with its former type.
-    fn wiped(&self, object: &Object) -> Object {
+    /// A Service without the fields that went with its former type, and those that the API server drops.
+    fn wiped(&self, object: &Object, sink: &Sink) -> Object {
         let mut object = object.clone();
         if let Some(former) = self.former.get(&object.key()) {
             wiping::wipe(&mut object.node, former);
         }
+        self.serve(&mut object, sink);
         object
     }
 
@@ -376,7 +374,9 @@ impl State {
             autoscalers.extend(manifest.map(|manifest| (object.key(), manifest)));
         }
         for object in self.objects.iter().filter(|object| object.id.kind == "HorizontalPodAutoscaler") {
-            autoscalers.extend(autoscaler::read(object, sink).map(|manifest| (object.key(), manifest)));
+            let mut served = object.clone();
+            self.serve(&mut served, sink);
+            autoscalers.extend(autoscaler::read(&served, sink).map(|manifest| (object.key(), manifest)));
         }
         autoscalers
     }
@@ -477,7 +477,10 @@ impl State {
         for object in written("Deployment") {
             candidates.insert(object.key(), (object.clone(), object.clone()));
         }
-        let target = self.target(settings, &candidates, &made, sink)?;
+        let Some(target) = self.target(settings, &candidates, &made, sink) else {
+            self.judge_routes_alone(settings, &self.services(&made, sink), sink);
+            return None;
+        };
         let (mut deployments, mut templates, mut sized) =
             self.deployments(&candidates, &target, settings.cluster.version, sink);
         let services = self.services(&made, sink);
@@ -515,11 +518,25 @@ impl State {
         let (elsewhere, deployments): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deployments.into_iter().partition(|(key, _)| is_elsewhere(key));
         autoscalers.retain(|_, manifest| !is_elsewhere(&manifest.spec.target));
-        let budgets =
-            written("PodDisruptionBudget").filter_map(|object| disruption_budget::read(object, sink)).collect();
+        let budget = |object: &Object| {
+            let mut object = object.clone();
+            self.serve(&mut object, sink);
+            disruption_budget::read(&object, sink)
+        };
+        let budgets = written("PodDisruptionBudget").filter_map(budget).collect();
         let of_target = manifest(&target, &deployments, &loose);
         if sink.problem_count() > before {
-            // Routes refer to all of these; without them they would only repeat what is wrong.
+            let legible = Legible {
+                settings,
+                target: &target,
+                deployments: &deployments,
+                loose: &loose,
+                templates: &templates,
+                services: &services,
+                front: known_front,
+                place,
+            };
+            self.judge_routes(&legible, sink);
             return None;
         }
         let ports = of_target?.ports.clone();
@@ -530,18 +547,19 @@ impl State {
         let bound_by = bound_by((&target.key, &labels), &pods, in_front, &services);
         // What has a manifest at some time is there when its manifest says so.
         let described = settings.backends.iter().map(|backend| backend.service.clone());
+        let described = described.chain(self.described.iter().cloned());
         let declared: Vec<String> = described.filter(|key| !self.sometimes.contains_key(key)).collect();
         let around = Around {
             proxy: Proxy::Pods { labels: &labels, ports: &ports, front: &bound_by },
             services: &services,
             declared: &declared,
             hosts: &[],
-            missing: if self.target_of_start.is_some() { Missing::Answered } else { Missing::Refused },
+            missing: self.missing(),
             sometimes: &self.sometimes,
             options: Options::of(&settings.gateway.istio),
         };
         let routing = routes::read(&self.objects, &around, sink);
-        self.check_backends(settings, &services, (&deployments, &loose), sink);
+        self.check_backends(settings, &services, (&deployments, &loose), None, sink);
         let strangers = self.strangers(&pods, in_front, (&routing, &around), sink);
         gateways.retain(|gateway| !strangers.contains(&gateway.workload));
         self.check_pods(settings, (&services, &front), (&loose, &gateways), sink);
@@ -572,11 +590,13 @@ impl State {
         (sink.problem_count() == before).then_some(resolved)
     }
 
-    fn check_backends(
+    /// Checks what the backends name; if some objects could not be read, these are the Services among them.
+    pub(super) fn check_backends(
         &self,
         settings: &Settings,
         services: &BTreeMap<String, ServiceManifest>,
         (deployments, loose): (&BTreeMap<String, DeploymentManifest>, &Loose),
+        unread: Option<&BTreeSet<String>>,
         sink: &Sink,
     ) {
         // That an object of theirs is deleted later is no slip of the pen.
@@ -590,6 +610,7 @@ impl State {
             };
             if let Some((name, place)) = backend.pods()
                 && !known.contains(&name.as_str())
+                && !(unread.is_some() && self.keys_of(kind).contains(name))
                 && !self.later.contains(&(kind.to_owned(), name.clone()))
             {
                 let text = format!("no {kind} is called `{name}`");
@@ -609,6 +630,7 @@ impl State {
             if let Some((_, place)) = backend.pods()
                 && !services.contains_key(&backend.service)
                 && !self.sometimes.contains_key(&backend.service)
+                && !unread.is_some_and(|unread| unread.contains(&backend.service))
             {
                 let text = format!("no Service is called `{}`", backend.service);
                 let problem = Problem::at(*place, format!("{path}.{field}"), text);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::judging;
 use super::nodes;
 use super::plan::Plan;
 use super::rates;
@@ -41,7 +42,12 @@ pub(super) fn world(ingredients: Ingredients<'_>, files: &Files, sink: &Sink) ->
     let views = settings.of_each_cluster();
     let plans =
         views.iter().enumerate().map(|(index, view)| Plan::new(index, view, state.clone(), timeline, files, sink));
-    let mut plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>()?;
+    let plans = plans.collect::<Vec<_>>().into_iter().collect::<Option<Vec<Plan<'_>>>>();
+    let Some(mut plans) = plans else {
+        judging::check_all(&state.objects, timeline, Some(settings.cluster.version), sink);
+        judging::check_names(Some(settings), &state.objects, timeline, sink);
+        return None;
+    };
     sharing::check_clusters(plans.iter().filter_map(|plan| Some((plan.name()?, plan.front()?))), sink);
     let mut actions: Vec<Action> = Vec::new();
     for entry in timeline {

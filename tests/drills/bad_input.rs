@@ -105,6 +105,75 @@ fn broken_yaml_in_the_second_document_and_a_typo_in_the_first() {
     }
 }
 
+/// Checks that these problems are told, each with its place, and no other.
+#[track_caller]
+fn check_all(changes: &[(&str, &str)], parts: &[&str]) {
+    let text = told(changes);
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in\n{text}");
+    }
+    let count = if parts.len() == 1 { "1 problem;".to_owned() } else { format!("{} problems;", parts.len()) };
+    assert!(text.contains(&count), "{count} are told in\n{text}");
+}
+
+const SURGE: (&str, &str) = ("rollingMaxSurge: 25%", "rollingMaxSurge: lots");
+const HOST: (&str, &str) = ("host: api", "host: apo");
+const NO_API: &str = "no Service is called `default/apo`";
+const BAD_SURGE: &str = "spec.rollingMaxSurge: `lots`";
+
+#[test]
+fn problems_of_workloads_routes_and_the_scenario_are_told_at_once() {
+    check_all(
+        &[SURGE, HOST, ("protocol: HTTP }", "protocol: HTPP }"), ("rate: 600/s", "rate: 600")],
+        &[BAD_SURGE, NO_API, "invalid protocol `HTPP`", "spec.load[0].rate: `600` has no unit"],
+    );
+    check_all(&[SURGE, HOST], &[BAD_SURGE, NO_API]);
+    check_all(&[("kind: Scenario", "kind: Scenarios"), HOST, SURGE], &["`Scenarios` is not", NO_API, BAD_SURGE]);
+    let bad_seconds = ("selector:\n    istio: edge", "selector:\n    istio: edge\n  secs: 5");
+    check_all(&[("concurrency: 64", "concurrency: all"), bad_seconds, HOST], &["`all` is not", "spec.secs", NO_API]);
+}
+
+#[test]
+fn what_could_not_be_read_is_not_missing() {
+    let port = ("port: 80, targetPort: 8080 }]", "port: 99999, targetPort: 8080 }]");
+    check_all(&[port], &["99999 is out of range"]);
+    check_all(&[port, HOST], &["99999 is out of range", NO_API]);
+    check_all(&[("selector: { app: web }", "selector: [ web ]")], &["spec.selector: a map is expected"]);
+    // A backend that cannot be read still says that its Service is there.
+    let web = "apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: default }";
+    check_all(
+        &[(web, "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: web }"), ("concurrency: 64", "concurrency: all")],
+        &["`all` is not"],
+    );
+}
+
+#[test]
+fn names_in_the_timeline_are_looked_up_beside_other_problems() {
+    let at = "at: 20s, restart: {}, phase: rollout";
+    let names = |entry: &str| format!("at: 20s, {entry}, phase: rollout");
+    check_all(
+        &[SURGE, (at, &names("restart: {}, of: default/wob"))],
+        &[BAD_SURGE, "no Deployment is called `default/wob`"],
+    );
+    check_all(&[SURGE, (at, &names("restart: {}, of: istio-system/istio-edge"))], &[BAD_SURGE]);
+    check_all(&[SURGE, (at, &names("drainNode: { node: pool-9 }"))], &[BAD_SURGE, "no node is called `pool-9`"]);
+    let budget =
+        "{ apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: { name: b }, spec: { minAvailable: y } }";
+    check_all(
+        &[SURGE, (at, &names(&format!("apply: {{ inline: {budget} }}")))],
+        &[BAD_SURGE, "spec.minAvailable: `y`"],
+    );
+}
+
+#[test]
+fn documents_behind_a_broken_one_are_read() {
+    let open = ("hosts: [\"shop.example.com\"]\n---", "hosts: [\"shop.example.com\"\n---");
+    check_all(
+        &[open, ("  hosts: [\"shop.example.com\"]\n  gateways", "  hosts: shop.example.com\n  gateways"), SURGE],
+        &["this is not YAML", "spec.hosts: a list is expected", BAD_SURGE],
+    );
+}
+
 #[test]
 fn nothing_to_drill_and_nothing_asked_for() {
     check(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{delay, key, span};
 use crate::backend::{BackendConfig, BodyShape};
 use crate::drill::MemoryCosts;
-use crate::manifest::Field;
+use crate::manifest::{Field, Sink};
 use crate::scenario::disks;
 use crate::scenario::settings::{BackendSettings, defaults};
 
@@ -23,6 +23,12 @@ fn memory(field: &Field<'_>) -> Option<MemoryCosts> {
 /// What may name a backend's pods.
 const NAMES: [&str; 3] = ["deployment", "daemonSet", "pod"];
 
+/// The Service of a backend that could not be read.
+pub(super) fn service(field: &Field<'_>) -> Option<String> {
+    let quiet = Sink::default();
+    key(&field.into_sink(&quiet).fields()?.look("service")?)
+}
+
 pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     let fields = field.fields()?;
     let service = fields.require("service", "name the Service: namespace/name").and_then(|field| key(&field));
@@ -31,7 +37,7 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
         Some((_, field)) => Some(Some((key(field)?, field.place()))),
         None => Some(None),
     };
-    let (deployment, daemon_set, pod) = (found("deployment")?, found("daemonSet")?, found("pod")?);
+    let (deployment, daemon_set, pod) = (found("deployment"), found("daemonSet"), found("pod"));
     if let [(first, _), (second, field), ..] = &named[..] {
         let owner = if *first == "deployment" { "a Deployment's" } else { "a DaemonSet's" };
         field.refuse(
@@ -66,13 +72,13 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     };
     let shutdown_delay = span(Some(&fields), "shutdownDelay", Duration::ZERO);
     let cpu_per_request = match fields.get("cpuPerRequest") {
-        Some(field) => Some(field.positive_duration()?),
-        None => None,
+        Some(field) => field.positive_duration().map(Some),
+        None => Some(None),
     };
     let memory_field = fields.get("memory");
     let memory = match &memory_field {
-        Some(field) => Some(memory(field)?),
-        None => None,
+        Some(field) => memory(field).map(Some),
+        None => Some(None),
     };
     if let (None, Some(memory)) = (named.first(), &memory_field) {
         let help = "name its deployment, its daemonSet or its pod, or remove memory";
@@ -80,8 +86,8 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     }
     let disk_field = fields.get("disk");
     let disk = match &disk_field {
-        Some(field) => Some(disks::costs(field)?),
-        None => None,
+        Some(field) => disks::costs(field).map(Some),
+        None => Some(None),
     };
     if let (None, Some(disk)) = (named.first(), &disk_field) {
         let help = "name its deployment, its daemonSet or its pod, or remove disk";
@@ -93,9 +99,9 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
     let error_ppm = (error_ratio? * 1e6).round() as u32;
     Some(BackendSettings {
         service: service?,
-        deployment,
-        daemon_set,
-        pod,
+        deployment: deployment?,
+        daemon_set: daemon_set?,
+        pod: pod?,
         clusters,
         replicas: replicas?,
         zones,
@@ -109,9 +115,9 @@ pub(super) fn backend(field: &Field<'_>) -> Option<BackendSettings> {
             body_bytes: usize::try_from(answer?).ok()?,
         },
         shutdown_delay: shutdown_delay?,
-        cpu_per_request,
-        memory,
-        disk,
+        cpu_per_request: cpu_per_request?,
+        memory: memory?,
+        disk: disk?,
         at: field.place(),
     })
 }

@@ -151,19 +151,23 @@ fn kubernetes(field: &Field<'_>, text: &str) -> Option<Version> {
 ///
 /// Source: Kubernetes pkg/proxy/apis/config/validation/validation.go (`minSyncPeriod` is at most `syncPeriod`, which is 30 s).
 fn kube_proxy(fields: &Fields<'_>) -> Option<ProxySettings> {
-    let mode = match fields.get("mode") {
-        Some(field) => field.choice(&PROXY_MODES)?,
-        None => ProxyMode::Iptables,
-    };
-    let mut settings = ProxySettings::usual(mode);
+    let mode = fields.get("mode").map_or(Some(ProxyMode::Iptables), |field| field.choice(&PROXY_MODES));
+    let mut settings = ProxySettings::usual(mode.unwrap_or(ProxyMode::Iptables));
+    let mut is_whole = mode.is_some();
     if let Some(field) = fields.get("minSyncPeriod") {
-        settings.min_sync_period = field.duration()?;
+        match field.duration() {
+            Some(span) => settings.min_sync_period = span,
+            None => is_whole = false,
+        }
         if settings.min_sync_period > SYNC_PERIOD {
             field.refuse("this is longer than kube-proxy's syncPeriod of 30 s", "write 0s to 30s");
         }
     }
     if let Some(field) = fields.get("detectLocalMode") {
-        settings.detects_pods = field.choice(&DETECT_LOCAL)?;
+        match field.choice(&DETECT_LOCAL) {
+            Some(detects) => settings.detects_pods = detects,
+            None => is_whole = false,
+        }
     }
     if let Some(conntrack) = fields.get("conntrack").and_then(|field| field.fields()) {
         let count = |key: &str, usual: u64| match conntrack.get(key) {
@@ -172,10 +176,13 @@ fn kube_proxy(fields: &Fields<'_>) -> Option<ProxySettings> {
         };
         let (per_core, least) = (count("maxPerCore", settings.table.per_core), count("min", settings.table.least));
         conntrack.finish();
-        settings.table = TableSize { per_core: per_core?, least: least? };
+        match (per_core, least) {
+            (Some(per_core), Some(least)) => settings.table = TableSize { per_core, least },
+            _ => is_whole = false,
+        }
     }
     fields.finish();
-    Some(settings)
+    is_whole.then_some(settings)
 }
 
 /// How kube-proxy tells the pods of its node, or that it cannot. Source: Kubernetes pkg/proxy/apis/config/types.go `LocalMode`.

@@ -40,8 +40,8 @@ pub(super) fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
     let exit_delay = delay(fields, "exitDelay", defaults::EXIT_DELAY);
     let memory = autoscaling::read_memory(fields);
     let disk = match fields.and_then(|fields| fields.get("disk")) {
-        Some(field) => Some(disks::costs(&field)?),
-        None => None,
+        Some(field) => disks::costs(&field).map(Some),
+        None => Some(None),
     };
     let replicas_sync = match fields.and_then(|fields| fields.get("replicasSync")) {
         Some(field) => field.positive_duration(),
@@ -61,7 +61,7 @@ pub(super) fn gateway(field: Option<&Field<'_>>) -> Option<GatewaySettings> {
         cpu_per_connection: cpu_per_connection?,
         exit_delay: exit_delay?,
         memory: memory?,
-        disk,
+        disk: disk?,
         replicas_sync: replicas_sync?,
     })
 }
