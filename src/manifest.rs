@@ -35,6 +35,7 @@ pub mod quantity;
 pub mod read;
 pub mod resources;
 pub mod routes;
+mod security;
 mod selector;
 pub mod service;
 pub mod version_rules;
