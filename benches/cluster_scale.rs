@@ -102,6 +102,7 @@ fn config(nodes: usize) -> ClusterConfig {
         autoscaler: None,
         bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        preloaded_images: BTreeSet::new(),
         terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
         nodes: (0..nodes).map(node).collect(),
         hop: Delay::Constant(Duration::from_millis(10)),

@@ -1,7 +1,7 @@
 //! The topology of the benchmark as a whole drill: behind a layer-4 balancer, in a cluster, with the recorder, the event log and the
 //! causes of losses; half-way through its second the gateway is restarted under load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,8 +122,9 @@ fn nodes() -> ClusterConfig {
         schedule: Delay::ZERO,
         pod_start: Delay::Constant(Duration::from_millis(50)),
         image_pull: Delay::ZERO,
-        bad_images: std::collections::BTreeSet::new(),
+        bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        preloaded_images: BTreeSet::new(),
         terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
         endpoint_propagation: Delay::Constant(Duration::from_millis(5)),
         init_container: Delay::ZERO,

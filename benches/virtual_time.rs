@@ -11,7 +11,7 @@
 //! balancer takes. Machines are
 //! noisy: compare figures of one run only. With `--test` everything runs once and small.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -235,8 +235,9 @@ mod quiet {
             schedule: Delay::ZERO,
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
-            bad_images: std::collections::BTreeSet::new(),
+            bad_images: BTreeSet::new(),
             image_sizes: BTreeMap::new(),
+            preloaded_images: BTreeSet::new(),
             terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
             endpoint_propagation: Delay::ZERO,
             init_container: Delay::ZERO,

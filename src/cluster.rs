@@ -56,7 +56,7 @@ pub use identity::{CLUSTERS_MAX, Identity};
 pub use kubelet::exit::ProcessEnd;
 pub use objects::{
     BarePod, Beside, ContainerPort, ContainerRequest, DaemonSet, Deployment, EmptyDir, FacePort, InitContainer,
-    LocalStorage, Node, NodeDisk, PodTemplate, Probe, ProbeAction, Probes, Resources, Service, ServiceFace,
+    LocalStorage, Node, NodeDisk, PodTemplate, Probe, ProbeAction, Probes, PullPolicy, Resources, Service, ServiceFace,
     ServiceKind, Sidecar, StorageLimit, TargetPort,
 };
 pub use owner::OwnerKind;

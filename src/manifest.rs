@@ -37,6 +37,7 @@ pub mod read;
 pub mod resources;
 mod rolling_update;
 pub mod routes;
+mod security;
 mod selector;
 pub mod service;
 pub mod version_rules;

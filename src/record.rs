@@ -27,7 +27,7 @@ pub mod series;
 pub mod tally;
 
 pub use books::BooksBroken;
-pub use cause::CauseCode;
+pub use cause::{CauseCode, Remedy};
 pub use objects::{ObjectTable, ObjectsShown};
 pub use outcome::Outcome;
 pub use recorder::{Facts, Recorder, RecorderConfig, Run};

@@ -107,6 +107,8 @@ pub struct ClusterConfig {
     pub bad_images: BTreeSet<String>,
     /// How many bytes an image takes on a node, where that is known: the scheduler prefers nodes that have it.
     pub image_sizes: BTreeMap<String, u64>,
+    /// Images that every node has from its first boot on.
+    pub preloaded_images: BTreeSet<String>,
     /// From a pod's state to the consumers of its Service's endpoints.
     pub endpoint_propagation: Delay,
     /// From the last container's end to the end of the pod's network: until then its closed ports answer with RST.
@@ -405,7 +407,7 @@ impl Cluster {
             operations_count: 0,
             queued: BTreeSet::new(),
             delayed: BTreeMap::new(),
-            images: ImagePulls::default(),
+            images: ImagePulls::new(config.preloaded_images.clone()),
             rollouts: Vec::new(),
             set_next: 0,
         };

@@ -2,9 +2,10 @@
 //!
 //! A kubelet pulls one image after the other, in the order in which they were asked for. A container that finds its image missing waits for its
 //! turn, even if another one's pull brings the image before: then its turn takes no time. A pull goes on whatever becomes of the pod, and ends with its machine.
+//! Preloaded images are part of every machine from its first boot on, until they are removed from it.
 //! Source: Kubernetes v1.28.7 pkg/kubelet/images/{image_manager,puller}.go (`serialImagePuller`); `serializeImagePulls` is true unless configured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::units::SimTime;
 #[derive(Default)]
 pub(super) struct ImagePulls {
     nodes: BTreeMap<Rc<str>, NodeImages>,
+    preloaded: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -27,6 +29,17 @@ struct NodeImages {
 }
 
 impl ImagePulls {
+    /// No images but those that every node has from the start.
+    pub(super) fn new(preloaded: BTreeSet<String>) -> Self {
+        Self { preloaded, nodes: BTreeMap::new() }
+    }
+
+    /// Whether a node has an image that nobody had to pull there.
+    fn is_preloaded(&self, node: &str, image: &str) -> bool {
+        let is_removed = || self.nodes.get(node).is_some_and(|node| node.removals.contains_key(image));
+        self.preloaded.contains(image) && !is_removed()
+    }
+
     /// A container asks for its image; when it may go on. `pull` says how long the image takes, if it is the first to ask since the image was removed so often.
     pub(super) fn ask(
         &mut self,
@@ -35,6 +48,9 @@ impl ImagePulls {
         now: SimTime,
         pull: impl FnOnce(u32) -> Duration,
     ) -> SimTime {
+        if self.is_preloaded(node, image) {
+            return now;
+        }
         let node = self.nodes.entry(Rc::clone(node)).or_default();
         let known = node.there_at.get(image).copied();
         if known.is_some_and(|at| at <= now) {
@@ -53,7 +69,7 @@ impl ImagePulls {
     /// Whether a node has an image now.
     pub(super) fn has(&self, node: &str, image: &str, now: SimTime) -> bool {
         let there_at = self.nodes.get(node).and_then(|node| node.there_at.get(image));
-        there_at.is_some_and(|at| *at <= now)
+        there_at.is_some_and(|at| *at <= now) || self.is_preloaded(node, image)
     }
 
     /// A pull that takes so long and brings nothing; when it is over.
@@ -64,15 +80,21 @@ impl ImagePulls {
     }
 
     /// The images that a node has.
-    pub(super) fn present(&self, node: &str, now: SimTime) -> impl Iterator<Item = &str> {
+    pub(super) fn present<'a>(&'a self, node: &'a str, now: SimTime) -> impl Iterator<Item = &'a str> {
         let known = self.nodes.get(node).into_iter().flat_map(|node| &node.there_at);
-        known.filter(move |(_, at)| **at <= now).map(|(image, _)| image.as_str())
+        let pulled = known.filter(move |(_, at)| **at <= now).map(|(image, _)| image.as_str());
+        let preloaded = self.preloaded.iter().map(String::as_str);
+        pulled.chain(preloaded.filter(move |image| self.is_preloaded(node, image)))
     }
 
     /// An image is removed: whoever needs it next pulls it anew.
     pub(super) fn remove(&mut self, node: &str, image: &str) {
+        let is_preloaded = self.is_preloaded(node, image);
+        if is_preloaded {
+            self.nodes.entry(Rc::from(node)).or_default();
+        }
         if let Some(node) = self.nodes.get_mut(node)
-            && node.there_at.remove(image).is_some()
+            && (node.there_at.remove(image).is_some() || is_preloaded)
         {
             *node.removals.entry(image.to_owned()).or_default() += 1;
         }
@@ -149,5 +171,20 @@ mod tests {
         pulls.remove("node-1", "web:9");
         assert_eq!(present(&pulls, 20), Vec::<String>::new());
         assert_eq!(pulls.ask(&node, "web:1", at(20), pull), at(31));
+    }
+
+    #[test]
+    fn what_is_preloaded_is_there_until_it_is_removed() {
+        let node: Rc<str> = Rc::from("node-1");
+        let mut pulls = ImagePulls::new(BTreeSet::from(["web:1".to_owned()]));
+        let pull = |_: u32| Duration::from_secs(10);
+        assert_eq!(pulls.ask(&node, "web:1", at(0), pull), at(0));
+        assert_eq!(pulls.ask(&node, "web:2", at(0), pull), at(10));
+        pulls.interrupt("node-1", at(5));
+        assert_eq!(pulls.present("node-1", at(20)).collect::<Vec<_>>(), ["web:1"]);
+        pulls.remove("node-1", "web:1");
+        assert!(!pulls.has("node-1", "web:1", at(20)) && pulls.has("node-2", "web:1", at(20)));
+        assert_eq!(pulls.ask(&node, "web:1", at(20), pull), at(30));
+        assert!(pulls.has("node-1", "web:1", at(30)));
     }
 }

@@ -345,9 +345,11 @@ impl Agent {
         self.show_sandbox();
         self.start_before(&template, bound).await;
         for container in template.beside().filter(|it| it.starts_before || self.cluster.stands()) {
-            self.pull_image(&bound.node, &container.image).await;
+            self.pull_image(&bound.node, &container.image, container.pull).await;
+            self.configure(container.is_refused).await;
         }
         self.pull_own_image(&bound.node).await;
+        self.configure(template.is_refused()).await;
         let boots = self.boots.get();
         let purpose = if boots == 0 { "pod-start".to_owned() } else { format!("pod-start-{boots}") };
         self.sim().sleep(self.draw(&inner.config.pod_start, &purpose)).await;

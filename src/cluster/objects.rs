@@ -179,6 +179,18 @@ impl PodTemplate {
         self.containers.iter().filter_map(|container| container.beside.as_ref())
     }
 
+    /// When the image of the container is pulled whose process is simulated.
+    #[must_use]
+    pub fn pull(&self) -> PullPolicy {
+        self.containers.first().map(|container| container.pull).unwrap_or_default()
+    }
+
+    /// Whether no kubelet makes a configuration for that container.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.containers.first().is_some_and(|container| container.is_refused)
+    }
+
     /// The images of its own containers, as they are written.
     #[must_use]
     pub fn images(&self) -> Vec<String> {
@@ -226,8 +238,24 @@ pub struct ContainerRequest {
     pub cpu_millicores: Option<u64>,
     /// Bytes; none: nothing is written.
     pub memory_bytes: Option<u64>,
+    /// When its image is pulled.
+    pub pull: PullPolicy,
+    /// No kubelet makes a configuration for it, so it never starts.
+    pub is_refused: bool,
     /// What else is known of it; none: its process is simulated.
     pub beside: Option<Beside>,
+}
+
+/// When a container's image is pulled. Source: Kubernetes pkg/kubelet/images/image_manager.go.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum PullPolicy {
+    /// At every start: an image that is there already is asked for all the same.
+    Always,
+    /// Where it is not there.
+    #[default]
+    IfNotPresent,
+    /// Never: where it is not there the container does not start.
+    Never,
 }
 
 /// A container beside the one whose process is simulated. Its pod is ready when it is, and ends when it has.
@@ -235,6 +263,10 @@ pub struct ContainerRequest {
 pub struct Beside {
     /// Its image.
     pub image: String,
+    /// When its image is pulled.
+    pub pull: PullPolicy,
+    /// No kubelet makes a configuration for it, so it never starts.
+    pub is_refused: bool,
     /// It is written, and so started, before the one whose process is simulated.
     pub starts_before: bool,
     /// Its probes and its hook: as those of a sidecar, but that nobody waits for its start.

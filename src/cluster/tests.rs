@@ -10,7 +10,7 @@ use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::engine::{Delay, EventLog, Signal, Sim, Streams};
 use crate::units::SimTime;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const EDGE: &str = "ns/edge";
@@ -166,8 +166,9 @@ fn config(nodes: usize) -> ClusterConfig {
         schedule: Delay::Constant(millis(10)),
         pod_start: Delay::Constant(seconds(2)),
         image_pull: Delay::ZERO,
-        bad_images: std::collections::BTreeSet::new(),
+        bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        preloaded_images: BTreeSet::new(),
         terminated_pods_max: pod_collection::THRESHOLD,
         endpoint_propagation: Delay::Constant(millis(300)),
         init_container: Delay::ZERO,

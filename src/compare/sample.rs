@@ -122,6 +122,7 @@ pub(crate) fn cause(code: &str, name: &str, count: u64) -> Cause {
         client_sees: "refused".into(),
         envoy_flag: None,
         source: None,
+        advice: None,
     }
 }
 

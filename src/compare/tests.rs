@@ -79,6 +79,14 @@ fn identical_sides_are_identical_everywhere() {
     assert!(comparison.rows.iter().all(|row| row.verdict == Some(Verdict::Identical)));
     assert!(!comparison.regressed() && comparison.improvements.is_empty());
     assert_eq!(text::verdict(&comparison, Paint::Plain, None), "IDENTICAL no figure differs");
+    // "IDENTICAL no figure differs · next: " has 36 signs.
+    for (length, lines) in [(44, 1), (45, 2)] {
+        let next = "x".repeat(length);
+        for paint in [Paint::Plain, Paint::Ansi] {
+            assert_eq!(text::verdict(&comparison, paint, Some(&next)).lines().count(), lines, "{length}");
+        }
+        assert!(text::verdict(&comparison, Paint::Plain, Some(&next)).ends_with(&format!("next: {next}")));
+    }
 }
 
 #[test]
@@ -289,7 +297,8 @@ fn eighty_columns_suffice() {
         run.latency_us.max = Some(3_600_000_000);
     }
     head.iter_mut().for_each(|run| run.rollouts.clear());
-    let text = text::text(&compared(&base, &head), Paint::Plain, None)
+    let next = "gatedrill compare scenarios/rolling-upgrade scenarios/rolling-upgrade-fixed --seeds 5";
+    let text = text::text(&compared(&base, &head), Paint::Plain, Some(next))
         + &text::text(&compared(&head, &base), Paint::Plain, None);
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());

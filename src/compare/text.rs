@@ -5,7 +5,7 @@ use super::judge::SIGN_TEST_PAIRS;
 use super::pairing::seeds_in_words;
 use super::sentence::{is_news, others};
 use super::{Comparison, FindingKind, Group, Row, SloRow, SloSide, Verdict};
-use crate::report::text::{Paint, WIDTH, clip, wrap};
+use crate::report::text::{Paint, WIDTH, clip, with_next, wrap};
 
 /// Headings of the groups, in the order in which they are shown.
 const GROUPS: [(Group, &str); 6] = [
@@ -17,7 +17,7 @@ const GROUPS: [(Group, &str); 6] = [
     (Group::Phases, "Phases"),
 ];
 
-/// The whole comparison. The last line is the verdict and the command to type next.
+/// The whole comparison. It ends with the verdict and the command to type next.
 #[must_use]
 pub fn text(comparison: &Comparison, paint: Paint, next: Option<&str>) -> String {
     let widths = Widths::of(&comparison.rows);
@@ -43,16 +43,21 @@ pub fn text(comparison: &Comparison, paint: Paint, next: Option<&str>) -> String
     lines.join("\n") + "\n"
 }
 
-/// The verdict and the next command: the last line, and all that `--quiet` prints.
+/// The verdict and the next command: the end, and all that `--quiet` prints.
 #[must_use]
 pub fn verdict(comparison: &Comparison, paint: Paint, next: Option<&str>) -> String {
     let (word, what) = match comparison.verdict {
-        Verdict::Worse => (paint.bad("WORSE"), format!("regression in {}", gates(comparison, Verdict::Worse))),
-        Verdict::Better => (paint.good("BETTER"), format!("{}; no regression", gates(comparison, Verdict::Better))),
-        Verdict::Identical => (paint.good("IDENTICAL"), "no figure differs".to_owned()),
-        Verdict::NotProven => (paint.warn("NOT PROVEN"), "no regression and no improvement".to_owned()),
+        Verdict::Worse => ("WORSE", format!("regression in {}", gates(comparison, Verdict::Worse))),
+        Verdict::Better => ("BETTER", format!("{}; no regression", gates(comparison, Verdict::Better))),
+        Verdict::Identical => ("IDENTICAL", "no figure differs".to_owned()),
+        Verdict::NotProven => ("NOT PROVEN", "no regression and no improvement".to_owned()),
     };
-    next.map_or(format!("{word} {what}"), |next| format!("{word} {what} · next: {next}"))
+    let painted = |word: &str| match comparison.verdict {
+        Verdict::Worse => paint.bad(word),
+        Verdict::Better | Verdict::Identical => paint.good(word),
+        Verdict::NotProven => paint.warn(word),
+    };
+    with_next(word, painted, &what, next)
 }
 
 /// The gates that were crossed, in a few words.

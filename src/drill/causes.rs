@@ -15,7 +15,7 @@ use crate::edge::load_balancer::Trial;
 use crate::engine::{Datum, EventId, EventLog};
 use crate::gateway::Flags;
 use crate::load::Finished;
-use crate::record::{CauseCode, Lost, Outcome, Source};
+use crate::record::{CauseCode, Lost, Outcome, Remedy, Source};
 use crate::units::SimTime;
 
 /// The setting of the user's files behind each cause.
@@ -62,16 +62,44 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, (own, all):
     let event = event.or(evidence.last_resort);
     let entry = event.and_then(|event| entry_behind(event, evidence.log, evidence.entries));
     let code = if entry.is_some_and(|entry| entry.gives_grace) { with_grace(code, evidence) } else { code };
-    if let Some(entry) = entry.filter(|entry| decides(entry, code, event, evidence.log)) {
-        return Lost { code, event, source: Some(entry.source.clone()) };
-    }
-    let is_by_rollout =
-        || !matches!(code, CauseCode::LbNoTarget | CauseCode::NoEndpoint) || !was_taken_down(event, evidence.log);
+    let decided = entry.filter(|entry| decides(entry, code, event, evidence.log));
     let found = own.and_then(|own| own.get(&code)).or_else(|| all.get(&code));
     // Without a rollout its limits have taken nobody down.
     let is_limit = |source: &Source| ["axUnavailable", "strategy.type"].iter().any(|end| source.path.ends_with(end));
-    let source = found.filter(|source| is_by_rollout() && (evidence.has_rolled || !is_limit(source)));
-    Lost { code, event, source: source.cloned() }
+    let written = found.filter(|source| evidence.has_rolled || !is_limit(source));
+    let source = decided.map(|entry| &entry.source).or(written);
+    let remedy = match code {
+        CauseCode::GraceExceeded => decided.map(|_| Remedy::Grace),
+        CauseCode::LbNoTarget | CauseCode::NoEndpoint if decided.is_some() || source.is_none() => {
+            remedy(event, evidence)
+        }
+        _ => None,
+    };
+    Lost { code, event, source: source.cloned(), remedy }
+}
+
+/// What to set where nobody was left, by what took the last one away; none where that was a rollout.
+fn remedy(event: Option<EventId>, evidence: &Evidence<'_>) -> Option<Remedy> {
+    let causes = || event.into_iter().flat_map(|event| evidence.log.causes(event));
+    let has = |kind: &str| causes().any(|cause| cause.kind == kind);
+    let root = causes().find(|cause| cause.kind == "timeline");
+    let action = root.and_then(|root| root.data.iter().find(|(key, _)| *key == "action"));
+    let begins = |words: &[&str]| matches!(action, Some((_, Datum::Text(action))) if words.iter().any(|word| action.starts_with(word)));
+    if has("evicted") {
+        Some(Remedy::Evictions)
+    } else if has("evicted_by_kubelet") || begins(&["fill the disk"]) {
+        Some(Remedy::Pressure)
+    } else if begins(&["kill node", "cut node", "node ", "shut node", "reclaim", "remove node", "fail zone"]) {
+        Some(Remedy::Nodes)
+    } else if begins(&["drain", "evict"]) {
+        Some(Remedy::Evictions)
+    } else if begins(&["kill", "delete"]) {
+        Some(Remedy::Deletions)
+    } else if begins(&["scale"]) || has("hpa_scaled") {
+        Some(Remedy::Size)
+    } else {
+        (!evidence.has_rolled).then_some(Remedy::Replicas)
+    }
 }
 
 /// Whether an entry of the timeline decides a loss, whatever is set elsewhere.
@@ -205,6 +233,9 @@ fn code_and_event_of(finished: &Finished, evidence: &Evidence<'_>) -> (CauseCode
             {
                 return (CauseCode::ExitInFlight, Some(event));
             }
+            if let Some(found) = at_quit(finished, evidence) {
+                return found;
+            }
             match exit {
                 Some((exited_at, event)) if finished.ended_at >= exited_at => {
                     (at_exit(finished, evidence, exited_at), event)
@@ -237,6 +268,25 @@ fn kill(finished: &Finished, pod: &PodRecord) -> Option<(CauseCode, Option<Event
         KillCause::StorageLimit => CauseCode::StorageLimit,
     };
     (kill.at <= finished.ended_at && !is_back).then_some((code, Some(kill.event)))
+}
+
+/// A connection that was idle, for its gateway, when that quit. Who quits waits until nobody is left, or cuts, or is killed: whoever was lost before the exit and
+/// met neither had not been heard of.
+fn at_quit(finished: &Finished, evidence: &Evidence<'_>) -> Option<(CauseCode, Option<EventId>)> {
+    let sight = &finished.sight;
+    let (quit_at, event) = evidence.ending?.quit.get()?;
+    let pod = evidence.pod?;
+    let was_killed = pod.exit_reason == Some("grace period over");
+    if was_killed || finished.ended_at < quit_at || sight.tried_at >= pod.exited_at? {
+        return None;
+    }
+    let code = match sight.was_reused {
+        // Its first request had not come yet.
+        false => stale(evidence.way.passes_nodes, CauseCode::LbStaleTarget),
+        true if sight.tried_at >= quit_at => CauseCode::ExitIdleConnection,
+        true => CauseCode::KeepaliveRace,
+    };
+    Some((code, Some(event)))
 }
 
 /// A connection that ended because its process did.

@@ -69,8 +69,10 @@ pub(super) struct GatewayPod<'a> {
 pub(super) struct Ending {
     /// When its listeners closed.
     pub(super) closed: Cell<Option<Closing>>,
-    /// When it closed the connections that were still open.
+    /// When it closed the connections that were still open, if any were.
     pub(super) cut: Cell<Option<(SimTime, EventId)>>,
+    /// When it quit, which closed its idle connections.
+    pub(super) quit: Cell<Option<(SimTime, EventId)>>,
     /// It was told to close its listeners; else they close because a drain time is over.
     was_told: Cell<bool>,
 }
@@ -212,7 +214,12 @@ impl GatewayProcess {
     }
 
     fn witness(&self) -> Witness {
-        Witness { around: self.around.clone(), object: Rc::clone(&self.object), ending: Rc::clone(&self.ending) }
+        Witness {
+            around: self.around.clone(),
+            object: Rc::clone(&self.object),
+            ending: Rc::clone(&self.ending),
+            open: self.gateway.connection_counter(),
+        }
     }
 
     /// What it has used so far.
@@ -258,6 +265,8 @@ struct Witness {
     around: Surroundings,
     object: Rc<str>,
     ending: Rc<Ending>,
+    /// Connections that are open.
+    open: Rc<Cell<usize>>,
 }
 
 impl Witness {
@@ -272,11 +281,15 @@ impl Witness {
             Order::CloseListeners => self.ending.was_told.set(true),
             Order::Quit => {
                 self.ending.was_told.set(true);
-                self.record("drain_started", because);
+                let event = self.record("drain_started", because);
+                self.ending.quit.set(Some((self.around.sim.now(), event)));
             }
             Order::Cut => {
                 let event = self.record("connections_cut", because);
-                self.ending.cut.set(Some((self.around.sim.now(), event)));
+                // The order is the last one of some gateways also where they have waited until nobody was left.
+                if self.open.get() > 0 {
+                    self.ending.cut.set(Some((self.around.sim.now(), event)));
+                }
             }
         }
     }

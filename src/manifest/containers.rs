@@ -32,7 +32,7 @@ fn beside(read: &Container, starts_before: bool) -> Beside {
         readiness: spec(&read.probes.readiness),
         pre_stop: read.hook.as_ref().map(|hook| hook.duration),
     };
-    Beside { image: read.image.clone(), starts_before, run }
+    Beside { image: read.image.clone(), pull: read.asked.pull, is_refused: read.asked.is_refused, starts_before, run }
 }
 
 /// Notes what is different about such a container.

@@ -14,13 +14,14 @@ use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
 use super::pod_rules;
-use super::pod_text::pod_text;
+use super::pod_text::{pod_text, pull_policy};
 use super::priority_class::{self, PodPriority};
 use super::probes::read_probe;
 use super::problem::{Place, Problem};
 use super::read::{Field, Fields, Sink};
 use super::resources::{self, Asked, read_resources, unasked};
 use super::rolling_update::{DEFAULT_STRATEGY, read_strategy};
+use super::security;
 use super::selector;
 use super::volumes;
 use super::yaml::{Node, Value};
@@ -70,6 +71,8 @@ pub struct DeploymentManifest {
     pub scheduling_gates: Vec<Written>,
     /// Its sidecars among the init containers, as they are written.
     pub sidecars: Vec<Written>,
+    /// Containers that no kubelet makes a configuration for, as that is written.
+    pub unstartable: Vec<Written>,
     /// The priority of its pods, as it is written.
     pub priority: PodPriority,
 }
@@ -167,6 +170,7 @@ impl Pods {
             gates: self.gates,
             scheduling_gates: self.scheduling_gates,
             sidecars: self.sidecars,
+            unstartable: self.unstartable,
             priority: self.priority,
         }
     }
@@ -188,6 +192,7 @@ pub(super) struct Pods {
     gates: Vec<Written>,
     scheduling_gates: Vec<Written>,
     sidecars: Vec<Written>,
+    unstartable: Vec<Written>,
     priority: PodPriority,
 }
 
@@ -264,6 +269,13 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         Keeper::Controller => spec.ignore(&["nodeName"], "not simulated in a template: the scheduler chooses the node"),
         Keeper::Nobody => spec.allow(&["nodeName"]),
     }
+    if let Some(field) = spec.look("activeDeadlineSeconds") {
+        // Source: pkg/apis/apps/validation `ValidatePodTemplateSpecForReplicaSet`, pkg/apis/core/validation `ValidatePodSpec`.
+        match keeper {
+            Keeper::Controller => field.refuse("activeDeadlineSeconds in a template is not supported", "take it out"),
+            Keeper::Nobody => drop(field.integer(1, i64::from(i32::MAX))),
+        }
+    }
     pod_rules::check_pod(&spec);
     ignore_pod_fields(&spec);
     let Extras { init, gates, scheduling_gates } = pod_extras::read(&spec, grace_seconds);
@@ -282,6 +294,8 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
     spec.finish();
     let read: Vec<Option<Container>> = containers.iter().map(|field| read_container(field, Role::Main)).collect();
     let mut read: Vec<Container> = read.into_iter().collect::<Option<_>>()?;
+    let mut init = init;
+    let unstartable = security::forbid_root(spec_field.node(), &spec, (&containers, &mut read), &mut init);
     let total = |pick: fn(&Resources) -> u64| read.iter().map(|container| pick(&container.requests)).sum();
     let requests =
         Resources { cpu_millicores: total(|it| it.cpu_millicores), memory_bytes: total(|it| it.memory_bytes) };
@@ -336,6 +350,7 @@ pub(super) fn read_pod(fields: &Fields<'_>, keeper: Keeper) -> Option<Pods> {
         gates,
         scheduling_gates,
         sidecars,
+        unstartable,
         priority,
     })
 }
@@ -371,6 +386,7 @@ fn ignore_pod_fields(spec: &Fields<'_>) {
     spec.ignore_unless("preemptionPolicy", "PreemptLowerPriority", "not simulated");
     spec.ignore_unless("schedulerName", "default-scheduler", "not simulated");
     spec.ignore(&["runtimeClassName", "resources"], "not simulated");
+    spec.ignore(&["activeDeadlineSeconds"], "not simulated: a real pod fails when that time is over");
     spec.allow(&[
         "serviceAccountName",
         "serviceAccount",
@@ -437,11 +453,24 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
             format!("`{image}` is no image"),
             "write one such as registry.example.com/proxy:1.26, without blanks",
         );
+    } else if let Some(field) = fields.look("image").filter(|_| pod_rules::is_bad_image(&image)) {
+        field.refuse(
+            format!("no kubelet takes `{image}` for an image's name (InvalidImageName)"),
+            "write small letters and no blanks before the tag, as in registry.example.com/proxy:1.26",
+        );
     }
     let Asked { cpu_millicores, memory_bytes, cpu_limit_millicores, memory_limit, storage_limit, extended } =
         fields.look("resources").map(|field| read_resources(&field)).unwrap_or_default();
     let requests = Resources { cpu_millicores: cpu_millicores.unwrap_or(0), memory_bytes: memory_bytes.unwrap_or(0) };
-    let asked = ContainerRequest { name: Rc::from(name.as_str()), cpu_millicores, memory_bytes, beside: None };
+    let pull = pull_policy(field.node());
+    let asked = ContainerRequest {
+        name: Rc::from(name.as_str()),
+        cpu_millicores,
+        memory_bytes,
+        pull,
+        is_refused: false,
+        beside: None,
+    };
     let env = fields.look("env").map(|field| read_env(&field)).unwrap_or_default();
     let (mut ports, mut declared, mut port_names) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
     for port in fields.look("ports").map(|field| field.items()).unwrap_or_default() {
@@ -461,7 +490,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
     let probes =
         Probes { readiness: probe("readinessProbe"), liveness: probe("livenessProbe"), startup: probe("startupProbe") };
     fields.ignore(&["envFrom"], "environment from other objects is not read");
-    fields.ignore(&["resizePolicy"], "not simulated");
+    pod_rules::check_resizing(&fields, role);
     if role == Role::Main {
         fields.ignore(&["restartPolicy"], "not simulated");
     } else {

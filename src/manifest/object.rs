@@ -92,9 +92,11 @@ pub fn read_metadata(metadata: &Fields<'_>) {
         "managedFields",
         "selfLink",
         "finalizers",
-        "ownerReferences",
         "generateName",
     ]);
+    if let Some(field) = metadata.look("ownerReferences") {
+        check_owners(&field);
+    }
     if let Some(field) = metadata.look("labels") {
         let _ = placement::labels(&field);
     }
@@ -102,6 +104,40 @@ pub fn read_metadata(metadata: &Fields<'_>) {
         let _ = field.text_map();
         // Source: apimachinery pkg/api/validation `ValidateAnnotations`: their names may have capitals anywhere.
         field.map().iter().for_each(|(key, field)| placement::check_label_name(field, &key.to_lowercase()));
+    }
+}
+
+/// Checks who owns an object. Source: apimachinery pkg/api/validation/objectmeta.go `ValidateOwnerReferences`.
+fn check_owners(field: &Field<'_>) {
+    let mut controller: Option<String> = None;
+    for owner in field.items() {
+        let Some(fields) = owner.fields() else { continue };
+        for (key, help) in [
+            ("apiVersion", "write the owner's, such as apps/v1"),
+            ("kind", "write the owner's kind"),
+            ("name", "write the owner's name"),
+            ("uid", "write the owner's uid, as kubectl get -o yaml shows it"),
+        ] {
+            match fields.look(key) {
+                Some(field) if field.text() == Some("") => field.refuse("must not be empty", help),
+                Some(_) => {}
+                None => fields.missing(key, help),
+            }
+        }
+        let is_controller = fields.look("controller").and_then(|field| field.boolean()) == Some(true);
+        if let Some(field) = fields.look("blockOwnerDeletion") {
+            let _ = field.boolean();
+        }
+        fields.finish();
+        let name = owner.node().find(&["name"]).and_then(Node::text).unwrap_or_default().to_owned();
+        if let Some(first) = controller.as_ref().filter(|_| is_controller) {
+            let text =
+                format!("only one reference can have controller set to true, and here are `{first}` and `{name}`");
+            owner.refuse(text, "write controller: true at one of them");
+        }
+        if is_controller && controller.is_none() {
+            controller = Some(name);
+        }
     }
 }
 

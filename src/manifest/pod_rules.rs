@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use super::deployment::Role;
 use super::names;
 use super::read::{Field, Fields};
+use super::security;
 use super::yaml::{Node, Value};
 use crate::record::results::FidelityStatus;
 
@@ -62,6 +64,8 @@ fn check_name(fields: &Fields<'_>, key: &str, wrong: impl Fn(&str) -> Option<&'s
 
 /// Checks a pod's own fields.
 pub(super) fn check_pod(spec: &Fields<'_>) {
+    security::check_pod(spec);
+    check_dns(spec);
     check_word(spec, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
     check_word(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"]);
     if let Some(policy) = spec.look("dnsPolicy").filter(|field| field.node().text() == Some("None")) {
@@ -92,18 +96,70 @@ pub(super) fn check_pod(spec: &Fields<'_>) {
             "enableServiceLinks",
         ],
     );
-    let servers = spec.look("dnsConfig").and_then(|field| field.fields()?.look("nameservers"));
-    let servers = servers.map(|field| field.items()).unwrap_or_default();
-    let aliases = spec.look("hostAliases").map(|field| field.items()).unwrap_or_default();
-    let aliases = aliases.iter().filter_map(|field| field.fields()?.look("ip"));
-    for field in servers.into_iter().chain(aliases) {
-        check_address(&field);
+    for alias in spec.look("hostAliases").map(|field| field.items()).unwrap_or_default() {
+        let Some(fields) = alias.fields() else { continue };
+        match fields.look("ip") {
+            Some(ip) => check_address(&ip),
+            None => fields.missing("ip", "write the address that the names stand for"),
+        }
+        for name in fields.look("hostnames").map(|field| field.items()).unwrap_or_default() {
+            if name.text().is_some_and(|text| !names::is_subdomain(text)) {
+                name.refuse("a lowercase RFC 1123 subdomain is expected", "write a name such as db.example.com");
+            }
+        }
+        fields.finish();
+    }
+    for secret in spec.look("imagePullSecrets").map(|field| field.items()).unwrap_or_default() {
+        let Some(fields) = secret.fields() else { continue };
+        // One without a name is taken, with a warning.
+        if let Some(name) = fields.look("name") {
+            let _ = name.text();
+        }
+        fields.finish();
     }
     check_volumes(spec);
     if let Some(os) = spec.look("os").and_then(|field| field.fields()) {
         check_word(&os, "name", &["linux", "windows"]);
         os.finish();
     }
+}
+
+/// Checks `dnsConfig`. Source: `validatePodDNSConfig`, with the limits since 1.22.
+fn check_dns(spec: &Fields<'_>) {
+    const SERVERS_MAX: usize = 3;
+    const SEARCHES_MAX: usize = 32;
+    let Some(dns) = spec.look("dnsConfig").and_then(|field| field.fields()) else { return };
+    let servers_field = dns.look("nameservers");
+    let servers = servers_field.as_ref().map(|field| field.items()).unwrap_or_default();
+    servers.iter().for_each(check_address);
+    if let Some(field) = servers_field.filter(|_| servers.len() > SERVERS_MAX) {
+        field.refuse(format!("must not have more than {SERVERS_MAX} nameservers"), "leave the first three");
+    }
+    let searches_field = dns.look("searches");
+    let searches = searches_field.as_ref().map(|field| field.items()).unwrap_or_default();
+    for search in &searches {
+        if let Some(text) = search.text()
+            && text != "."
+            && !names::is_subdomain(text.strip_suffix('.').unwrap_or(text))
+        {
+            search.refuse("a lowercase RFC 1123 subdomain is expected", "write a domain such as svc.cluster.local");
+        }
+    }
+    if let Some(field) = searches_field.filter(|_| searches.len() > SEARCHES_MAX) {
+        field.refuse(format!("must not have more than {SEARCHES_MAX} search paths"), "leave out what is not needed");
+    }
+    for option in dns.look("options").map(|field| field.items()).unwrap_or_default() {
+        let Some(inner) = option.fields() else { continue };
+        match inner.look("name") {
+            Some(name) if name.text() != Some("") => {}
+            _ => inner.missing("name", "write the option's name, such as ndots"),
+        }
+        if let Some(value) = inner.look("value") {
+            let _ = value.text();
+        }
+        inner.finish();
+    }
+    dns.finish();
 }
 
 fn check_address(field: &Field<'_>) {
@@ -180,8 +236,63 @@ fn check_handlers(fields: &Fields<'_>) {
     }
 }
 
+/// Whether the kubelet refuses to look for an image of this name. Source: distribution/reference regexp.go; pkg/util/parsers.
+pub(super) fn is_bad_image(name: &str) -> bool {
+    let repository = name.split('@').next().unwrap_or_default();
+    let (domain, path) = match repository.split_once('/') {
+        Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => (Some(domain), path),
+        _ => (None, repository),
+    };
+    let (path, tag) = path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
+    let is_part = |part: &str| {
+        let is_end = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+        is_end(part.bytes().next()) && is_end(part.bytes().last()) && part.bytes().all(is_inner)
+    };
+    let is_tag = |tag: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !tag.is_empty() && tag.len() <= 128 && !tag.starts_with(['.', '-']) && tag.bytes().all(is_inner)
+    };
+    name.contains(char::is_whitespace)
+        || domain.is_some_and(str::is_empty)
+        || !path.split('/').all(is_part)
+        || !tag.is_none_or(is_tag)
+}
+
+/// Checks what becomes of a container whose resources change. Source: `validateResizePolicy`, `validateInitContainers`.
+pub(super) fn check_resizing(fields: &Fields<'_>, role: Role) {
+    let Some(field) = fields.look("resizePolicy") else { return };
+    if !field.node().is_empty() {
+        field.note(FidelityStatus::Ignored, Some("not simulated"));
+    }
+    let policies = field.items();
+    if role == Role::Init && !policies.is_empty() && fields.look("restartPolicy").is_none() {
+        field.refuse("must not be set for init containers", "take it out");
+    }
+    let mut known = BTreeSet::new();
+    for policy in &policies {
+        let Some(inner) = policy.fields() else { continue };
+        let resource = inner.look("resourceName");
+        match &resource {
+            Some(name) => {
+                let text = name.node().text().unwrap_or_default();
+                if name.choice(&[("cpu", ()), ("memory", ())]).is_some() && !known.insert(text) {
+                    name.refuse(format!("Duplicate value: \"{text}\""), "write each resource once");
+                }
+            }
+            None => inner.missing("resourceName", "write cpu or memory"),
+        }
+        match inner.look("restartPolicy") {
+            Some(word) => drop(word.choice(&[("NotRequired", ()), ("RestartContainer", ())])),
+            None => inner.missing("restartPolicy", "write NotRequired or RestartContainer"),
+        }
+        inner.finish();
+    }
+}
+
 /// Checks what else a container has.
 pub(super) fn check_container(fields: &Fields<'_>) {
+    security::check_container(fields);
     check_word(fields, "restartPolicy", &["Always", "Never", "OnFailure"]);
     check_switches(fields, &["stdin", "stdinOnce", "tty"]);
     for field in ["command", "args"].iter().filter_map(|key| fields.look(key)) {
@@ -205,10 +316,11 @@ pub(super) fn check_container(fields: &Fields<'_>) {
                 let note = "the kubelet asks the registry at every start of the container; that it answers, and at once, is assumed";
                 (FidelityStatus::Approximated, Some(note))
             }
-            Some("Never") => (
-                FidelityStatus::Ignored,
-                Some("not simulated: an image that is not on the node is pulled all the same"),
-            ),
+            Some("Never") => {
+                let note =
+                    "a node has the images of pods that have run there, and those that cluster.images calls preloaded";
+                (FidelityStatus::Modelled, Some(note))
+            }
             _ => (FidelityStatus::Modelled, None),
         };
         policy.note(status, note);
@@ -340,6 +452,7 @@ mod tests {
             "livenessProbe: { httpGet: { port: 80, scheme: HTTPS } }",
             "command: [ sleep, \"5\" ], args: [], workingDir: /, tty: true, stdin: false, restartPolicy: Always",
             "envFrom: [ { prefix: A, configMapRef: { name: a } } ]",
+            "resizePolicy: [ { resourceName: cpu, restartPolicy: NotRequired }, { resourceName: memory, restartPolicy: RestartContainer } ]",
             "env: [ { name: A, valueFrom: { fieldRef: { fieldPath: \"metadata.labels['a']\" } } } ]",
             "env: [ { name: A, valueFrom: { resourceFieldRef: { resource: limits.cpu } } } ]",
             "livenessProbe: { exec: { command: [ a ] } }, startupProbe: { grpc: { port: 80 } }",
@@ -373,6 +486,13 @@ mod tests {
             ("restartPolicy: Foo", "restartPolicy: `Foo`"),
             ("command: [ sleep, 5 ]", "command[1]: a text is expected"),
             ("args: now", "args: a list is expected"),
+            ("resizePolicy: [ { resourceName: disk, restartPolicy: NotRequired } ]", "resourceName: `disk`"),
+            ("resizePolicy: [ { resourceName: cpu, restartPolicy: Never } ]", "restartPolicy: `Never`"),
+            ("resizePolicy: [ { resourceName: cpu } ]", "resizePolicy[0].restartPolicy: this is missing"),
+            (
+                "resizePolicy: [ { resourceName: cpu, restartPolicy: NotRequired }, { resourceName: cpu, restartPolicy: NotRequired } ]",
+                "resizePolicy[1].resourceName: Duplicate value: \"cpu\"",
+            ),
             ("workingDir: 5", "workingDir: a text is expected"),
             ("tty: x", "tty: `x` is not a boolean"),
             ("lifecycle: { preStop: {} }", "lifecycle.preStop: must specify a handler type"),
@@ -384,6 +504,26 @@ mod tests {
             ("env: [ { name: A, valueFrom: { resourceFieldRef: { resource: limits.gpu } } } ]", "`limits.gpu` is no"),
         ] {
             check("", container, part);
+        }
+    }
+
+    #[test]
+    fn names_of_images() {
+        for name in [
+            "a",
+            "a:1",
+            "a/b_c:V1.2",
+            "auto",
+            "registry.example.com:5000/Mesh".to_lowercase().as_str(),
+            "LOCAL.example/a:1",
+            "localhost/a@sha256:0a",
+        ] {
+            assert!(!super::is_bad_image(name), "{name}");
+        }
+        for name in
+            ["Proxy:1", "a/B:1", "web :1", "web: 1", "a:", "a//b", "a/-b", "a:1 2", "registry.example.com/Mesh/a"]
+        {
+            assert!(super::is_bad_image(name), "{name}");
         }
     }
 
@@ -421,6 +561,9 @@ mod tests {
             "serviceAccountName: a.b,",
             "os: { name: linux },",
             "ephemeralContainers: [],",
+            "imagePullSecrets: [ { name: registry } ], hostAliases: [ { ip: 1.2.3.4, hostnames: [ a.b ] } ],",
+            "dnsConfig: { searches: [ a.b., . ], options: [ { name: ndots, value: \"2\" }, { name: edns0 } ] },",
+            "initContainers: [ { name: a, image: b, restartPolicy: Always, resizePolicy: [ { resourceName: cpu, restartPolicy: NotRequired } ] } ],",
             "preemptionPolicy: Never,",
             "terminationGracePeriodSeconds: -1,",
         ] {
@@ -436,6 +579,25 @@ mod tests {
             ("ephemeralContainers: [ { name: a } ],", "ephemeral containers are not allowed"),
             ("hostAliases: [ { ip: 1.2.3.400, hostnames: [ a ] } ],", "hostAliases[0].ip: must be a valid IP address"),
             ("dnsConfig: { nameservers: [ x ] },", "dnsConfig.nameservers[0]: must be a valid IP address"),
+            (
+                "dnsConfig: { nameservers: [ 1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4 ] },",
+                "must not have more than 3 nameservers",
+            ),
+            ("dnsConfig: { searches: [ A.b ] },", "dnsConfig.searches[0]: a lowercase RFC 1123 subdomain"),
+            ("dnsConfig: { options: [ { value: a } ] },", "dnsConfig.options[0].name: this is missing"),
+            ("dnsConfig: { servers: [ 1.1.1.1 ] },", "`servers` is not a field here"),
+            ("hostAliases: [ { hostnames: [ a ] } ],", "hostAliases[0].ip: this is missing"),
+            ("hostAliases: [ { ip: 1.2.3.4, hostnames: [ A ] } ],", "hostAliases[0].hostnames[0]: a lowercase"),
+            ("imagePullSecrets: [ registry ],", "imagePullSecrets[0]: a map is expected"),
+            ("imagePullSecrets: [ { secret: a } ],", "imagePullSecrets[0].secret: `secret` is not a field here"),
+            (
+                "initContainers: [ { name: a, image: b, resizePolicy: [ { resourceName: cpu, restartPolicy: NotRequired } ] } ],",
+                "resizePolicy: must not be set for init containers",
+            ),
+            (
+                "activeDeadlineSeconds: 5,",
+                "activeDeadlineSeconds: activeDeadlineSeconds in a template is not supported",
+            ),
             ("hostNetwork: \"true\",", "hostNetwork: `true` is not a boolean"),
             ("shareProcessNamespace: maybe,", "shareProcessNamespace: `maybe` is not a boolean"),
             ("preemptionPolicy: Sometimes,", "preemptionPolicy: `Sometimes`"),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use super::quantity;
 use super::yaml::{Node, Value};
+use crate::cluster::PullPolicy;
 
 /// What a node stands for: it decides which of its fields have defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,7 +162,7 @@ fn text(node: &Node, kind: Kind) -> Option<String> {
 fn fields(node: &Node, kind: Kind) -> BTreeMap<String, String> {
     let is_default = |key: &str, value: Option<&str>| {
         kind.defaults().iter().any(|(known, default)| *known == key && value == Some(*default))
-            || kind == Kind::Container && key == "imagePullPolicy" && value == Some(pull_policy(node))
+            || kind == Kind::Container && key == "imagePullPolicy" && value == Some(usual_policy(node))
     };
     let value = |key: &str, value: &Node| match (kind, &value.value) {
         // A map of texts keeps those that are empty.
@@ -179,8 +180,18 @@ fn fields(node: &Node, kind: Kind) -> BTreeMap<String, String> {
     fields
 }
 
+/// When a container's image is pulled: as it is written, or else by the image's tag.
+pub(super) fn pull_policy(container: &Node) -> PullPolicy {
+    let written = container.find(&["imagePullPolicy"]).and_then(Node::text).filter(|text| !text.is_empty());
+    match written.unwrap_or_else(|| usual_policy(container)) {
+        "Always" => PullPolicy::Always,
+        "Never" => PullPolicy::Never,
+        _ => PullPolicy::IfNotPresent,
+    }
+}
+
 /// Who writes no policy has one by the image's tag.
-fn pull_policy(container: &Node) -> &'static str {
+fn usual_policy(container: &Node) -> &'static str {
     let image = container.find(&["image"]).and_then(Node::text).unwrap_or_default();
     let name = image.rsplit('/').next().unwrap_or(image);
     let tag = name.split('@').next().unwrap_or(name).split_once(':').map(|(_, tag)| tag);

@@ -118,10 +118,12 @@ fn scaled(number: &str, scale: u128) -> Option<u128> {
     Some(value.checked_mul(scale)?.div_ceil(parts))
 }
 
-const SIZE_UNITS: [(&str, u128); 9] = [
+const SIZE_UNITS: [(&str, u128); 11] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
     ("kB", 1_000),
     ("KB", 1_000),
     ("MB", 1_000_000),
@@ -140,13 +142,54 @@ pub fn bytes(text: &str) -> Result<u64, Wrong> {
     if trimmed == "0" {
         return Ok(0);
     }
-    if trimmed.parse::<f64>().is_ok() {
-        return wrong(format!("`{text}` has no unit"), format!("try `{trimmed}B` or `{trimmed}KiB`"));
+    if trimmed.parse::<f64>().is_ok_and(|number| number >= 0.0) {
+        return wrong(format!("`{text}` has no unit"), format!("try `{trimmed}B`, `{trimmed}MiB` or `{trimmed}GiB`"));
     }
     let found = SIZE_UNITS.iter().find_map(|(unit, scale)| scaled(trimmed.strip_suffix(unit)?.trim_end(), *scale));
     match found.map(u64::try_from) {
         Some(Ok(bytes)) => Ok(bytes),
-        _ => wrong(format!("`{text}` is not a size"), "write a number with B, KiB, MiB, kB or MB, such as 2KiB"),
+        Some(Err(_)) => wrong(format!("`{text}` is too large"), "write at most 16 million TiB"),
+        None => Err(hint(
+            trimmed,
+            "a size",
+            "a number with B, KiB, MiB, GiB, kB, MB or GB, such as 512MiB",
+            |letter, has_i| match (letter.to_ascii_lowercase(), has_i) {
+                ('b', _) => Some("B".to_owned()),
+                ('k', false) => Some("kB".to_owned()),
+                (letter @ ('k' | 'm' | 'g' | 't'), true) => Some(format!("{}iB", letter.to_ascii_uppercase())),
+                (letter @ ('m' | 'g' | 't'), false) => Some(format!("{}B", letter.to_ascii_uppercase())),
+                _ => None,
+            },
+        )),
+    }
+}
+
+/// What is wrong with a number that has a unit, or should have: with what to write where that can be guessed. `unit` names the unit that begins with a letter,
+/// in powers of 1024 if it is written with an `i`.
+fn hint(text: &str, what: &str, usual: &str, unit: impl Fn(char, bool) -> Option<String>) -> Wrong {
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, written) = text.split_at(end);
+    let written = written.trim();
+    let told = |help: String| Wrong { text: format!("`{text}` is not {what}"), help };
+    if let Some(positive) =
+        text.strip_prefix('-').filter(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
+    {
+        return told(format!("it is negative: write `{positive}`, or another that is not below 0"));
+    }
+    if number.matches('.').count() > 1 || number.ends_with('.') && !written.is_empty() {
+        return told(format!("`{number}` is no number: write {usual}"));
+    }
+    let power = written
+        .strip_prefix(['e', 'E'])
+        .filter(|rest| rest.starts_with(|it: char| it.is_ascii_digit() || "+-".contains(it)));
+    if power.is_some() {
+        return told(format!("an exponent and a unit do not go together: write {usual}"));
+    }
+    let first = written.chars().next();
+    let has_i = written.chars().nth(1).is_some_and(|letter| letter.eq_ignore_ascii_case(&'i'));
+    match first.filter(|_| !number.is_empty()).and_then(|letter| unit(letter, has_i)) {
+        Some(unit) => told(format!("try `{number}{unit}`, or write {usual}")),
+        None => told(format!("write {usual}")),
     }
 }
 
@@ -200,7 +243,17 @@ fn quantity(text: &str) -> Result<u128, Wrong> {
     };
     match value {
         Some(millis) => Ok(millis),
-        None => wrong(format!("`{text}` is not a quantity"), "write a number such as 2, 200m, 512Mi or 4G"),
+        None => Err(hint(text, "a quantity", "a number such as 2, 200m, 512Mi or 5Gi", |letter, has_i| {
+            match (letter, has_i) {
+                // `m` is a thousandth, which is what `mm` is nearest to; `mb` and `mib` are sizes.
+                ('m', false) if !text.ends_with(['b', 'B']) => Some("m".to_owned()),
+                ('c' | 'C', _) => Some(String::new()),
+                (letter, _) if "kmgtp".contains(letter.to_ascii_lowercase()) => {
+                    Some(format!("{}i", letter.to_ascii_uppercase()))
+                }
+                _ => None,
+            }
+        })),
     }
 }
 
@@ -252,7 +305,9 @@ pub fn ratio(text: &str) -> Result<f64, Wrong> {
     match value {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         Ok(_) => wrong(format!("`{text}` is out of range"), "write a share from 0 to 1, or from 0% to 100%"),
-        Err(_) => wrong(format!("`{text}` is not a share"), "write a share from 0 to 1, or from 0% to 100%"),
+        Err(_) => {
+            wrong(format!("`{text}` is not a share"), "write a share from 0 to 1, such as 0.25, or from 0% to 100%")
+        }
     }
 }
 
@@ -351,6 +406,48 @@ mod tests {
         assert_eq!(ratio("25%"), Ok(0.25));
         assert_eq!(ratio("1"), Ok(1.0));
         assert!(ratio("1.01").is_err() && ratio("-0.1").is_err() && ratio("x").is_err());
+    }
+
+    #[test]
+    fn what_is_no_size_is_told_with_what_may_be_meant() {
+        for (text, told, help) in [
+            ("5Gx", "`5Gx` is not a quantity", "try `5Gi`"),
+            ("500mm", "`500mm` is not a quantity", "try `500m`"),
+            ("512mib", "`512mib` is not a quantity", "try `512Mi`"),
+            ("4GB", "`4GB` is not a quantity", "try `4Gi`"),
+            ("512 Mi", "`512 Mi` is not a quantity", "try `512Mi`"),
+            ("64M i", "`64M i` is not a quantity", "try `64Mi`"),
+            ("2 cores", "`2 cores` is not a quantity", "try `2`"),
+            ("12 %", "`12 %` is not a quantity", "write a number such as 2, 200m, 512Mi or 5Gi"),
+            ("1.5.Gi", "`1.5.Gi` is not a quantity", "`1.5.` is no number"),
+            ("-3", "`-3` is not a quantity", "it is negative: write `3`"),
+            ("1e3Gi", "`1e3Gi` is not a quantity", "an exponent and a unit do not go together"),
+            ("much", "`much` is not a quantity", "write a number such as 2, 200m, 512Mi or 5Gi"),
+            ("", "`` is not a quantity", "5Gi"),
+        ] {
+            let wrong = kubernetes_units(text).unwrap_err();
+            assert_eq!(wrong.text, told);
+            assert!(wrong.help.contains(help), "{text}: {}", wrong.help);
+        }
+        for (text, told, help) in [
+            ("5Gi", "`5Gi` is not a size", "try `5GiB`"),
+            ("5G", "`5G` is not a size", "try `5GB`"),
+            ("5Gx", "`5Gx` is not a size", "try `5GB`"),
+            ("2k", "`2k` is not a size", "try `2kB`"),
+            ("64mib", "`64mib` is not a size", "try `64MiB`"),
+            ("1.5.GiB", "`1.5.GiB` is not a size", "GiB"),
+            ("-3MiB", "`-3MiB` is not a size", "it is negative: write `3MiB`"),
+            ("1e3GiB", "`1e3GiB` is not a size", "an exponent and a unit do not go together"),
+            ("12 %", "`12 %` is not a size", "GiB"),
+            ("99999999999TiB", "`99999999999TiB` is too large", "TiB"),
+        ] {
+            let wrong = bytes(text).unwrap_err();
+            assert_eq!(wrong.text, told);
+            assert!(wrong.help.contains(help), "{text}: {}", wrong.help);
+        }
+        assert_eq!((bytes("2TiB"), bytes("1TB")), (Ok(2 << 40), Ok(1_000_000_000_000)));
+        assert_eq!(bytes("5").unwrap_err().help, "try `5B`, `5MiB` or `5GiB`");
+        assert!(bytes("-3").unwrap_err().help.starts_with("it is negative"));
     }
 
     #[test]

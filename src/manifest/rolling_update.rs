@@ -70,6 +70,9 @@ pub(super) fn int_or_percent(field: &Field<'_>) -> Option<IntOrPercent> {
     if text.parse::<i64>().is_ok() {
         return field.whole(0, i64::from(i32::MAX)).map(IntOrPercent::Int);
     }
-    field.refuse(format!("`{text}` is neither a number nor a percentage"), "write 1, or 25%");
+    let number = text.trim_end_matches('%').trim();
+    let is_percent = text.ends_with('%') && number.parse::<u32>().is_ok();
+    let help = if is_percent { format!("write {number}%, without blanks") } else { "write 1, or 25%".to_owned() };
+    field.refuse(format!("`{text}` is neither a number nor a percentage"), help);
     None
 }

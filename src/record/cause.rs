@@ -101,6 +101,51 @@ pub enum CauseCode {
     IdleTimeout,
 }
 
+/// What to set where nobody was left to send to: what took the pods away says it, where it was no rollout.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Remedy {
+    /// They were evicted through the API: by a drain, a node's reclaim, an autoscaler of nodes.
+    Evictions,
+    /// Their kubelet evicted them.
+    Pressure,
+    /// Their nodes went.
+    Nodes,
+    /// They were deleted or killed.
+    Deletions,
+    /// Fewer were wanted.
+    Size,
+    /// Whoever ended them gave them less time than they need.
+    Grace,
+    /// Something else.
+    Replicas,
+}
+
+impl Remedy {
+    /// In one line without a full stop.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Evictions => {
+                "keep pods while others are evicted: a PodDisruptionBudget with minAvailable, one node drained at a time, pods spread over nodes, and a readiness gate, by which a new pod counts only once the balancer sends to it"
+            }
+            Self::Pressure => {
+                "let no kubelet have to evict: requests that say what pods need, nodes with room for it, pods spread over nodes; a budget holds no kubelet back"
+            }
+            Self::Nodes => {
+                "spread pods over nodes and zones (topologySpreadConstraints, podAntiAffinity), so that no node takes all of them with it"
+            }
+            Self::Deletions => {
+                "take away one pod at a time, the next when the one before is replaced and registered, and run more replicas"
+            }
+            Self::Grace => {
+                "give no grace of its own, or one longer than preStop plus drain: the pod ends by itself when it is done"
+            }
+            Self::Size => "keep enough pods at the smallest size: replicas, or minReplicas of the autoscaler",
+            Self::Replicas => "keep enough pods ready and registered: more replicas, spread over nodes",
+        }
+    }
+}
+
 /// The static part of a cause.
 struct Entry {
     code: &'static str,

@@ -11,7 +11,7 @@ use super::results::{
 };
 use super::series::{Gauge, Second, Series};
 use super::tally::Tally;
-use super::{CauseCode, Outcome};
+use super::{CauseCode, Outcome, Remedy};
 use crate::units::SimTime;
 
 /// Lost requests named per cause in the results.
@@ -95,6 +95,7 @@ struct CauseTally {
     last: SimTime,
     outcomes: BTreeMap<&'static str, u64>,
     flags: BTreeMap<String, u64>,
+    remedies: BTreeMap<Option<Remedy>, u64>,
     samples: Vec<String>,
 }
 
@@ -341,6 +342,7 @@ impl Recorder {
         cause.first = cause.first.min(done.intended_at);
         cause.last = cause.last.max(done.intended_at);
         *cause.outcomes.entry(done.outcome.name()).or_default() += 1;
+        *cause.remedies.entry(lost.remedy).or_default() += 1;
         if let Some(flag) = done.flag {
             *cause.flags.entry(flag.to_owned()).or_default() += 1;
         }
@@ -450,6 +452,12 @@ impl Recorder {
             client_sees: by_frequency(&tally.outcomes),
             envoy_flag: (!tally.flags.is_empty()).then(|| by_frequency(&tally.flags)),
             source: source.clone(),
+            // Of several the one that would have saved most.
+            advice: tally
+                .remedies
+                .iter()
+                .max_by_key(|(_, count)| **count)
+                .and_then(|(remedy, _)| Some(remedy.as_ref()?.text().to_owned())),
         };
         let sample = |((code, _), tally): &(&(CauseCode, Option<Source>), &CauseTally)| Sample {
             cause: code.code().to_owned(),

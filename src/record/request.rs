@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CauseCode, Outcome};
+use super::{CauseCode, Outcome, Remedy};
 use crate::engine::EventId;
 use crate::units::SimTime;
 
@@ -48,6 +48,8 @@ pub struct Lost {
     pub event: Option<EventId>,
     /// The setting behind it.
     pub source: Option<Source>,
+    /// What to set, where the cause's own advice does not fit what happened.
+    pub remedy: Option<Remedy>,
 }
 
 /// A request that has ended.

@@ -187,6 +187,17 @@ pub struct Cause {
     pub envoy_flag: Option<String>,
     /// The setting behind it.
     pub source: Option<Source>,
+    /// What to set, where the code's own advice does not fit what happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+impl Cause {
+    /// What to set instead.
+    #[must_use]
+    pub fn fix(&self) -> Option<&str> {
+        self.advice.as_deref().or_else(|| super::CauseCode::find(&self.code).map(super::CauseCode::fix))
+    }
 }
 
 /// One rolling update.

@@ -82,7 +82,7 @@ fn cause_row(cause: &Cause) -> String {
         .source
         .as_ref()
         .map_or("–".to_owned(), |source| format!("`{}`", super::place(source).replace('`', "'")));
-    let fix = known.map_or("", CauseCode::fix);
+    let fix = cause.fix().unwrap_or_default();
     format!(
         "| {} | **{}** {} | {} | {} |",
         units::count(cause.count),

@@ -163,7 +163,7 @@ impl Story {
             path: path.into(),
             value: Some(value.into()),
         };
-        Lost { code, event: exited.map(|event| event.id), source: Some(source) }
+        Lost { code, event: exited.map(|event| event.id), source: Some(source), remedy: None }
     }
 
     fn log(&self, lives: &[Life]) -> EventLog {

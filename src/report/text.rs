@@ -77,11 +77,11 @@ pub fn overview(runs: &[&Results], options: &TextOptions<'_>) -> String {
         ));
     }
     let failed = runs.iter().filter(|results| results.verdict == Verdict::Fail).count();
-    let word = if failed == 0 { paint.good("PASS") } else { paint.bad("FAIL") };
+    let painted = |word: &str| if failed == 0 { paint.good(word) } else { paint.bad(word) };
     let what =
         if failed == 0 { format!("all {} runs", runs.len()) } else { format!("{failed} of {} runs", runs.len()) };
     lines.push(String::new());
-    lines.push(with_next(&word, &what, options));
+    lines.push(with_next(if failed == 0 { "PASS" } else { "FAIL" }, painted, &what, options.next));
     lines.join("\n") + "\n"
 }
 
@@ -96,11 +96,10 @@ pub fn verdict(results: &Results, options: &TextOptions<'_>) -> String {
         (all, 0) => format!("all {all} SLOs met"),
         (all, missed) => format!("{missed} of {all} SLOs missed"),
     };
-    let word = match results.verdict {
-        Verdict::Pass => options.paint.good("PASS"),
-        Verdict::Fail => options.paint.bad("FAIL"),
-    };
-    with_next(&word, &what, options)
+    match results.verdict {
+        Verdict::Pass => with_next("PASS", |word| options.paint.good(word), &what, options.next),
+        Verdict::Fail => with_next("FAIL", |word| options.paint.bad(word), &what, options.next),
+    }
 }
 
 /// Each gateway's status and address at the end.
@@ -115,12 +114,26 @@ fn status_lines(results: &Results) -> Vec<String> {
     lines
 }
 
-/// A verdict, `PASS` or `FAIL`, and the next command: on a line of its own where one line has no room for both.
-fn with_next(word: &str, what: &str, options: &TextOptions<'_>) -> String {
-    let Some(next) = options.next else { return format!("{word} {what}") };
-    let width = ["PASS ", what, " · next: ", next].map(|part| part.chars().count()).iter().sum::<usize>();
-    let between = if width > WIDTH { "\n" } else { " · " };
-    format!("{word} {what}{between}next: {next}")
+/// A verdict, its word painted or not, and the next command: on a line of its own where one line has no room for both.
+pub(crate) fn with_next(word: &str, paint: impl Fn(&str) -> String, what: &str, next: Option<&str>) -> String {
+    let painted = paint(word);
+    let Some(next) = next else { return format!("{painted} {what}") };
+    let width = [word, " ", what, " · next: ", next].map(|part| part.chars().count()).iter().sum::<usize>();
+    if width <= WIDTH {
+        return format!("{painted} {what} · next: {next}");
+    }
+    // A shell reads on behind a backslash, so the command can be copied as it stands.
+    let mut lines = vec!["next:".to_owned()];
+    for word in next.split(' ') {
+        let last = lines.last_mut().expect("there is one");
+        if last.trim() == "next:" || last.chars().count() + 1 + word.chars().count() + 2 <= WIDTH {
+            last.push_str(&format!(" {word}"));
+        } else {
+            last.push_str(" \\");
+            lines.push(format!("  {word}"));
+        }
+    }
+    format!("{painted} {what}\n{}", lines.join("\n"))
 }
 
 fn heading(results: &Results, paint: Paint) -> String {
@@ -251,8 +264,8 @@ fn cause_lines(cause: &Cause, paint: Paint) -> Vec<String> {
     if let Some(source) = &cause.source {
         lines.extend(wrap(&format!("set by {}", super::place(source)), 10, 12));
     }
-    if let Some(code) = CauseCode::find(&cause.code) {
-        lines.extend(wrap(&format!("→ {}", code.fix()), 10, 12));
+    if let Some(fix) = cause.fix() {
+        lines.extend(wrap(&format!("→ {fix}"), 10, 12));
     }
     lines
 }

@@ -18,8 +18,9 @@ pub(super) fn read(cluster: Option<&Fields<'_>>) -> Option<Images> {
             fields.require("name", "name the image as pods do: name: gateway:1.2").and_then(|field| field.text());
         let size = fields.require("size", "write how much of a node's disk it takes: size: 300MiB");
         let bytes = size.and_then(|field| field.bytes());
+        let preloaded = fields.get("preloaded").map_or(Some(false), |field| field.boolean());
         fields.finish();
-        Some(ImageSize { name: name?.to_owned(), bytes: bytes?, at: field.place() })
+        Some(ImageSize { name: name?.to_owned(), bytes: bytes?, is_preloaded: preloaded?, at: field.place() })
     };
     let sizes: Vec<Option<ImageSize>> = items("images").iter().map(sized).collect();
     let bad = items("badImages").iter().filter_map(|field| Some((field.text()?.to_owned(), field.place()))).collect();
@@ -38,8 +39,11 @@ pub(super) fn check(settings: &Settings, images: &BTreeSet<String>, sink: &Sink)
 
 /// Both, as a scenario says them.
 pub(super) fn written(cluster: &ClusterSettings) -> [(&'static str, Node); 2] {
-    let sized =
-        |image: &ImageSize| map(vec![("name", text(&image.name)), ("size", text(&format!("{}B", image.bytes)))]);
+    let sized = |image: &ImageSize| {
+        let mut entries = vec![("name", text(&image.name)), ("size", text(&format!("{}B", image.bytes)))];
+        entries.extend(image.is_preloaded.then(|| ("preloaded", Node::boolean(Place::NOWHERE, true))));
+        map(entries)
+    };
     [
         ("images", list(cluster.images.iter().map(sized).collect())),
         ("badImages", list(cluster.bad_images.iter().map(|(image, _)| text(image)).collect())),

@@ -24,6 +24,10 @@ use crate::record::results::FidelityStatus;
 pub(super) const NODES_MAX: i64 = 5000;
 /// Pods of a node: more than any kubelet is set to.
 const PODS_MAX: usize = 10_000;
+/// More cores than any machine has.
+const CORES_MAX: u64 = 4096;
+/// What the eviction threshold of a kubelet alone takes.
+const MEMORY_MIN: u64 = 1 << 20;
 
 /// Reads a group.
 pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
@@ -33,22 +37,24 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let zones = fields.get("zones").map(|field| field.texts()).unwrap_or_default();
     let allocatable = fields.get("allocatable").and_then(|field| field.fields());
     let part = |key: &str| allocatable.as_ref().and_then(|fields| fields.get(key));
-    let cpu = part("cpu").map_or(Some(4000), |field| field.millis());
-    let memory = part("memory").map_or(Some(8 << 30), |field| field.units());
+    let cpu = part("cpu").map_or(Some(4000), |field| at_most(&field, field.millis()?));
+    let memory = part("memory").map_or(Some(8 << 30), |field| at_least(&field, field.units()?));
     let pods = allocatable.as_ref().and_then(|fields| fields.get("pods"));
     let pods_max = pods.map_or(Some(PODS_PER_NODE), |field| room_of(&field));
     let disk = match fields.get("disk") {
-        Some(field) => Some(disks::node(&field)?),
-        None => None,
+        Some(field) => disks::node(&field).map(Some),
+        None => Some(None),
     };
     let mut extended = BTreeMap::new();
     if let Some(field) = allocatable.as_ref().and_then(|fields| fields.get(EPHEMERAL_STORAGE)) {
-        let bytes = field.millis()? / 1000;
-        if let Some(disk) = disk.filter(|disk| bytes > disk.capacity_bytes) {
+        let bytes = field.millis().map(|millis| millis / 1000);
+        if let (Some(bytes), Some(disk)) = (bytes, disk.flatten())
+            && bytes > disk.capacity_bytes
+        {
             let text = format!("this is more than the disk has, {} bytes", disk.capacity_bytes);
             field.refuse(text, "leave it out: nine tenths of the disk are allocatable");
         }
-        extended.insert(EPHEMERAL_STORAGE.to_owned(), bytes);
+        extended.extend(bytes.map(|bytes| (EPHEMERAL_STORAGE.to_owned(), bytes)));
     }
     let written = fields.get("allocatable").map(|field| field.map()).unwrap_or_default();
     // As a Node's status has them; pods that ask for huge pages are noted where they do.
@@ -71,7 +77,41 @@ pub(super) fn group(field: &Field<'_>) -> Option<NodeGroup> {
     let allocatable = Resources { cpu_millicores: cpu?, memory_bytes: memory? };
     let taints = taints.into_iter().collect::<Option<_>>()?;
     let (name, at) = (name?.to_owned(), field.place());
-    Some(NodeGroup { name, count: count?, zones, allocatable, extended, disk, pods_max: pods_max?, labels, taints, at })
+    Some(NodeGroup {
+        name,
+        count: count?,
+        zones,
+        allocatable,
+        extended,
+        disk: disk?,
+        pods_max: pods_max?,
+        labels,
+        taints,
+        at,
+    })
+}
+
+/// More cores than any machine has are thousandths without their unit.
+fn at_most(field: &Field<'_>, millicores: u64) -> Option<u64> {
+    if millicores > 1000 * CORES_MAX {
+        let text = field.node().text().unwrap_or_default();
+        field.refuse(
+            format!("no machine has {text} cores"),
+            format!("write at most {CORES_MAX}, or thousandths as in 4000m"),
+        );
+        return None;
+    }
+    Some(millicores)
+}
+
+/// Less memory than any machine has is a number without its unit.
+fn at_least(field: &Field<'_>, bytes: u64) -> Option<u64> {
+    if bytes < MEMORY_MIN {
+        let text = field.node().text().unwrap_or_default();
+        field.refuse(format!("{text} are {bytes} bytes, in which no pod finds room"), "write its unit, as in 8Gi");
+        return None;
+    }
+    Some(bytes)
 }
 
 /// How many pods a node takes: a quantity, as a Node's status has it.

@@ -182,6 +182,10 @@ impl<'a> Plan<'a> {
             image_pull: settings.cluster.image_pull.clone(),
             bad_images: settings.cluster.bad_images.iter().map(|(image, _)| image.clone()).collect(),
             image_sizes: settings.cluster.images.iter().map(|image| (image.name.clone(), image.bytes)).collect(),
+            preloaded_images: {
+                let preloaded = settings.cluster.images.iter().filter(|image| image.is_preloaded);
+                preloaded.map(|image| image.name.clone()).collect()
+            },
             endpoint_propagation: settings.cluster.endpoint_propagation.clone(),
             sandbox_removal: settings.cluster.sandbox_removal.clone(),
             autoscaler: node_scaling::config(settings, &self.names),

@@ -2,7 +2,7 @@
 //! does not ask for.
 
 use super::balancer::products;
-use super::settings::Settings;
+use super::settings::{BackendSettings, Settings};
 use super::state::Resolved;
 use super::target::Workload;
 use crate::cluster::Version;
@@ -42,6 +42,14 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
             };
             sink.report(Problem::at(gate.at, gate.path.clone(), text).help(help));
         }
+        for container in &manifest.unstartable {
+            let text = format!(
+                "`{}` must not run as root (runAsNonRoot) and is told to: no kubelet starts it (CreateContainerConfigError)",
+                container.name
+            );
+            let help = "write another runAsUser, or runAsNonRoot: false; a rollout to it, by the timeline, sticks";
+            sink.report(Problem::at(container.at, container.path.clone(), text).help(help));
+        }
         for sidecar in manifest.sidecars.iter().filter(|_| version < SIDECARS) {
             let text = format!(
                 "Kubernetes {version} knows no sidecars: `{}` would have to end before the others start",
@@ -52,6 +60,7 @@ pub(super) fn check(resolved: &Resolved, settings: &Settings, sink: &Sink) {
         }
     }
     check_named(resolved, settings, sink);
+    warn_unselected(resolved, settings, sink);
     check_surges(resolved, settings, sink);
     check_node_names(resolved, settings, sink);
 }
@@ -93,6 +102,31 @@ fn check_named(resolved: &Resolved, settings: &Settings, sink: &Sink) {
             let text = format!("the Service {} does not select it", backend.service);
             let problem = Problem::at(*place, format!("spec.backends[{index}].pod"), text);
             sink.report(problem.help("pods are found through a Service: give the pod the labels that it asks for"));
+        }
+    }
+}
+
+/// Warns of Services that select none of the pods that the scenario says are behind them: nobody is asked there, unless an edit comes.
+fn warn_unselected(resolved: &Resolved, settings: &Settings, sink: &Sink) {
+    let namespace = |key: &str| key.split('/').next().map(str::to_owned);
+    let manifest = |backend: &BackendSettings| {
+        let of_deployment = backend.deployment.as_ref().and_then(|(name, _)| resolved.deployments.get(name));
+        let daemon = || backend.daemon_set.as_ref().and_then(|(name, _)| resolved.daemons.get(name));
+        of_deployment.or_else(|| daemon().map(|daemon| &daemon.manifest))
+    };
+    let is_selected = |backend: &BackendSettings| {
+        let service = resolved.services.get(&backend.service)?;
+        let pods = &manifest(backend)?.deployment;
+        let is_near = namespace(&pods.key) == namespace(&backend.service);
+        Some(is_near && selects(&service.service.selector, &pods.template.labels))
+    };
+    let here = || settings.backends.iter().filter(|backend| settings.runs_here(backend));
+    for backend in here().filter(|backend| is_selected(backend) == Some(false)) {
+        let mut beside = here().filter(|other| other.service == backend.service);
+        if beside.all(|other| is_selected(other) == Some(false)) {
+            let text = format!("the Service {} does not select these pods, so they get no request", backend.service);
+            let place = backend.deployment.as_ref().or(backend.daemon_set.as_ref()).map_or(backend.at, |(_, at)| *at);
+            sink.note(place, "spec.backends".to_owned(), FidelityStatus::Warning, Some(&text));
         }
     }
 }

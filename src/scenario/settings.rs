@@ -102,6 +102,8 @@ pub struct ImageSize {
     pub name: String,
     /// Its size.
     pub bytes: u64,
+    /// Whether every node has it from the start.
+    pub is_preloaded: bool,
     /// Where it is written.
     pub at: Place,
 }

@@ -4,6 +4,8 @@
 
 use crate::scenarios::loaded;
 use crate::shop::{ran, scenario_head, shop_of_istio_edge};
+use gatedrill::cluster::disruption::UnhealthyPods;
+use gatedrill::drill::{Continue, run};
 use gatedrill::record::results::{FidelityStatus, Results};
 use gatedrill::scenario::Scenario;
 
@@ -60,6 +62,95 @@ fn results_of(version: &str, changes: &[(&str, &str)], more: &str, timeline: &st
     let totals = &outcome.run.results.totals;
     assert_eq!(totals.sent, totals.ok + totals.backend_error + totals.dropped);
     outcome.run.results
+}
+
+/// A Deployment with a term of anti-affinity, its Service, and a budget; what a version makes of them, and what it warns of.
+#[test]
+fn fields_that_a_version_drops_do_not_count() {
+    let term = "{ topologyKey: kubernetes.io/hostname, labelSelector: { matchLabels: { istio: edge } }, matchLabelKeys: [ tier ] }";
+    let affinity = format!(
+        "affinity: {{ podAntiAffinity: {{ preferredDuringSchedulingIgnoredDuringExecution: [ {{ weight: 5, podAffinityTerm: {term} }} ] }} }}\n      containers:"
+    );
+    let budget = "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: { name: b, namespace: istio-system }\n\
+                  spec: { minAvailable: 1, unhealthyPodEvictionPolicy: AlwaysAllow, selector: { matchLabels: { istio: edge } } }\n";
+    for (version, policy, keys) in [
+        ("1.26", UnhealthyPods::IfHealthyBudget, 0),
+        ("1.27", UnhealthyPods::AlwaysAllow, 0),
+        ("1.30", UnhealthyPods::AlwaysAllow, 0),
+        ("1.31", UnhealthyPods::AlwaysAllow, 1),
+    ] {
+        let scenario = load(version, &[("containers:", &affinity)], budget, "").unwrap_or_else(|text| panic!("{text}"));
+        let member = &scenario.world.members[0];
+        assert_eq!(member.budgets[0].unhealthy, policy, "{version}");
+        let placement = &member.deployments[0].template.placement;
+        assert_eq!(placement.pod_anti_affinity.preferred[0].1.match_label_keys.len(), keys, "{version}");
+        let warned = scenario.world.fidelity.iter().filter(|row| row.status == FidelityStatus::Warning);
+        let mut warned: Vec<_> = warned.filter_map(|row| Some((row.path.rsplit('.').next()?, row.line?))).collect();
+        warned.sort_unstable();
+        let mut expected = Vec::new();
+        if keys == 0 {
+            expected.push(("matchLabelKeys", 11));
+        }
+        if policy == UnhealthyPods::IfHealthyBudget {
+            let line = MANIFEST.lines().count() + 6;
+            expected.push(("unhealthyPodEvictionPolicy", u32::try_from(line).unwrap()));
+        }
+        assert_eq!(warned, expected, "{version}");
+    }
+}
+
+/// A rollout to an image that is never pulled.
+#[test]
+fn an_image_that_is_never_pulled_is_there_or_the_pod_waits() {
+    const ROLLOUT: &str = "{ at: 10s, set: { \"target.spec.template.spec.containers[0].image\": \"proxy:2\" } }";
+    let policy = |policy: &str| format!("image: \"proxy:1\", imagePullPolicy: {policy},");
+    for (written, is_complete) in [("IfNotPresent", true), ("Always", true), ("Never", false)] {
+        let found = results_of("1.33", &[("image: \"proxy:1\",", &policy(written))], "", ROLLOUT);
+        assert_eq!(found.rollouts[0].end_ms.is_some(), is_complete, "{written}");
+    }
+    // With the image on every node from the start nothing is pulled.
+    let manifest = MANIFEST.replacen("image: \"proxy:1\",", &policy("Never"), 1);
+    let scenario = SCENARIO.replace("VERSION", "1.33").replace("TIMELINE", &format!(", {ROLLOUT}")).replace(
+        "timings: {",
+        "images: [ { name: \"proxy:2\", size: 1MiB, preloaded: true } ], timings: { imagePull: 50s,",
+    );
+    let scenario = loaded(&scenario, &manifest, &[], None).unwrap_or_else(|problems| panic!("{problems}"));
+    let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+    assert!(outcome.run.results.rollouts[0].end_ms.is_some(), "{:?}", outcome.run.results.rollouts);
+}
+
+/// What to set where nobody was left follows from what took the pods away.
+#[test]
+fn advice_follows_what_took_the_pods_away() {
+    for (timeline, word) in [
+        ("{ at: 10s, scale: { replicas: 0 } }", "at the smallest size"),
+        ("{ at: 10s, drainNode: { node: pool-1 } }, { at: 10s, drainNode: { node: pool-2 } }", "PodDisruptionBudget"),
+        ("{ at: 10s, delete: {} }", "one pod at a time"),
+    ] {
+        let found = results("1.33", "", timeline);
+        let nobody: Vec<_> =
+            found.causes.iter().filter(|cause| ["lb-no-target", "no-endpoint"].contains(&&*cause.name)).collect();
+        assert!(!nobody.is_empty(), "{timeline}: {:?}", found.causes);
+        for cause in nobody {
+            assert!(cause.advice.as_ref().is_some_and(|advice| advice.contains(word)), "{timeline}: {cause:?}");
+            assert_eq!(cause.fix(), cause.advice.as_deref());
+        }
+    }
+}
+
+#[test]
+fn who_must_not_run_as_root_and_is_told_to_never_starts() {
+    let context =
+        |user: &str| format!("securityContext: {{ runAsNonRoot: true, runAsUser: {user} }}\n      containers:");
+    let refused = load("1.33", &[("containers:", &context("0"))], "", "").unwrap_err();
+    for part in ["all.yaml:11:", "containers[0].securityContext.runAsUser", "CreateContainerConfigError", "sticks"] {
+        assert!(refused.contains(part), "`{part}` is not in {refused}");
+    }
+    for (user, is_complete) in [("0", false), ("2", true)] {
+        let rollout = format!("{{ at: 10s, set: {{ target.spec.template.spec.securityContext.runAsUser: {user} }} }}");
+        let found = results_of("1.33", &[("containers:", &context("1"))], "", &rollout);
+        assert_eq!(found.rollouts[0].end_ms.is_some(), is_complete, "{user}");
+    }
 }
 
 #[test]

@@ -166,11 +166,23 @@ fn names_in_the_timeline_are_looked_up_beside_other_problems() {
 }
 
 #[test]
+fn slips_that_were_taken_for_what_they_are_not() {
+    check_all(&[("memory: 8Gi", "memory: 8")], &["8 are 8 bytes, in which no pod finds room"]);
+    check_all(&[("cpu: \"4\"", "cpu: 4097")], &["no machine has 4097 cores"]);
+    check_all(&[("cpu: \"4\"", "cpu: \"4 \"")], &["`4 ` is not a quantity"]);
+    check_all(
+        &[("http://shop.example.com/api/cart", "http://shop.example.com:99999/api/cart")],
+        &["has no port that can be dialled"],
+    );
+    check_all(&[("dnsPolicy: ClusterFirst", "dnsPolicy: clusterFirst")], &["did you mean `ClusterFirst`?"]);
+}
+
+#[test]
 fn documents_behind_a_broken_one_are_read() {
     let open = ("hosts: [\"shop.example.com\"]\n---", "hosts: [\"shop.example.com\"\n---");
     check_all(
-        &[open, ("  hosts: [\"shop.example.com\"]\n  gateways", "  hosts: shop.example.com\n  gateways"), SURGE],
-        &["this is not YAML", "spec.hosts: a list is expected", BAD_SURGE],
+        &[open, ("selector: { app: web }", "selector: [ web ]"), SURGE],
+        &["this is not YAML", "spec.selector: a map is expected", BAD_SURGE],
     );
 }
 

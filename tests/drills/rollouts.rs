@@ -117,6 +117,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::new(),
             image_sizes: BTreeMap::new(),
+            preloaded_images: BTreeSet::new(),
             terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
             endpoint_propagation: Delay::ZERO,
             init_container: Delay::ZERO,

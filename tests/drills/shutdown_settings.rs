@@ -109,6 +109,30 @@ fn draining(flag: &str, timeout: &str) -> String {
     }
 }
 
+/// Requests on their way to a connection that the gateway closes as idle, and ends right after: it had never heard of them.
+#[test]
+fn who_was_idle_when_a_gateway_quit_was_not_in_flight() {
+    for (kind, path) in [
+        ("kind: haproxy", "spec.gateway.haproxy.grace"),
+        ("kind: traefik", "spec.gateway.traefik.requestAcceptGraceTimeout"),
+    ] {
+        let scenario = right(
+            WRITTEN,
+            &[
+                ("istio: \"1.26\"", kind),
+                ("rate: 50/s", "rate: 200/s"),
+                ("connections: 20, reuse: none, rtt: 2ms", "connections: 300, reuse: lru, rtt: 200ms"),
+                ("timeline: []", "timeline: [ { at: 10s, killPod: {} } ]"),
+            ],
+        );
+        let outcome = run(scenario.world, |_, _| Vec::new(), |_| Continue::Yes).expect("the books balance");
+        let causes = &outcome.run.results.causes;
+        assert!(causes.iter().all(|cause| cause.name != "exit-in-flight"), "{causes:?}");
+        let race = causes.iter().find(|cause| cause.name == "keepalive-race").expect("some were on their way");
+        assert_eq!(race.source.as_ref().map(|source| source.path.as_str()), Some(path));
+    }
+}
+
 const OLD: (&str, &str) = ("istio: \"1.26\"", "istio: \"1.24\"");
 
 #[test]

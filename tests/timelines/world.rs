@@ -1,7 +1,7 @@
 //! A cluster as the recordings had it, and what its API shows over time.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -105,8 +105,9 @@ impl World {
             schedule: Delay::Constant(Duration::from_millis(6)),
             pod_start: Delay::ZERO,
             image_pull: Delay::ZERO,
-            bad_images: std::collections::BTreeSet::new(),
+            bad_images: BTreeSet::new(),
             image_sizes: BTreeMap::new(),
+            preloaded_images: BTreeSet::new(),
             terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
             endpoint_propagation: Delay::ZERO,
             init_container: Delay::ZERO,

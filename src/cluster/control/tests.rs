@@ -17,7 +17,7 @@ use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::disk::DiskUse;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service, ServiceFace};
-use crate::cluster::{ClientRates, LocalFuture, Placement, Process, StartingPod};
+use crate::cluster::{ClientRates, ContainerRequest, LocalFuture, Placement, Process, PullPolicy, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use std::cell::Cell;
@@ -168,6 +168,7 @@ fn config(count: usize) -> ClusterConfig {
         image_pull: Delay::ZERO,
         bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        preloaded_images: BTreeSet::new(),
         terminated_pods_max: crate::cluster::pod_collection::THRESHOLD,
         endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
         init_container: Delay::ZERO,
@@ -250,6 +251,54 @@ fn an_image_that_nobody_can_pull_any_more_runs_on_where_it_is() {
         world.run_to(100);
         assert_eq!(world.cluster.counts(EDGE).ready, ready, "has it: {has_image}");
         assert_eq!(world.kinds().contains(&"image_pull_failed"), failed, "has it: {has_image}");
+    }
+}
+
+#[test]
+fn when_an_image_is_pulled_is_the_containers_to_say() {
+    use PullPolicy::{Always, IfNotPresent, Never};
+    // Whether anybody can pull it, whether every node has it; the policy; whether the second run comes up at a node with it, and without.
+    for (is_bad, is_preloaded, pull, with, without) in [
+        (false, false, IfNotPresent, true, true),
+        (true, false, IfNotPresent, true, false),
+        (true, true, IfNotPresent, true, true),
+        (false, false, Always, true, true),
+        (true, false, Always, false, false),
+        (true, true, Always, false, false),
+        (false, false, Never, true, false),
+        (false, true, Never, true, true),
+        (true, true, Never, true, true),
+    ] {
+        let image = |is_it: bool| if is_it { BTreeSet::from(["proxy:1".to_owned()]) } else { BTreeSet::new() };
+        for (has_image, comes_up) in [(true, with), (false, without)] {
+            let (bad_images, preloaded_images) = (image(is_bad), image(is_preloaded));
+            let config = ClusterConfig { bad_images, preloaded_images, stands_at_zero: true, ..config(2) };
+            let world = world_with(1, config, Duration::ZERO, seconds(1), None);
+            let mut spec = deployment(1, 1, 0);
+            let name = Rc::from("proxy");
+            let asked = ContainerRequest {
+                name,
+                cpu_millicores: None,
+                memory_bytes: None,
+                pull,
+                is_refused: false,
+                beside: None,
+            };
+            spec.template.containers = vec![asked];
+            world.cluster.apply_deployment(spec, None);
+            world.run_to(60);
+            assert_eq!(world.cluster.counts(EDGE).ready, 1, "what the run finds has its image");
+            let node = world.cluster.pod_records()[0].node.clone().unwrap();
+            for name in ["node-0", "node-1"] {
+                world.cluster.cordon(name, (name == &*node) != has_image);
+            }
+            world.cluster.delete_pod_named(&world.cluster.pod_records()[0].key.clone(), None);
+            world.run_to(100);
+            let told = format!("{pull:?}, bad: {is_bad}, preloaded: {is_preloaded}, has it: {has_image}");
+            assert_eq!(world.cluster.counts(EDGE).ready, usize::from(comes_up), "{told}");
+            assert_eq!(world.kinds().contains(&"image_never_pulled"), pull == Never && !comes_up, "{told}");
+            assert_eq!(world.kinds().contains(&"image_pull_failed"), pull != Never && !comes_up, "{told}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What comes before a pod's own container: its image, init containers, sidecars.
 //!
-//! An image is pulled once per node, unless it was removed, and one after the other ([`crate::cluster::image_pulls`]); one that cannot be pulled is tried again under a back-off of its own. Init containers run one
+//! An image is pulled once per node, unless it was removed, and one after the other ([`crate::cluster::image_pulls`]); one that cannot be pulled is tried again under a back-off of its own. A container that
+//! always pulls asks the registry for an image that is there, too: that it answers, and at once, is assumed, unless nobody can pull the image. One that never pulls waits, and looks at each sync of its pod. Init containers run one
 //! after another, and sidecars start among them; they end after the process ([`super::ending`]). What they do is not known, so an init container is a time, and a sidecar ends at SIGTERM.
 //!
 //! Source: Kubernetes v1.28.7 pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go; the rules are in [`crate::cluster::kubelet`].
@@ -12,26 +13,54 @@ use super::{Agent, Bound};
 use crate::cluster::kubelet::backoff::{SYNC_RETRY, SYNC_SPREAD_PERCENT};
 use crate::cluster::kubelet::image_backoff::{Attempt, ImageBackoff};
 use crate::cluster::kubelet::sidecar::started_at;
-use crate::cluster::objects::PodTemplate;
+use crate::cluster::objects::{PodTemplate, PullPolicy};
 use crate::units::SimTime;
 
 impl Agent {
-    /// Ends when an image is on the pod's node: never, for one that cannot be pulled and is not there. What runs at the start has its image.
-    pub(super) async fn pull_image(&self, node: &Rc<str>, image: &str) {
+    /// Ends when a container can start from an image: never, if it has to be pulled and cannot be. What runs at the start has its image.
+    pub(super) async fn pull_image(&self, node: &Rc<str>, image: &str, policy: PullPolicy) {
         let inner = &self.cluster.inner;
         let is_there = || inner.state.borrow().images.has(node, image, self.sim().now());
-        if !inner.config.bad_images.contains(image) || self.cluster.stands() || is_there() {
-            self.sim().sleep_until(self.image_pulled_at(node, image)).await;
-            // The kubelet tells of it with the node's status; that it does so at once is an approximation.
-            if let (Some(index), Some(bytes)) = (self.node_index.get(), inner.config.image_sizes.get(image)) {
-                inner.state.borrow_mut().placing.put_image(index, image, *bytes);
-            }
+        let can_pull = !inner.config.bad_images.contains(image);
+        let goes_on = match policy {
+            PullPolicy::Always => can_pull,
+            PullPolicy::IfNotPresent => can_pull || is_there(),
+            PullPolicy::Never => is_there(),
+        };
+        if !goes_on && !self.cluster.stands() {
+            self.wait_for_image(node, image, policy).await;
+        }
+        self.sim().sleep_until(self.image_pulled_at(node, image)).await;
+        // The kubelet tells of it with the node's status; that it does so at once is an approximation.
+        if let (Some(index), Some(bytes)) = (self.node_index.get(), inner.config.image_sizes.get(image)) {
+            inner.state.borrow_mut().placing.put_image(index, image, *bytes);
+        }
+    }
+
+    /// Ends at once for a container that its kubelet can make a configuration for, and never for another. What runs at the start has one.
+    pub(super) async fn configure(&self, is_refused: bool) {
+        if !is_refused || self.cluster.stands() {
             return;
         }
+        self.tell(None, "container_config_failed", Vec::new());
+        if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
+            pod.waiting = Some("CreateContainerConfigError");
+        }
+        self.cluster.pod_changed(self.id);
+        std::future::pending().await
+    }
+
+    /// The syncs of a pod with an image that it cannot have. Ends when somebody else's pull has brought one that is never pulled.
+    async fn wait_for_image(&self, node: &Rc<str>, image: &str, policy: PullPolicy) {
+        let inner = &self.cluster.inner;
         let mut backoff = ImageBackoff::default();
         let mut syncs = self.stream("pod-sync");
+        if policy == PullPolicy::Never {
+            self.tell(None, "image_never_pulled", vec![("image", image.into())]);
+        }
         loop {
             let reason = match backoff.at_sync(self.sim().now()) {
+                _ if policy == PullPolicy::Never => "ErrImageNeverPull",
                 Attempt::Pull => {
                     let takes = self.draw(&inner.config.image_pull, "image-pull-failure");
                     let over_at = inner.state.borrow_mut().images.fail(node, self.sim().now(), takes);
@@ -48,6 +77,12 @@ impl Agent {
             self.cluster.pod_changed(self.id);
             let spread = SYNC_RETRY * SYNC_SPREAD_PERCENT / 100;
             self.sim().sleep(SYNC_RETRY + syncs.uniform(Duration::ZERO, spread)).await;
+            if policy == PullPolicy::Never && inner.state.borrow().images.has(node, image, self.sim().now()) {
+                break;
+            }
+        }
+        if let Some(pod) = inner.state.borrow_mut().pods.get_mut(&self.id) {
+            pod.waiting = None;
         }
     }
 
@@ -67,7 +102,8 @@ impl Agent {
     pub(super) async fn start_before(&self, template: &PodTemplate, bound: &Bound) {
         for (done, container) in template.init.iter().enumerate() {
             self.show_init(done);
-            self.pull_image(&bound.node, &container.image).await;
+            self.pull_image(&bound.node, &container.image, container.asked.pull).await;
+            self.configure(container.asked.is_refused).await;
             let purpose = format!("init-container-{}-{}", container.name, self.boots.get());
             self.sim().sleep(self.draw(&self.cluster.inner.config.init_container, &purpose)).await;
             let name = vec![("container", (&*container.name).into())];

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Agent, Running};
 use crate::cluster::kubelet::beside::{ended_at, ready_at};
-use crate::cluster::objects::{PodTemplate, Sidecar};
+use crate::cluster::objects::{PodTemplate, PullPolicy, Sidecar};
 use crate::cluster::prober::Container;
 use crate::engine::TaskGroup;
 use crate::units::SimTime;
@@ -22,17 +22,21 @@ impl Agent {
         // A sidecar has started before; here its readiness alone counts.
         let sidecars = template.init.iter().filter_map(|it| it.sidecar.clone());
         let sidecars = sidecars.map(|run| (None, Sidecar { startup: None, ..run }));
-        let beside = template.beside().map(|it| ((!it.starts_before).then(|| it.image.clone()), it.run.clone()));
-        let is_awaited =
-            |image: &Option<String>, run: &Sidecar| image.is_some() || run.readiness.is_some() || run.startup.is_some();
+        let beside = template
+            .beside()
+            .map(|it| ((!it.starts_before).then(|| (it.image.clone(), it.pull, it.is_refused)), it.run.clone()));
+        let is_awaited = |image: &Option<(String, PullPolicy, bool)>, run: &Sidecar| {
+            image.is_some() || run.readiness.is_some() || run.startup.is_some()
+        };
         let awaited: Vec<_> = sidecars.chain(beside).filter(|(image, run)| is_awaited(image, run)).collect();
         self.unready.set(awaited.len());
         for (image, run) in awaited {
             let (agent, container) = (Rc::clone(self), Rc::clone(container));
             let (node, ticks_from) = (Rc::clone(&running.pod.node), running.bound_at);
             tasks.spawn("beside", async move {
-                if let Some(image) = image {
-                    agent.pull_image(&node, &image).await;
+                if let Some((image, pull, is_refused)) = image {
+                    agent.pull_image(&node, &image, pull).await;
+                    agent.configure(is_refused).await;
                 }
                 let now = agent.sim().now();
                 let ready_at = ready_at(run.startup.as_ref(), run.readiness.as_ref(), ticks_from, now);

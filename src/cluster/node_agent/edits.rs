@@ -11,10 +11,12 @@ use std::rc::Rc;
 use super::Agent;
 use crate::cluster::control::Pod;
 use crate::cluster::notice::{Notice, until};
+use crate::cluster::objects::PullPolicy;
 
 /// The image that a pod's process is made from.
 pub(super) struct ImageInUse {
     name: String,
+    pull: PullPolicy,
     /// How often it had been edited by then.
     seen: u64,
     edits: Option<Rc<Notice>>,
@@ -23,7 +25,12 @@ pub(super) struct ImageInUse {
 impl ImageInUse {
     pub(super) fn of(pod: &Pod) -> Self {
         let edits = pod.image_edits.clone();
-        Self { name: pod.template.image.clone(), seen: edits.as_ref().map_or(0, |edits| edits.version()), edits }
+        Self {
+            name: pod.template.image.clone(),
+            pull: pod.template.pull(),
+            seen: edits.as_ref().map_or(0, |edits| edits.version()),
+            edits,
+        }
     }
 }
 
@@ -58,10 +65,10 @@ impl Agent {
     pub(super) async fn pull_own_image(&self, node: &Rc<str>) {
         loop {
             let Some(wanted) = self.cluster.inner.state.borrow().pods.get(&self.id).map(ImageInUse::of) else { return };
-            let (image, edits, seen) = (wanted.name.clone(), wanted.edits.clone(), wanted.seen);
+            let (image, pull, edits, seen) = (wanted.name.clone(), wanted.pull, wanted.edits.clone(), wanted.seen);
             self.image.replace(wanted);
-            let Some(edits) = edits else { return self.pull_image(node, &image).await };
-            if until(edits.changed_since(seen), pin!(self.pull_image(node, &image))).await.is_some() {
+            let Some(edits) = edits else { return self.pull_image(node, &image, pull).await };
+            if until(edits.changed_since(seen), pin!(self.pull_image(node, &image, pull))).await.is_some() {
                 if let Some(pod) = self.cluster.inner.state.borrow_mut().pods.get_mut(&self.id) {
                     pod.waiting = None;
                 }

@@ -108,7 +108,8 @@ pub(super) fn rollout(rollout: &Rollout, pods: &[PodView], log: &EventLog) -> Fi
 
 /// Why the scheduler last found no node for a pod that waits for one.
 fn unplaced<'a>(pod: &PodView, log: &'a EventLog) -> Option<&'a str> {
-    let is_it = |event: &&Event| event.kind == "pod_unschedulable" && event.object.rsplit('/').next() == Some(&*pod.name);
+    let is_it =
+        |event: &&Event| event.kind == "pod_unschedulable" && event.object.rsplit('/').next() == Some(&*pod.name);
     let waits = pod.node.is_none().then(|| log.events().iter().rev().find(is_it));
     text(waits??, "reason")
 }

@@ -67,7 +67,6 @@ pub(super) fn note(spec: &Fields<'_>) {
         &[
             ("hostNetwork", Flag),
             ("loadBalancerIP", Text),
-            ("dnsPolicy", Text),
             ("runAsRoot", Flag),
             ("autoCreateGatewayYaml", Flag),
             ("disableContainerPortExposed", Flag),
@@ -75,6 +74,11 @@ pub(super) fn note(spec: &Fields<'_>) {
             ("requestedNetworkView", Text),
         ],
     );
+    if let Some(field) = spec.look("dnsPolicy").filter(|field| field.node().text() != Some("")) {
+        // Its pods have it, and the API server takes no other.
+        let words = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"].map(|word| (word, ()));
+        let _ = field.choice(&words);
+    }
     for (key, of) in [("secretVolumes", "secretName"), ("configVolumes", "configMapName")] {
         for item in spec.look(key).map(|field| field.items()).unwrap_or_default() {
             check_all(&item, &[("name", Text), (of, Text), ("mountPath", Text)]);

@@ -54,7 +54,7 @@ fn served(number: u64, due_ms: u64, latency_ms: u64) -> Done<'static> {
 }
 
 fn lost(number: u64, due_ms: u64) -> Done<'static> {
-    let cause = Lost { code: CauseCode::LbStaleTarget, event: None, source: None };
+    let cause = Lost { code: CauseCode::LbStaleTarget, event: None, source: None, remedy: None };
     Done { outcome: Outcome::Refused, status: None, cause: Some(cause), ..served(number, due_ms, 20) }
 }
 
@@ -150,7 +150,7 @@ fn losses_are_told_apart_by_the_setting_behind_them() {
     let source =
         |line| Some(Source { file: Some("a.yaml".into()), line: Some(line), path: "spec.x".into(), value: None });
     for (number, line) in [(1, 3), (2, 9), (3, 9)] {
-        let cause = Lost { code: CauseCode::ExitInFlight, event: None, source: source(line) };
+        let cause = Lost { code: CauseCode::ExitInFlight, event: None, source: source(line), remedy: None };
         tell(&mut recorder, &Done { cause: Some(cause), flag: Some("UC"), ..lost(number, 10_000 + number) });
     }
     let causes = recorder.finish(facts()).unwrap().results.causes;

@@ -173,7 +173,7 @@ fn cause_row(cause: &Cause, results: &Results, clock: Clock) -> Value {
         code => &cause.code,
         name => &cause.name,
         meaning => known.map(CauseCode::meaning),
-        fix => known.map(CauseCode::fix),
+        fix => cause.fix(),
         count => units::count(cause.count),
         share => tally::ratio(cause.count, results.totals.dropped).map_or(NONE.to_owned(), units::percent),
         first => clock.tell(cause.first_ms),

@@ -262,6 +262,11 @@ fn url(field: &Field<'_>) -> Option<(String, u16, String)> {
         field.refuse(format!("`{text}` is not a URL"), "write http://host/path");
         return None;
     };
+    let written = uri.as_ref().and_then(|uri| uri.authority()?.as_str().strip_prefix(host)?.strip_prefix(':'));
+    if written.is_some_and(|written| written.parse::<u16>().ok().filter(|port| *port > 0).is_none()) {
+        field.refuse(format!("`{text}` has no port that can be dialled"), "write one from 1 to 65535, or leave it out");
+        return None;
+    }
     let host = if port == usual { host.to_owned() } else { format!("{host}:{port}") };
     Some((host, port, path.to_string()))
 }

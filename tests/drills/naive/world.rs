@@ -163,6 +163,7 @@ impl World {
             image_pull: Delay::ZERO,
             bad_images: BTreeSet::from(["edge:bad".to_owned()]),
             image_sizes: BTreeMap::new(),
+            preloaded_images: BTreeSet::new(),
             terminated_pods_max: gatedrill::cluster::pod_collection::THRESHOLD,
             endpoint_propagation: Delay::Constant(Duration::from_millis(300)),
             sandbox_removal: Delay::ZERO,

@@ -85,6 +85,7 @@ fn world(replicas: i32, milli: Option<u64>, stands_at_zero: bool) -> World {
         autoscaler: None,
         bad_images: BTreeSet::new(),
         image_sizes: BTreeMap::new(),
+        preloaded_images: BTreeSet::new(),
         terminated_pods_max: crate::cluster::pod_collection::THRESHOLD,
         nodes: vec![node],
         hop: Delay::Constant(Duration::from_millis(10)),
