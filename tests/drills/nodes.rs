@@ -231,7 +231,7 @@ fn sources(results: &Results) -> Vec<String> {
 fn what_a_dead_machine_loses_has_the_line_that_kills_it() {
     let outcome = PODS.run();
     let line = SCENARIO.lines().position(|line| line.contains("timeline:")).expect("a timeline") + 1;
-    assert_eq!(sources(&outcome.run.results), [format!("GD4110 spec.timeline.killNode.node:Some({line})")]);
+    assert_eq!(sources(&outcome.run.results), [format!("GD4110 spec.timeline:Some({line})")]);
 }
 
 /// Times of an event of pods, in seconds, in order.
