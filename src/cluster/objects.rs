@@ -174,6 +174,29 @@ impl TargetPort {
 }
 
 impl PodTemplate {
+    /// What makes pods of one container, with 30 s of grace; all else is as where nobody writes anything.
+    #[must_use]
+    pub fn plain(labels: BTreeMap<String, String>, image: &str, requests: Resources) -> Self {
+        Self {
+            labels,
+            annotations: BTreeMap::new(),
+            image: image.to_owned(),
+            requests,
+            containers: Vec::new(),
+            grace_seconds: 30,
+            pre_stop: None,
+            has_empty_dir: false,
+            has_local_storage: false,
+            storage: LocalStorage::default(),
+            probes: Probes::default(),
+            init: Vec::new(),
+            ports: Vec::new(),
+            readiness_gates: Vec::new(),
+            placement: Placement::default(),
+            other: String::new(),
+        }
+    }
+
     /// The containers beside the one whose process is simulated.
     pub fn beside(&self) -> impl Iterator<Item = &Beside> {
         self.containers.iter().filter_map(|container| container.beside.as_ref())
@@ -467,22 +490,8 @@ mod tests {
     fn a_target_port_is_a_number_on_all_pods_and_a_name_on_each() {
         let port = |name: Option<&str>, number| ContainerPort { name: name.map(str::to_owned), number };
         let template = PodTemplate {
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            image: String::new(),
-            requests: Resources::default(),
-            containers: Vec::new(),
-            grace_seconds: 30,
-            pre_stop: None,
-            has_empty_dir: false,
-            has_local_storage: false,
-            storage: LocalStorage::default(),
-            probes: Probes::default(),
-            init: Vec::new(),
             ports: vec![port(None, 1), port(Some("http"), 2), port(Some("http"), 3), port(Some("grpc"), 4)],
-            readiness_gates: Vec::new(),
-            placement: Placement::default(),
-            other: String::new(),
+            ..PodTemplate::plain(BTreeMap::new(), "", Resources::default())
         };
         let named = |name: &str| TargetPort::Name(name.to_owned()).on(&template);
         assert_eq!((named("http"), named("grpc"), named("admin")), (Some(2), Some(4), None));

@@ -117,24 +117,11 @@ fn probe(port: u16) -> Option<Probe> {
 
 fn deployment(key: &str, replicas: i32) -> Deployment {
     let limit = IntOrPercent::Percent(25);
-    let template = PodTemplate {
-        labels: BTreeMap::from([("app".to_owned(), key.to_owned())]),
-        annotations: BTreeMap::new(),
-        image: "proxy:1".to_owned(),
-        requests: Resources { cpu_millicores: 1000, memory_bytes: 1 << 20 },
-        containers: Vec::new(),
-        grace_seconds: 30,
-        pre_stop: None,
-        probes: Probes::default(),
-        init: Vec::new(),
-        has_empty_dir: false,
-        has_local_storage: false,
-        storage: LocalStorage::default(),
-        ports: Vec::new(),
-        readiness_gates: Vec::new(),
-        placement: Placement::default(),
-        other: String::new(),
-    };
+    let template = PodTemplate::plain(
+        BTreeMap::from([("app".to_owned(), key.to_owned())]),
+        "proxy:1",
+        Resources { cpu_millicores: 1000, memory_bytes: 1 << 20 },
+    );
     Deployment {
         key: Rc::from(key),
         replicas,

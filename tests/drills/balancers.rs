@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::loaded;
-use crate::shop::{self, annotation_lines, scenario_head, shop_of_edge};
+use crate::shop::{self, annotated_edge, annotation_lines, scenario_head, shop_of_edge};
 use gatedrill::drill::{Continue, Outcome, run};
 use gatedrill::manifest::Problems;
 use gatedrill::manifest::service::annotations::{Effect, ROWS, Values};
@@ -51,20 +51,8 @@ spec:
           lifecycle: { preStop: { sleep: { seconds: 10 } } }
           readinessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1 }
           resources: { limits: { cpu: "2" } }
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: edge
-  annotations:
-ANNOTATIONS
-spec:
-  type: LoadBalancer
-  CLASS
-  externalTrafficPolicy: POLICY
-  selector: { app: edge }
-  ports: [ { port: 80, targetPort: 80 } ]
 "#,
+    annotated_edge!("  CLASS\n", "[ { port: 80, targetPort: 80 } ]"),
     shop_of_edge!()
 );
 

@@ -12,7 +12,9 @@ mod sticky;
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use crate::shop::{self, PREFIX, annotation_lines, lost, moments, only, scenario_head, shop_of_edge, spread_edge};
+use crate::shop::{
+    self, PREFIX, annotated_edge, annotation_lines, lost, moments, only, scenario_head, shop_of_edge, spread_edge,
+};
 use gatedrill::drill::Outcome;
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::FidelityStatus;
@@ -40,19 +42,7 @@ const SCENARIO: &str = concat!(
 
 const MANIFEST: &str = concat!(
     spread_edge!(""),
-    r#"---
-apiVersion: v1
-kind: Service
-metadata:
-  name: edge
-  annotations:
-ANNOTATIONS
-spec:
-  type: LoadBalancer
-  externalTrafficPolicy: POLICY
-  selector: { app: edge }
-  ports: [ { name: http, port: 80, targetPort: 80 }, { name: other, port: 81, targetPort: 80 } ]
-"#,
+    annotated_edge!("", "[ { name: http, port: 80, targetPort: 80 }, { name: other, port: 81, targetPort: 80 } ]"),
     // An ALB's checks name no host.
     shop_of_edge!(at "*")
 );

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::scenarios::loaded;
-use crate::shop::{self, annotation_lines, moments, only, scenario_head, shop_of_edge, spread_edge};
+use crate::shop::{self, annotated_edge, annotation_lines, moments, only, scenario_head, shop_of_edge, spread_edge};
 use gatedrill::drill::Outcome;
 use gatedrill::engine::Datum;
 use gatedrill::manifest::Problems;
@@ -38,20 +38,7 @@ const SCENARIO: &str = concat!(
 
 const MANIFEST: &str = concat!(
     spread_edge!("      GATES\n"),
-    r#"---
-apiVersion: v1
-kind: Service
-metadata:
-  name: edge
-  annotations:
-ANNOTATIONS
-spec:
-  type: LoadBalancer
-  CLASS
-  externalTrafficPolicy: POLICY
-  selector: { app: edge }
-  ports: [ { port: 80, targetPort: 80 } ]
-"#,
+    annotated_edge!("  CLASS\n", "[ { port: 80, targetPort: 80 } ]"),
     shop_of_edge!()
 );
 

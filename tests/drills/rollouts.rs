@@ -12,9 +12,9 @@ use std::time::Duration;
 use gatedrill::cluster::daemon_set::Update;
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{DaemonSet, Deployment, Node, PodTemplate, Probes, Resources};
+use gatedrill::cluster::objects::{DaemonSet, Deployment, Node, PodTemplate, Resources};
 use gatedrill::cluster::{
-    ClientLimits, ClientRates, Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Placement, Version,
+    ClientLimits, ClientRates, Cluster, ClusterConfig, HollowKubelet, HollowPod, Identity, Version,
 };
 use gatedrill::engine::{Delay, EventLog, Sim, Streams};
 use gatedrill::units::SimTime;
@@ -61,24 +61,11 @@ struct World {
 }
 
 fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
-    let template = PodTemplate {
-        labels: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
-        annotations: BTreeMap::new(),
-        image: "edge:1".to_owned(),
-        requests: Resources { cpu_millicores: 100, memory_bytes: 1 << 20 },
-        containers: Vec::new(),
-        grace_seconds: 30,
-        pre_stop: None,
-        probes: Probes::default(),
-        init: Vec::new(),
-        has_empty_dir: false,
-        has_local_storage: false,
-        storage: gatedrill::cluster::LocalStorage::default(),
-        ports: Vec::new(),
-        readiness_gates: Vec::new(),
-        placement: Placement::default(),
-        other: String::new(),
-    };
+    let template = PodTemplate::plain(
+        BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
+        "edge:1",
+        Resources { cpu_millicores: 100, memory_bytes: 1 << 20 },
+    );
     Deployment {
         key: Rc::from(EDGE),
         replicas,

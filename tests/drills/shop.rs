@@ -76,6 +76,19 @@ spec:
     };
 }
 
+/// The Service of pods with `app: edge` and a balancer, with `ANNOTATIONS` and a `POLICY` to fill in; `class` is a line of its spec, or none.
+macro_rules! annotated_edge {
+    ($class:literal, $ports:literal) => {
+        concat!(
+            "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: edge\n  annotations:\nANNOTATIONS\nspec:\n  type: LoadBalancer\n",
+            $class,
+            "  externalTrafficPolicy: POLICY\n  selector: { app: edge }\n  ports: ",
+            $ports,
+            "\n"
+        )
+    };
+}
+
 /// Behind pods with `istio: edge` in `istio-system`; `with` servers that follow the first.
 macro_rules! shop_of_istio_edge {
     () => {
@@ -180,7 +193,8 @@ spec:
 }
 
 pub(crate) use {
-    edge_behind_nlb, new_clients, scenario_head, service_behind_nlb, shop_of_edge, shop_of_istio_edge, spread_edge,
+    annotated_edge, edge_behind_nlb, new_clients, scenario_head, service_behind_nlb, shop_of_edge, shop_of_istio_edge,
+    spread_edge,
 };
 
 /// A text with each of these words replaced, in their order.

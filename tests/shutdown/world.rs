@@ -9,8 +9,8 @@ use std::time::Duration;
 use gatedrill::backend::{BackendConfig, BodyShape};
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, ServiceFace, TargetPort};
-use gatedrill::cluster::{ClusterConfig, Identity, Placement, Version};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Resources, Service, ServiceFace, TargetPort};
+use gatedrill::cluster::{ClusterConfig, Identity, Version};
 use gatedrill::drill::pod_host::CpuCosts;
 use gatedrill::drill::{
     Action, BackendPods, BackendSpec, FrontSpec, GatewayPods, GatewaySpec, LoadSpec, MemberConfig, MixEntry,
@@ -74,22 +74,9 @@ fn labels() -> BTreeMap<String, String> {
 fn deployment(inputs: &Value) -> Deployment {
     let prestop = seconds(&inputs["shutdown"]["prestop_s"]);
     let template = PodTemplate {
-        labels: labels(),
-        annotations: BTreeMap::new(),
-        image: "envoy".to_owned(),
-        requests: Resources::default(),
-        containers: Vec::new(),
         grace_seconds: whole(&inputs["shutdown"]["grace_period_s"]),
         pre_stop: (!prestop.is_zero()).then_some(prestop),
-        probes: Probes::default(),
-        init: Vec::new(),
-        has_empty_dir: false,
-        has_local_storage: false,
-        storage: gatedrill::cluster::LocalStorage::default(),
-        ports: Vec::new(),
-        readiness_gates: Vec::new(),
-        placement: Placement::default(),
-        other: String::new(),
+        ..PodTemplate::plain(labels(), "envoy", Resources::default())
     };
     let strategy = Strategy::RollingUpdate { max_surge: IntOrPercent::Int(1), max_unavailable: IntOrPercent::Int(0) };
     Deployment {

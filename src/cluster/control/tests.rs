@@ -17,7 +17,7 @@ use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::kubelet::disk::DiskUse;
 use crate::cluster::kubelet::probe::ProbeSpec;
 use crate::cluster::objects::{Probe, ProbeAction, Probes, Resources, Service, ServiceFace};
-use crate::cluster::{ClientRates, ContainerRequest, LocalFuture, Placement, Process, PullPolicy, StartingPod};
+use crate::cluster::{ClientRates, ContainerRequest, LocalFuture, Process, PullPolicy, StartingPod};
 use crate::engine::Signal;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use std::cell::Cell;
@@ -114,22 +114,12 @@ fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
         spec: ProbeSpec { period_seconds: 1, failure_threshold: 1, ..ProbeSpec::default() },
     };
     let template = PodTemplate {
-        labels: BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
-        annotations: BTreeMap::new(),
-        image: "proxy:1".to_owned(),
-        requests: Resources { cpu_millicores: 500, memory_bytes: 1 << 20 },
-        containers: Vec::new(),
-        grace_seconds: 30,
-        pre_stop: None,
         probes: Probes { readiness: Some(readiness), ..Probes::default() },
-        init: Vec::new(),
-        has_empty_dir: false,
-        has_local_storage: false,
-        storage: crate::cluster::LocalStorage::default(),
-        ports: Vec::new(),
-        readiness_gates: Vec::new(),
-        placement: Placement::default(),
-        other: String::new(),
+        ..PodTemplate::plain(
+            BTreeMap::from([("app".to_owned(), "edge".to_owned())]),
+            "proxy:1",
+            Resources { cpu_millicores: 500, memory_bytes: 1 << 20 },
+        )
     };
     Deployment {
         key: Rc::from(EDGE),

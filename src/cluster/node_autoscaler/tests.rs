@@ -1,8 +1,7 @@
 //! A group of nodes that grows and shrinks, look by look.
 
 use super::*;
-use crate::cluster::objects::Probes;
-use crate::cluster::placement::{Placement, Protocol};
+use crate::cluster::placement::Protocol;
 use std::net::Ipv4Addr;
 
 const RULES: AutoscalerRules = AutoscalerRules::usual(1, 5);
@@ -24,24 +23,7 @@ fn node() -> Node {
 }
 
 fn pod(cpu_millicores: u64) -> Rc<PodTemplate> {
-    Rc::new(PodTemplate {
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        image: String::new(),
-        requests: Resources { cpu_millicores, memory_bytes: 1 << 20 },
-        containers: Vec::new(),
-        grace_seconds: 30,
-        pre_stop: None,
-        probes: Probes::default(),
-        init: Vec::new(),
-        has_empty_dir: false,
-        has_local_storage: false,
-        storage: crate::cluster::LocalStorage::default(),
-        ports: Vec::new(),
-        readiness_gates: Vec::new(),
-        placement: Placement::default(),
-        other: String::new(),
-    })
+    Rc::new(PodTemplate::plain(BTreeMap::new(), "", Resources { cpu_millicores, memory_bytes: 1 << 20 }))
 }
 
 /// Nodes of the group with pods that ask for so many millicores each.

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use gatedrill::cluster::deployment::Strategy;
 use gatedrill::cluster::int_or_percent::IntOrPercent;
-use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probes, Resources, Service, ServiceFace};
+use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Resources, Service, ServiceFace};
 use gatedrill::cluster::{
-    Cluster, ClusterConfig, Identity, LocalFuture, Placement, ProbeAction, Process, ProcessEnd, Runtime, StartingPod,
-    Version,
+    Cluster, ClusterConfig, Identity, LocalFuture, ProbeAction, Process, ProcessEnd, Runtime, StartingPod, Version,
 };
 use gatedrill::engine::{Delay, EventId, EventLog, Signal, Sim, Streams};
 use gatedrill::units::SimTime;
@@ -104,24 +103,11 @@ impl Process for ScriptedProcess {
 
 /// Without limits on rollouts but these.
 pub(crate) fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
-    let template = PodTemplate {
-        labels: BTreeMap::from([("app".to_owned(), APP.to_owned())]),
-        annotations: BTreeMap::new(),
-        image: "edge:1".to_owned(),
-        requests: Resources { cpu_millicores: 1000, memory_bytes: 1 << 20 },
-        containers: Vec::new(),
-        grace_seconds: 30,
-        pre_stop: None,
-        has_empty_dir: false,
-        has_local_storage: false,
-        storage: gatedrill::cluster::LocalStorage::default(),
-        probes: Probes::default(),
-        init: Vec::new(),
-        ports: Vec::new(),
-        readiness_gates: Vec::new(),
-        placement: Placement::default(),
-        other: String::new(),
-    };
+    let template = PodTemplate::plain(
+        BTreeMap::from([("app".to_owned(), APP.to_owned())]),
+        "edge:1",
+        Resources { cpu_millicores: 1000, memory_bytes: 1 << 20 },
+    );
     Deployment {
         key: Rc::from(EDGE),
         replicas,

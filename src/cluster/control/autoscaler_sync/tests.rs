@@ -8,11 +8,9 @@ use crate::cluster::autoscaler::{Behavior, ResourceName, ScalingRules};
 use crate::cluster::deployment::Strategy;
 use crate::cluster::int_or_percent::IntOrPercent;
 use crate::cluster::metrics::{Curve, Stretch, Usage};
-use crate::cluster::objects::{Node, ProbeAction, Probes, Resources};
+use crate::cluster::objects::{Node, ProbeAction, Resources};
 use crate::cluster::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
-use crate::cluster::{
-    ClientRates, ClusterConfig, Deployment, Identity, LocalFuture, Placement, Process, Runtime, StartingPod,
-};
+use crate::cluster::{ClientRates, ClusterConfig, Deployment, Identity, LocalFuture, Process, Runtime, StartingPod};
 use crate::engine::{Delay, EventLog, Signal, Sim, Streams};
 
 const EDGE: &str = "ns/edge";
@@ -113,24 +111,11 @@ fn deployment(replicas: i32) -> Deployment {
         min_ready_seconds: 0,
         progress_deadline_seconds: None,
         revision_history_limit: 10,
-        template: PodTemplate {
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            image: "proxy:1".to_owned(),
-            requests: Resources { cpu_millicores: 100, memory_bytes: 2 << 20 },
-            containers: Vec::new(),
-            grace_seconds: 30,
-            pre_stop: None,
-            probes: Probes::default(),
-            init: Vec::new(),
-            has_empty_dir: false,
-            has_local_storage: false,
-            storage: crate::cluster::LocalStorage::default(),
-            ports: Vec::new(),
-            readiness_gates: Vec::new(),
-            placement: Placement::default(),
-            other: String::new(),
-        },
+        template: PodTemplate::plain(
+            BTreeMap::new(),
+            "proxy:1",
+            Resources { cpu_millicores: 100, memory_bytes: 2 << 20 },
+        ),
     }
 }
 
