@@ -3,7 +3,7 @@
 //! - Rules without I/O: [`autoscaler`], [`deployment`], [`replica_set`], [`daemon_set`], [`scheduler`], [`kubelet`], [`endpoints`], [`int_or_percent`],
 //!   [`disruption`], [`drain`], [`node_lifecycle`], [`taint_eviction`], [`node_autoscaler`], [`pod_collection`].
 //! - [`control`] keeps the objects and runs the controllers on them, each step a hop after the change that asked for it;
-//!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints. [`identity`] tells clusters apart.
+//!   [`node_agent`] takes a pod through its life on a node; [`feed`] tells consumers about endpoints, as an [`endpoint_list`]. [`identity`] tells clusters apart.
 //!
 //! What operators, clouds and chance do to pods and nodes is an [`operation`]. What a container does is the business of a [`Runtime`], which lies outside.
 //! Source: Kubernetes v1.28.7; each module names its files. Not modelled: preemption.

@@ -2,7 +2,7 @@
 //!
 //! It never learns which world it lives in: everything it needs of one is the [`Host`] trait. Policies are plain structs: `downstream` (what
 //! becomes of a request before it is routed), `routes`, `fault`, `cors`, `hash`, `balance`, `retry`, `timeouts`, `limits`, `outlier`, `drain`;
-//! `cluster` has their settings. `server`, `proxy` and `upstream` carry hyper's bytes to them, `access` is the record of a request, and `agent`
+//! `cluster` has their settings, `assignment` what a control plane tells of endpoints. `server`, `proxy` and `upstream` carry hyper's bytes to them, `access` is the record of a request, and `agent`
 //! plays Istio's pilot-agent, which runs the gateway and decides when it ends; `shutdown` has the ways in which this and other gateways end.
 //!
 //! Behaviour follows Envoy 1.40 as Istio configures it at an ingress. Not modelled yet: HTTP/2, TLS, upgrades to other protocols.

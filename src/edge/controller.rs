@@ -21,7 +21,7 @@
 //! Sources: kubernetes/cloud-provider-alibaba-cloud eeb0ddc68 pkg/controller/service/reconcile/backend, pkg/controller/service/{clbv1,nlbv2}/vgroups and
 //! server_group_manager, pkg/provider/alibaba/nlb (waiting for jobs), pkg/controller/helper/node (excluded nodes); its pull request 486 (graceful shutdown).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -233,20 +233,25 @@ pub fn wanted(rules: &TargetRules, endpoints: &[EndpointView], eligible: &[NodeT
         return pods.map(|pod| (pod.ip, told(pod))).collect();
     };
     let because = endpoints.iter().filter_map(|endpoint| endpoint.because).max();
-    let pods_on = |node: &NodeTarget| endpoints.iter().filter(is_ready).filter(|pod| pod.node == node.name).count();
     let counts_pods = policy == TrafficPolicy::Local && rules.reach == NodeReach::WithPods;
+    // Nodes by the thousand ask for their pods.
+    let mut pods_on: BTreeMap<&str, u32> = BTreeMap::new();
+    for pod in endpoints.iter().filter(is_ready).filter(|_| counts_pods) {
+        *pods_on.entry(&pod.node).or_default() += 1;
+    }
     let weight = |node: &NodeTarget| match counts_pods {
-        true => u32::try_from(pods_on(node)).unwrap_or(u32::MAX),
-        false => rules.weight,
+        true => pods_on.get(&*node.name).copied(),
+        false => Some(rules.weight),
     };
-    let is_target = |node: &&NodeTarget| !node.is_virtual && (!counts_pods || pods_on(node) > 0);
-    let nodes = eligible.iter().filter(is_target).map(|node| (weight(node), node));
+    let machines = eligible.iter().filter(|node| !node.is_virtual);
+    let nodes = machines.filter_map(|node| Some((weight(node)?, node)));
     let told = |(weight, node): (u32, &NodeTarget)| {
         let (name, node_name) = (Rc::clone(&node.name), Rc::clone(&node.name));
         (node.ip, Wanted { name, node: node_name, because, weight })
     };
     // Pods of virtual nodes are targets themselves: there is no port of a node that leads to them.
-    let on_virtual = |pod: &&EndpointView| eligible.iter().any(|node| node.is_virtual && node.name == pod.node);
+    let virtual_nodes: BTreeSet<&str> = eligible.iter().filter(|it| it.is_virtual).map(|node| &*node.name).collect();
+    let on_virtual = |pod: &&EndpointView| virtual_nodes.contains(&*pod.node);
     let instances = endpoints.iter().filter(is_ready).filter(on_virtual);
     let instance = |pod: &EndpointView| {
         let weight = if policy == TrafficPolicy::Local { 1 } else { rules.weight };

@@ -1,5 +1,6 @@
 //! What products do otherwise: targets that linger, gates that wait for health, and nodes that answer for the address.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -140,8 +141,12 @@ impl Inner {
     /// How many of the targets that the controller wants can be healthy.
     pub(super) fn healthy_wanted(&self, state: &State) -> usize {
         let asks_for_pods = matches!(self.live().probe, Probe::ServiceHealth { asks_status: true, .. });
-        let can_be = |node: &str| !asks_for_pods || has_pod(&state.endpoints, node);
-        state.wanted.values().filter(|wanted| can_be(&wanted.node)).count()
+        if !asks_for_pods {
+            return state.wanted.len();
+        }
+        let serving = state.endpoints.iter().filter(|endpoint| serves(endpoint)).map(|endpoint| &*endpoint.node);
+        let serving: BTreeSet<&str> = serving.collect();
+        state.wanted.values().filter(|wanted| serving.contains(&*wanted.node)).count()
     }
 
     /// Whoever wants to know hears of a target that has been registered, and may be healthy at once.
@@ -164,5 +169,9 @@ impl Inner {
 }
 
 fn has_pod(endpoints: &[EndpointView], node: &str) -> bool {
-    endpoints.iter().any(|endpoint| endpoint.ready && !endpoint.terminating && *endpoint.node == *node)
+    endpoints.iter().any(|endpoint| serves(endpoint) && *endpoint.node == *node)
+}
+
+fn serves(endpoint: &EndpointView) -> bool {
+    endpoint.ready && !endpoint.terminating
 }

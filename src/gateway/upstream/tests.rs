@@ -239,7 +239,8 @@ fn what_waits_for_a_connection_is_not_active() {
         world.borrow_at(&cluster, Duration::ZERO, 50 * SECOND);
     }
     world.run_until(SECOND);
-    let active: Vec<u32> = cluster.endpoints.borrow().iter().map(|endpoint| endpoint.active.get()).collect();
+    let active: Vec<u32> =
+        (0..cluster.hosts.borrow().endpoints.len()).map(|index| cluster.hosts.borrow().active(index)).collect();
     assert_eq!(active[0], 0, "it swallows what it is sent and looks idle all the while");
     assert!(active[1] > 10);
 }
@@ -279,7 +280,8 @@ fn watched(world: &World, outlier: OutlierConfig, panic_threshold_percent: u32) 
 }
 
 fn fail(cluster: &Rc<Cluster>, world: &World, last: u8) {
-    let found = cluster.endpoints.borrow().iter().find(|found| found.address == endpoint(last)).cloned().unwrap();
+    cluster.read(&world.host);
+    let found = cluster.hosts.borrow().known().find(|found| found.address == endpoint(last)).cloned().unwrap();
     for _ in 0..5 {
         cluster.report(&world.host, &found, Outcome::Status(503));
     }
@@ -362,4 +364,34 @@ fn retries_in_flight_are_limited_by_cluster() {
     assert!(permits.iter().all(Option::is_some) && cluster.begin_retry().is_none());
     drop(permits);
     assert!(cluster.begin_retry().is_some());
+}
+
+#[test]
+fn gateways_share_an_assignment_and_know_only_what_they_use() {
+    let world = world();
+    let assignment = LoadAssignment::new(endpoints(21..41));
+    let cluster = |config| {
+        let cluster = world.cluster(config, &[]);
+        cluster.set_endpoints(&LoadAssignment::new(endpoints(1..20)), &world.host);
+        cluster.set_endpoints(&assignment, &world.host);
+        cluster
+    };
+    let known = |cluster: &Cluster| cluster.hosts.borrow().known().count();
+    let sets = |cluster: &Cluster| cluster.hosts.borrow().sets.clone().expect("it has been asked");
+    let [first, second] = [cluster(ClusterConfig::ISTIO), cluster(ClusterConfig::ISTIO)];
+    assert_eq!((known(&first), first.unread.borrow().len()), (0, 1), "only the last assignment matters");
+    let picked = [pick(&first, &world.host, &[]), pick(&second, &world.host, &[])];
+    assert!(picked.into_iter().flatten().all(|picked| assignment.index_of(picked.address).is_some()));
+    assert_eq!((known(&first), known(&second)), (1, 1));
+    assert!(Rc::ptr_eq(&sets(&first), &sets(&second)));
+    // Where failures are counted all hosts are known, in the order in which they came; an ejection is a process's own.
+    let outlier = Some(OutlierConfig { max_ejection_percent: 100, ..OutlierConfig::ISTIO });
+    let counting = cluster(ClusterConfig { outlier, ..ClusterConfig::ISTIO });
+    assert_eq!((known(&counting), counting.unread.borrow().len()), (0, 3));
+    assert!(pick(&counting, &world.host, &[]).is_some());
+    assert_eq!(known(&counting), 20);
+    assert!(Rc::ptr_eq(&sets(&first), &sets(&counting)));
+    fail(&counting, &world, 30);
+    assert!(!Rc::ptr_eq(&sets(&first), &sets(&counting)));
+    assert!(!is_picked(&counting, &world, 30) && is_picked(&first, &world, 30));
 }
