@@ -175,7 +175,7 @@ fn a_node_is_short_of_disk_below_15_percent_and_evicts_one_pod_after_the_other()
         // The phase lasts until the kubelet has looked and all is over, and has what it costs.
         let phases = &outcome.run.results.phases;
         let lost: Vec<(&str, bool)> = phases.iter().map(|it| (it.name.as_str(), it.totals.dropped > 0)).collect();
-        assert_eq!(lost, [("before", false), ("rollout", true), ("after", false)]);
+        assert_eq!(lost, [("before", false), ("pressure", true), ("after", false)]);
         // The event log leads from the pod back to what filled the disk.
         let kinds: Vec<&str> = outcome.log.causes(evicted[0].id).map(|event| event.kind).collect();
         assert_eq!(kinds, ["evicted_by_kubelet", "node_disk_pressure", "node_disk_filled", "timeline"]);

@@ -368,5 +368,5 @@ fn a_grace_that_the_timeline_gives_is_what_costs() {
     let (count, codes, by) = lost("{ at: 10s, killPod: { pod: oldest, grace: 1s } }");
     assert!(count > 0, "{codes}");
     assert_eq!(codes, "GD4109");
-    assert_eq!(by, "kill the oldest pod of istio-system/edge with 1 s of grace");
+    assert_eq!(by, "kill the oldest pod of istio-system/istio-edge with 1 s of grace");
 }

@@ -119,7 +119,7 @@ fn an_autoscaler_counts_all_pods_that_its_selector_matches() {
         objects[2].clone(),
     ];
     let outcome = drill(("istio-system/edge", "1.33", ""), &objects);
-    assert_eq!(first_sight(&outcome, "edge"), (2, 5, Some(106.0), "True/ValidMetricFound".to_owned()));
+    assert_eq!(first_sight(&outcome, "edge"), (2, 4, Some(107.0), "True/ValidMetricFound".to_owned()));
 }
 
 /// Two autoscalers whose targets share pods, from 1.27 on, scale neither.

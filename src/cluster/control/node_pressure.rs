@@ -61,11 +61,13 @@ impl Cluster {
                 let memory = this.memory_on(index);
                 let used = this.disk_use_on(index);
                 if memory.is_empty() && used.is_empty() && this.has_nothing_to_watch(index) {
-                    this.inner.state.borrow_mut().nodes[index].is_watched = false;
+                    let node = &mut this.inner.state.borrow_mut().nodes[index];
+                    (node.is_watched, node.is_evicting) = (false, false);
                     return;
                 }
                 let orders = this.look_at(index, &mut watches, &memory, &used);
                 wait = if orders.is_empty() { CHECK_PERIOD } else { Duration::ZERO };
+                this.inner.state.borrow_mut().nodes[index].is_evicting = !orders.is_empty();
                 this.evict_in_turn(index, orders).await;
             }
         });

@@ -60,6 +60,8 @@ pub(in crate::cluster) struct NodeState {
     lease_from: SimTime,
     /// Its kubelet looks at memory and disk.
     pub(super) is_watched: bool,
+    /// Its kubelet evicts pods, one after the other.
+    pub(super) is_evicting: bool,
     /// Of what it is short.
     pub(super) conditions: Conditions,
     /// What is known of its disk.
@@ -97,6 +99,7 @@ impl NodeState {
             boots: Rc::default(),
             lease_from,
             is_watched: false,
+            is_evicting: false,
             conditions: Conditions::default(),
             disk: DiskState::default(),
             is_shutting_down: false,
@@ -269,7 +272,7 @@ impl Cluster {
         let is_unnoticed = |node: &NodeState| node.is_silent() && node.is_usable();
         state.operations_count == 0
             && state.daemons_are_calm()
-            && !state.nodes.iter().any(is_unnoticed)
+            && !state.nodes.iter().any(|node| is_unnoticed(node) || node.is_evicting)
             && !pods.any(is_moving)
             && Self::is_complete(&state, owner)
     }
