@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::containers;
 use super::hook::{Hook, read_lifecycle};
 use super::host_ports;
+use super::names;
 use super::object::{Object, is_dns_label, read_metadata};
 use super::placement::{self, TopologyKey};
 use super::pod_extras::{self, Extras};
@@ -453,7 +454,7 @@ pub(super) fn read_container(field: &Field<'_>, role: Role) -> Option<Container>
             format!("`{image}` is no image"),
             "write one such as registry.example.com/proxy:1.26, without blanks",
         );
-    } else if let Some(field) = fields.look("image").filter(|_| pod_rules::is_bad_image(&image)) {
+    } else if let Some(field) = fields.look("image").filter(|_| names::is_bad_image(&image)) {
         field.refuse(
             format!("no kubelet takes `{image}` for an image's name (InvalidImageName)"),
             "write small letters and no blanks before the tag, as in registry.example.com/proxy:1.26",

@@ -155,6 +155,29 @@ pub(super) fn is_range(text: &str) -> bool {
         && bits.parse::<u16>().is_ok_and(|bits| bits <= most)
 }
 
+/// Whether the kubelet refuses to look for an image of this name. Source: distribution/reference regexp.go; pkg/util/parsers.
+pub(super) fn is_bad_image(name: &str) -> bool {
+    let repository = name.split('@').next().unwrap_or_default();
+    let (domain, path) = match repository.split_once('/') {
+        Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => (Some(domain), path),
+        _ => (None, repository),
+    };
+    let (path, tag) = path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
+    let is_part = |part: &str| {
+        let is_end = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+        is_end(part.bytes().next()) && is_end(part.bytes().last()) && part.bytes().all(is_inner)
+    };
+    let is_tag = |tag: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !tag.is_empty() && tag.len() <= 128 && !tag.starts_with(['.', '-']) && tag.bytes().all(is_inner)
+    };
+    name.contains(char::is_whitespace)
+        || domain.is_some_and(str::is_empty)
+        || !path.split('/').all(is_part)
+        || !tag.is_none_or(is_tag)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +273,26 @@ mod tests {
         }
         for text in [".", "..", "a/b", "50%"] {
             assert!(wrong_segment(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_images() {
+        for name in [
+            "a",
+            "a:1",
+            "a/b_c:V1.2",
+            "auto",
+            "registry.example.com:5000/Mesh".to_lowercase().as_str(),
+            "LOCAL.example/a:1",
+            "localhost/a@sha256:0a",
+        ] {
+            assert!(!is_bad_image(name), "{name}");
+        }
+        for name in
+            ["Proxy:1", "a/B:1", "web :1", "web: 1", "a:", "a//b", "a/-b", "a:1 2", "registry.example.com/Mesh/a"]
+        {
+            assert!(is_bad_image(name), "{name}");
         }
     }
 }

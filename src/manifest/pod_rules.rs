@@ -236,29 +236,6 @@ fn check_handlers(fields: &Fields<'_>) {
     }
 }
 
-/// Whether the kubelet refuses to look for an image of this name. Source: distribution/reference regexp.go; pkg/util/parsers.
-pub(super) fn is_bad_image(name: &str) -> bool {
-    let repository = name.split('@').next().unwrap_or_default();
-    let (domain, path) = match repository.split_once('/') {
-        Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => (Some(domain), path),
-        _ => (None, repository),
-    };
-    let (path, tag) = path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
-    let is_part = |part: &str| {
-        let is_end = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-        is_end(part.bytes().next()) && is_end(part.bytes().last()) && part.bytes().all(is_inner)
-    };
-    let is_tag = |tag: &str| {
-        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        !tag.is_empty() && tag.len() <= 128 && !tag.starts_with(['.', '-']) && tag.bytes().all(is_inner)
-    };
-    name.contains(char::is_whitespace)
-        || domain.is_some_and(str::is_empty)
-        || !path.split('/').all(is_part)
-        || !tag.is_none_or(is_tag)
-}
-
 /// Checks what becomes of a container whose resources change. Source: `validateResizePolicy`, `validateInitContainers`.
 pub(super) fn check_resizing(fields: &Fields<'_>, role: Role) {
     let Some(field) = fields.look("resizePolicy") else { return };
@@ -504,26 +481,6 @@ mod tests {
             ("env: [ { name: A, valueFrom: { resourceFieldRef: { resource: limits.gpu } } } ]", "`limits.gpu` is no"),
         ] {
             check("", container, part);
-        }
-    }
-
-    #[test]
-    fn names_of_images() {
-        for name in [
-            "a",
-            "a:1",
-            "a/b_c:V1.2",
-            "auto",
-            "registry.example.com:5000/Mesh".to_lowercase().as_str(),
-            "LOCAL.example/a:1",
-            "localhost/a@sha256:0a",
-        ] {
-            assert!(!super::is_bad_image(name), "{name}");
-        }
-        for name in
-            ["Proxy:1", "a/B:1", "web :1", "web: 1", "a:", "a//b", "a/-b", "a:1 2", "registry.example.com/Mesh/a"]
-        {
-            assert!(super::is_bad_image(name), "{name}");
         }
     }
 

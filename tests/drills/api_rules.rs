@@ -125,7 +125,6 @@ fn advice_follows_what_took_the_pods_away() {
     for (timeline, word) in [
         ("{ at: 10s, scale: { replicas: 0 } }", "at the smallest size"),
         ("{ at: 10s, drainNode: { node: pool-1 } }, { at: 10s, drainNode: { node: pool-2 } }", "PodDisruptionBudget"),
-        ("{ at: 10s, delete: {} }", "one pod at a time"),
     ] {
         let found = results("1.33", "", timeline);
         let nobody: Vec<_> =
