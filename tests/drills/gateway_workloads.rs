@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::scenarios::loaded;
-use crate::shop::{lost, moments, ran, refusals, scenario_head, seconds, shop_of_istio_edge};
+use crate::shop::{count, lost, moments, ran, refusals, scenario_head, seconds, shop_of_istio_edge};
 use gatedrill::drill::{Outcome, Watch};
 use gatedrill::manifest::Problems;
 use gatedrill::record::results::Pod;
@@ -384,6 +384,19 @@ fn pods_without_a_controller_are_gateways_by_themselves() {
     let one = Drill { timeline: "{ at: 20s, killPod: {} }", workloads: &workloads, ..PLAIN }.run();
     let (found, expected) = (dropped(&one), expected(&one, 40.0, 0.5));
     assert!(expected > 40.0 && (found - expected).abs() <= 2.0, "{found} lost, {expected} expected");
+}
+
+#[test]
+fn a_gateway_pod_whose_image_is_edited_drains_and_comes_back_as_the_same_target() {
+    let workloads = bare("edge-1", LABELS) + &bare("edge-2", LABELS);
+    let timeline = r#"{ at: 20s, set: { "Pod/istio-system/edge-1.spec.containers[0].image": "proxy:2" } }"#;
+    let edited = Drill { timeline, workloads: &workloads, ..PLAIN }.run();
+    let counts =
+        ["pod_created", "container_started", "sigterm", "target_deregistered"].map(|kind| count(&edited, kind));
+    assert_eq!(counts, [2, 3, 1, 1], "it is the same pod");
+    // Its drain is as long as the balancer takes, and its image is there: next to nothing is lost.
+    let found = dropped(&edited);
+    assert!(found <= 5.0, "{found} lost");
 }
 
 #[test]
