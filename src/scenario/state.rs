@@ -464,6 +464,7 @@ impl State {
     }
 
     /// What the objects come to. Problems and notes go to the sink.
+    #[expect(clippy::too_many_lines, reason = "a straight line, in which each step needs those before it")]
     pub(super) fn resolve(&self, settings: &Settings, sink: &Sink) -> Option<Resolved> {
         let before = sink.problem_count();
         api_versions::check(&self.objects, settings.cluster.version, sink);
