@@ -4,7 +4,10 @@
 //! belong to Deployments of 95 pods each, probed every ten. Printed for 100, 1,000 and 10,000 pods: the time, the processor time per pod, which others on
 //! the machine disturb less, how many nodes the scheduler looked at to place one (all of 50, enough of 5,000: as the real one does), and the most memory the
 //! process had by then. Small clusters are played several times. The aim: 10,000 pods on 5,000 nodes in less than 10 s and 2 GiB, at a cost per pod that stays about the same.
-//! With numbers as arguments only clusters of so many pods, each once. With `--test` only 100 and 400 pods, which costs little; the cluster's state at the end is checked in any case.
+//! Then the same for a whole drill out of its file's text (`drill_text`), with real gateways, a balancer, kube-proxies and nearly no load: the same aim.
+//! With numbers as arguments only clusters of so many pods, each once; with `drill` as well, only the drills. With `--test` only 100 and 400 pods, and a drill of 100, which costs little; the cluster's state at the end is checked in any case.
+
+mod drill_text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -155,7 +158,6 @@ fn hour(pods: usize) -> u64 {
     cluster.nodes_looked_at() / u64::try_from(pods + gateways).expect("a number of pods")
 }
 
-#[expect(clippy::print_stdout, clippy::disallowed_types, reason = "a benchmark measures and prints")]
 fn main() {
     let is_smoke = std::env::args().any(|argument| argument == "--test");
     let asked: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
@@ -164,19 +166,29 @@ fn main() {
         [] => (&[100, 1000, 10_000], false),
         asked => (asked, true),
     };
-    for pods in sizes {
-        let runs = if is_brief { 1 } else { 10_000 / pods };
-        let (start, processor_start) = (std::time::Instant::now(), processor_time());
-        let looked_at = (0..runs).map(|_| hour(*pods)).max().unwrap_or(0);
-        let spent = start.elapsed();
-        let processor = processor_time().zip(processor_start).map_or(spent, |(end, start)| end - start);
-        let each_us = processor.as_micros() / u128::try_from(pods * runs).expect("a number of pods");
-        let memory = most_resident().map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string());
-        let seconds = spent.as_secs_f64() / f64::from(u32::try_from(runs).expect("a few runs"));
-        println!(
-            "{pods} pods: {seconds:.2} s, {each_us} µs of processor a pod, {looked_at} nodes looked at for each, {memory} MiB at most"
-        );
+    let drills: &[usize] = if is_smoke { &sizes[..1] } else { sizes };
+    for pods in sizes.iter().filter(|_| !std::env::args().any(|argument| argument == "drill")) {
+        measured(*pods, is_brief, "pods", |pods| format!("{} nodes looked at for each", hour(pods)));
     }
+    for pods in drills {
+        measured(*pods, is_brief, "pods in a drill", |pods| {
+            format!("{} polls a pod", drill_text::hour(pods) / u64::try_from(pods).expect("a number of pods"))
+        });
+    }
+}
+
+/// Plays a cluster of so many pods, a small one several times, and prints what that cost.
+#[expect(clippy::print_stdout, clippy::disallowed_types, reason = "a benchmark measures and prints")]
+fn measured(pods: usize, is_brief: bool, title: &str, play: impl Fn(usize) -> String) {
+    let runs = if is_brief { 1 } else { 10_000 / pods };
+    let (start, processor_start) = (std::time::Instant::now(), processor_time());
+    let told = (0..runs).map(|_| play(pods)).max().unwrap_or_default();
+    let spent = start.elapsed();
+    let processor = processor_time().zip(processor_start).map_or(spent, |(end, start)| end - start);
+    let each_us = processor.as_micros() / u128::try_from(pods * runs).expect("a number of pods");
+    let memory = most_resident().map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string());
+    let seconds = spent.as_secs_f64() / f64::from(u32::try_from(runs).expect("a few runs"));
+    println!("{pods} {title}: {seconds:.2} s, {each_us} µs of processor a pod, {told}, {memory} MiB at most");
 }
 
 /// The processor time of this process so far; none where the system does not tell.

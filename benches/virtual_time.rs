@@ -22,7 +22,9 @@ use gatedrill::backend::Backend;
 use gatedrill::drill::pod_host::{Cpu, CpuCosts, PodHost};
 use gatedrill::engine::{Sim, Streams, TaskGroup};
 use gatedrill::gateway::routes::{Action, Destination, Forward, PathMatch, Route, RouteMatch, Routes, VirtualHost};
-use gatedrill::gateway::{ClusterConfig, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig};
+use gatedrill::gateway::{
+    ClusterConfig, DownstreamConfig, DrainConfig, EndpointConfig, Gateway, GatewayConfig, LoadAssignment,
+};
 use gatedrill::load::{
     Arrivals, Client, ClientConfig, Entrances, Finished, Pacing, RateSegment, Request, Reuse, Sink, Site,
 };
@@ -74,6 +76,7 @@ fn servers(sim: &Sim, streams: Streams, net: &Net) {
         Backend::start(sim, streams, &net.attach(ip, link()), [80], drill_world::backend()).expect("a fresh host");
         backends.push(EndpointConfig::new(SocketAddr::V4(SocketAddrV4::new(ip, 80))));
     }
+    let backends = LoadAssignment::new(backends);
     let routes = Rc::new(routes(&cluster));
     for number in 1..=2 {
         let host = net.attach(Ipv4Addr::new(10, 1, 0, number), link());

@@ -59,27 +59,22 @@ impl Names {
     pub fn stream(&self, end: &str) -> Stream {
         let mut name = self.0;
         name.write(end.as_bytes());
-        let mut state = name.0;
-        let mut key = [0; 32];
-        for word in key.chunks_exact_mut(8) {
-            word.copy_from_slice(&split_mix(&mut state).to_le_bytes());
-        }
-        Stream { generator: ChaCha8Rng::from_seed(key) }
+        name.stream()
     }
 
     /// The stream of the entity whose name ends with this number.
     #[must_use]
     pub fn numbered(&self, number: u64) -> Stream {
-        let mut digits = [0; 20];
-        let (mut left, mut first) = (number, digits.len());
-        loop {
-            first -= 1;
-            digits[first] = b'0' + u8::try_from(left % 10).expect("a digit");
-            left /= 10;
-            if left == 0 {
-                return self.stream(std::str::from_utf8(&digits[first..]).expect("digits"));
-            }
+        let (mut name, mut unit) = (self.0, 1);
+        while number / unit >= 10 {
+            unit *= 10;
         }
+        while unit > 0 {
+            let [digit, ..] = (number / unit % 10).to_le_bytes();
+            name.write(&[b'0' + digit]);
+            unit /= 10;
+        }
+        name.stream()
     }
 }
 
@@ -98,6 +93,16 @@ impl Fnv {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
+    }
+
+    /// The stream of this name.
+    fn stream(self) -> Stream {
+        let mut state = self.0;
+        let mut key = [0; 32];
+        for word in key.chunks_exact_mut(8) {
+            word.copy_from_slice(&split_mix(&mut state).to_le_bytes());
+        }
+        Stream { generator: ChaCha8Rng::from_seed(key) }
     }
 }
 

@@ -24,8 +24,11 @@ struct Assigned {
     indexes: OnceCell<BTreeMap<SocketAddr, usize>>,
     has_equal_weights: OnceCell<bool>,
     /// As they were sorted last, and under which settings.
-    sorted: RefCell<Option<((BalanceConfig, u32), Rc<HostSets>)>>,
+    sorted: RefCell<Option<Sorted>>,
 }
+
+/// Hosts for balancing, with the settings and the panic threshold, percent, that they are sorted for.
+type Sorted = ((BalanceConfig, u32), Rc<HostSets>);
 
 impl LoadAssignment {
     /// These endpoints.

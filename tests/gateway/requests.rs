@@ -110,7 +110,7 @@ fn world(setup: Setup) -> World {
         Gateway::start(workers, config, Rc::new(routes), Rc::clone(&log) as Rc<dyn Observer>).expect("ports are free");
     let address = |last: &u8| SocketAddr::V4(SocketAddrV4::new(ip(*last), 80));
     let endpoints: Vec<_> = setup.endpoints.iter().map(|last| EndpointConfig::new(address(last))).collect();
-    gateway.set_endpoints(&cluster, &endpoints);
+    gateway.set_endpoints(&cluster, &gatedrill::gateway::LoadAssignment::new(endpoints));
     let sigterm = Signal::default();
     let (agent, ended, raised) = (gateway.clone(), tasks.clone(), sigterm.raised());
     let agent_config = AgentConfig { shutdown: setup.shutdown, status_port: 15021, status_paths: istio_paths() };

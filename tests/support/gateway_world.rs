@@ -236,7 +236,7 @@ impl World {
         let gateway = Gateway::start(vec![worker], config, Rc::new(setup.routes), observer).expect("ports are free");
         for cluster in &setup.clusters {
             let endpoints: Vec<_> = cluster.endpoints.iter().copied().map(EndpointConfig::new).collect();
-            gateway.set_endpoints(&cluster.name, &endpoints);
+            gateway.set_endpoints(&cluster.name, &gatedrill::gateway::LoadAssignment::new(endpoints));
         }
         Self { sim, client, gateway, log, stage }
     }

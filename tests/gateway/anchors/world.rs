@@ -100,7 +100,7 @@ impl World {
     /// Makes these the endpoints of a cluster.
     pub(crate) fn set_endpoints(&self, cluster: &str, numbers: impl Iterator<Item = u16>) {
         let endpoints: Vec<_> = numbers.map(|number| EndpointConfig::new(endpoint(number))).collect();
-        self.gateway.set_endpoints(cluster, &endpoints);
+        self.gateway.set_endpoints(cluster, &gatedrill::gateway::LoadAssignment::new(endpoints));
     }
 
     /// Sends so many requests, number `n` with the headers that `headers(n)` has, each after a pause: each on a connection that is free, or
