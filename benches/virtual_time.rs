@@ -184,7 +184,7 @@ fn engine() {
 }
 
 mod quiet {
-    use super::{BTreeMap, Duration, Ipv4Addr, Rc, Sim, SimTime, Streams};
+    use super::{BTreeMap, BTreeSet, Duration, Ipv4Addr, Rc, Sim, SimTime, Streams};
     use gatedrill::cluster::deployment::Strategy;
     use gatedrill::cluster::kubelet::probe::ProbeSpec;
     use gatedrill::cluster::objects::{Deployment, Node, PodTemplate, Probe, ProbeAction, Probes, Resources};

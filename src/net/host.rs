@@ -216,12 +216,11 @@ impl Host {
         async move { this.dial(to, &trace, Some(hop)).await }
     }
 
-    /// Whether somebody listens at an address now, without asking there.
+    /// Whether there is a host at an address, and nobody has ever listened there on this port.
     #[must_use]
-    pub fn is_served(&self, at: SocketAddrV4) -> bool {
+    pub fn was_never_served(&self, at: SocketAddrV4) -> bool {
         let hosts = self.net.fabric.hosts.borrow();
-        let listeners = hosts.get(at.ip()).map(|host| host.listeners.borrow());
-        listeners.is_some_and(|listeners| listeners.get(&at.port()).is_some_and(|queues| !queues.is_empty()))
+        hosts.get(at.ip()).is_some_and(|host| !host.listeners.borrow().contains_key(&at.port()))
     }
 
     /// The host and its address are gone: what is sent to it is lost, and its connections hear nothing any more. The address can

@@ -18,6 +18,23 @@ const FIELDS: [(&str, &str); 6] = [
     ("configVolumes", "spec.template.spec.volumes"),
 ];
 
+/// What stands in the template for what is said of a field.
+fn written(key: &str, said: Option<&Node>, at: Place) -> Node {
+    match said {
+        Some(kernel) if key == "kernel" => {
+            let is_enabled = kernel.find(&["enabled"]).and_then(Node::text) == Some("true");
+            let parameters = kernel.find(&["parameters"]).filter(|_| is_enabled);
+            let sysctl = |entry: &crate::manifest::yaml::Entry| {
+                Node::map(at, vec![("name", Node::string(at, &entry.key)), ("value", entry.node.clone())])
+            };
+            Node::list(at, parameters.map(Node::entries).unwrap_or_default().iter().map(sysctl).collect())
+        }
+        None if key == "kernel" => Node::list(at, Vec::new()),
+        Some(said) => said.clone(),
+        None => Node::string(at, ""),
+    }
+}
+
 /// Writes into the target's template what an entry at `at` has changed of these fields.
 pub(super) fn follow(state: &mut State, current: &Resolved, at: Place, sink: &Sink) {
     if state.departed.is_some() {
@@ -32,7 +49,7 @@ pub(super) fn follow(state: &mut State, current: &Resolved, at: Place, sink: &Si
     let changed: Vec<(&str, Node)> = FIELDS
         .iter()
         .filter(|(key, _)| text(&before.node, key) != text(&after.node, key))
-        .map(|(key, path)| (*path, after.node.find(&["spec", key]).cloned().unwrap_or(Node::string(at, ""))))
+        .map(|(key, path)| (*path, written(key, after.node.find(&["spec", key]), at)))
         .collect();
     for (path, value) in changed {
         match Patch::new(path, at, value) {

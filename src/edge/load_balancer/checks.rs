@@ -114,7 +114,8 @@ impl LoadBalancer {
         Some((span, failed.collect()))
     }
 
-    /// A pod that the run finds without a listener has long failed its checks: one that a Service selects, say, and no Gateway.
+    /// A pod that the run finds without a listener has long failed its checks: one that a Service selects, say, and no Gateway. Whose process ends with the first
+    /// instant has not.
     async fn heed_the_past(&self, id: TargetId, ip: Ipv4Addr, because: &mut EventId) {
         let inner = &self.inner;
         // Who stands listens before the first nanosecond is over.
@@ -123,7 +124,7 @@ impl LoadBalancer {
         let Some(check) = live.balancer.health_check else { return };
         let at = SocketAddrV4::new(ip, live.usual_port());
         let is_pod = live.targets.mode == BackendMode::Pods && live.probe == Probe::Tcp && at.port() != NO_PORT;
-        if !is_pod || inner.host.is_served(at) {
+        if !is_pod || !inner.host.was_never_served(at) {
             return;
         }
         let changes: Vec<HealthChange> = {
