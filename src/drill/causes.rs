@@ -73,6 +73,10 @@ pub(super) fn cause_of(finished: &Finished, evidence: &Evidence<'_>, (own, all):
         CauseCode::LbNoTarget | CauseCode::NoEndpoint if decided.is_some() || source.is_none() => {
             remedy(event, evidence)
         }
+        // An edit that leads to nobody.
+        CauseCode::LbNoTarget | CauseCode::NoEndpoint => {
+            source.filter(|source| !is_limit(source)).map(|_| Remedy::Line)
+        }
         _ => None,
     };
     Lost { code, event, source: source.cloned(), remedy }

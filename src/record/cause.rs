@@ -114,6 +114,8 @@ pub enum Remedy {
     Deletions,
     /// Fewer were wanted.
     Size,
+    /// A line asks for what is not there.
+    Line,
     /// Whoever ended them gave them less time than they need.
     Grace,
     /// Something else.
@@ -137,6 +139,7 @@ impl Remedy {
             Self::Deletions => {
                 "take away one pod at a time, the next when the one before is replaced and registered, and run more replicas"
             }
+            Self::Line => "take that line back, or have ready what it asks for before it holds",
             Self::Grace => {
                 "give no grace of its own, or one longer than preStop plus drain: the pod ends by itself when it is done"
             }

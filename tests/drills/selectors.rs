@@ -171,3 +171,23 @@ spec: {{ {limit}, selector: {{ matchLabels: {{ app: edge }} }} }}
     assert_eq!(of_budget("minAvailable: 6"), (1, 0, 0));
     assert_eq!(of_budget("minAvailable: 7"), (0, 1, 0));
 }
+
+/// Where an operation leaves nobody, it is what is told, however late the balancer's controller comes to it; where an edit leads to nobody, its line.
+#[test]
+fn what_leaves_nobody_is_behind_the_losses() {
+    let told = |timeline: &str| {
+        let objects = [workload("DaemonSet", "edge", "minReadySeconds: 0", STABLE, "250m")];
+        let outcome = drill(("DaemonSet/istio-system/edge", "1.33", timeline), &objects);
+        let row = outcome.run.results.causes.iter().find(|row| row.code == "GD4105").expect("nobody is left");
+        let source = row.source.clone().expect("a source");
+        let value = source.value.unwrap_or_default();
+        (source.path, value, row.advice.clone().unwrap_or_default())
+    };
+    let (path, value, advice) = told("{ at: 10s, delete: { daemonSet: istio-system/edge } }");
+    assert_eq!(path, "spec.timeline");
+    assert!(value.starts_with("delete ") && advice.starts_with("take away one pod at a time"), "{value}: {advice}");
+    let selector = "{ at: 10s, set: { \"Service/istio-system/edge.spec.selector.app\": nosuch } }";
+    let (path, value, advice) = told(selector);
+    assert_eq!((path.as_str(), value.as_str()), ("spec.selector", "app: nosuch"));
+    assert!(advice.starts_with("take that line back"), "{advice}");
+}

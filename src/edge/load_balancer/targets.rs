@@ -157,6 +157,14 @@ impl LoadBalancer {
         for (ip, target) in &wanted {
             state.last_seen.insert(*ip, target.clone());
         }
+        // Why others leave: when the controller comes to them their endpoints may be gone.
+        let others = state.endpoints.iter().filter(|endpoint| !wanted.contains_key(&endpoint.ip));
+        let leaving: Vec<_> = others.map(|endpoint| (endpoint.ip, endpoint.because)).collect();
+        for (ip, because) in leaving {
+            if let Some(seen) = state.last_seen.get_mut(&ip) {
+                seen.because = because.or(seen.because);
+            }
+        }
         state.wanted = wanted;
         state.is_due = true;
         if inner.config.stands_at_zero && inner.sim.now() == SimTime::ZERO {
