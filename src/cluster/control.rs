@@ -173,6 +173,8 @@ pub(super) struct State {
     budgets: BTreeMap<Rc<str>, BudgetState>,
     /// Nodes by index; one that is gone keeps its place.
     nodes: Vec<NodeState>,
+    /// The last of each name; those before it are gone.
+    nodes_by_name: BTreeMap<Rc<str>, usize>,
     lifecycle: NodeLifecycle,
     is_watching_nodes: bool,
     /// Addresses given to pods that started anew on a booted machine.
@@ -398,6 +400,7 @@ impl Cluster {
             services: Services::default(),
             budgets: BTreeMap::new(),
             nodes: Self::nodes_at_start(&config.nodes, streams),
+            nodes_by_name: config.nodes.iter().map(|node| Rc::clone(&node.name)).zip(0..).collect(),
             lifecycle: NodeLifecycle::new(Graces::of_version(config.version)),
             is_watching_nodes: false,
             spare_ips: 0,

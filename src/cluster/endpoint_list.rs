@@ -94,10 +94,11 @@ impl EndpointList {
         Self { parts: Rc::new(parts) }
     }
 
-    /// The last event that changed one of the endpoints that are here, and one of those on a node.
+    /// The last event that changed one of the endpoints that are here, and one of those on a node; what is shared with `former` is left out.
     #[must_use]
-    pub fn last_changes(&self, node: &str) -> [Option<EventId>; 2] {
-        self.parts.iter().fold([None; 2], |[anywhere, here], part| {
+    pub fn last_changes_since(&self, former: &Self, node: &str) -> [Option<EventId>; 2] {
+        let is_new = |part: &&Rc<Part>| !former.parts.iter().any(|known| Rc::ptr_eq(known, part));
+        self.parts.iter().filter(is_new).fold([None; 2], |[anywhere, here], part| {
             let of_part = part.last_changes();
             [anywhere.max(of_part.anywhere), here.max(of_part.by_node.get(node).copied().flatten())]
         })

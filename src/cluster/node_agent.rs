@@ -12,7 +12,7 @@
 //! - A process above its memory limit is killed at once, without hook and grace, and restarted in place like one that ended by itself.
 //! - A container whose liveness or startup probe has failed is ended as by a deletion, hook and grace included, and restarted by the same sync: at once, unless the end of the run *before* holds it
 //!   back ([`super::kubelet::backoff`]).
-//! - A container whose image is edited is ended as by a deletion, hook and grace included, and runs the other image as soon as that is on the node, whatever its back-off was ([`edits`]).
+//! - A container whose image is edited is ended as by a deletion, hook and grace included, and runs the other image as soon as that is on the node, whatever its back-off was (`edits`).
 //! - A kubelet that is cut off from the API server hears of no deletion and can write no state; its pods run on.
 //! - A pod that the kubelet ends by itself, for want of memory or disk or because its machine shuts down, ends for good: its set makes another. Nobody probes it any more, so it stays as ready as it was
 //!   until its process has ended (kubernetes/kubernetes issues 108594, 124310, 124648).

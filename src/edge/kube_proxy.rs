@@ -215,7 +215,8 @@ impl KubeProxy {
     /// Writes the rules for these endpoints.
     pub fn sync(&mut self, endpoints: &EndpointList) {
         self.health.handle_synced();
-        for (last, change) in self.last_change.iter_mut().zip(endpoints.last_changes(&self.node)) {
+        for (last, change) in self.last_change.iter_mut().zip(endpoints.last_changes_since(&self.endpoints, &self.node))
+        {
             *last = (*last).max(change);
         }
         (self.endpoints, self.found) = (endpoints.clone(), None);

@@ -280,7 +280,8 @@ impl Cluster {
     /// The index of the node with this name, if its object is there.
     pub(super) fn node_named(&self, name: &str) -> Option<usize> {
         let state = self.inner.state.borrow();
-        state.nodes.iter().position(|node| node.is_there && &*node.spec.name == name)
+        let index = *state.nodes_by_name.get(name)?;
+        state.nodes[index].is_there.then_some(index)
     }
 
     /// The name of a node, which may be gone.
@@ -309,9 +310,10 @@ impl Cluster {
         let now = self.inner.sim.now();
         let (index, name) = {
             let mut state = self.inner.state.borrow_mut();
-            let name = Rc::clone(&spec.name);
+            let (name, index) = (Rc::clone(&spec.name), state.nodes.len());
+            state.nodes_by_name.insert(Rc::clone(&name), index);
             state.nodes.push(NodeState::new(spec, now, now, None));
-            (state.nodes.len() - 1, name)
+            (index, name)
         };
         self.tell_of_node(index, because, "node_ready", Vec::new());
         self.tell_runtime(&name, true, self.node_event(index));
