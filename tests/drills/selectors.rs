@@ -7,7 +7,7 @@ use gatedrill::drill::Outcome;
 use gatedrill::record::results::{Fidelity, FidelityStatus};
 
 use crate::scenarios::loaded;
-use crate::shop::{ran, shop_of_istio_edge};
+use crate::shop::{ran, service_behind_nlb, shop_of_istio_edge};
 
 const SCENARIO: &str = r#"
 apiVersion: gatedrill/v1
@@ -27,22 +27,6 @@ spec:
   load:
     - { name: new, rate: 200/s, arrivals: constant, clients: { reuse: none, timeout: 3s }, mix: [ { get: "http://shop.example.com/" } ] }
   timeline: [ TIMELINE ]
-"#;
-
-const SERVICE: &str = r#"
-apiVersion: v1
-kind: Service
-metadata:
-  name: edge
-  namespace: istio-system
-  annotations:
-    service.beta.kubernetes.io/backend-type: eni
-    service.beta.kubernetes.io/alibaba-cloud-loadbalancer-zone-maps: "a:vsw-a,b:vsw-b"
-spec:
-  type: LoadBalancer
-  loadBalancerClass: alibabacloud.com/nlb
-  selector: { app: edge }
-  ports: [ { name: http, port: 80, targetPort: 80 } ]
 "#;
 
 /// A workload with these labels, and so many thousandths of a processor requested.
@@ -88,7 +72,7 @@ const CANARY: &str = "app: edge, istio: edge, track: canary";
 
 fn drill((target, version, timeline): (&str, &str, &str), objects: &[String]) -> Outcome {
     let scenario = SCENARIO.replace("TARGET", target).replace("VERSION", version).replace("TIMELINE", timeline);
-    let manifest = format!("{SERVICE}{}{}", objects.concat(), shop_of_istio_edge!());
+    let manifest = format!("{}{}{}", service_behind_nlb!(), objects.concat(), shop_of_istio_edge!());
     ran(loaded(&scenario, &manifest, &[], None))
 }
 
@@ -186,8 +170,8 @@ fn what_leaves_nobody_is_behind_the_losses() {
     let (path, value, advice) = told("{ at: 10s, delete: { daemonSet: istio-system/edge } }");
     assert_eq!(path, "spec.timeline");
     assert!(value.starts_with("delete ") && advice.starts_with("take away one pod at a time"), "{value}: {advice}");
-    let selector = "{ at: 10s, set: { \"Service/istio-system/edge.spec.selector.app\": nosuch } }";
+    let selector = "{ at: 10s, set: { \"Service/istio-system/istio-edge.spec.selector.istio\": nosuch } }";
     let (path, value, advice) = told(selector);
-    assert_eq!((path.as_str(), value.as_str()), ("spec.selector", "app: nosuch"));
+    assert_eq!((path.as_str(), value.as_str()), ("spec.selector", "istio: nosuch"));
     assert!(advice.starts_with("take that line back"), "{advice}");
 }
